@@ -1,0 +1,1 @@
+"""Reinforcement learning of tool-calling orchestrators on Ray, vLLM and DeepSpeed."""

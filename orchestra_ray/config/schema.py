@@ -1,0 +1,260 @@
+"""The configuration as dataclasses: every key, its type, its default and its unit.
+
+Values that a file must give are `MISSING`. Checks of a single value's type are OmegaConf's;
+checks of ranges and across fields are in `checks.py`.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from omegaconf import MISSING
+
+
+class ZeroStage(int, Enum):
+    """What DeepSpeed ZeRO shards across the learner's ranks."""
+
+    ONE = 1  # optimizer states
+    TWO = 2  # and gradients
+    THREE = 3  # and parameters
+
+
+class Aggregation(str, Enum):
+    """How the loss of an optimizer batch is averaged."""
+
+    TOKEN = "token"  # over all its response tokens
+    SEQUENCE = "sequence"  # over the mean of each sequence
+
+
+class KlEstimator(str, Enum):
+    K1 = "k1"
+    K2 = "k2"
+    K3 = "k3"
+
+
+class WandbMode(str, Enum):
+    AUTO = "auto"  # online where a key is set, else offline
+    ONLINE = "online"
+    OFFLINE = "offline"
+    DISABLED = "disabled"
+
+
+@dataclass
+class TinyModelConfig:
+    """A Qwen3-architecture model made on the spot and warm-started on demonstrations."""
+
+    vocab_size: int = 1024
+    hidden_size: int = 128
+    intermediate_size: int = 384
+    layers: int = 4
+    heads: int = 4
+    kv_heads: int = 2
+    warmup_steps: int = 300  # supervised steps; 0 leaves the model random
+    warmup_batch: int = 48
+    warmup_lr: float = 2e-3
+    seed: int = 0
+
+
+@dataclass
+class ModelConfig:
+    """The policy: a folder in Hugging Face format, or a tiny model to make."""
+
+    path: str | None = None
+    tiny: TinyModelConfig | None = None
+    cache_dir: str = "~/.cache/orchestra_ray"
+    dtype: str = "bfloat16"
+    chat_template: str = "qwen3"
+    tool_parser: str = "hermes"
+    attention: str = "sdpa"  # or flash_attention_2, which packs without padding
+    parameters: int | None = None  # for the plan, where the model is not on this disk
+    input_usd_per_mtok: float = 0.0  # what the policy's own tokens cost the episode
+    output_usd_per_mtok: float = 0.0
+    seconds_per_token: float | None = None  # None: the policy's time is measured
+
+
+@dataclass
+class FamilyConfig:
+    """One reasoning-gym family with the settings of its generator."""
+
+    name: str = MISSING
+    settings: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class TasksConfig:
+    """Where tasks come from. Train and held-out tasks have disjoint ranges of generator seeds."""
+
+    source: str = "reasoning_gym"  # or jsonl
+    path: str | None = None  # of a jsonl source
+    families: list[FamilyConfig] = field(default_factory=list)
+    train_seed: int = 0
+    train_size: int = 100_000  # tasks a family
+    heldout_seed: int = 1_000_000_000
+    heldout_size: int = 1_000
+
+
+@dataclass
+class PreferenceConfig:
+    """An instruction that stands in the prompt and the weights that stand in the reward."""
+
+    name: str = MISSING
+    instruction: str = MISSING
+    outcome: float = 1.0
+    cost: float = 0.0
+    latency: float = 0.0
+    tools: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class CatalogueConfig:
+    """The models and tools on offer, and how a task's draw is made from them."""
+
+    path: str = MISSING
+    models_min: int = 3  # models in a draw
+    models_max: int = 6
+    price_factors: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])
+    latency_factors: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])
+    preferences: list[PreferenceConfig] = field(default_factory=list)
+
+
+@dataclass
+class RolloutConfig:
+    """Workers with a vLLM engine each, and the limits of an episode."""
+
+    workers: int = 1
+    cpus_per_worker: float = 1.0
+    gpus_per_worker: int = 0
+    tensor_parallel: int = 1
+    max_turns: int = 50
+    max_prompt_tokens: int = 24_000
+    max_response_tokens: int = 8_000  # a turn
+    max_observation_tokens: int = 8_000  # a tool's answer; the rest is cut with a mark
+    temperature: float = 1.0
+    max_sequences: int = 256
+    gpu_memory_utilization: float = 0.85
+    cpu_kv_cache_gib: int = 1
+    enforce_eager: bool = False
+    episode_deadline_s: float = 3_600.0
+    start_deadline_s: float = 900.0
+
+
+@dataclass
+class ToolsConfig:
+    """The pool of CPU actors that run tool calls."""
+
+    actors: int = 2
+    cpus_per_actor: float = 0.25
+    call_deadline_s: float = 120.0
+
+
+@dataclass
+class RewardConfig:
+    """How a group is scored. Presets: see `orchestra_ray.reward`."""
+
+    preset: str = "paper"
+    cpus: float = 0.25
+    deadline_s: float = 300.0
+
+
+@dataclass
+class LossConfig:
+    """The policy-gradient loss (paper section 3.2; SPEC section 4)."""
+
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    dual_clip: float | None = None
+    kl_coef: float = 0.0
+    kl_estimator: KlEstimator = KlEstimator.K2
+    importance_cap: float | None = None  # truncates pi_old / pi_behaviour; None leaves it out
+    aggregation: Aggregation = Aggregation.TOKEN
+
+
+@dataclass
+class LearnerConfig:
+    """DeepSpeed ranks and the optimizer."""
+
+    ranks: int = 2
+    cpus_per_rank: float = 0.5
+    gpus_per_rank: int = 0
+    zero_stage: ZeroStage = ZeroStage.TWO
+    offload_optimizer: bool = False
+    gradient_checkpointing: bool = False
+    lr: float = 1e-6
+    weight_decay: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.999
+    grad_clip: float = 1.0
+    minibatches: int = 1  # optimizer steps a batch; 1 makes the update on-policy
+    tokens_per_microbatch: int = 32_768
+    loss: LossConfig = field(default_factory=LossConfig)
+    start_deadline_s: float = 900.0
+    step_deadline_s: float = 1_800.0
+
+
+@dataclass
+class WeightsConfig:
+    """How new weights reach the rollout workers."""
+
+    backend: str = "object_store"
+    bucket_mib: int = 512
+    deadline_s: float = 300.0
+
+
+@dataclass
+class TrainingConfig:
+    """The loop. `max_staleness: 0` is synchronous training."""
+
+    steps: int = MISSING
+    groups_per_step: int = 16
+    group_size: int = 8
+    max_staleness: int = 0
+    checkpoint_every: int = 0  # steps; 0: only at the end
+    keep_checkpoints: int = 2
+
+
+@dataclass
+class EvaluationConfig:
+    """The held-out comparison: before and after training, and the baselines beside them."""
+
+    tasks: int = 0  # 0: no evaluation
+    baselines: list[str] = field(
+        default_factory=lambda: ["random", "cheapest", "strongest", "oracle"]
+    )
+    seed: int = 12_345
+    greedy: bool = True
+    bootstrap: int = 1_000  # resamples for the confidence intervals
+
+
+@dataclass
+class TrackingConfig:
+    wandb: WandbMode = WandbMode.AUTO
+    wandb_project: str = "orchestra_ray"
+    progress: bool = True
+
+
+@dataclass
+class ClusterConfig:
+    """The Ray cluster: one that runs, or a local one that the command starts and stops."""
+
+    address: str | None = None  # None: a local cluster; "auto": the one of this machine
+    cpus: int | None = None  # of a local cluster; None: all
+    object_store_mib: int = 512
+    dashboard_port: int | None = None  # None: no dashboard
+
+
+@dataclass
+class Config:
+    name: str = MISSING
+    seed: int = 0
+    runs_dir: str = "runs"
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    tasks: TasksConfig = field(default_factory=TasksConfig)
+    catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    tools: ToolsConfig = field(default_factory=ToolsConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    weights: WeightsConfig = field(default_factory=WeightsConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
