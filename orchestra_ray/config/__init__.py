@@ -1,6 +1,9 @@
 """The configuration: schema, loading, checks across fields, and the plan of resources."""
 
+from orchestra_ray.config.errors import ConfigError
 from orchestra_ray.config.load import load
+from orchestra_ray.config.plan import Plan, make_plan
+from orchestra_ray.config.render import render
 from orchestra_ray.config.schema import Config
 
-__all__ = ["Config", "load"]
+__all__ = ["Config", "ConfigError", "Plan", "load", "make_plan", "render"]

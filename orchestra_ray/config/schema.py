@@ -5,12 +5,12 @@ checks of ranges and across fields are in `checks.py`.
 """
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import IntEnum, StrEnum
 
 from omegaconf import MISSING
 
 
-class ZeroStage(int, Enum):
+class ZeroStage(IntEnum):
     """What DeepSpeed ZeRO shards across the learner's ranks."""
 
     ONE = 1  # optimizer states
@@ -18,20 +18,20 @@ class ZeroStage(int, Enum):
     THREE = 3  # and parameters
 
 
-class Aggregation(str, Enum):
+class Aggregation(StrEnum):
     """How the loss of an optimizer batch is averaged."""
 
     TOKEN = "token"  # over all its response tokens
     SEQUENCE = "sequence"  # over the mean of each sequence
 
 
-class KlEstimator(str, Enum):
+class KlEstimator(StrEnum):
     K1 = "k1"
     K2 = "k2"
     K3 = "k3"
 
 
-class WandbMode(str, Enum):
+class WandbMode(StrEnum):
     AUTO = "auto"  # online where a key is set, else offline
     ONLINE = "online"
     OFFLINE = "offline"
@@ -42,16 +42,31 @@ class WandbMode(str, Enum):
 class TinyModelConfig:
     """A Qwen3-architecture model made on the spot and warm-started on demonstrations."""
 
-    vocab_size: int = 1024
-    hidden_size: int = 128
-    intermediate_size: int = 384
-    layers: int = 4
-    heads: int = 4
-    kv_heads: int = 2
+    vocab_size: int = 1536
+    hidden_size: int = 192
+    intermediate_size: int = 512
+    layers: int = 2
+    heads: int = 6
+    kv_heads: int = 3
     warmup_steps: int = 300  # supervised steps; 0 leaves the model random
     warmup_batch: int = 48
     warmup_lr: float = 2e-3
     seed: int = 0
+
+
+@dataclass
+class ShapeConfig:
+    """Dimensions of a Qwen3-like decoder: what the plan needs of a model not on this disk."""
+
+    layers: int = MISSING
+    hidden_size: int = MISSING
+    intermediate_size: int = MISSING
+    heads: int = MISSING
+    kv_heads: int = MISSING
+    head_dim: int = MISSING
+    vocab_size: int = MISSING
+    tied_embeddings: bool = False
+    max_positions: int | None = None
 
 
 @dataclass
@@ -65,7 +80,8 @@ class ModelConfig:
     chat_template: str = "qwen3"
     tool_parser: str = "hermes"
     attention: str = "sdpa"  # or flash_attention_2, which packs without padding
-    parameters: int | None = None  # for the plan, where the model is not on this disk
+    shape: ShapeConfig | None = None  # for the plan, where the model is not on this disk
+    parameters: int | None = None  # for the plan, where the shape does not give their number
     input_usd_per_mtok: float = 0.0  # what the policy's own tokens cost the episode
     output_usd_per_mtok: float = 0.0
     seconds_per_token: float | None = None  # None: the policy's time is measured
@@ -76,6 +92,7 @@ class FamilyConfig:
     """One reasoning-gym family with the settings of its generator."""
 
     name: str = MISSING
+    topic: str = ""  # the word for it in the models' descriptions; warm-start thoughts name it
     settings: dict[str, int] = field(default_factory=dict)
 
 
@@ -238,6 +255,7 @@ class ClusterConfig:
     address: str | None = None  # None: a local cluster; "auto": the one of this machine
     cpus: int | None = None  # of a local cluster; None: all
     object_store_mib: int = 512
+    gpu_memory_gib: int = 80  # of one GPU, for the plan
     dashboard_port: int | None = None  # None: no dashboard
 
 

@@ -36,6 +36,7 @@ class Offer:
     output_nanousd_per_mtok: int
     call_nanousd: int
     latency_s: float
+    parameters: Mapping[str, str] = field(default_factory=dict)  # of a tool: name -> JSON type
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class GroupSpec:
     draw: Draw
     preference: Preference
     episodes: tuple[EpisodeSpec, ...]
+    policy: str = "model"  # or the name of a scripted router
     greedy: bool = False  # evaluation: temperature 0
 
 
@@ -89,6 +91,7 @@ class ToolRequest:
     """One call that the policy asked for. `call_id` is its idempotency key."""
 
     call_id: str
+    turn: int
     name: str
     arguments: Mapping[str, Any]
     task: Task
@@ -159,9 +162,11 @@ class Card:
     group_id: str
     stop: Stop
     failure: Failure | None
-    tokens: int
+    answered: bool
+    tokens: int  # of the trajectory
     response_tokens: int
     turns: int
+    turns_well_formed: int
     version_min: int
     version_max: int
     charged_nanousd: int

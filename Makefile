@@ -1,0 +1,35 @@
+# `make` lists the commands. Each that needs .venv makes it first, with scripts/install.sh.
+# ARGS adds arguments: make test ARGS="-k ledger", make quickstart ARGS="training.steps=10".
+
+export RAY_USAGE_STATS_ENABLED := 0
+export VLLM_NO_USAGE_STATS := 1
+
+BIN := .venv/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install quickstart test check bench clean
+
+help: ## list the commands
+	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+install: ## make .venv and install everything into it; nothing where that is done
+	@scripts/install.sh
+
+quickstart: install ## train a tiny orchestrator, evaluate it, print the table, write the report
+	$(BIN)/orchestra train --config configs/quickstart.yaml name=quickstart-$$(date +%Y%m%d-%H%M%S) $(ARGS)
+
+test: install ## run every test that needs no GPU
+	$(BIN)/pytest $(ARGS)
+
+check: install ## lint, check the formatting, check the types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+bench: install ## time the phases of a step beside plain vLLM
+	$(BIN)/python benchmarks/step.py $(ARGS)
+
+clean: ## remove .venv, build outputs and caches; runs stay
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,62 @@
+"""A draw as function signatures in OpenAI's JSON form, which the chat template renders.
+
+Models stand behind one function, `ask(model)`, whose parameter description holds the table of
+choices with prices and latencies, as in the released interface (SPEC 2.1); a tool is a function
+of its own.
+"""
+
+from typing import Any
+
+from orchestra_ray.core.money import usd
+from orchestra_ray.core.records import Draw, Offer
+
+ASK = "ask"
+
+
+def signatures(draw: Draw) -> list[dict[str, Any]]:
+    """Function signatures of everything in the draw."""
+    models = [offer for offer in draw.offers if offer.kind == "model"]
+    tools = [offer for offer in draw.offers if offer.kind == "tool"]
+    return [_ask(models)] + [
+        _function(
+            tool.alias,
+            tool.description,
+            {name: {"type": kind} for name, kind in tool.parameters.items()},
+        )
+        for tool in tools
+    ]
+
+
+def model_line(offer: Offer) -> str:
+    """One row of the table: alias, ability, dollars per million tokens in and out, seconds."""
+    price_in, price_out = usd(offer.input_nanousd_per_mtok), usd(offer.output_nanousd_per_mtok)
+    return (
+        f"{offer.alias}: {offer.description}; ${price_in:g}/${price_out:g}, {offer.latency_s:g} s"
+    )
+
+
+def _ask(models: list[Offer]) -> dict[str, Any]:
+    table = "\n".join(model_line(offer) for offer in models)
+    properties = {
+        "model": {
+            "type": "string",
+            "description": f"model: good at; $ per M tokens in/out, latency\n{table}",
+            "enum": [offer.alias for offer in models],
+        }
+    }
+    return _function(ASK, "gives the task to a model", properties)
+
+
+def _function(name: str, description: str, properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "function",
+        "function": {
+            "name": name,
+            "description": description,
+            "parameters": {
+                "type": "object",
+                "properties": properties,
+                "required": list(properties),
+            },
+        },
+    }

@@ -1,0 +1,87 @@
+"""The dimensions of the policy and its number of parameters.
+
+They come from the model's folder, from the tiny model's specification, or from `model.shape`.
+"""
+
+import json
+from pathlib import Path
+
+from orchestra_ray.config.errors import BadValue
+from orchestra_ray.config.schema import Config, ShapeConfig, TinyModelConfig
+
+TINY_POSITIONS = 2_048
+
+
+def model_shape(config: Config) -> ShapeConfig:
+    """Dimensions of the policy; `BadValue` where nothing says them."""
+    model = config.model
+    if model.tiny is not None:
+        return _tiny_shape(model.tiny)
+    if model.path is not None and Path(model.path).exists():
+        return folder_shape(Path(model.path))
+    if model.shape is None:
+        problem = f"the dimensions of {model.path} are unknown, for it is no folder here"
+        raise BadValue("model.shape", problem, "give layers, hidden_size and the others")
+    return model.shape
+
+
+def folder_shape(folder: Path) -> ShapeConfig:
+    """Dimensions from a Hugging Face folder's config.json; `BadValue` where it has none.
+
+    A decoder without grouped queries or a head size of its own has the defaults of Hugging Face.
+    """
+    path = folder / "config.json"
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        heads, hidden_size = int(raw["num_attention_heads"]), int(raw["hidden_size"])
+        return ShapeConfig(
+            layers=int(raw["num_hidden_layers"]),
+            hidden_size=hidden_size,
+            intermediate_size=int(raw["intermediate_size"]),
+            heads=heads,
+            kv_heads=int(raw.get("num_key_value_heads", heads)),
+            head_dim=int(raw.get("head_dim", hidden_size // heads)),
+            vocab_size=int(raw["vocab_size"]),
+            tied_embeddings=bool(raw.get("tie_word_embeddings", False)),
+            max_positions=int(raw["max_position_embeddings"]),
+        )
+    except KeyError as error:
+        raise _bad_folder(f"{path} has no {error.args[0]}") from None
+    except OSError as error:
+        raise _bad_folder(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, TypeError, AttributeError, ZeroDivisionError) as error:
+        raise _bad_folder(f"{path} is no configuration of a decoder: {error}") from None
+
+
+def parameter_count(shape: ShapeConfig) -> int:
+    """Parameters of a Qwen3-like decoder: grouped queries, gated MLP, norms without bias.
+
+    A layer has q, k, v and o projections, a norm of each head's queries and keys, a gate, an up
+    and a down projection, and two norms. Around the layers stand the embedding, a last norm and
+    an output layer unless it is the embedding (Qwen3 technical report, arXiv 2505.09388, and
+    `transformers.models.qwen3`).
+    """
+    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    attention = shape.hidden_size * (2 * queries + 2 * keys) + 2 * shape.head_dim
+    mlp = 3 * shape.hidden_size * shape.intermediate_size
+    layer = attention + mlp + 2 * shape.hidden_size
+    embeddings = shape.vocab_size * shape.hidden_size * (1 if shape.tied_embeddings else 2)
+    return shape.layers * layer + embeddings + shape.hidden_size
+
+
+def _tiny_shape(tiny: TinyModelConfig) -> ShapeConfig:
+    return ShapeConfig(
+        layers=tiny.layers,
+        hidden_size=tiny.hidden_size,
+        intermediate_size=tiny.intermediate_size,
+        heads=tiny.heads,
+        kv_heads=tiny.kv_heads,
+        head_dim=tiny.hidden_size // tiny.heads,
+        vocab_size=tiny.vocab_size,
+        tied_embeddings=True,
+        max_positions=TINY_POSITIONS,
+    )
+
+
+def _bad_folder(problem: str) -> BadValue:
+    return BadValue("model.path", problem, "give a model's folder in Hugging Face format")

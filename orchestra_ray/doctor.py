@@ -1,0 +1,139 @@
+"""What this machine has and lacks for a run, as findings. Starts no Ray."""
+
+import importlib.metadata
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from orchestra_ray.config.checks import check_port
+from orchestra_ray.core.errors import ConfigError
+
+GIB = 2**30
+IMPORT_DEADLINE_S = 120
+PROBE_DEADLINE_S = 10
+DASHBOARD_PORT = 8_265
+MODULES = ("torch", "transformers", "deepspeed", "vllm", "ray", "wandb", "reasoning_gym")
+
+
+class Verdict(StrEnum):
+    OK = "ok"
+    NOTE = "note"  # a run works without it, or slower
+    FAIL = "fail"  # no run works
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the table. `detail` says what was seen and, where it is not ok, what to do."""
+
+    subject: str
+    verdict: Verdict
+    detail: str
+
+
+def findings() -> Iterator[Finding]:
+    """Every check in order, each as soon as it is done; the imports take seconds."""
+    yield _python()
+    for module in MODULES:
+        yield _module(module)
+    yield _compiler()
+    yield _sandbox()
+    yield _shared_memory()
+    yield _cpus()
+    yield _memory()
+    yield _loopback()
+    yield _dashboard_port()
+
+
+def _python() -> Finding:
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    return Finding("Python", Verdict.OK, f"{version}, {sys.executable}")
+
+
+def _module(name: str) -> Finding:
+    """Imports in a process of its own: a broken native library may end the process."""
+    subject = f"import {name}"
+    command = [sys.executable, "-c", f"import {name}"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=IMPORT_DEADLINE_S)
+    except subprocess.TimeoutExpired:
+        return Finding(subject, Verdict.FAIL, f"not done after {IMPORT_DEADLINE_S} s; try again")
+    if done.returncode != 0:
+        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        return Finding(subject, Verdict.FAIL, f"{reason}; install again with make install")
+    owners = sorted(set(importlib.metadata.packages_distributions().get(name, [])))
+    versions = [f"{owner} {importlib.metadata.version(owner)}" for owner in owners]
+    return Finding(subject, Verdict.OK, ", ".join(versions))
+
+
+def _compiler() -> Finding:
+    found = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    if found:
+        return Finding("C++ compiler", Verdict.OK, found)
+    return Finding("C++ compiler", Verdict.NOTE, "none; DeepSpeed may ask for it: apt install g++")
+
+
+def _sandbox() -> Finding:
+    """Whether bubblewrap can make the user namespaces in which a tool's code is run."""
+    subject, bwrap = "sandbox", shutil.which("bwrap")
+    if bwrap is None:
+        detail = "no bubblewrap; tools that run code need it: apt install bubblewrap"
+        return Finding(subject, Verdict.NOTE, detail)
+    command = [bwrap, "--ro-bind", "/", "/", "--unshare-all", "true"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_DEADLINE_S)
+    except subprocess.TimeoutExpired:
+        return Finding(subject, Verdict.NOTE, f"bubblewrap hung for {PROBE_DEADLINE_S} s")
+    if done.returncode == 0:
+        return Finding(subject, Verdict.OK, "bubblewrap with user namespaces")
+    reason = (done.stderr.strip().splitlines() or ["refused"])[-1]
+    detail = f"{reason}; tools that run code need user namespaces: allow them on this host"
+    return Finding(subject, Verdict.NOTE, detail)
+
+
+def _shared_memory() -> Finding:
+    subject = "/dev/shm"
+    if not os.path.isdir(subject):
+        return Finding(subject, Verdict.NOTE, "none; Ray puts its objects on disk")
+    free = shutil.disk_usage(subject).free
+    if free >= GIB:
+        return Finding(subject, Verdict.OK, f"{free / GIB:.1f} GiB free")
+    detail = f"{free / GIB:.2f} GiB free, so Ray puts objects on disk; docker run --shm-size=2g"
+    return Finding(subject, Verdict.NOTE, detail)
+
+
+def _cpus() -> Finding:
+    count = os.cpu_count() or 1
+    if count >= 2:
+        return Finding("CPUs", Verdict.OK, str(count))
+    return Finding("CPUs", Verdict.NOTE, f"{count}; the quick start is made for 2")
+
+
+def _memory() -> Finding:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if total >= 8 * GIB:
+        return Finding("memory", Verdict.OK, f"{total / GIB:.1f} GiB")
+    return Finding("memory", Verdict.NOTE, f"{total / GIB:.1f} GiB; the quick start may need 8")
+
+
+def _loopback() -> Finding:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", 0))
+        except OSError as error:
+            detail = f"cannot open a port: {error.strerror}; Ray needs 127.0.0.1"
+            return Finding("ports", Verdict.FAIL, detail)
+    return Finding("ports", Verdict.OK, "127.0.0.1 opens ports")
+
+
+def _dashboard_port() -> Finding:
+    subject = f"port {DASHBOARD_PORT}"
+    try:
+        check_port(DASHBOARD_PORT)
+    except ConfigError as error:
+        return Finding(subject, Verdict.NOTE, str(error))
+    return Finding(subject, Verdict.OK, "free for Ray's dashboard")

@@ -1,0 +1,136 @@
+"""The actors of a run as the driver sees them: started once, each call under a deadline.
+
+The only place where the driver's code touches Ray handles of workers and scorer. What goes wrong
+comes back as a value (`Failure`), so that the loop can name it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayError
+
+from orchestra_ray.catalogue import Catalogue
+from orchestra_ray.config import Config
+from orchestra_ray.core.records import Card, GroupScore, GroupSpec
+from orchestra_ray.core.states import Failure, FailureKind
+from orchestra_ray.driver.selection import Rollout, ScoredGroup
+from orchestra_ray.reward.actor import RewardScorer
+from orchestra_ray.rollout.actor import RolloutWorker
+from orchestra_ray.tools.actor import ToolExecutor
+
+T = TypeVar("T")
+STREAM_MARGIN_S = 30.0  # beyond the episode's own deadline, for the way back
+
+
+class RunFailed(Exception):
+    """The run cannot go on; one line that says why."""
+
+
+async def within(deadline_s: float, what: str, awaitable: Awaitable[T]) -> T:
+    """Awaits a Ray reference; `RunFailed` past the deadline or where the actor fails."""
+    try:
+        async with asyncio.timeout(deadline_s):
+            return await awaitable
+    except TimeoutError:
+        raise RunFailed(f"{what}: no answer within {deadline_s:g} s") from None
+    except RayError as error:
+        first_line = str(error).strip().splitlines()[-1]
+        raise RunFailed(f"{what}: {type(error).__name__}: {first_line}") from error
+
+
+class Crew:
+    """Rollout workers, tool executors and the scorer of one run."""
+
+    def __init__(self, config: Config, catalogue: Catalogue, model_path: str):
+        env = {"env_vars": {"OMP_NUM_THREADS": "1"}}
+        self._config = config
+        tools, rollout = config.tools, config.rollout
+        executor = ToolExecutor.options(num_cpus=tools.cpus_per_actor, runtime_env=env)
+        self.executors = [executor.remote(catalogue) for _ in range(tools.actors)]
+        scorer = RewardScorer.options(num_cpus=config.reward.cpus, runtime_env=env)
+        self.scorer = scorer.remote(config.reward.preset)
+        worker = RolloutWorker.options(
+            num_cpus=rollout.cpus_per_worker, num_gpus=rollout.gpus_per_worker, runtime_env=env
+        )
+        self.workers: Mapping[int, ActorHandle] = {
+            index: worker.remote(config, model_path, catalogue, self.executors, config.seed + index)
+            for index in range(rollout.workers)
+        }
+
+    async def start(self, gcs_address: str, namespace: str, board: str) -> None:
+        deadline_s = self._config.rollout.start_deadline_s
+        starts = [
+            within(deadline_s, f"rollout worker {i}", worker.start.remote(gcs_address, namespace, board))
+            for i, worker in self.workers.items()
+        ]
+        others = [
+            within(deadline_s, "tool executors and scorer", actor.ready.remote())
+            for actor in (*self.executors, self.scorer)
+        ]
+        await asyncio.gather(*starts, *others)
+
+    async def play(self, worker: int, spec: GroupSpec) -> tuple[list[Rollout], dict[str, Failure]]:
+        """Every episode of the group once: as a rollout, or with its failure by episode id."""
+        rollouts: list[Rollout] = []
+        failed: dict[str, Failure] = {}
+        lost = Failure(FailureKind.INFRASTRUCTURE, f"rollout worker {worker}", "stream ended early")
+        try:
+            deadline_s = self._config.rollout.episode_deadline_s + STREAM_MARGIN_S
+            async with asyncio.timeout(deadline_s):
+                async for card, ref in self._stream(worker, spec):
+                    if card.failure is None:
+                        rollouts.append(Rollout(card, ref))
+                    else:
+                        failed[card.episode_id] = card.failure
+        except TimeoutError:
+            message = f"no card within {deadline_s:g} s"
+            lost = Failure(FailureKind.DEADLINE, f"rollout worker {worker}", message)
+        except RayError as error:
+            lost = Failure(
+                FailureKind.INFRASTRUCTURE, f"rollout worker {worker}", type(error).__name__
+            )
+        seen = {rollout.card.episode_id for rollout in rollouts} | failed.keys()
+        failed |= {e.episode_id: lost for e in spec.episodes if e.episode_id not in seen}
+        return rollouts, failed
+
+    async def _stream(
+        self, worker: int, spec: GroupSpec
+    ) -> AsyncIterator[tuple[Card, ray.ObjectRef]]:
+        async for reference in self.workers[worker].play.remote(spec):
+            yield await reference
+
+    async def score(self, spec: GroupSpec, rollouts: Sequence[Rollout]) -> GroupScore:
+        """References in, a small record out; a failure is a field of it."""
+        try:
+            async with asyncio.timeout(self._config.reward.deadline_s):
+                return await self.scorer.score.remote(spec, *(r.ref for r in rollouts))
+        except TimeoutError:
+            message = f"no score within {self._config.reward.deadline_s:g} s"
+        except RayError as error:
+            message = type(error).__name__
+        return GroupScore(spec.group_id, (), False, Failure(FailureKind.REWARD, "scorer", message))
+
+    async def play_and_score(self, worker: int, spec: GroupSpec) -> ScoredGroup:
+        rollouts, failed = await self.play(worker, spec)
+        if rollouts:
+            score = await self.score(spec, rollouts)
+        else:
+            score = GroupScore(spec.group_id, (), False)
+        return ScoredGroup(spec, worker, tuple(rollouts), failed, score)
+
+    async def update_weights(self, version: int) -> Mapping[str, float]:
+        """Every worker serves the version when this returns; the slowest one's seconds."""
+        deadline_s = self._config.weights.deadline_s
+        updates = [
+            within(deadline_s, f"weights to rollout worker {i}", worker.update_weights.remote(version))
+            for i, worker in self.workers.items()
+        ]
+        seconds = await asyncio.gather(*updates)
+        return {key: max(s[key] for s in seconds) for key in seconds[0]}
+
+    async def usage(self) -> Mapping[str, Any]:
+        worker = next(iter(self.workers.values()))
+        return await within(self._config.weights.deadline_s, "usage", worker.usage.remote())

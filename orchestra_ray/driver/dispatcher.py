@@ -1,0 +1,47 @@
+"""When to dispatch the next group, and to which worker. A pure state machine on counts.
+
+At most (1 + max_staleness) batches of groups are dispatched and not yet consumed by a step. With
+max_staleness 0 that is one batch, generated wholly by the weights that it trains: synchronous
+training. A group that others overtake can still be older: selection drops it as stale.
+"""
+
+from collections.abc import Sequence
+
+
+class Dispatcher:
+    def __init__(
+        self, steps: int, groups_per_step: int, max_staleness: int, workers: Sequence[int]
+    ):
+        self._total_groups = steps * groups_per_step
+        self._ceiling = (1 + max_staleness) * groups_per_step
+        self._dispatched = 0
+        self._consumed = 0
+        self._load = dict.fromkeys(workers, 0)
+
+    def next_worker(self) -> int | None:
+        """The least loaded worker for one more group, or None where none is due now."""
+        outstanding = self._dispatched - self._consumed
+        if self._dispatched >= self._total_groups or outstanding >= self._ceiling:
+            return None
+        return min(self._load, key=self._load.__getitem__, default=None)
+
+    def dispatched(self, worker: int) -> None:
+        self._dispatched += 1
+        self._load[worker] += 1
+
+    def returned(self, worker: int) -> None:
+        """A group left its worker, whatever became of it."""
+        if worker in self._load:
+            self._load[worker] -= 1
+
+    def consumed(self, groups: int) -> None:
+        """A step has taken these groups out of the buffer."""
+        self._consumed += groups
+
+    def lost(self, worker: int) -> None:
+        """The worker is gone; it gets no more groups."""
+        self._load.pop(worker, None)
+
+    @property
+    def workers(self) -> Sequence[int]:
+        return list(self._load)

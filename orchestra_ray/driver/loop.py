@@ -1,0 +1,171 @@
+"""The training loop: one for synchronous and asynchronous training.
+
+Each group is one asyncio task that ends in a scored group; the loop wakes on those ends, never on
+a timer. A step takes the next `groups_per_step` scored groups, trains what the filters leave of
+them, publishes the weights, and lets the dispatcher fill up again. Owned by one event loop.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from orchestra_ray.config import Config
+from orchestra_ray.core.records import GroupSpec
+from orchestra_ray.core.states import Ended, Failure, FailureKind
+from orchestra_ray.driver.accounting import Accounting
+from orchestra_ray.driver.crew import STREAM_MARGIN_S, Crew, RunFailed
+from orchestra_ray.driver.dispatcher import Dispatcher
+from orchestra_ray.driver.metrics import group_metrics
+from orchestra_ray.driver.selection import Rollout, ScoredGroup, select
+from orchestra_ray.learner.actor import LearnerGroup
+from orchestra_ray.tasks.sampler import GroupSampler
+
+Metrics = Mapping[str, float]
+OnEvent = Callable[..., object]
+
+
+class TrainingLoop:
+    """`run` plays, trains and publishes `config.training.steps` times."""
+
+    def __init__(
+        self,
+        config: Config,
+        sampler: GroupSampler,
+        crew: Crew,
+        learner: LearnerGroup,
+        accounting: Accounting,
+        on_event: OnEvent,
+    ):
+        self._training = config.training
+        self._deadline_s = (
+            config.rollout.episode_deadline_s + config.reward.deadline_s + 2 * STREAM_MARGIN_S
+        )
+        self._sampler, self._crew, self._learner = sampler, crew, learner
+        self._accounting, self._on_event = accounting, on_event
+        self._dispatcher = Dispatcher(
+            steps=self._training.steps,
+            groups_per_step=self._training.groups_per_step,
+            max_staleness=self._training.max_staleness,
+            workers=list(crew.workers),
+        )
+        self._scored: asyncio.Queue[ScoredGroup] = asyncio.Queue()
+        self._playing: set[asyncio.Task[None]] = set()
+        self.version = 0
+
+    async def run(self, on_step: Callable[[int, Metrics], object]) -> None:
+        """`on_step(step, metrics)` is called after each step, 1 to `steps`."""
+        try:
+            for step in range(1, self._training.steps + 1):
+                on_step(step, await self._step())
+        finally:
+            for task in self._playing:
+                task.cancel()
+            await asyncio.gather(*self._playing, return_exceptions=True)
+
+    async def _step(self) -> Metrics:
+        started_s, cpu_s = time.monotonic(), _cpu_s()
+        self._dispatch()
+        groups = [await self._next_group() for _ in range(self._training.groups_per_step)]
+        generated_s = time.monotonic()
+        self._dispatcher.consumed(len(groups))
+        chosen = self._choose(groups)
+        trained = await self._train(chosen)
+        trained_s = time.monotonic()
+        published = await self._publish() if chosen else {}
+        ended_s = time.monotonic()
+        self._accounting.check()
+        measured = group_metrics(groups, generated_s - started_s)
+        return {
+            **measured,
+            **trained,
+            **published,
+            **self._accounting.metrics(),
+            "weight_version": self.version,
+            "seconds/generate": generated_s - started_s,
+            "seconds/train": trained_s - generated_s,
+            "seconds/publish": ended_s - trained_s,
+            "seconds/step": ended_s - started_s,
+            "driver_cpu_s": _cpu_s() - cpu_s,
+        }
+
+    def _dispatch(self) -> None:
+        while (worker := self._dispatcher.next_worker()) is not None:
+            spec = self._sampler.next_group(self._training.group_size)
+            self._accounting.dispatch(episode.episode_id for episode in spec.episodes)
+            self._dispatcher.dispatched(worker)
+            task = asyncio.create_task(self._play(worker, spec))
+            self._playing.add(task)  # the event loop itself holds tasks only weakly
+            task.add_done_callback(self._playing.discard)
+
+    async def _play(self, worker: int, spec: GroupSpec) -> None:
+        group = await self._crew.play_and_score(worker, spec)
+        self._dispatcher.returned(worker)
+        self._scored.put_nowait(group)
+
+    async def _next_group(self) -> ScoredGroup:
+        if not self._dispatcher.workers:
+            raise RunFailed("every rollout worker is lost; see events.jsonl")
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                group = await self._scored.get()
+        except TimeoutError:
+            raise RunFailed(f"no group came back within {self._deadline_s:g} s") from None
+        self._report_failures(group)
+        return group
+
+    def _report_failures(self, group: ScoredGroup) -> None:
+        failures: dict[Failure, list[str]] = {}
+        for episode_id, failure in group.failed.items():
+            failures.setdefault(failure, []).append(episode_id)
+        if group.score.failure is not None:
+            ids = [rollout.card.episode_id for rollout in group.rollouts]
+            failures.setdefault(group.score.failure, []).extend(ids)
+        for failure, episode_ids in failures.items():
+            self._on_event(
+                "failure",
+                failure=failure.kind.value,
+                where=failure.where,
+                message=failure.message,
+                episodes=episode_ids,
+            )
+            if failure.kind is FailureKind.INFRASTRUCTURE:
+                self._dispatcher.lost(group.worker)
+
+    def _choose(self, groups: Sequence[ScoredGroup]) -> list[tuple[Rollout, float]]:
+        """What to train; everything else ends here, in its named state."""
+        stale_before = self.version - self._training.max_staleness
+        chosen: list[tuple[Rollout, float]] = []
+        for group in groups:
+            selection = select(group, stale_before)
+            chosen.extend(selection.trained)
+            for episode_id, state in selection.dropped.items():
+                self._accounting.end(episode_id, state)
+        return chosen
+
+    async def _train(self, chosen: Sequence[tuple[Rollout, float]]) -> Metrics:
+        if not chosen:
+            return {"trained_episodes": 0}
+        stats = await self._learner.train(
+            refs=[rollout.ref for rollout, _ in chosen],
+            advantages=[advantage for _, advantage in chosen],
+            lengths=[rollout.card.tokens for rollout, _ in chosen],
+            response_tokens=[rollout.card.response_tokens for rollout, _ in chosen],
+        )
+        for rollout, _ in chosen:
+            self._accounting.end(rollout.card.episode_id, Ended.TRAINED)
+        return {**stats, "trained_episodes": len(chosen)}
+
+    async def _publish(self) -> Metrics:
+        self.version += 1
+        published = await self._learner.publish(self.version)
+        loaded = await self._crew.update_weights(self.version)
+        return {
+            **{f"publish/{key}": value for key, value in published.items()},
+            **{f"load/{key}": value for key, value in loaded.items()},
+        }
+
+
+def _cpu_s() -> float:
+    times = os.times()
+    return times.user + times.system

@@ -1,0 +1,57 @@
+"""The Ray cluster that a run uses: joined where one runs, else a local one for this run alone."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+
+from orchestra_ray.config import Config
+from orchestra_ray.config.checks import check_resources
+from orchestra_ray.core.errors import ConfigError
+
+NAMESPACE = "orchestra"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    gcs_address: str
+    namespace: str
+
+
+@contextmanager
+def ray_session(config: Config) -> Iterator[Session]:
+    """Connected to Ray inside the block. `ConfigError` where the cluster is absent or too small."""
+    namespace = f"{NAMESPACE}-{config.name}"
+    context = _connect(config, namespace)
+    try:
+        resources = ray.cluster_resources()
+        check_resources(config, resources.get("CPU", 0.0), resources.get("GPU", 0.0))
+        yield Session(context.address_info["gcs_address"], namespace)
+    finally:
+        ray.shutdown()
+
+
+def _connect(config: Config, namespace: str):  # Ray names the type only in a private module
+    cluster = config.cluster
+    # Actors set the devices of vLLM and DeepSpeed themselves; without GPUs Ray must not hide any.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        if cluster.address is not None:
+            return ray.init(address=cluster.address, namespace=namespace, log_to_driver=False)
+        return ray.init(
+            address="local",
+            namespace=namespace,
+            num_cpus=cluster.cpus,
+            object_store_memory=cluster.object_store_mib * 2**20,
+            include_dashboard=cluster.dashboard_port is not None,
+            dashboard_port=cluster.dashboard_port,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+    except (ConnectionError, ValueError) as error:
+        where = cluster.address or "a local cluster"
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(f"cluster.address: cannot join Ray at {where}: {reason}") from None

@@ -1,0 +1,45 @@
+"""The evaluation as a table in the terminal: before, after, and the baselines beside them."""
+
+from collections.abc import Mapping
+
+from rich import box
+from rich.table import Table
+
+from orchestra_ray.evaluation.metrics import Summary
+from orchestra_ray.tracking.units import column_decimals, cost_unit
+
+
+def render_table(before: Summary, after: Summary, baselines: Mapping[str, Summary]) -> Table:
+    """A table of at most 80 columns; ± is half of the 95% interval.
+
+    The row of `after` is bold and marked, so that it stands out without colour too.
+    """
+    rows = {"before": before, "after": after} | dict(baselines)
+    unit = cost_unit(summary.cost_usd for summary in rows.values())
+    costs = [summary.cost_usd * unit.per_usd for summary in rows.values()]
+    latencies = [summary.latency_s for summary in rows.values()]
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        caption="means over episodes; ± is half of the 95% interval",
+        pad_edge=False,
+    )
+    table.add_column("policy", no_wrap=True)
+    for heading in ("accuracy %", f"cost {unit.symbol}", "latency s", "reward", "turns"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, summary in rows.items():
+        table.add_row(
+            f"> {name}" if name == "after" else f"  {name}",
+            _with_half(100 * summary.accuracy, [100 * end for end in summary.accuracy_ci95], 1),
+            f"{summary.cost_usd * unit.per_usd:,.{column_decimals(costs)}f}",
+            f"{summary.latency_s:,.{column_decimals(latencies)}f}",
+            _with_half(summary.reward, summary.reward_ci95, 3),
+            f"{summary.turns:.2f}",
+            style="bold green" if name == "after" else None,
+            end_section=name == "after",
+        )
+    return table
+
+
+def _with_half(mean: float, interval: tuple[float, float] | list[float], places: int) -> str:
+    half = (interval[1] - interval[0]) / 2
+    return f"{mean:.{places}f} ±{half:.{places}f}"

@@ -1,0 +1,222 @@
+"""The learner's ranks as Ray actors, and the driver's handle on them.
+
+Invariants: the driver sends references, lengths and advantages, never a payload; every await has a
+deadline; the first failure of a rank, or a deadline that passes, stops all ranks and is raised as
+one `LearnerFailed`. Ranks in lockstep cannot go on without each other: start another group from
+the last checkpoint.
+"""
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import ObjectRef
+from ray.actor import ActorHandle
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from orchestra_ray.config.schema import Config
+from orchestra_ray.core.states import Failure, FailureKind
+from orchestra_ray.learner.packing import is_padded, plan_batch
+from orchestra_ray.weights.buckets import Manifest, make_buckets
+
+POLICY = "policy"  # folders within a checkpoint
+OPTIMIZER = "optimizer"
+_GRACE_S = 5.0  # for the other ranks to tell what they saw, once one has failed
+
+
+class LearnerFailed(Exception):
+    """The group is gone; `failure` says which rank failed first, and why."""
+
+    def __init__(self, failure: Failure):
+        super().__init__(f"{failure.where}: {failure.message}")
+        self.failure = failure
+
+
+@dataclass(frozen=True, slots=True)
+class RankStep:
+    """`batch.Minibatch` with references in the place of trajectories."""
+
+    normaliser: float
+    microbatches: list[list[tuple[ObjectRef, float]]]
+
+
+@ray.remote
+class LearnerRank:
+    """One process with one `LearnerEngine`. Methods of all ranks are called together."""
+
+    def __init__(self, config: Config, model_path: str):
+        self._config = config
+        self._model_path = model_path
+
+    def endpoint(self) -> tuple[str, int]:
+        """This node's address and a port that was free a moment ago."""
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            return ray.util.get_node_ip_address(), probe.getsockname()[1]
+
+    def join(self, rank: int, endpoint: tuple[str, int], resume: str | None) -> None:
+        # DeepSpeed chooses its accelerator when it is imported, and the driver must not import it
+        from orchestra_ray.learner.engine import LearnerEngine
+
+        self._engine = LearnerEngine(
+            self._config, self._model_path, rank, self._config.learner.ranks, *endpoint
+        )
+        if resume is not None:
+            self._engine.load_optimizer(Path(resume) / OPTIMIZER)
+
+    def train(self, steps: list[RankStep]) -> dict[str, float]:
+        from orchestra_ray.learner.batch import Minibatch, Sample
+
+        refs = [ref for step in steps for batch in step.microbatches for ref, _ in batch]
+        payloads = iter(ray.get(refs, timeout=self._config.learner.step_deadline_s))
+        minibatches = [
+            Minibatch(
+                step.normaliser,
+                [[Sample(next(payloads), adv) for _, adv in batch] for batch in step.microbatches],
+            )
+            for step in steps
+        ]
+        return self._engine.train_step(minibatches)
+
+    def publish(self, version: int, board: ActorHandle) -> dict[str, float]:
+        raise NotImplementedError
+
+    def save(self, path: str) -> None:
+        self._engine.save_hf(Path(path) / POLICY, self._model_path)
+        self._engine.save_optimizer(Path(path) / OPTIMIZER)
+
+
+class LearnerGroup:
+    """All ranks as one. Made by `start`; after a `LearnerFailed` it is stopped."""
+
+    def __init__(self, config: Config, ranks: list[ActorHandle], board: ActorHandle):
+        self._config = config
+        self._ranks = ranks
+        self._board = board
+
+    @classmethod
+    async def start(
+        cls,
+        config: Config,
+        model_path: str | Path,
+        board: ActorHandle,
+        placement: Sequence[PlacementGroupSchedulingStrategy] | None = None,
+        resume: str | Path | None = None,
+    ) -> "LearnerGroup":
+        """Ranks that have joined and loaded the policy.
+
+        model_path: a folder that every node of a rank can read. board: the `WeightBoard` actor.
+        placement: one strategy a rank. resume: a folder that `save` wrote.
+        """
+        learner = config.learner
+        options: dict[str, Any] = {
+            "num_cpus": learner.cpus_per_rank,
+            "num_gpus": learner.gpus_per_rank,
+            "runtime_env": {
+                "env_vars": {
+                    "OMP_NUM_THREADS": str(max(1, int(learner.cpus_per_rank))),
+                    "DS_ACCELERATOR": "cuda" if learner.gpus_per_rank else "cpu",
+                }
+            },
+        }
+        strategies = placement or ["DEFAULT"] * learner.ranks
+        ranks = [
+            LearnerRank.options(**options, scheduling_strategy=strategy).remote(
+                config, str(model_path)
+            )
+            for strategy in strategies
+        ]
+        group = cls(config, ranks, board)
+        deadline_s = learner.start_deadline_s
+        (endpoint,) = await group._results("start", [ranks[0].endpoint.remote()], deadline_s)
+        folder = None if resume is None else str(resume)
+        joins = [actor.join.remote(rank, endpoint, folder) for rank, actor in enumerate(ranks)]
+        await group._results("start", joins, deadline_s)
+        return group
+
+    async def train(
+        self,
+        refs: Sequence[ObjectRef],
+        advantages: Sequence[float],
+        lengths: Sequence[int],
+        response_tokens: Sequence[int],
+    ) -> dict[str, float]:
+        """The optimizer steps of one batch of trajectories; see `LearnerEngine.train_step`.
+
+        refs of `Trajectory`, and for each its advantage, its tokens and its response tokens.
+        Raises ValueError where the batch is empty or a trajectory is over the cap of a micro-batch.
+        """
+        if not refs:
+            raise ValueError("LearnerGroup.train: an empty batch")
+        padded = is_padded(self._config.model.attention)
+        plans = plan_batch(lengths, response_tokens, self._config.learner, padded)
+        calls = []
+        for rank, actor in enumerate(self._ranks):
+            steps = [
+                RankStep(
+                    plan.normaliser,
+                    [[(refs[i], advantages[i]) for i in batch] for batch in plan.ranks[rank]],
+                )
+                for plan in plans
+            ]
+            calls.append(actor.train.remote(steps))
+        return (await self._results("train", calls, self._config.learner.step_deadline_s))[0]
+
+    async def publish(self, version: int) -> dict[str, float]:
+        """The weights as they are, on the board as `version`."""
+        calls = [actor.publish.remote(version, self._board) for actor in self._ranks]
+        return (await self._results("publish", calls, self._config.weights.deadline_s))[0]
+
+    async def save(self, path: str | Path) -> None:
+        """`policy`, which transformers and vLLM load, and `optimizer`, in a folder at `path`.
+
+        On a disk that all ranks share. Each of the two appears when it is whole.
+        """
+        calls = [actor.save.remote(str(path)) for actor in self._ranks]
+        await self._results("save", calls, self._config.learner.step_deadline_s)
+
+    async def stop(self) -> None:
+        for actor in self._ranks:
+            ray.kill(actor)
+
+    async def _results(self, what: str, refs: list[ObjectRef], deadline_s: float) -> list[Any]:
+        calls = [asyncio.wrap_future(ref.future()) for ref in refs]
+        _, waiting = await asyncio.wait(
+            calls, timeout=deadline_s, return_when=asyncio.FIRST_EXCEPTION
+        )
+        errors = [call.exception() for call in calls if call.done()]
+        if not waiting and not any(errors):
+            return [call.result() for call in calls]
+        if any(errors) and waiting:
+            await asyncio.wait(waiting, timeout=_GRACE_S)
+        await self.stop()
+        raise _failed(what, calls, deadline_s)
+
+
+def _failed(
+    what: str, calls: Sequence[asyncio.Future[Any]], deadline_s: float
+) -> LearnerFailed:
+    """A death before an error, since peers of a dead rank fail too; an error before a silence."""
+    errors = {rank: call.exception() for rank, call in enumerate(calls) if call.done()}
+    errors = {rank: error for rank, error in errors.items() if error is not None}
+    for call in calls:
+        call.cancel()
+    if not errors:
+        silent = [str(rank) for rank, call in enumerate(calls) if not call.done()]
+        message = f"no answer within {deadline_s:g} s"
+        return LearnerFailed(Failure(FailureKind.DEADLINE, f"learner {what}", message))
+    rank = min(errors, key=lambda rank: not isinstance(errors[rank], RayActorError))
+    error = errors[rank]
+    kind = FailureKind.DEADLINE if isinstance(error, GetTimeoutError) else FailureKind.INFRASTRUCTURE
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    line = next(iter(str(cause).splitlines()), "")
+    failed = LearnerFailed(
+        Failure(kind, f"learner rank {rank}, {what}", f"{type(cause).__name__}: {line}")
+    )
+    failed.__cause__ = error
+    return failed

@@ -1,0 +1,263 @@
+"""One rank of the learner: a causal language model under DeepSpeed ZeRO.
+
+Invariants: every rank makes the same calls in the same order, with equally many micro-batches;
+then ZeRO 1, 2 and 3 and any split into micro-batches make the same update.
+"""
+
+import math
+import resource
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+
+import deepspeed
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from orchestra_ray.config.schema import Config, ZeroStage
+from orchestra_ray.learner import checkpoint, zero
+from orchestra_ray.learner.batch import Microbatch, Minibatch, collate
+from orchestra_ray.learner.logprobs import TokenLogprobs
+from orchestra_ray.learner.loss import policy_loss
+from orchestra_ray.learner.packing import is_padded
+
+_TAG = "state"  # DeepSpeed's name for the one checkpoint in a folder
+_TOKEN_MEANS = {
+    "ratio": "ratio",
+    "clipped": "clip_fraction",
+    "approx_kl": "approx_kl",
+    "logprob_gap": "logprob_gap",
+    "behaviour_kl": "behaviour_kl",
+    "importance": "importance",
+    "ref_kl": "ref_kl",
+}
+
+
+class LearnerEngine:
+    """Joins the process group, loads the policy from `model_path` and shards it over the ranks."""
+
+    def __init__(
+        self,
+        config: Config,
+        model_path: str | Path,
+        rank: int,
+        world_size: int,
+        master_addr: str,
+        master_port: int,
+    ):
+        self.rank = rank
+        self._world_size = world_size
+        self._cfg = config.learner
+        self._temperature = config.rollout.temperature
+        self._packed = not is_padded(config.model.attention)
+        self._device = torch.device("cuda" if self._cfg.gpus_per_rank else "cpu")
+        zero.join(
+            rank, world_size, master_addr, master_port, self._device, self._cfg.step_deadline_s
+        )
+        self._model = _load(config, model_path)
+        self._engine = self._make_engine(config, self._model)
+        self._reference = self._make_reference(config, model_path)
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+
+    def train_step(self, minibatches: Sequence[Minibatch]) -> dict[str, float]:
+        """One optimizer step for each of the minibatches; the metrics of all ranks together.
+
+        The old policy is the one before the first step. `loss` and `grad_norm` (before clipping)
+        are means over the steps; `ratio`, `clip_fraction`, `approx_kl`, `logprob_gap` (mean
+        |old - behaviour|), `behaviour_kl`, and where configured `importance` and `ref_kl`, are
+        means over response tokens; `forward_s`, `backward_s`, `step_s`, `train_s`, and
+        `peak_rss_bytes` are those of the slowest and the largest rank.
+        Raises FloatingPointError where the gradient is not finite.
+        """
+        started = perf_counter()
+        self._seconds.clear()
+        batches = [
+            [collate(m, packed=self._packed, device=self._device) for m in minibatch.microbatches]
+            for minibatch in minibatches
+        ]
+        on_policy = len(minibatches) == 1
+        old = [None if on_policy else [self._old_logp(b) for b in m] for m in batches]
+        sums: defaultdict[str, float] = defaultdict(float)
+        grad_norms = []
+        for i, minibatch in enumerate(minibatches):
+            for stats in self._update(batches[i], old[i], minibatch.normaliser):
+                for name, value in stats.items():
+                    sums[name] += value.item()
+            grad_norms.append(self._grad_norm())
+        sums["trained_tokens"] += sum(minibatch.tokens for minibatch in minibatches)
+        totals = self._over_ranks(sums, dist.ReduceOp.SUM)
+        peak_rss_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        own = {f"{phase}_s": seconds for phase, seconds in self._seconds.items()}
+        own |= {"train_s": perf_counter() - started, "peak_rss_bytes": float(peak_rss_bytes)}
+        worst = self._over_ranks(own, dist.ReduceOp.MAX)
+
+        means = {
+            metric: totals[name] / max(totals["tokens"], 1.0)
+            for name, metric in _TOKEN_MEANS.items()
+            if name in totals
+        }
+        return (
+            means
+            | worst
+            | {
+                "loss": totals["loss"] / len(minibatches),
+                "grad_norm": sum(grad_norms) / len(grad_norms),
+                "response_tokens": totals["tokens"],
+                "tokens": totals["trained_tokens"],
+                "tokens_per_s": totals["trained_tokens"] / worst["train_s"],
+                "microbatches": float(sum(len(m.microbatches) for m in minibatches)),
+            }
+        )
+
+    def state_dict(self) -> Iterator[tuple[str, Tensor]]:
+        """Names as in the Hugging Face checkpoint, and copies on the CPU, one after another.
+
+        A collective: every rank must exhaust it. Only rank 0 is given anything.
+        """
+        for name, parameter in self._model.named_parameters():
+            copy = None
+            with deepspeed.zero.GatheredParameters([parameter], enabled=self._shards_parameters):
+                if self.rank == 0:
+                    copy = parameter.detach().to("cpu", copy=True)
+            if copy is not None:
+                yield name, copy
+
+    def save_hf(self, path: str | Path, tokenizer_path: str | Path) -> None:
+        """A folder that transformers and vLLM load. It appears when it is whole."""
+        path = Path(path)
+        tensors = dict(self.state_dict())
+        if self.rank == 0:
+            checkpoint.begin(path)
+            self._model.save_pretrained(checkpoint.partial_of(path), state_dict=tensors)
+            checkpoint.copy_tokenizer(Path(tokenizer_path), checkpoint.partial_of(path))
+            checkpoint.commit(path)
+        dist.barrier()
+
+    def save_optimizer(self, path: str | Path) -> None:
+        """DeepSpeed's sharded checkpoint: weights, master weights, moments. On a shared disk."""
+        path = Path(path)
+        if self.rank == 0:
+            checkpoint.begin(path)
+        dist.barrier()
+        self._engine.save_checkpoint(str(checkpoint.partial_of(path)), tag=_TAG)
+        dist.barrier()
+        if self.rank == 0:
+            checkpoint.commit(path)
+        dist.barrier()
+
+    def load_optimizer(self, path: str | Path) -> None:
+        """Goes on where `save_optimizer` stood; with as many ranks and the same stage.
+
+        Raises FileNotFoundError where there is no such checkpoint.
+        """
+        loaded, _ = self._engine.load_checkpoint(str(path), tag=_TAG)
+        if loaded is None:
+            raise FileNotFoundError(f"{path}: no checkpoint of the optimizer")
+
+    @property
+    def _shards_parameters(self) -> bool:
+        return self._cfg.zero_stage is ZeroStage.THREE
+
+    def _make_engine(self, config: Config, model: PreTrainedModel) -> deepspeed.DeepSpeedEngine:
+        if self._cfg.gradient_checkpointing:
+            model.gradient_checkpointing_enable(
+                gradient_checkpointing_kwargs={"use_reentrant": False}
+            )
+        module = TokenLogprobs(model.train())
+        settings = zero.training_settings(
+            config, model.num_parameters(), model.config.get_text_config().hidden_size
+        )
+        optimizer = zero.make_optimizer(module, config)
+        engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=settings)
+        return engine
+
+    def _make_reference(self, config: Config, model_path: str | Path) -> nn.Module | None:
+        """The frozen policy of the start, where the loss has a KL term."""
+        if self._cfg.loss.kl_coef <= 0:
+            return None
+        module = TokenLogprobs(_load(config, model_path).eval()).requires_grad_(False)
+        if not self._shards_parameters:
+            return module.to(self._device)
+        engine, *_ = deepspeed.initialize(model=module, config=zero.frozen_settings(config))
+        return engine
+
+    def _update(
+        self, batches: list[Microbatch], old_logps: list[Tensor] | None, normaliser: float
+    ) -> list[dict[str, Tensor]]:
+        """One optimizer step; the sums of `policy_loss` of each micro-batch."""
+        stats = []
+        for i, batch in enumerate(batches):
+            self._engine.set_gradient_accumulation_boundary(i == len(batches) - 1)
+            with self._phase("forward"):
+                logp = self._logp(self._engine, batch)
+                loss, sums = policy_loss(
+                    logp,
+                    logp.detach() if old_logps is None else old_logps[i],
+                    batch.advantages_B,
+                    batch.mask_B_T,
+                    self._cfg.loss,
+                    behaviour_logp=batch.behaviour_logp_B_T,
+                    ref_logp=self._reference_logp(batch),
+                    normaliser=normaliser,
+                )
+            with self._phase("backward"):
+                # DeepSpeed averages over ranks, while the normaliser has made the losses addends
+                self._engine.backward(loss * self._world_size)
+            stats.append(sums)
+        with self._phase("step"):
+            self._engine.step()
+        return stats
+
+    def _logp(self, module: nn.Module, batch: Microbatch) -> Tensor:
+        logp = module(
+            batch.input_ids,
+            batch.attention_mask,
+            batch.position_ids,
+            batch.labels,
+            self._temperature,
+        )
+        return batch.rows(logp)
+
+    @torch.no_grad()
+    def _old_logp(self, batch: Microbatch) -> Tensor:
+        with self._phase("forward"):
+            return self._logp(self._engine, batch)
+
+    @torch.no_grad()
+    def _reference_logp(self, batch: Microbatch) -> Tensor | None:
+        return None if self._reference is None else self._logp(self._reference, batch)
+
+    def _grad_norm(self) -> float:
+        norm = self._engine.get_global_grad_norm()
+        if norm is None or not math.isfinite(norm):
+            raise FloatingPointError(f"the norm of the gradient is {norm}: the update is lost")
+        return float(norm)
+
+    def _over_ranks(
+        self, values: Mapping[str, float], op: dist.ReduceOp.RedOpType
+    ) -> dict[str, float]:
+        """`values` has the same keys in the same order on every rank."""
+        vector = torch.tensor(list(values.values()), dtype=torch.float64, device=self._device)
+        dist.all_reduce(vector, op)
+        return dict(zip(values, vector.tolist(), strict=True))
+
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        started = perf_counter()
+        yield
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()
+        self._seconds[name] += perf_counter() - started
+
+
+def _load(config: Config, model_path: str | Path) -> PreTrainedModel:
+    return AutoModelForCausalLM.from_pretrained(
+        model_path,
+        dtype=zero.dtype_of(config.model),
+        attn_implementation=config.model.attention,
+        local_files_only=True,
+    )

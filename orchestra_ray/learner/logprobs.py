@@ -1,0 +1,77 @@
+"""Log-probabilities of given tokens without ever holding the logits of a whole batch.
+
+Only the positions that have a label pass the output layer, a chunk of them at a time, and each
+chunk's logits are computed anew in the backward pass. So memory for logits is one chunk times the
+vocabulary, whatever the length of the batch.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+from orchestra_ray.learner.batch import IGNORE
+
+
+class TokenLogprobs(nn.Module):
+    """A causal language model whose logits are its output layer applied to its last hidden state.
+
+    `model` keeps its parameters and their Hugging Face names. Raises TypeError where the output
+    layer is not linear.
+    """
+
+    def __init__(self, model: PreTrainedModel, chunk_tokens: int = 1024):
+        super().__init__()
+        layer = model.get_output_embeddings()
+        if not isinstance(layer, nn.Linear):
+            raise TypeError(f"{type(model).__name__}: the output layer is {type(layer).__name__}")
+        self.model = model
+        self.head = _ChunkedHead(layer, chunk_tokens)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        position_ids: Tensor,
+        labels: Tensor,
+        temperature: float,
+    ) -> Tensor:
+        """float32 [B, T]: log-probability of labels[b, t] after tokens up to t at `temperature`.
+
+        All other arguments are int64 [B, T]. It is 0 where the label is IGNORE. The output is
+        connected to every parameter even where no position has a label, so that a rank without
+        work takes part in the same collectives.
+        """
+        hidden = self.model.base_model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            use_cache=False,
+        ).last_hidden_state
+        chosen = labels != IGNORE
+        logp = self.head(hidden[chosen], labels[chosen], temperature)
+        return logp.new_zeros(labels.shape).masked_scatter(chosen, logp)
+
+
+class _ChunkedHead(nn.Module):
+    """Shares the output layer's parameters as its own, so that ZeRO-3 gathers them once a call.
+
+    Calling the layer itself would gather once a chunk, and ranks differ in their chunks.
+    """
+
+    def __init__(self, layer: nn.Linear, chunk_tokens: int):
+        super().__init__()
+        self.weight = layer.weight
+        self.bias = layer.bias
+        self.chunk_tokens = chunk_tokens
+
+    def forward(self, hidden_N_D: Tensor, labels_N: Tensor, temperature: float) -> Tensor:
+        def logprobs(hidden: Tensor, labels: Tensor) -> Tensor:
+            logits = functional.linear(hidden, self.weight, self.bias).float() / temperature
+            return -functional.cross_entropy(logits, labels, reduction="none")
+
+        chunks = zip(
+            hidden_N_D.split(self.chunk_tokens), labels_N.split(self.chunk_tokens), strict=True
+        )
+        return torch.cat([checkpoint(logprobs, h, t, use_reentrant=False) for h, t in chunks])

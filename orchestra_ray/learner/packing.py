@@ -1,0 +1,144 @@
+"""Which sequences share a micro-batch, and which rank computes it: pure functions over lengths.
+
+Invariants: every index is in exactly one micro-batch; no micro-batch is over the cap; every rank
+has the same number of them, because the collectives of ZeRO run in lockstep. An empty list is a
+slot in which a rank has nothing to do (it computes a dummy of zero loss).
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from orchestra_ray.config.schema import Aggregation, LearnerConfig
+
+Bins = list[list[int]]
+
+
+def pack(lengths: Sequence[int], cap: int) -> Bins:
+    """Bins of indices, none over the cap, by best-fit decreasing; at most 11/9 of the optimum + 1.
+
+    Raises ValueError where a single length is over the cap.
+    """
+    bins: Bins = []
+    room: list[tuple[int, int]] = []  # (tokens left, bin), ascending
+    for index in _descending(lengths, cap):
+        at = bisect_left(room, (lengths[index], 0))
+        if at == len(room):
+            left, target = cap, len(bins)
+            bins.append([])
+        else:
+            left, target = room.pop(at)
+        bins[target].append(index)
+        insort(room, (left - lengths[index], target))
+    return bins
+
+
+def pack_padded(lengths: Sequence[int], cap: int) -> Bins:
+    """Like `pack`, where a bin costs its rows times its longest row; the fewest bins possible.
+
+    Raises ValueError where a single length is over the cap.
+    """
+    bins: Bins = []
+    for index in _descending(lengths, cap):
+        if not bins or (len(bins[-1]) + 1) * lengths[bins[-1][0]] > cap:
+            bins.append([])
+        bins[-1].append(index)
+    return bins
+
+
+def is_padded(attention: str) -> bool:
+    """Whether a batch must be padded under this implementation of transformers' attention.
+
+    Only FlashAttention skips the other sequences of a packed row; the rest would pay for them.
+    """
+    return not attention.startswith("flash_attention")
+
+
+def plan_microbatches(
+    lengths: Sequence[int], cap: int, ranks: int, padded: bool
+) -> list[list[list[int]]]:
+    """For each rank its micro-batches, which are lists of indices; equally many for each rank.
+
+    `cap` counts tokens: the sum of a packed micro-batch, rows times longest row of a padded one.
+    The number of slots is the least that the packing finds; within it the largest micro-batch is
+    made as small as possible, so that no rank waits for another.
+    Raises ValueError where a single length is over the cap.
+    """
+    method = pack_padded if padded else pack
+    cost = _padded_cost if padded else _packed_cost
+    slots = -(-len(method(lengths, cap)) // ranks)
+    bins = _tightest(method, lengths, cap, slots * ranks)
+    bins.sort(key=lambda members: cost(lengths, members), reverse=True)
+    plan: list[list[list[int]]] = [[] for _ in range(ranks)]
+    load = [0] * ranks
+    for slot in range(slots):
+        members_of = bins[slot * ranks : (slot + 1) * ranks]
+        members_of += [[] for _ in range(ranks - len(members_of))]
+        idlest_first = sorted(range(ranks), key=load.__getitem__)
+        for rank, members in zip(idlest_first, members_of, strict=True):
+            plan[rank].append(members)
+            load[rank] += cost(lengths, members)
+    return plan
+
+
+@dataclass(frozen=True, slots=True)
+class MinibatchPlan:
+    """One optimizer step: its normaliser (see `loss.aggregate`) and each rank's micro-batches."""
+
+    normaliser: float
+    ranks: list[list[list[int]]]
+
+
+def plan_batch(
+    lengths: Sequence[int], response_tokens: Sequence[int], cfg: LearnerConfig, padded: bool
+) -> list[MinibatchPlan]:
+    """The optimizer steps of one batch, as indices into it.
+
+    Step i takes every `minibatches`-th sequence from the i-th on, so that the episodes of a group
+    are spread over the steps. Sequences with an advantage of 0 count in the normaliser.
+    """
+    plans = []
+    for first in range(min(cfg.minibatches, len(lengths))):
+        chosen = range(first, len(lengths), cfg.minibatches)
+        local = plan_microbatches(
+            [lengths[i] for i in chosen], cfg.tokens_per_microbatch, cfg.ranks, padded
+        )
+        by_token = cfg.loss.aggregation is Aggregation.TOKEN
+        normaliser = sum(response_tokens[i] for i in chosen) if by_token else len(chosen)
+        ranks = [[[chosen[i] for i in members] for members in rank] for rank in local]
+        plans.append(MinibatchPlan(float(normaliser), ranks))
+    return plans
+
+
+def _descending(lengths: Sequence[int], cap: int) -> list[int]:
+    order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
+    if order and lengths[order[0]] > cap:
+        raise ValueError(
+            f"sequence {order[0]} has {lengths[order[0]]} tokens, over the cap of {cap} tokens a "
+            f"micro-batch: raise learner.tokens_per_microbatch or shorten the episodes"
+        )
+    return order
+
+
+def _packed_cost(lengths: Sequence[int], members: list[int]) -> int:
+    return sum(lengths[i] for i in members)
+
+
+def _padded_cost(lengths: Sequence[int], members: list[int]) -> int:
+    return len(members) * max((lengths[i] for i in members), default=0)
+
+
+def _tightest(
+    method: Callable[[Sequence[int], int], Bins], lengths: Sequence[int], cap: int, most: int
+) -> Bins:
+    """The packing under the lowest cap that still needs no more than `most` bins."""
+    best = method(lengths, cap)
+    low, high = max(lengths, default=0), cap
+    while low < high:
+        middle = (low + high) // 2
+        bins = method(lengths, middle)
+        if len(bins) <= most:
+            best, high = bins, middle
+        else:
+            low = middle + 1
+    return best

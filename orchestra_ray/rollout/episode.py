@@ -1,0 +1,237 @@
+"""The episode: the policy speaks, its tool calls run, what comes back is appended, until it ends.
+
+`transcript` context policy: history only grows, so that all turns are one training sequence with a
+mask over the sampled tokens. An episode ends in a trajectory or in a failure, always with a card,
+and never later than its deadline.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from orchestra_ray.catalogue.signatures import signatures
+from orchestra_ray.config.schema import ModelConfig, RolloutConfig
+from orchestra_ray.core.money import nanousd, token_cost_nanousd
+from orchestra_ray.core.records import (
+    Card,
+    EpisodeSpec,
+    GroupSpec,
+    LedgerEntry,
+    ToolRequest,
+    ToolResult,
+    Trajectory,
+    Turn,
+)
+from orchestra_ray.core.seeds import derive_seed
+from orchestra_ray.core.states import Failure, FailureKind, Stop
+from orchestra_ray.rollout.chat import Chat
+from orchestra_ray.rollout.parsing import AskedCall, ParsedTurn, Parser
+from orchestra_ray.rollout.policy import Completion, Policy, View
+
+POLICY = "policy"
+
+
+class ToolCaller(Protocol):
+    async def call(self, request: ToolRequest) -> ToolResult | Failure: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What every episode of a worker shares."""
+
+    chat: Chat
+    parse: Parser
+    policies: Mapping[str, Policy]
+    tools: ToolCaller
+    model: ModelConfig
+    limits: RolloutConfig
+
+
+def opening_ids(chat: Chat, group: GroupSpec) -> list[int]:
+    """The prompt of every episode of the group: the tools of its draw, question, preference."""
+    content = f"{group.task.question}\n\n{group.preference.instruction}"
+    return chat.opening([{"role": "user", "content": content}], signatures(group.draw))
+
+
+async def run_episode(
+    stage: Stage, group: GroupSpec, spec: EpisodeSpec
+) -> tuple[Trajectory | None, Card]:
+    """Plays one episode. The trajectory is None exactly where the card has a failure."""
+    episode = _Episode(stage, group, spec)
+    try:
+        async with asyncio.timeout(stage.limits.episode_deadline_s):
+            outcome = await episode.play()
+    except TimeoutError:
+        message = f"ran past {stage.limits.episode_deadline_s:g} s"
+        outcome = Failure(FailureKind.DEADLINE, f"episode {spec.episode_id}", message)
+    return episode.close(outcome)
+
+
+@dataclass(slots=True)
+class _Episode:
+    """The growing record of one episode; `play` grows it and `close` freezes it."""
+
+    stage: Stage
+    group: GroupSpec
+    spec: EpisodeSpec
+    tokens: list[int] = field(default_factory=list)
+    sampled: list[tuple[int, float, int]] = field(default_factory=list)  # place, logprob, version
+    turns: list[Turn] = field(default_factory=list)
+    ledger: list[LedgerEntry] = field(default_factory=list)
+    heard: list[str] = field(default_factory=list)
+    answer: str | None = None
+    asked: int = 0
+    generate_s: float = 0.0
+    tools_s: float = 0.0
+
+    async def play(self) -> Stop | Failure:
+        limits = self.stage.limits
+        self.tokens.extend(opening_ids(self.stage.chat, self.group))
+        for _ in range(limits.max_turns):
+            if len(self.tokens) > limits.max_prompt_tokens:
+                return Stop.LENGTH
+            completion = await self._speak()
+            if isinstance(completion, Failure):
+                return completion
+            parsed = self.stage.parse(self.stage.chat, completion.token_ids)
+            self._record(completion, parsed)
+            if completion.finish == "length":
+                return Stop.LENGTH
+            if not parsed.calls:
+                self.answer = parsed.answer
+                return Stop.ANSWERED
+            failure = await self._run_calls(parsed.calls)
+            if failure is not None:
+                return failure
+        return Stop.TURN_LIMIT
+
+    async def _speak(self) -> Completion | Failure:
+        started_s = time.monotonic()
+        view = View(
+            request_id=f"{self.spec.episode_id}/{len(self.turns)}",
+            prompt_ids=self.tokens,
+            group=self.group,
+            seed=derive_seed(self.spec.seed, len(self.turns)),
+            heard=self.heard,
+            deadline_s=self.stage.limits.episode_deadline_s,
+        )
+        completion = await self.stage.policies[self.group.policy].respond(view)
+        self.generate_s += time.monotonic() - started_s
+        return completion
+
+    def _record(self, completion: Completion, parsed: ParsedTurn) -> None:
+        start = len(self.tokens)
+        self.ledger.append(self._own_entry(start, len(completion.token_ids)))
+        self.tokens.extend(completion.token_ids)
+        places = range(start, len(self.tokens))
+        self.sampled.extend(zip(places, completion.logprobs, completion.versions, strict=True))
+        self.turns.append(Turn(start, len(self.tokens), parsed.format_ok))
+
+    def _own_entry(self, input_tokens: int, output_tokens: int) -> LedgerEntry:
+        """The policy's own tokens are charged like any other model's; a scripted router has none."""
+        model, scripted = self.stage.model, self.group.policy != "model"
+        price_in, price_out = nanousd(model.input_usd_per_mtok), nanousd(model.output_usd_per_mtok)
+        charged_nanousd = token_cost_nanousd(input_tokens, price_in)
+        charged_nanousd += token_cost_nanousd(output_tokens, price_out)
+        measured_s = self.generate_s - sum(e.service_s for e in self.ledger if e.kind == POLICY)
+        modelled_s = (model.seconds_per_token or 0.0) * output_tokens
+        return LedgerEntry(
+            call_id=f"{self.spec.episode_id}/{len(self.turns)}/policy",
+            turn=len(self.turns),
+            identity=POLICY,
+            kind=POLICY,
+            input_tokens=0 if scripted else input_tokens,
+            output_tokens=0 if scripted else output_tokens,
+            charged_nanousd=0 if scripted else charged_nanousd,
+            service_s=0.0
+            if scripted
+            else measured_s
+            if model.seconds_per_token is None
+            else modelled_s,
+        )
+
+    async def _run_calls(self, calls: Sequence[AskedCall]) -> Failure | None:
+        """One after another, in the order asked; the observations enter as one turn."""
+        started_s = time.monotonic()
+        texts: list[str] = []
+        for call in calls:
+            if call.fault is not None:
+                texts.append(f"error: {call.fault}")
+                continue
+            result = await self.stage.tools.call(self._request(call))
+            if isinstance(result, Failure):
+                return result
+            self.ledger.append(result.entry)
+            texts.append(result.text)
+        self.tools_s += time.monotonic() - started_s
+        self.heard.append("\n".join(texts))
+        limit = self.stage.limits.max_observation_tokens
+        self.tokens.extend(self.stage.chat.observation(self.heard[-1], limit))
+        return None
+
+    def _request(self, call: AskedCall) -> ToolRequest:
+        self.asked += 1
+        return ToolRequest(
+            call_id=f"{self.spec.episode_id}/{len(self.turns) - 1}/{self.asked}",
+            turn=len(self.turns) - 1,
+            name=call.name,
+            arguments=call.arguments,
+            task=self.group.task,
+            draw=self.group.draw,
+            seed=self.spec.seed,
+            attempt=self.asked - 1,
+        )
+
+    def close(self, outcome: Stop | Failure) -> tuple[Trajectory | None, Card]:
+        failure = outcome if isinstance(outcome, Failure) else None
+        stop = Stop.FAILED if isinstance(outcome, Failure) else outcome
+        return (None if failure else self._trajectory(stop)), self._card(stop, failure)
+
+    def _length(self) -> int:
+        """Up to the last sampled token: nothing after it can be trained."""
+        return self.turns[-1].end if self.turns else 0
+
+    def _trajectory(self, stop: Stop) -> Trajectory:
+        tokens_T = np.array(self.tokens[: self._length()], dtype=np.int32)
+        mask_T = np.zeros(tokens_T.size, dtype=bool)
+        logprobs_T = np.zeros(tokens_T.size, dtype=np.float32)
+        versions_T = np.full(tokens_T.size, -1, dtype=np.int32)
+        for place, logprob, version in self.sampled:
+            mask_T[place], logprobs_T[place], versions_T[place] = True, logprob, version
+        return Trajectory(
+            episode_id=self.spec.episode_id,
+            tokens_T=tokens_T,
+            mask_T=mask_T,
+            logprobs_T=logprobs_T,
+            versions_T=versions_T,
+            turns=tuple(self.turns),
+            ledger=tuple(self.ledger),
+            answer=self.answer,
+            stop=stop,
+        )
+
+    def _card(self, stop: Stop, failure: Failure | None) -> Card:
+        versions = [version for _, _, version in self.sampled]
+        return Card(
+            episode_id=self.spec.episode_id,
+            group_id=self.group.group_id,
+            stop=stop,
+            failure=failure,
+            answered=self.answer is not None,
+            tokens=self._length(),
+            response_tokens=len(self.sampled),
+            turns=len(self.turns),
+            turns_well_formed=sum(turn.format_ok for turn in self.turns),
+            version_min=min(versions, default=-1),
+            version_max=max(versions, default=-1),
+            charged_nanousd=sum(entry.charged_nanousd for entry in self.ledger),
+            latency_s=sum(entry.service_s for entry in self.ledger),
+            generate_s=self.generate_s,
+            tools_s=self.tools_s,
+            calls=dict(Counter(entry.identity for entry in self.ledger if entry.kind != POLICY)),
+        )

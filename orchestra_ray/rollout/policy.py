@@ -1,0 +1,115 @@
+"""Who speaks in an episode: the interface, the model behind vLLM, and scripted routers.
+
+A policy is given the ids so far and answers with ids. The scripted ones are the baselines of an
+evaluation: they see the draw, choose by rule, and speak the same chat format as the model.
+"""
+
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from orchestra_ray.catalogue import Catalogue, ModelEntry
+from orchestra_ray.catalogue.signatures import ASK
+from orchestra_ray.core.records import GroupSpec, Offer
+from orchestra_ray.core.seeds import derive_seed
+from orchestra_ray.core.states import Failure
+from orchestra_ray.rollout.chat import Chat
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A response: ids with the behaviour policy's log-probability and weight version of each."""
+
+    token_ids: Sequence[int]
+    logprobs: Sequence[float]
+    versions: Sequence[int]
+    finish: str  # "stop" or "length"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a policy may look at when it speaks. `heard` are the observations so far."""
+
+    request_id: str
+    prompt_ids: Sequence[int]
+    group: GroupSpec
+    seed: int
+    heard: Sequence[str]
+    deadline_s: float
+
+
+class Policy(Protocol):
+    async def respond(self, view: View) -> Completion | Failure: ...
+
+
+Chooser = Callable[[GroupSpec, Sequence[Offer], int], Offer]
+
+
+class Router:
+    """Asks the one model that its rule chooses, then answers with what came back."""
+
+    def __init__(self, chat: Chat, choose: Chooser):
+        self._chat = chat
+        self._choose = choose
+
+    async def respond(self, view: View) -> Completion:
+        if view.heard:
+            return self._say(view.heard[-1])
+        models = [offer for offer in view.group.draw.offers if offer.kind == "model"]
+        chosen = self._choose(view.group, models, view.seed)
+        return self._say(tool_call_text(ASK, {"model": chosen.alias}))
+
+    def _say(self, text: str) -> Completion:
+        ids = [*self._chat.encode_response(text), self._chat.end_id]
+        return Completion(ids, [0.0] * len(ids), [0] * len(ids), "stop")
+
+
+def tool_call_text(name: str, arguments: Mapping[str, object]) -> str:
+    """A Hermes tool call as a Qwen3 model writes it."""
+    return f"<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call>"
+
+
+def expected_cost_nanousd(entry: ModelEntry, offer: Offer) -> float:
+    """What one answer of the model costs at this draw's price, by its usual length."""
+    return entry.output_tokens * offer.output_nanousd_per_mtok / 1e6
+
+
+def routers(catalogue: Catalogue) -> Mapping[str, Chooser]:
+    """The scripted baselines by name."""
+    models = catalogue.models
+
+    def cost(offer: Offer) -> float:
+        return expected_cost_nanousd(models[offer.identity], offer)
+
+    def mean_skill(offer: Offer) -> float:
+        entry = models[offer.identity]
+        return sum(entry.skill_at(family) for family in _families(catalogue))
+
+    def choose_random(group: GroupSpec, offers: Sequence[Offer], seed: int) -> Offer:
+        return random.Random(derive_seed(seed, "random-router")).choice(offers)
+
+    def choose_oracle(group: GroupSpec, offers: Sequence[Offer], seed: int) -> Offer:
+        """Knows every skill; takes the best expected reward among one call to each model."""
+        top_cost, top_s = max(map(cost, offers)), max(offer.latency_s for offer in offers)
+
+        def value(offer: Offer) -> float:
+            wish = group.preference
+            thrift = 1 - cost(offer) / top_cost if top_cost else 0.0
+            speed = 1 - offer.latency_s / top_s if top_s else 0.0
+            skill = models[offer.identity].skill_at(group.task.family)
+            return skill * (wish.outcome + wish.cost * thrift + wish.latency * speed)
+
+        return max(offers, key=value)
+
+    return {
+        "random": choose_random,
+        "cheapest": lambda group, offers, seed: min(offers, key=cost),
+        "strongest": lambda group, offers, seed: max(offers, key=mean_skill),
+        "oracle": choose_oracle,
+    }
+
+
+def _families(catalogue: Catalogue) -> set[str]:
+    return {family for entry in catalogue.models.values() for family in entry.skill}

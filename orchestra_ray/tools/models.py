@@ -1,0 +1,62 @@
+"""Models that can be asked: the interface, and simulated experts behind it.
+
+A simulated expert is right with its skill for the task's family and otherwise gives a wrong answer
+that looks like a right one. Everything is drawn from the request's seed, so the same question in
+the same episode has the same outcome for every policy. Its latency passes on a simulated clock.
+"""
+
+import random
+from dataclasses import dataclass
+from typing import Protocol
+
+from orchestra_ray.catalogue import ModelEntry
+from orchestra_ray.core.records import Offer, Task, ToolRequest
+from orchestra_ray.core.seeds import derive_seed
+from orchestra_ray.tasks.reasoning_gym import reference
+
+CHARACTERS_PER_TOKEN = 4
+PROMPT_OVERHEAD_TOKENS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReply:
+    """What any model behind any endpoint answers: text, usage, and the time that it took."""
+
+    text: str
+    input_tokens: int
+    output_tokens: int
+    service_s: float
+
+
+class ModelClient(Protocol):
+    async def ask(self, request: ToolRequest, offer: Offer) -> ModelReply: ...
+
+
+class SimulatedExpert:
+    """A `ModelClient` without a network."""
+
+    def __init__(self, entry: ModelEntry):
+        self._entry = entry
+
+    async def ask(self, request: ToolRequest, offer: Offer) -> ModelReply:
+        task, entry = request.task, self._entry
+        seed = derive_seed(request.seed, task.task_id, entry.name, request.attempt)
+        rng = random.Random(seed)
+        right = rng.random() < entry.skill_at(task.family)
+        return ModelReply(
+            text=reference(task) if right else plausible_wrong_answer(task, rng),
+            input_tokens=PROMPT_OVERHEAD_TOKENS + len(task.question) // CHARACTERS_PER_TOKEN,
+            output_tokens=round(entry.output_tokens * rng.uniform(0.5, 1.5)),
+            service_s=offer.latency_s * rng.uniform(0.75, 1.25),
+        )
+
+
+def plausible_wrong_answer(task: Task, rng: random.Random) -> str:
+    """An answer of the reference's shape that is never the reference."""
+    right = reference(task)
+    try:
+        number = int(right)
+    except ValueError:
+        return right[::-1] if right[::-1] != right else right + right[-1:]
+    off = rng.randint(1, max(3, abs(number) // 10))
+    return str(number + off if number < off or rng.random() < 0.5 else number - off)

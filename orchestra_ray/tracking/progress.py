@@ -1,0 +1,153 @@
+"""Where a run stands: a bar on a terminal, plain lines elsewhere, nothing where it is off."""
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as RichProgress
+
+from orchestra_ray.tracking.units import cost, duration, short
+
+PHASE_LINE_S = 5.0  # between two plain lines of a phase
+_RECENT = 20  # updates that the time left is estimated from
+
+
+class TimeLeft:
+    """Time left at the pace of the last `_RECENT` updates."""
+
+    def __init__(self, done: int, now_s: float):
+        self._recent = deque([(done, now_s)], maxlen=_RECENT + 1)
+
+    def after(self, done: int, total: int, now_s: float) -> float | None:
+        """Seconds until `total`, given `done` at `now_s`; None where nothing has been done."""
+        self._recent.append((done, now_s))
+        first_done, first_s = self._recent[0]
+        if done <= first_done:
+            return None
+        return max(total - done, 0) * (now_s - first_s) / (done - first_done)
+
+
+class _Bar:
+    """What the bars of steps and of phases share: a rich bar, or a console for plain lines."""
+
+    def __init__(self, name: str, total: int, enabled: bool, console: Console | None):
+        self.name = name
+        self.total = total
+        self.enabled = enabled
+        self.console = console or Console(stderr=True)
+        self._live: RichProgress | None = None
+        self._started_s = time.monotonic()
+        self._left: TimeLeft | None = None
+
+    def _start(self) -> None:
+        self._started_s = time.monotonic()
+        if self.enabled and self.console.is_terminal:
+            self._live = RichProgress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=None),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[status]}", markup=False),
+                console=self.console,
+                expand=True,
+            )
+            self._live.start()
+            self._live.add_task(self.name, total=self.total, status="")
+
+    def _stop(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def _status(self, done: int, already: int, words: list[str]) -> str:
+        """`words` and the time left; `already` was done when the bar started."""
+        if self._left is None:
+            self._left = TimeLeft(already, self._started_s)
+        left_s = self._left.after(done, self.total, time.monotonic())
+        return " ".join(words if left_s is None else [*words, f"{duration(left_s)} left"])
+
+    def _line(self, text: str) -> None:
+        if self.enabled:
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class Progress(_Bar):
+    """The steps of training. `update` is called once a step, with the step's metrics."""
+
+    def __init__(self, total_steps: int, enabled: bool = True, console: Console | None = None):
+        super().__init__("train", total_steps, enabled, console)
+
+    def __enter__(self) -> "Progress":
+        self._start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop()
+
+    def update(self, step: int, metrics: Mapping[str, float | int | str]) -> None:
+        """Shows that `step` steps are done, with what `step_words` finds in `metrics`."""
+        status = self._status(step, step - 1, step_words(metrics))
+        if self._live is not None:
+            self._live.update(self._live.task_ids[0], completed=step, status=status)
+        else:
+            self._line(f"{self.name} {step}/{self.total} {status}")
+
+
+class Phase(_Bar):
+    """A part of the run that takes long; made by `phase`."""
+
+    def __init__(self, name: str, total: int, enabled: bool, console: Console | None):
+        super().__init__(name, total, enabled, console)
+        self.done = 0
+        self._said_s = 0.0
+
+    def __enter__(self) -> "Phase":
+        self._start()
+        self._said_s = self._started_s
+        if self._live is None:
+            self._line(f"{self.name}: {self.total} to do")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop()
+        took = duration(time.monotonic() - self._started_s)
+        how = "done" if kind is None else "stopped"
+        self._line(f"{self.name}: {how}, {self.done}/{self.total} in {took}")
+
+    def advance(self, n: int = 1) -> None:
+        self.done += n
+        status = self._status(self.done, 0, [])
+        now_s = time.monotonic()
+        if self._live is not None:
+            self._live.update(self._live.task_ids[0], completed=self.done, status=status)
+        elif now_s - self._said_s >= PHASE_LINE_S:
+            self._said_s = now_s
+            self._line(f"{self.name}: {self.done}/{self.total} {status}")
+
+
+def phase(name: str, total: int, enabled: bool = True, console: Console | None = None) -> Phase:
+    """`with phase("warm start", 300) as bar:` and `bar.advance(n)` as parts of it are done."""
+    return Phase(name, total, enabled, console)
+
+
+def step_words(metrics: Mapping[str, float | int | str]) -> list[str]:
+    """The few numbers of a step that a person watches; those that are absent are left out."""
+    words = {
+        "reward_mean": lambda value: f"reward {value:.3f}",
+        "accuracy": lambda value: f"acc {value:.1%}",
+        "cost_usd": lambda value: f"cost {cost(value)}",
+        "tokens_per_s": lambda value: f"{short(value)} tok/s",
+    }
+    found = {name: metrics[name] for name in words if name in metrics}
+    return [words[name](value) for name, value in found.items() if not isinstance(value, str)]

@@ -1,0 +1,127 @@
+"""Making the tiny policy: tokenizer, random Qwen3 model, supervised steps; cached by content.
+
+The cache key is a digest of everything that the result depends on, this package's code included.
+The folder appears under its final name only when it is complete.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from orchestra_ray.catalogue import Catalogue
+from orchestra_ray.config.schema import Config, TinyModelConfig
+from orchestra_ray.core.records import Preference
+from orchestra_ray.rollout.chat import Chat
+from orchestra_ray.warmstart.demonstrations import Demonstration, Demonstrator
+from orchestra_ray.warmstart.tokenizer import train_tokenizer
+
+TOKENIZER_TEXTS = 1_500
+Advance = Callable[[int, float], None]
+
+
+def make_policy(
+    config: Config,
+    catalogue: Catalogue,
+    preferences: Sequence[Preference],
+    advance: Advance = lambda step, loss: None,
+) -> Path:
+    """The folder of the warm-started policy in Hugging Face format; made where it is not cached.
+
+    `advance(step, loss)` is called after each supervised step.
+    """
+    tiny = config.model.tiny
+    assert tiny is not None
+    cache = Path(config.model.cache_dir).expanduser()
+    folder = cache / f"tiny-{_digest(config, catalogue, preferences)}"
+    if folder.exists():
+        return folder
+    cache.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=cache))
+    try:
+        demonstrator = Demonstrator(config, catalogue, preferences)
+        texts = (text for n in range(TOKENIZER_TEXTS) for text in demonstrator.texts(n))
+        train_tokenizer(texts, tiny.vocab_size).save_pretrained(unfinished)
+        chat = Chat(str(unfinished), config.model.chat_template)
+        model = build_model(tiny, chat)
+        warm_start(model, chat, demonstrator, tiny, advance)
+        model.save_pretrained(unfinished)
+        os.replace(unfinished, folder)
+    except OSError:
+        if not folder.exists():  # another process may have been first
+            raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def build_model(tiny: TinyModelConfig, chat: Chat) -> Qwen3ForCausalLM:
+    """A random Qwen3 of the given shape, seeded."""
+    torch.manual_seed(tiny.seed)
+    shape = Qwen3Config(
+        vocab_size=tiny.vocab_size,
+        hidden_size=tiny.hidden_size,
+        intermediate_size=tiny.intermediate_size,
+        num_hidden_layers=tiny.layers,
+        num_attention_heads=tiny.heads,
+        num_key_value_heads=tiny.kv_heads,
+        head_dim=tiny.hidden_size // tiny.heads,
+        max_position_embeddings=2_048,
+        tie_word_embeddings=True,
+        eos_token_id=chat.end_id,
+        pad_token_id=chat.control_ids["<|endoftext|>"],
+        bos_token_id=None,
+    )
+    return Qwen3ForCausalLM(shape)
+
+
+def warm_start(
+    model: Qwen3ForCausalLM,
+    chat: Chat,
+    demonstrator: Demonstrator,
+    tiny: TinyModelConfig,
+    advance: Advance,
+) -> None:
+    """Next-token prediction of the spoken tokens, AdamW, linear decay to a tenth."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=tiny.warmup_lr, weight_decay=0.0)
+    for step in range(tiny.warmup_steps):
+        rate = min(1.0, (step + 1) / 20) * (1 - 0.9 * step / tiny.warmup_steps)
+        optimizer.param_groups[0]["lr"] = tiny.warmup_lr * rate
+        first = step * tiny.warmup_batch
+        batch = [demonstrator.make(chat, n) for n in range(first, first + tiny.warmup_batch)]
+        loss = _loss(model, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        advance(step + 1, loss.item())
+
+
+def _loss(model: Qwen3ForCausalLM, batch: Sequence[Demonstration]) -> torch.Tensor:
+    """Mean cross-entropy over the spoken tokens; the head runs on their positions only."""
+    longest = max(len(demo.tokens) for demo in batch)
+    tokens_B_T = torch.zeros(len(batch), longest, dtype=torch.long)
+    spoken_B_T = torch.zeros(len(batch), longest, dtype=torch.bool)
+    for row, demo in enumerate(batch):
+        tokens_B_T[row, : len(demo.tokens)] = torch.tensor(demo.tokens)
+        spoken_B_T[row, : len(demo.spoken)] = torch.tensor(demo.spoken)
+    # Right padding comes after every spoken token, so the causal mask alone hides it.
+    hidden_B_T_D = model.model(input_ids=tokens_B_T).last_hidden_state
+    predicts_B_T = spoken_B_T[:, 1:]
+    logits_N_V = model.lm_head(hidden_B_T_D[:, :-1][predicts_B_T])
+    return torch.nn.functional.cross_entropy(logits_N_V, tokens_B_T[:, 1:][predicts_B_T])
+
+
+def _digest(config: Config, catalogue: Catalogue, preferences: Sequence[Preference]) -> str:
+    code = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    parts = [config.model.tiny, config.tasks, config.catalogue, catalogue, *preferences]
+    text = json.dumps([asdict(part) for part in parts], sort_keys=True, default=str)  # pyright: ignore
+    observation = str(config.rollout.max_observation_tokens)
+    return hashlib.sha256(code + text.encode() + observation.encode()).hexdigest()[:16]

@@ -1,0 +1,97 @@
+"""Fixtures that the whole session shares: one Ray cluster, one configuration, one tokenizer."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from orchestra_ray.catalogue import Catalogue
+    from orchestra_ray.config import Config
+    from orchestra_ray.rollout.chat import Chat
+    from orchestra_ray.tasks.sampler import GroupSampler
+
+REPOSITORY = Path(__file__).parents[1]
+
+# A token of this session's own: Ray's clusters ask for one, and every process must know it.
+os.environ["RAY_AUTH_MODE"] = "token"
+os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(16)
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["WANDB_MODE"] = "offline"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def in_repository() -> Iterator[None]:
+    """Configs name their files from the repository's root."""
+    before = Path.cwd()
+    os.chdir(REPOSITORY)
+    yield
+    os.chdir(before)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[str]:
+    """A local cluster of two processors; the address of its GCS."""
+    import ray
+
+    context = ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        namespace="tests",
+        object_store_memory=512 * 2**20,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+    yield context.address_info["gcs_address"]
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def quickstart() -> "Config":
+    """The quick start's configuration without its warm start."""
+    from orchestra_ray.config import load
+
+    return load(["configs/quickstart.yaml"], ["model.tiny.warmup_steps=0", "tracking.wandb=disabled"])
+
+
+@pytest.fixture(scope="session")
+def catalogue(quickstart: "Config") -> "Catalogue":
+    from orchestra_ray.catalogue import load_catalogue
+
+    return load_catalogue(quickstart.catalogue.path)
+
+
+@pytest.fixture(scope="session")
+def policy_folder(
+    quickstart: "Config", catalogue: "Catalogue", tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The quick start's model and tokenizer, untrained."""
+    from orchestra_ray.catalogue.preferences import load_preferences
+    from orchestra_ray.warmstart import make_policy
+
+    cache = str(tmp_path_factory.mktemp("cache"))
+    config = replace(quickstart, model=replace(quickstart.model, cache_dir=cache))
+    return make_policy(config, catalogue, load_preferences(config.catalogue))
+
+
+@pytest.fixture(scope="session")
+def chat(policy_folder: Path) -> "Chat":
+    from orchestra_ray.rollout.chat import Chat
+
+    return Chat(str(policy_folder))
+
+
+@pytest.fixture(scope="session")
+def sampler(quickstart: "Config", catalogue: "Catalogue") -> "GroupSampler":
+    from orchestra_ray.catalogue.preferences import load_preferences
+    from orchestra_ray.tasks.reasoning_gym import TaskSource
+    from orchestra_ray.tasks.sampler import GroupSampler
+
+    preferences = load_preferences(quickstart.catalogue)
+    source = TaskSource.train(quickstart.tasks)
+    return GroupSampler(source, catalogue, quickstart.catalogue, preferences, seed=1)

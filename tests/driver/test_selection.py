@@ -1,0 +1,61 @@
+from dataclasses import replace
+
+import pytest
+
+from orchestra_ray.core.records import Card, EpisodeScore, GroupScore
+from orchestra_ray.core.states import Ended, Failure, FailureKind, Stop
+from orchestra_ray.driver.selection import Rollout, ScoredGroup, select
+from orchestra_ray.tasks.sampler import GroupSampler
+
+CARD = Card("", "g", Stop.ANSWERED, None, True, 50, 10, 2, 2, 5, 5, 0, 0.0, 0.0, 0.0)
+
+
+@pytest.fixture
+def group(sampler: GroupSampler) -> ScoredGroup:
+    spec = sampler.group(0, 3)
+    ids = [episode.episode_id for episode in spec.episodes]
+    rollouts = tuple(Rollout(replace(CARD, episode_id=i), None) for i in ids)
+    scores = tuple(EpisodeScore(i, True, 1.0, a) for i, a in zip(ids, (1.0, 0.0, -1.0)))
+    return ScoredGroup(spec, 0, rollouts, {}, GroupScore("g", scores, keep=True))
+
+
+def with_card(group: ScoredGroup, **changes: object) -> ScoredGroup:
+    first, *rest = group.rollouts
+    card = replace(first.card, **changes)  # type: ignore[arg-type]
+    return replace(group, rollouts=(Rollout(card, None), *rest))
+
+
+def test_a_good_group_is_trained_whole(group: ScoredGroup) -> None:
+    selection = select(group, stale_before=5)
+    assert [advantage for _, advantage in selection.trained] == [1.0, 0.0, -1.0]
+    assert not selection.dropped
+
+
+@pytest.mark.parametrize(
+    ("changes", "state"),
+    [
+        ({"version_min": 4}, Ended.STALE),
+        ({"answered": False}, Ended.INVALID),
+        ({"turns_well_formed": 0, "answered": False}, Ended.FORMAT),
+    ],
+)
+def test_each_filter_has_a_state_of_its_own(
+    group: ScoredGroup, changes: dict, state: Ended
+) -> None:
+    selection = select(with_card(group, **changes), stale_before=5)
+    assert selection.dropped == {group.rollouts[0].card.episode_id: state}
+    assert len(selection.trained) == 2
+
+
+def test_a_homogeneous_group_is_dropped_whole(group: ScoredGroup) -> None:
+    selection = select(replace(group, score=replace(group.score, keep=False)), 0)
+    assert set(selection.dropped.values()) == {Ended.HOMOGENEOUS} and not selection.trained
+
+
+def test_what_failed_and_what_could_not_be_scored_is_named(group: ScoredGroup) -> None:
+    lost = {"x": Failure(FailureKind.DEADLINE, "worker", "late")}
+    unscored = GroupScore("g", (), False, Failure(FailureKind.REWARD, "scorer", "down"))
+    selection = select(replace(group, failed=lost, score=unscored), 0)
+    assert selection.dropped.pop("x") is Ended.FAILED_DEADLINE  # type: ignore[attr-defined]
+    assert set(selection.dropped.values()) == {Ended.FAILED_REWARD}
+    assert len(selection.dropped) == 3

@@ -1,0 +1,82 @@
+"""Tiny policies and trajectories for the learner's tests."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from orchestra_ray.core.records import Trajectory
+from orchestra_ray.core.states import Stop
+
+VOCAB = 128
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        object_store_memory=128 * 2**20,
+        _node_ip_address="127.0.0.1",
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session", params=[True, False], ids=["tied", "untied"])
+def any_tiny_model(request: pytest.FixtureRequest) -> Qwen3ForCausalLM:
+    return make_tiny_model(tied=request.param)
+
+
+@pytest.fixture(scope="session")
+def tiny_model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tiny_qwen3")
+    make_tiny_model(tied=True).save_pretrained(path)
+    (path / "tokenizer_config.json").write_text('{"model_max_length": 512}')
+    return path
+
+
+def make_tiny_model(tied: bool) -> Qwen3ForCausalLM:
+    torch.manual_seed(0)
+    return Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=VOCAB,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=16,
+            max_position_embeddings=512,
+            tie_word_embeddings=tied,
+            initializer_range=0.2,
+        )
+    )
+
+
+@pytest.fixture(scope="session")
+def make_trajectory() -> Callable[[int, int], Trajectory]:
+    def make(seed: int, length: int) -> Trajectory:
+        """A prompt, a response, an observation and a response again; log-probabilities at will."""
+        draw = np.random.default_rng(seed)
+        mask = np.zeros(length, bool)
+        mask[length // 4 : length // 2] = True
+        mask[3 * length // 4 :] = True
+        mask[0] = False
+        return Trajectory(
+            episode_id=f"episode-{seed}",
+            tokens_T=draw.integers(VOCAB, size=length, dtype=np.int32),
+            mask_T=mask,
+            logprobs_T=np.where(mask, draw.uniform(-6, -3, length), 0).astype(np.float32),
+            versions_T=np.where(mask, 0, -1).astype(np.int32),
+            turns=(),
+            ledger=(),
+            answer=None,
+            stop=Stop.ANSWERED,
+        )
+
+    return make

@@ -1,0 +1,21 @@
+from orchestra_ray.tasks.sampler import GroupSampler
+
+
+def test_the_cursor_deals_each_group_once(sampler: GroupSampler) -> None:
+    dealt = [sampler.next_group(2) for _ in range(9)]
+    assert dealt == [sampler.group(n, 2) for n in range(9)]
+    ids = [episode.episode_id for group in dealt for episode in group.episodes]
+    assert len(set(ids)) == 18
+
+
+def test_families_come_in_turn(sampler: GroupSampler) -> None:
+    families = [sampler.group(n, 1).task.family for n in range(16)]
+    assert families[:8] == families[8:] and len(set(families)) == 8
+
+
+def test_policies_are_compared_on_the_same_task_draw_and_seeds(sampler: GroupSampler) -> None:
+    one = sampler.group(4, 1, "model", prefix="before", greedy=True)
+    other = sampler.group(4, 1, "oracle", prefix="oracle")
+    assert (one.task, one.draw, one.preference) == (other.task, other.draw, other.preference)
+    assert one.episodes[0].seed == other.episodes[0].seed
+    assert one.episodes[0].episode_id != other.episodes[0].episode_id
