@@ -1,1 +1,27 @@
 """Reinforcement learning of tool-calling orchestrators on Ray, vLLM and DeepSpeed."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestra_ray.config import Config
+    from orchestra_ray.driver.run import RunResult
+
+
+def train(config: "Config") -> "RunResult":
+    """Trains the policy of `config` and compares it; `ConfigError` before any actor starts."""
+    from orchestra_ray.preflight import preflight
+
+    preflight(config)
+    from orchestra_ray.driver import run
+
+    return run.train(config)
+
+
+def evaluate(config: "Config") -> "RunResult":
+    """Compares the policy of `config` with the baselines; `ConfigError` before any actor starts."""
+    from orchestra_ray.preflight import preflight
+
+    preflight(config)
+    from orchestra_ray.driver import run
+
+    return run.evaluate(config)

@@ -9,12 +9,9 @@ import argparse
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from orchestra_ray.core.errors import ConfigError
-
-if TYPE_CHECKING:
-    from orchestra_ray.config import Config
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 Command = Callable[[argparse.Namespace], int]
@@ -42,18 +39,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def train(options: argparse.Namespace) -> int:
-    config = _ready(options)
-    from orchestra_ray.driver import run
+    import orchestra_ray
+    from orchestra_ray.config import load
 
-    print(f"run folder: {run.train(config).folder}")
+    result = orchestra_ray.train(load(options.config, options.overrides))
+    print(f"run folder: {result.folder}")
     return 0
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    config = _ready(options)
-    from orchestra_ray.driver import run
+    import orchestra_ray
+    from orchestra_ray.config import load
 
-    print(f"run folder: {run.evaluate(config).folder}")
+    result = orchestra_ray.evaluate(load(options.config, options.overrides))
+    print(f"run folder: {result.folder}")
     return 0
 
 
@@ -72,16 +71,6 @@ def doctor(options: argparse.Namespace) -> int:
         print(f"{finding.subject:<22}{finding.verdict:<6}{finding.detail}", flush=True)
         verdicts.add(finding.verdict)
     return FAILED if Verdict.FAIL in verdicts else 0
-
-
-def _ready(options: argparse.Namespace) -> "Config":
-    """The configuration of a run that nothing forbids to start here."""
-    from orchestra_ray.config import load
-    from orchestra_ray.preflight import preflight
-
-    config = load(options.config, options.overrides)
-    preflight(config)
-    return config
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:

@@ -33,6 +33,8 @@ check_prerequisites() {
     # pycosat (a part of reasoning-gym) is compiled here, an operation of DeepSpeed's at its first use.
     command -v cc >/dev/null && command -v c++ >/dev/null ||
         fail "no C and C++ compiler (cc, c++) found; install one (Debian, Ubuntu: apt install g++; macOS: xcode-select --install)"
+    [ "$(uname)" != Linux ] || "$python" -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null ||
+        fail "no libnuma.so.1, which vLLM's kernels for the CPU load (Debian, Ubuntu: apt install libnuma1)"
 }
 
 # pip writes INSTALLER into a distribution when all its files are there. One without it was being

@@ -10,7 +10,7 @@ from dataclasses import is_dataclass
 from enum import Enum
 from typing import Any, get_args, get_origin, get_type_hints
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from orchestra_ray.config.errors import BadValue
@@ -34,10 +34,11 @@ def typed_tree(record: type, raw: Any, prefix: str = "") -> dict[str, Any]:
     for name in raw:
         if name not in hints:
             raise BadValue(f"{prefix}{name}", "no such key", _hint(prefix, str(name), hints))
-    return {name: _value(record, name, hints[name], raw[name], prefix) for name in raw}
+    blank = OmegaConf.structured(record)
+    return {name: _value(blank, name, hints[name], raw[name], prefix) for name in raw}
 
 
-def _value(record: type, name: str, hint: Any, raw: Any, prefix: str) -> Any:
+def _value(blank: DictConfig, name: str, hint: Any, raw: Any, prefix: str) -> Any:
     key = f"{prefix}{name}"
     inner, optional, many = _record_of(hint)
     if inner is not None and many:
@@ -48,7 +49,7 @@ def _value(record: type, name: str, hint: Any, raw: Any, prefix: str) -> Any:
         return typed_tree(inner, raw, f"{key}.")
     if isinstance(hint, type) and issubclass(hint, Enum):
         return _member(hint, raw, key)
-    return _leaf(record, name, hint, raw, prefix)
+    return _leaf(blank, name, hint, raw, prefix)
 
 
 def _record_of(hint: Any) -> tuple[type | None, bool, bool]:
@@ -70,8 +71,7 @@ def _member(kind: type[Enum], raw: Any, key: str) -> Enum:
     raise BadValue(key, f"{raw!r} is not one of them", f"choose from {choices}")
 
 
-def _leaf(record: type, name: str, hint: Any, raw: Any, prefix: str) -> Any:
-    blank = OmegaConf.structured(record)
+def _leaf(blank: DictConfig, name: str, hint: Any, raw: Any, prefix: str) -> Any:
     try:
         OmegaConf.update(blank, name, raw)
     except OmegaConfBaseException as error:

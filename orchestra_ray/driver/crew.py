@@ -20,6 +20,7 @@ from orchestra_ray.driver.selection import Rollout, ScoredGroup
 from orchestra_ray.reward.actor import RewardScorer
 from orchestra_ray.rollout.actor import RolloutWorker
 from orchestra_ray.tools.actor import ToolExecutor
+from orchestra_ray.weights.actor import Board
 
 T = TypeVar("T")
 STREAM_MARGIN_S = 30.0  # beyond the episode's own deadline, for the way back
@@ -60,10 +61,10 @@ class Crew:
             for index in range(rollout.workers)
         }
 
-    async def start(self, gcs_address: str, namespace: str, board: str) -> None:
+    async def start(self, gcs_address: str, namespace: str, board: Board) -> None:
         deadline_s = self._config.rollout.start_deadline_s
         starts = [
-            within(deadline_s, f"rollout worker {i}", worker.start.remote(gcs_address, namespace, board))
+            within(deadline_s, f"rollout worker {i}", worker.start.remote(gcs_address, namespace, board.name))
             for i, worker in self.workers.items()
         ]
         others = [

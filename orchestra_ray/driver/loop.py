@@ -8,7 +8,7 @@ them, publishes the weights, and lets the dispatcher fill up again. Owned by one
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from orchestra_ray.config import Config
 from orchestra_ray.core.records import GroupSpec
@@ -53,11 +53,11 @@ class TrainingLoop:
         self._playing: set[asyncio.Task[None]] = set()
         self.version = 0
 
-    async def run(self, on_step: Callable[[int, Metrics], object]) -> None:
-        """`on_step(step, metrics)` is called after each step, 1 to `steps`."""
+    async def run(self, on_step: Callable[[int, Metrics], Awaitable[None]]) -> None:
+        """`on_step(step, metrics)` is awaited after each step, 1 to `steps`."""
         try:
             for step in range(1, self._training.steps + 1):
-                on_step(step, await self._step())
+                await on_step(step, await self._step())
         finally:
             for task in self._playing:
                 task.cancel()

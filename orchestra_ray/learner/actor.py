@@ -8,9 +8,12 @@ the last checkpoint.
 
 import asyncio
 import socket
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
+from time import perf_counter
 from typing import Any
 
 import ray
@@ -22,7 +25,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from orchestra_ray.config.schema import Config
 from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.learner.packing import is_padded, plan_batch
-from orchestra_ray.weights.buckets import Manifest, make_buckets
+from orchestra_ray.weights.actor import publish
 
 POLICY = "policy"  # folders within a checkpoint
 OPTIMIZER = "optimizer"
@@ -84,7 +87,15 @@ class LearnerRank:
         return self._engine.train_step(minibatches)
 
     def publish(self, version: int, board: ActorHandle) -> dict[str, float]:
-        raise NotImplementedError
+        """Every rank gathers; rank 0 alone has tensors to publish."""
+        started_s = perf_counter()
+        tensors = self._engine.state_dict()
+        if self._engine.rank != 0:
+            deque(tensors, maxlen=0)
+            return {}
+        weights = self._config.weights
+        manifest = publish(board, version, tensors, weights.bucket_mib * 2**20, weights.deadline_s)
+        return {"bytes": float(manifest.total_bytes), "put_s": perf_counter() - started_s}
 
     def save(self, path: str) -> None:
         self._engine.save_hf(Path(path) / POLICY, self._model_path)
@@ -185,38 +196,37 @@ class LearnerGroup:
             ray.kill(actor)
 
     async def _results(self, what: str, refs: list[ObjectRef], deadline_s: float) -> list[Any]:
+        """One answer of each rank, in order; stops the group where one is missing."""
         calls = [asyncio.wrap_future(ref.future()) for ref in refs]
         _, waiting = await asyncio.wait(
             calls, timeout=deadline_s, return_when=asyncio.FIRST_EXCEPTION
         )
-        errors = [call.exception() for call in calls if call.done()]
-        if not waiting and not any(errors):
+        errors = _errors(calls)
+        if not errors and not waiting:
             return [call.result() for call in calls]
-        if any(errors) and waiting:
+        if errors and waiting:
             await asyncio.wait(waiting, timeout=_GRACE_S)
+            errors = _errors(calls)
         await self.stop()
-        raise _failed(what, calls, deadline_s)
+        for call in calls:
+            call.cancel()
+        if not errors:
+            message = f"no answer of every rank within {deadline_s:g} s"
+            raise LearnerFailed(Failure(FailureKind.DEADLINE, f"learner, {what}", message))
+        # peers of a dead rank fail too, so a death comes before an error
+        rank = min(errors, key=lambda rank: not isinstance(errors[rank], RayActorError))
+        raise LearnerFailed(_failure(what, rank, errors[rank])) from errors[rank]
 
 
-def _failed(
-    what: str, calls: Sequence[asyncio.Future[Any]], deadline_s: float
-) -> LearnerFailed:
-    """A death before an error, since peers of a dead rank fail too; an error before a silence."""
-    errors = {rank: call.exception() for rank, call in enumerate(calls) if call.done()}
-    errors = {rank: error for rank, error in errors.items() if error is not None}
-    for call in calls:
-        call.cancel()
-    if not errors:
-        silent = [str(rank) for rank, call in enumerate(calls) if not call.done()]
-        message = f"no answer within {deadline_s:g} s"
-        return LearnerFailed(Failure(FailureKind.DEADLINE, f"learner {what}", message))
-    rank = min(errors, key=lambda rank: not isinstance(errors[rank], RayActorError))
-    error = errors[rank]
-    kind = FailureKind.DEADLINE if isinstance(error, GetTimeoutError) else FailureKind.INFRASTRUCTURE
+def _errors(calls: Sequence[asyncio.Future[Any]]) -> dict[int, BaseException]:
+    """By rank, of the calls that have ended in one."""
+    ended = {rank: call.exception() for rank, call in enumerate(calls) if call.done()}
+    return {rank: error for rank, error in ended.items() if error is not None}
+
+
+def _failure(what: str, rank: int, error: BaseException) -> Failure:
+    late = isinstance(error, GetTimeoutError)
+    kind = FailureKind.DEADLINE if late else FailureKind.INFRASTRUCTURE
     cause = error.cause if isinstance(error, RayTaskError) else error
-    line = next(iter(str(cause).splitlines()), "")
-    failed = LearnerFailed(
-        Failure(kind, f"learner rank {rank}, {what}", f"{type(cause).__name__}: {line}")
-    )
-    failed.__cause__ = error
-    return failed
+    first_line = str(cause).strip().partition("\n")[0]
+    return Failure(kind, f"learner rank {rank}, {what}", f"{type(cause).__name__}: {first_line}")

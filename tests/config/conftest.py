@@ -42,13 +42,5 @@ def load_with(base_file: Path) -> Callable[..., Config]:
 
 
 @pytest.fixture(scope="session")
-def small_config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """The small configuration for tests that only read it."""
-    path = tmp_path_factory.mktemp("config") / "base.yaml"
-    path.write_text(BASE)
-    return load([path])
-
-
-@pytest.fixture(scope="session")
 def paper_config() -> Config:
     return load([REPOSITORY / "configs/paper_qwen3_8b.yaml"])

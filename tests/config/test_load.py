@@ -91,7 +91,11 @@ def test_a_bad_file_is_named_with_the_full_key(load_with, text, parts):
 
 @pytest.mark.parametrize(
     ("text", "place"),
-    [("a: [1\nb: 2", ":2:2: "), ("name: x\nname: y", ":2:1: found duplicate"), ("\ta: 1", ":1:1: ")],
+    [
+        ("a: [1\nb: 2", ":2:2: "),
+        ("name: x\nname: y", ":2:1: found duplicate"),
+        ("\ta: 1", ":1:1: "),
+    ],
 )
 def test_bad_yaml_is_named_by_line_and_column(load_with, text, place):
     assert f"extra.yaml{place}" in mistake(load_with, text=text)

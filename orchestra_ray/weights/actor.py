@@ -1,0 +1,109 @@
+"""The board where the newest weights hang, and the ways to put them there and to take them.
+
+Invariants: the board holds references, never bytes, and those of one version only; what it holds it
+also owns, so that weights outlive the learner that published them. References travel inside Ray's
+own messages, where Ray counts them.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import ray
+from ray import ObjectRef
+from ray.actor import ActorHandle
+from torch import Tensor
+
+from orchestra_ray.weights.buckets import Manifest, TensorEntry, checksum, make_buckets
+
+BOARD_NAME = "orchestra_weights"
+START_DEADLINE_S = 60.0
+
+
+@ray.remote(num_cpus=0)
+class WeightBoard:
+    """The newest published version."""
+
+    def __init__(self) -> None:
+        self._published: tuple[Manifest, Sequence[ObjectRef]] | None = None
+
+    def publish(self, manifest: Manifest, refs: Sequence[ObjectRef]) -> None:
+        """Replaces what hangs there. `refs` are those of the buckets, in order."""
+        self._published = (manifest, refs)
+
+    def latest(self) -> int | None:
+        """The version that hangs there; None before the first."""
+        return None if self._published is None else self._published[0].version
+
+    def get(self, version: int) -> tuple[Manifest, Sequence[ObjectRef]] | None:
+        """None where another version hangs there, or none."""
+        return self._published if self.latest() == version else None
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """A started board: `actor` for who publishes, `name` for who looks it up."""
+
+    name: str
+    actor: ActorHandle
+
+
+def start_board(namespace: str | None = None, deadline_s: float = START_DEADLINE_S) -> Board:
+    """Starts the board in a namespace (None: this driver's). It lives as long as its handle."""
+    actor = WeightBoard.options(name=BOARD_NAME, namespace=namespace).remote()
+    ray.get(actor.latest.remote(), timeout=deadline_s)
+    return Board(BOARD_NAME, actor)
+
+
+def publish(
+    board: ActorHandle,
+    version: int,
+    named_tensors: Iterable[tuple[str, Tensor]],
+    bucket_bytes: int,
+    deadline_s: float,
+) -> Manifest:
+    """Puts the tensors on the board as `version`, bucket by bucket."""
+    entries: list[TensorEntry] = []
+    checksums: list[int] = []
+    refs: list[ObjectRef] = []
+    for bucket_entries, array in make_buckets(named_tensors, bucket_bytes):
+        entries += bucket_entries
+        checksums.append(checksum(array))
+        refs.append(ray.put(array, _owner=board))
+    total_bytes = sum(entry.nbytes for entry in entries)
+    manifest = Manifest(version, tuple(entries), tuple(checksums), total_bytes)
+    ray.get(board.publish.remote(manifest, refs), timeout=deadline_s)
+    return manifest
+
+
+def connect(address: str, namespace: str) -> None:
+    """Joins the cluster from a process that is no Ray worker, once in that process.
+
+    The engine core of vLLM is a child of the rollout actor, and it is there that weights are loaded.
+    """
+    if not ray.is_initialized():
+        ray.init(
+            address=address,
+            namespace=namespace,
+            log_to_driver=False,
+            logging_level="ERROR",
+            configure_logging=False,
+        )
+
+
+def fetch(
+    address: str, namespace: str, board_name: str, version: int, deadline_s: float
+) -> tuple[Manifest, Sequence[np.ndarray]]:
+    """The manifest and the buckets (uint8, read-only, in shared memory) of a version.
+
+    Raises LookupError where the board holds another one, ValueError where there is no such board,
+    `ray.exceptions.GetTimeoutError` past the deadline, which each of the two steps has to itself.
+    """
+    connect(address, namespace)
+    board = ray.get_actor(board_name, namespace)
+    published = ray.get(board.get.remote(version), timeout=deadline_s)
+    if published is None:
+        held = ray.get(board.latest.remote(), timeout=deadline_s)
+        raise LookupError(f"weights version {version} is not on the board, which holds {held}")
+    manifest, refs = published
+    return manifest, ray.get(list(refs), timeout=deadline_s)

@@ -1,0 +1,134 @@
+"""vLLM's weight transfer over Ray's object store: the backend "object_store", and its plugin.
+
+An update has two halves, so that what can fail does so before the model is touched:
+`update_weights` fetches and checks all buckets and keeps them; `finish_weight_update` loads them.
+After an error in the first half the old weights are whole and serve on. After an error in the
+second the model holds parts of two versions: the engine has to be replaced, and vLLM refuses
+another update of it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from vllm.config.weight_transfer import WeightTransferConfig
+from vllm.distributed.weight_transfer.base import (
+    WeightTransferEngine,
+    WeightTransferInitInfo,
+    WeightTransferUpdateInfo,
+)
+from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
+
+from orchestra_ray.weights.buckets import Manifest, read_bucket, verify_bucket
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
+
+BACKEND = "object_store"
+
+
+@cache  # vLLM may load its plugins several times in a process, and a name registers once
+def register() -> None:
+    """Makes the backend known to vLLM; the entry point in `vllm.general_plugins`."""
+    WeightTransferEngineFactory.register_engine(
+        BACKEND, __name__, ObjectStoreWeightTransferEngine.__name__
+    )
+
+
+@dataclass
+class BoardInfo(WeightTransferInitInfo):
+    """Where the weights hang: the cluster's GCS address, and the board's namespace and name."""
+
+    address: str
+    namespace: str
+    board: str
+
+
+@dataclass
+class VersionInfo(WeightTransferUpdateInfo):
+    """Which version to load, in what time, and whether to compare the checksums."""
+
+    version: int
+    deadline_s: float
+    verify: bool = True
+
+
+class ObjectStoreWeightTransferEngine(WeightTransferEngine[BoardInfo, VersionInfo]):
+    """Lives in each worker process of vLLM, beside the model."""
+
+    init_info_cls = BoardInfo
+    update_info_cls = VersionInfo
+
+    def __init__(
+        self,
+        config: WeightTransferConfig,
+        vllm_config: "VllmConfig",
+        device: torch.device,
+        model: torch.nn.Module,
+    ) -> None:
+        super().__init__(config, vllm_config, device, model)
+        self._board: BoardInfo | None = None
+        self._staged: _Staged | None = None
+
+    def init_transfer_engine(self, init_info: BoardInfo) -> None:
+        """Joins the cluster; raises where it is not there."""
+        from orchestra_ray.weights.actor import connect
+
+        connect(init_info.address, init_info.namespace)
+        self._board = init_info
+
+    def start_weight_update(self) -> None:
+        self._staged = None
+
+    def receive_weights(self, update_info: VersionInfo) -> None:
+        """Fetches and checks every bucket. Errors leave the old weights as they are."""
+        from orchestra_ray.weights.actor import fetch
+
+        if self._board is None:
+            raise RuntimeError("the engine has not joined a weight board: call init_transfer first")
+        board = self._board
+        manifest, buckets = fetch(
+            board.address, board.namespace, board.board, update_info.version, update_info.deadline_s
+        )
+        if update_info.verify:
+            for bucket, array in enumerate(buckets):
+                verify_bucket(array, manifest, bucket)
+        self._staged = _Staged(manifest, buckets)
+
+    def finish_weight_update(self) -> None:
+        """Loads what was fetched. An error means that the model is of no use any more."""
+        from vllm.model_executor.model_loader.reload import (
+            finalize_layerwise_reload,
+            initialize_layerwise_reload,
+        )
+
+        if self._staged is None:
+            raise RuntimeError("no weights were fetched: call update_weights first")
+        staged, self._staged = self._staged, None
+        initialize_layerwise_reload(self.model)
+        loaded = self.model.load_weights(staged.tensors())
+        finalize_layerwise_reload(self.model, self.model_config)
+        missing = {name for name, _ in self.model.named_parameters()} - loaded
+        if missing:
+            raise ValueError(
+                f"weights version {staged.manifest.version} lacks {len(missing)} parameters of the "
+                f"model, such as {min(missing)}"
+            )
+
+    def shutdown(self) -> None:
+        self._staged = None
+
+
+@dataclass(frozen=True)
+class _Staged:
+    """A version that was fetched and not yet loaded."""
+
+    manifest: Manifest
+    buckets: list[np.ndarray]
+
+    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        for bucket, array in enumerate(self.buckets):
+            yield from read_bucket(array, self.manifest.in_bucket(bucket))
