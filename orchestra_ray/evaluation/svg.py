@@ -103,9 +103,10 @@ class Tick:
 
 
 def padded(values: Sequence[float], share: float = 0.08) -> tuple[float, float]:
-    """The range of the values and some room around it; never empty."""
+    """The range of the values and some room around it; wide enough where they hardly differ."""
     low, high = min(values), max(values)
-    room = (high - low) * share or abs(high) * share or 1.0
+    size = max(abs(low), abs(high))
+    room = (high - low if high - low > 1e-6 * size else size) * share or 1.0
     return low - room, high + room
 
 

@@ -6,15 +6,16 @@ from rich import box
 from rich.table import Table
 
 from orchestra_ray.evaluation.metrics import Summary
+from orchestra_ray.evaluation.verdict import in_order, subject
 from orchestra_ray.tracking.units import column_decimals, cost_unit
 
 
-def render_table(before: Summary, after: Summary, baselines: Mapping[str, Summary]) -> Table:
+def render_table(summaries: Mapping[str, Summary]) -> Table:
     """A table of at most 80 columns; ± is half of the 95% interval.
 
-    The row of `after` is bold and marked, so that it stands out without colour too.
+    The row after training is bold and marked, so that it stands out without colour too.
     """
-    rows = {"before": before, "after": after} | dict(baselines)
+    rows, own = in_order(summaries), subject(summaries)
     unit = cost_unit(summary.cost_usd for summary in rows.values())
     costs = [summary.cost_usd * unit.per_usd for summary in rows.values()]
     latencies = [summary.latency_s for summary in rows.values()]
@@ -28,14 +29,14 @@ def render_table(before: Summary, after: Summary, baselines: Mapping[str, Summar
         table.add_column(heading, justify="right", no_wrap=True)
     for name, summary in rows.items():
         table.add_row(
-            f"> {name}" if name == "after" else f"  {name}",
+            f"> {name}" if name == own else f"  {name}",
             _with_half(100 * summary.accuracy, [100 * end for end in summary.accuracy_ci95], 1),
             f"{summary.cost_usd * unit.per_usd:,.{column_decimals(costs)}f}",
             f"{summary.latency_s:,.{column_decimals(latencies)}f}",
             _with_half(summary.reward, summary.reward_ci95, 3),
             f"{summary.turns:.2f}",
-            style="bold green" if name == "after" else None,
-            end_section=name == "after",
+            style="bold green" if name == own else None,
+            end_section=name == own,
         )
     return table
 

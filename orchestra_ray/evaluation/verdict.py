@@ -1,7 +1,8 @@
 """What the numbers of an evaluation show, in words, and nothing that they do not show.
 
-Two policies differ "outside both intervals" where the mean of each lies outside the 95% interval
-of the other.
+The subject is the policy "after" training, or "policy" where an evaluation trained none; the other
+rows are what it is compared to. Two policies differ "outside both intervals" where the mean of each
+lies outside the 95% interval of the other.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,10 +10,12 @@ from dataclasses import dataclass
 
 from orchestra_ray.evaluation.metrics import Summary
 
+MEASURED = ("before", "after", "policy")  # the rows that are no baselines, in their order
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The reward after training against another policy's. `difference` is after minus other."""
+    """The subject's reward against another policy's. `difference` is the subject's minus that."""
 
     other: str
     other_reward: float
@@ -26,29 +29,37 @@ class Comparison:
         return "above" if self.difference > 0 else "below"
 
 
-def compare(after: Summary, name: str, other: Summary) -> Comparison:
-    apart = not _inside(after.reward, other.reward_ci95) and not _inside(
-        other.reward, after.reward_ci95
+def in_order(rows: Mapping[str, Summary]) -> dict[str, Summary]:
+    """The same rows, what was measured before the baselines."""
+    measured = [name for name in MEASURED if name in rows]
+    return {name: rows[name] for name in dict.fromkeys([*measured, *rows])}
+
+
+def subject(rows: Mapping[str, Summary]) -> str:
+    """The name of the row that is compared to the others; one of the two must be there."""
+    return "after" if "after" in rows else "policy"
+
+
+def compare(one: Summary, name: str, other: Summary) -> Comparison:
+    """`one` against `other`, which is called `name`."""
+    apart = not _inside(one.reward, other.reward_ci95) and not _inside(
+        other.reward, one.reward_ci95
     )
-    return Comparison(name, other.reward, after.reward - other.reward, apart)
+    return Comparison(name, other.reward, one.reward - other.reward, apart)
 
 
-def compare_all(
-    before: Summary, after: Summary, baselines: Mapping[str, Summary]
-) -> list[Comparison]:
-    """`after` against `before`, then against each baseline."""
-    return [
-        compare(after, name, other)
-        for name, other in ({"before": before} | dict(baselines)).items()
-    ]
+def compare_all(rows: Mapping[str, Summary]) -> dict[str, Comparison]:
+    """The subject against every other row, by name."""
+    own = subject(rows)
+    return {name: compare(rows[own], name, other) for name, other in rows.items() if name != own}
 
 
-def sentences(after: Summary, comparisons: Sequence[Comparison]) -> str:
-    """One sentence on before and after, and one on the baselines where there are some."""
-    before = next(one for one in comparisons if one.other == "before")
-    baselines = [one for one in comparisons if one.other != "before"]
-    first = _before_and_after(after.reward, before)
-    return f"{first} {_against(baselines)}" if baselines else first
+def sentences(rows: Mapping[str, Summary]) -> str:
+    """One sentence on the subject, and one on the baselines where there are some."""
+    reward, comparisons = rows[subject(rows)].reward, compare_all(rows)
+    before = comparisons.pop("before", None)
+    first = f"The reward is {reward:.3f}." if before is None else _before_and_after(reward, before)
+    return f"{first} {_against(list(comparisons.values()))}" if comparisons else first
 
 
 def _before_and_after(reward: float, before: Comparison) -> str:

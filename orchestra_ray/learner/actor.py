@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import ray
 from ray import ObjectRef
@@ -105,9 +104,9 @@ class LearnerRank:
 class LearnerGroup:
     """All ranks as one. Made by `start`; after a `LearnerFailed` it is stopped."""
 
-    def __init__(self, config: Config, ranks: list[ActorHandle], board: ActorHandle):
+    def __init__(self, config: Config, ranks: Sequence[ActorHandle], board: ActorHandle):
         self._config = config
-        self._ranks = ranks
+        self.ranks = ranks
         self._board = board
 
     @classmethod
@@ -125,23 +124,10 @@ class LearnerGroup:
         placement: one strategy a rank. resume: a folder that `save` wrote.
         """
         learner = config.learner
-        options: dict[str, Any] = {
-            "num_cpus": learner.cpus_per_rank,
-            "num_gpus": learner.gpus_per_rank,
-            "runtime_env": {
-                "env_vars": {
-                    "OMP_NUM_THREADS": str(max(1, int(learner.cpus_per_rank))),
-                    "DS_ACCELERATOR": "cuda" if learner.gpus_per_rank else "cpu",
-                }
-            },
-        }
         strategies = placement or ["DEFAULT"] * learner.ranks
-        ranks = [
-            LearnerRank.options(**options, scheduling_strategy=strategy).remote(
-                config, str(model_path)
-            )
-            for strategy in strategies
-        ]
+        if len(strategies) != learner.ranks:
+            raise ValueError(f"{len(strategies)} places for learner.ranks={learner.ranks}")
+        ranks = [_start_rank(config, str(model_path), strategy) for strategy in strategies]
         group = cls(config, ranks, board)
         deadline_s = learner.start_deadline_s
         (endpoint,) = await group._results("start", [ranks[0].endpoint.remote()], deadline_s)
@@ -167,7 +153,7 @@ class LearnerGroup:
         padded = is_padded(self._config.model.attention)
         plans = plan_batch(lengths, response_tokens, self._config.learner, padded)
         calls = []
-        for rank, actor in enumerate(self._ranks):
+        for rank, actor in enumerate(self.ranks):
             steps = [
                 RankStep(
                     plan.normaliser,
@@ -180,7 +166,7 @@ class LearnerGroup:
 
     async def publish(self, version: int) -> dict[str, float]:
         """The weights as they are, on the board as `version`."""
-        calls = [actor.publish.remote(version, self._board) for actor in self._ranks]
+        calls = [actor.publish.remote(version, self._board) for actor in self.ranks]
         return (await self._results("publish", calls, self._config.weights.deadline_s))[0]
 
     async def save(self, path: str | Path) -> None:
@@ -188,14 +174,14 @@ class LearnerGroup:
 
         On a disk that all ranks share. Each of the two appears when it is whole.
         """
-        calls = [actor.save.remote(str(path)) for actor in self._ranks]
+        calls = [actor.save.remote(str(path)) for actor in self.ranks]
         await self._results("save", calls, self._config.learner.step_deadline_s)
 
     async def stop(self) -> None:
-        for actor in self._ranks:
+        for actor in self.ranks:
             ray.kill(actor)
 
-    async def _results(self, what: str, refs: list[ObjectRef], deadline_s: float) -> list[Any]:
+    async def _results(self, what: str, refs: Sequence[ObjectRef], deadline_s: float) -> list[Any]:
         """One answer of each rank, in order; stops the group where one is missing."""
         calls = [asyncio.wrap_future(ref.future()) for ref in refs]
         _, waiting = await asyncio.wait(
@@ -216,6 +202,23 @@ class LearnerGroup:
         # peers of a dead rank fail too, so a death comes before an error
         rank = min(errors, key=lambda rank: not isinstance(errors[rank], RayActorError))
         raise LearnerFailed(_failure(what, rank, errors[rank])) from errors[rank]
+
+
+def _start_rank(
+    config: Config, model_path: str, strategy: PlacementGroupSchedulingStrategy | str
+) -> ActorHandle:
+    learner = config.learner
+    environment = {
+        "OMP_NUM_THREADS": str(max(1, int(learner.cpus_per_rank))),
+        "DS_ACCELERATOR": "cuda" if learner.gpus_per_rank else "cpu",
+    }
+    options: dict[str, Any] = {
+        "num_cpus": learner.cpus_per_rank,
+        "num_gpus": learner.gpus_per_rank,
+        "scheduling_strategy": strategy,
+        "runtime_env": {"env_vars": environment},
+    }
+    return cast(ActorHandle, LearnerRank.options(**options).remote(config, model_path))
 
 
 def _errors(calls: Sequence[asyncio.Future[Any]]) -> dict[int, BaseException]:

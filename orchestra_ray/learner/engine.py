@@ -90,28 +90,16 @@ class LearnerEngine:
             grad_norms.append(self._grad_norm())
         sums["trained_tokens"] += sum(minibatch.tokens for minibatch in minibatches)
         totals = self._over_ranks(sums, dist.ReduceOp.SUM)
-        peak_rss_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        own = {f"{phase}_s": seconds for phase, seconds in self._seconds.items()}
-        own |= {"train_s": perf_counter() - started, "peak_rss_bytes": float(peak_rss_bytes)}
-        worst = self._over_ranks(own, dist.ReduceOp.MAX)
-
-        means = {
-            metric: totals[name] / max(totals["tokens"], 1.0)
-            for name, metric in _TOKEN_MEANS.items()
-            if name in totals
+        worst = self._over_ranks(self._resources(perf_counter() - started), dist.ReduceOp.MAX)
+        own = {
+            "loss": totals["loss"] / len(minibatches),
+            "grad_norm": sum(grad_norms) / len(grad_norms),
+            "response_tokens": totals["tokens"],
+            "tokens": totals["trained_tokens"],
+            "tokens_per_s": totals["trained_tokens"] / worst["train_s"],
+            "microbatches": float(sum(len(m.microbatches) for m in minibatches)),
         }
-        return (
-            means
-            | worst
-            | {
-                "loss": totals["loss"] / len(minibatches),
-                "grad_norm": sum(grad_norms) / len(grad_norms),
-                "response_tokens": totals["tokens"],
-                "tokens": totals["trained_tokens"],
-                "tokens_per_s": totals["trained_tokens"] / worst["train_s"],
-                "microbatches": float(sum(len(m.microbatches) for m in minibatches)),
-            }
-        )
+        return own | _token_means(totals) | worst
 
     def state_dict(self) -> Iterator[tuple[str, Tensor]]:
         """Names as in the Hugging Face checkpoint, and copies on the CPU, one after another.
@@ -245,6 +233,11 @@ class LearnerEngine:
         dist.all_reduce(vector, op)
         return dict(zip(values, vector.tolist(), strict=True))
 
+    def _resources(self, train_s: float) -> dict[str, float]:
+        peak_rss_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        phases = {f"{phase}_s": seconds for phase, seconds in self._seconds.items()}
+        return phases | {"train_s": train_s, "peak_rss_bytes": 1024.0 * peak_rss_kib}
+
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
         started = perf_counter()
@@ -261,3 +254,11 @@ def _load(config: Config, model_path: str | Path) -> PreTrainedModel:
         attn_implementation=config.model.attention,
         local_files_only=True,
     )
+
+
+def _token_means(totals: Mapping[str, float]) -> dict[str, float]:
+    return {
+        metric: totals[name] / max(totals["tokens"], 1.0)
+        for name, metric in _TOKEN_MEANS.items()
+        if name in totals
+    }

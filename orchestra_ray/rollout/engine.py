@@ -17,28 +17,27 @@ import os
 import time
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from typing import Any, TypeVar
+from itertools import pairwise
+from typing import TypeVar
 
-from vllm.config.weight_transfer import WeightTransferConfig
 from vllm.distributed.weight_transfer.base import (
     WeightTransferInitRequest,
     WeightTransferUpdateRequest,
 )
-from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.exceptions import VLLMError
 from vllm.inputs.engine import tokens_input
+from vllm.logprobs import FlatLogprobs
 from vllm.outputs import CompletionOutput
-from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.sampling_params import SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
-from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
 from orchestra_ray.config.schema import Config
 from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.rollout.policy import Completion
+from orchestra_ray.rollout.vllm_settings import engine_args, environment, sampling
 
 T = TypeVar("T")
 WHERE = "rollout engine"
-MIN_BATCHED_TOKENS = 2048
 FETCH_SHARE = 0.5  # of an update's deadline, so that the worker's own error comes before silence
 STOP_S = 30.0
 WARM_UP_REQUESTS, WARM_UP_PROMPT, WARM_UP_RESPONSE = 8, 64, 8
@@ -48,32 +47,34 @@ class EngineFailed(Exception):
     """A control call failed; one line that says which, why, and what the engine is good for."""
 
 
+class EngineRefused(EngineFailed):
+    """An update was refused with the model untouched: the old weights serve on."""
+
+
+class EngineSilent(EngineFailed):
+    """A control call ran past its deadline; nobody knows what the engine's processes are at."""
+
+
 class Engine:
     """One vLLM engine in processes of its own. Made by `start`."""
 
     def __init__(self, llm: AsyncLLM, config: Config, version: int):
-        self._llm, self._version = llm, version
-        self._deadline_s = config.weights.deadline_s
-        self._start_deadline_s = config.rollout.start_deadline_s
-        self._ranks = config.rollout.tensor_parallel
+        self._llm, self._config, self._version = llm, config, version
         self._failure: Failure | None = None
+        self._in_flight: set[str] = set()
         self._updates = 0
         self._updating = asyncio.Lock()
 
     @classmethod
-    async def start(
-        cls, config: Config, model_path: str, seed: int, version: int = 0
-    ) -> "Engine":
+    async def start(cls, config: Config, model_path: str, seed: int, version: int = 0) -> "Engine":
         """An engine that serves the weights in `model_path` as `version`."""
         deadline_s = config.rollout.start_deadline_s
+        args = engine_args(config, model_path, seed)
         with _environment(environment(config)):
-            args = engine_args(config, model_path, seed)
-            llm = await _within(
-                deadline_s, "start", asyncio.to_thread(AsyncLLM.from_engine_args, args)
-            )
-        engine = cls(llm, config, version)
+            starting = asyncio.to_thread(AsyncLLM.from_engine_args, args)
+            llm = await _within(deadline_s, "start", starting)
         await _within(deadline_s, "start", llm.update_weight_version(str(version)))
-        return engine
+        return cls(llm, config, version)
 
     @property
     def version(self) -> int:
@@ -99,46 +100,39 @@ class Engine:
     ) -> Completion | Failure:
         """Samples until a stop token, which is part of the response, or `max_tokens`.
 
-        Log-probabilities are those of the distribution that was sampled from, with temperature; at
-        temperature 0 those of the distribution at temperature 1.
+        Log-probabilities are those of the distribution that was sampled from, so with temperature;
+        at temperature 0 they are those of temperature 1.
         """
         if self.failure is not None:
             return self.failure
+        self._in_flight.add(request_id)
         try:
-            params = SamplingParams(
-                max_tokens=max_tokens,
-                temperature=temperature,
-                seed=seed,
-                stop_token_ids=list(stop_token_ids),
-                ignore_eos=True,  # only `stop_token_ids` stop, whatever the model's folder says
-                detokenize=False,
-                logprobs=0,  # of the sampled token alone
-                flat_logprobs=True,
-                output_kind=RequestOutputKind.FINAL_ONLY,
-            )
+            params = sampling(max_tokens, temperature, seed, stop_token_ids)
             async with asyncio.timeout(deadline_s):
-                output = await self._output(request_id, list(prompt_token_ids), params)
+                output = await self._output(request_id, prompt_token_ids, params)
         except TimeoutError:
             message = f"request {request_id} ran past {deadline_s:g} s"
             return Failure(FailureKind.DEADLINE, WHERE, message)
         except (VLLMError, ValueError) as error:
-            return _failure(f"request {request_id}: {_line(error)}")
+            return self.failure or _failure(f"request {request_id}: {_line(error)}")
+        finally:
+            self._in_flight.discard(request_id)
         if output.finish_reason not in ("stop", "length"):
-            return self.failure or _failure(f"request {request_id}: {output.finish_reason}")
+            return self.failure or _failure(f"request {request_id} ended as {output.finish_reason}")
         return _completion(output)
 
     async def warm_up(self) -> float:
         """Seconds of a first batch, which pays for what is made on first use."""
-        started_s = time.monotonic()
+        started_s, limits = time.monotonic(), self._config.rollout
         requests = [
             self.generate(
                 request_id=f"warm-up/{i}",
-                prompt_token_ids=[i] * WARM_UP_PROMPT,
-                max_tokens=WARM_UP_RESPONSE,
+                prompt_token_ids=[i] * min(WARM_UP_PROMPT, limits.max_prompt_tokens),
+                max_tokens=min(WARM_UP_RESPONSE, limits.max_response_tokens),
                 temperature=1.0,
                 seed=i,
                 stop_token_ids=[],
-                deadline_s=self._start_deadline_s,
+                deadline_s=limits.start_deadline_s,
             )
             for i in range(WARM_UP_REQUESTS)
         ]
@@ -148,65 +142,122 @@ class Engine:
         return time.monotonic() - started_s
 
     async def init_transfer(self, address: str, namespace: str, board: str) -> None:
-        """Joins the board of weights from every worker process of the engine."""
+        """Joins the board of weights from every worker process. Raises `EngineFailed`."""
         info = {"address": address, "namespace": namespace, "board": board}
         request = WeightTransferInitRequest(init_info=info)
-        await self._control("join the weights", self._llm.init_weight_transfer_engine(request))
+        await self._control("joining the board", self._llm.init_weight_transfer_engine(request))
 
     async def update_weights(self, version: int) -> Mapping[str, float]:
         """Loads a published version with requests in flight; seconds of pause, load and resume.
 
-        Raises `EngineFailed`. Where the version could not be fetched or its bytes are corrupt, the
-        old weights serve on and `failure` stays None; after any other error nothing is served any
-        more, requests in flight end in a failure, and `failure` says why.
+        Raises `EngineRefused` where the version could not be fetched or its bytes are corrupt: the
+        old weights serve on. Raises `EngineFailed` otherwise: the engine serves nothing more,
+        requests in flight end in a failure, and `failure` says why.
         """
         async with self._updating:
             if self.failure is not None:
                 raise EngineFailed(self.failure.message)
-            marks_s = [time.monotonic()]
-            self._updates += 1
-            await self._fatal("pause", self._llm.pause_generation(mode="keep", clear_cache=False))
-            marks_s.append(time.monotonic())
-            refused = await self._load(version)
-            marks_s.append(time.monotonic())
-            await self._fatal("resume", self._llm.resume_generation())
-            marks_s.append(time.monotonic())
-            if refused is not None:
-                raise EngineFailed(f"{refused}; version {self._version} serves on")
-            parts = zip(("pause_s", "load_s", "resume_s"), marks_s[1:], marks_s, strict=False)
-            return {name: end_s - start_s for name, end_s, start_s in parts}
+            try:
+                return await self._update(version)
+            except EngineRefused:
+                raise
+            except EngineFailed as error:
+                await self._give_up(error)
+                raise
 
     async def stop(self) -> None:
         """Ends the engine's processes."""
-        self._failure = _failure("the engine was stopped")
-        shutdown = asyncio.to_thread(self._llm.shutdown, STOP_S)
-        await _within(2 * STOP_S, "stop", shutdown)
+        await self._give_up(EngineFailed("the engine was stopped"))
+        await _within(2 * STOP_S, "stop", asyncio.to_thread(self._llm.shutdown, STOP_S))
 
     async def _output(
-        self, request_id: str, prompt_ids: list[int], params: SamplingParams
+        self, request_id: str, prompt_ids: Sequence[int], params: SamplingParams
     ) -> CompletionOutput:
-        prompt = tokens_input(prompt_ids, cache_salt=f"update {self._updates}")
+        prompt = tokens_input(list(prompt_ids), cache_salt=f"update {self._updates}")
         async with aclosing(self._llm.generate(prompt, params, request_id)) as outputs:
-            async for output in outputs:
-                if output.finished:
-                    return output.outputs[0]
-        raise ValueError("no final output")
+            return (await anext(outputs)).outputs[0]
+
+    async def _update(self, version: int) -> Mapping[str, float]:
+        llm = self._llm
+        self._updates += 1
+        marks_s = [time.monotonic()]
+        await self._control("pause", llm.pause_generation(mode="keep", clear_cache=False))
+        marks_s.append(time.monotonic())
+        refusal = await self._load(version)
+        marks_s.append(time.monotonic())
+        await self._control("resume", llm.resume_generation())
+        marks_s.append(time.monotonic())
+        if refusal is not None:
+            raise EngineRefused(f"{refusal}; version {self._version} serves on")
+        parts = zip(("pause_s", "load_s", "resume_s"), pairwise(marks_s), strict=True)
+        return {name: end_s - start_s for name, (start_s, end_s) in parts}
 
     async def _load(self, version: int) -> str | None:
         """None, or why the version was refused with the model untouched."""
-        info = {"version": version, "deadline_s": self._deadline_s * FETCH_SHARE}
-        request = WeightTransferUpdateRequest(update_info=info)
-        await self._fatal("start of a weight update", self._llm.start_weight_update())
+        llm, deadline_s = self._llm, self._config.weights.deadline_s * FETCH_SHARE
+        info = {"version": version, "deadline_s": deadline_s}
+        await self._control("start of the update", llm.start_weight_update())
+        fetching = llm.update_weights(WeightTransferUpdateRequest(update_info=info))
         try:
-            await self._control("fetch of weights", self._llm.update_weights(request))
+            await self._control("fetch", fetching)
+        except EngineSilent:
+            raise
         except EngineFailed as error:
+            # One rank's error does not tell what the others did, and vLLM does not take it back.
+            if self._config.rollout.tensor_parallel > 1:
+                raise
             return str(error)
-        await self._fatal("load of weights", self._llm.finish_weight_update(str(version)))
+        await self._control("load", llm.finish_weight_update(str(version)))
         self._version = version
         return None
 
     async def _control(self, what: str, call: Awaitable[T]) -> T:
-        return await _within(self._deadline_s, what, call)
+        return await _within(self._config.weights.deadline_s, what, call)
 
-    async def _fatal(self, what: str, call: Awaitable[T]) -> T:
-        ...
+    async def _give_up(self, reason: EngineFailed) -> None:
+        """Ends the requests in flight on this side, whatever the engine's processes are at."""
+        self._failure = self._failure or _failure(str(reason))
+        await self._control("abort", self._llm.abort(list(self._in_flight)))
+
+
+def _completion(output: CompletionOutput) -> Completion:
+    assert isinstance(output.logprobs, FlatLogprobs) and output.finish_reason is not None
+    versions: list[int] = []
+    for span in output.weight_versions or ():
+        versions += [int(span.version)] * (span.end - span.start)
+    return Completion(
+        list(output.token_ids), list(output.logprobs.logprobs), versions, output.finish_reason
+    )
+
+
+def _failure(message: str) -> Failure:
+    return Failure(FailureKind.ENGINE, WHERE, message)
+
+
+def _line(error: BaseException) -> str:
+    text = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}: {text}"
+
+
+async def _within(deadline_s: float, what: str, call: Awaitable[T]) -> T:
+    """Awaits a control call; vLLM reports what failed in it as a bare `Exception`."""
+    try:
+        async with asyncio.timeout(deadline_s):
+            return await call
+    except TimeoutError:
+        raise EngineSilent(f"{what}: no answer within {deadline_s:g} s") from None
+    except Exception as error:
+        raise EngineFailed(f"{what}: {_line(error)}") from error
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """These variables inside the block; after it all are as they were, vLLM's own changes too."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)

@@ -73,7 +73,10 @@ class Tracker:
 
     def step(self, step: int, metrics: Mapping[str, float | int | str]) -> Failure | None:
         """One line of `metrics.jsonl`, with "step" and "time_s" since the tracker was opened."""
-        self._wandb.log(step, {name: self._plain(value) for name, value in metrics.items()})
+        hide = self.redactor.text
+        # W&B reads numbers that JSON lacks, so only texts are cleaned for it.
+        told = {hide(k): hide(v) if isinstance(v, str) else v for k, v in metrics.items()}
+        self._wandb.log(step, told)
         stamp = {"step": step, "time_s": self._elapsed_s()}
         return self._write(self._metrics, stamp | self.redactor.clean(metrics) | stamp)
 
@@ -119,9 +122,6 @@ class Tracker:
             clean_config,
             self._say,
         )
-
-    def _plain(self, value: float | int | str) -> float | int | str:
-        return self.redactor.text(value) if isinstance(value, str) else value
 
     def _write(self, file: JsonlFile, record: Mapping[str, Any]) -> Failure | None:
         return self._told_once(file.write(record))

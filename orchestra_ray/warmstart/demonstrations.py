@@ -34,6 +34,9 @@ class Demonstration:
     tokens: list[int]
     spoken: list[bool]
 
+    def __len__(self) -> int:
+        return len(self.tokens)
+
 
 class Demonstrator:
     """Makes demonstration n from the training tasks; a pure function of n."""

@@ -7,10 +7,12 @@ The folder appears under its final name only when it is complete.
 import hashlib
 import json
 import os
+import random
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -24,6 +26,7 @@ from orchestra_ray.warmstart.demonstrations import Demonstration, Demonstrator
 from orchestra_ray.warmstart.tokenizer import train_tokenizer
 
 TOKENIZER_TEXTS = 1_500
+SORTED_BATCHES = 8  # are sorted by length together
 Advance = Callable[[int, float], None]
 
 
@@ -91,17 +94,28 @@ def warm_start(
 ) -> None:
     """Next-token prediction of the spoken tokens, AdamW, linear decay to a tenth."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=tiny.warmup_lr, weight_decay=0.0)
+    batches = _batches(chat, demonstrator, tiny.warmup_batch)
     for step in range(tiny.warmup_steps):
         rate = min(1.0, (step + 1) / 20) * (1 - 0.9 * step / tiny.warmup_steps)
         optimizer.param_groups[0]["lr"] = tiny.warmup_lr * rate
-        first = step * tiny.warmup_batch
-        batch = [demonstrator.make(chat, n) for n in range(first, first + tiny.warmup_batch)]
-        loss = _loss(model, batch)
+        loss = _loss(model, next(batches))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         advance(step + 1, loss.item())
+
+
+def _batches(
+    chat: Chat, demonstrator: Demonstrator, size: int
+) -> Iterator[Sequence[Demonstration]]:
+    """Batches of demonstrations of about one length, so that little is padded."""
+    for first in count(0, SORTED_BATCHES * size):
+        numbers = range(first, first + SORTED_BATCHES * size)
+        by_length = sorted((demonstrator.make(chat, n) for n in numbers), key=len)
+        batches = [by_length[i : i + size] for i in range(0, len(by_length), size)]
+        random.Random(first).shuffle(batches)
+        yield from batches
 
 
 def _loss(model: Qwen3ForCausalLM, batch: Sequence[Demonstration]) -> torch.Tensor:

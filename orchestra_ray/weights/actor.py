@@ -1,12 +1,14 @@
 """The board where the newest weights hang, and the ways to put them there and to take them.
 
-Invariants: the board holds references, never bytes, and those of one version only; what it holds it
-also owns, so that weights outlive the learner that published them. References travel inside Ray's
-own messages, where Ray counts them.
+Invariants: the board holds references, never bytes, and those of one version only. References
+travel inside Ray's own messages, where Ray counts them. The bytes belong to the process that
+published them and go with it: who takes its place publishes anew.
 """
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import ray
@@ -52,7 +54,7 @@ def start_board(namespace: str | None = None, deadline_s: float = START_DEADLINE
     """Starts the board in a namespace (None: this driver's). It lives as long as its handle."""
     actor = WeightBoard.options(name=BOARD_NAME, namespace=namespace).remote()
     ray.get(actor.latest.remote(), timeout=deadline_s)
-    return Board(BOARD_NAME, actor)
+    return Board(BOARD_NAME, cast(ActorHandle, actor))
 
 
 def publish(
@@ -69,7 +71,7 @@ def publish(
     for bucket_entries, array in make_buckets(named_tensors, bucket_bytes):
         entries += bucket_entries
         checksums.append(checksum(array))
-        refs.append(ray.put(array, _owner=board))
+        refs.append(ray.put(array))
     total_bytes = sum(entry.nbytes for entry in entries)
     manifest = Manifest(version, tuple(entries), tuple(checksums), total_bytes)
     ray.get(board.publish.remote(manifest, refs), timeout=deadline_s)
@@ -79,14 +81,14 @@ def publish(
 def connect(address: str, namespace: str) -> None:
     """Joins the cluster from a process that is no Ray worker, once in that process.
 
-    The engine core of vLLM is a child of the rollout actor, and it is there that weights are loaded.
+    The engine core of vLLM is a child of the rollout actor, and loads the weights.
     """
     if not ray.is_initialized():
         ray.init(
             address=address,
             namespace=namespace,
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
             configure_logging=False,
         )
 
@@ -97,7 +99,8 @@ def fetch(
     """The manifest and the buckets (uint8, read-only, in shared memory) of a version.
 
     Raises LookupError where the board holds another one, ValueError where there is no such board,
-    `ray.exceptions.GetTimeoutError` past the deadline, which each of the two steps has to itself.
+    `ray.exceptions.GetTimeoutError` past the deadline, which each of the two steps has to itself,
+    and `ray.exceptions.OwnerDiedError` where the publisher has died.
     """
     connect(address, namespace)
     board = ray.get_actor(board_name, namespace)

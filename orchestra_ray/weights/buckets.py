@@ -82,7 +82,7 @@ def read_bucket(array: np.ndarray, entries: Iterable[TensorEntry]) -> Iterator[t
 
 
 def checksum(array: np.ndarray) -> int:
-    return zlib.crc32(array)
+    return zlib.crc32(array.data)
 
 
 def verify_bucket(array: np.ndarray, manifest: Manifest, bucket: int) -> None:

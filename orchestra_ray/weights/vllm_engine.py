@@ -7,10 +7,10 @@ second the model holds parts of two versions: the engine has to be replaced, and
 another update of it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -22,12 +22,14 @@ from vllm.distributed.weight_transfer.base import (
 )
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 
+from orchestra_ray.weights.actor import connect, fetch
 from orchestra_ray.weights.buckets import Manifest, read_bucket, verify_bucket
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
 BACKEND = "object_store"
+LoadWeights = Callable[[Iterable[tuple[str, torch.Tensor]]], set[str]]  # names in vLLM's model
 
 
 @cache  # vLLM may load its plugins several times in a process, and a name registers once
@@ -75,8 +77,6 @@ class ObjectStoreWeightTransferEngine(WeightTransferEngine[BoardInfo, VersionInf
 
     def init_transfer_engine(self, init_info: BoardInfo) -> None:
         """Joins the cluster; raises where it is not there."""
-        from orchestra_ray.weights.actor import connect
-
         connect(init_info.address, init_info.namespace)
         self._board = init_info
 
@@ -85,8 +85,6 @@ class ObjectStoreWeightTransferEngine(WeightTransferEngine[BoardInfo, VersionInf
 
     def receive_weights(self, update_info: VersionInfo) -> None:
         """Fetches and checks every bucket. Errors leave the old weights as they are."""
-        from orchestra_ray.weights.actor import fetch
-
         if self._board is None:
             raise RuntimeError("the engine has not joined a weight board: call init_transfer first")
         board = self._board
@@ -100,6 +98,7 @@ class ObjectStoreWeightTransferEngine(WeightTransferEngine[BoardInfo, VersionInf
 
     def finish_weight_update(self) -> None:
         """Loads what was fetched. An error means that the model is of no use any more."""
+        # Not needed in the process that only registers the backend, and slow to import.
         from vllm.model_executor.model_loader.reload import (
             finalize_layerwise_reload,
             initialize_layerwise_reload,
@@ -109,7 +108,8 @@ class ObjectStoreWeightTransferEngine(WeightTransferEngine[BoardInfo, VersionInf
             raise RuntimeError("no weights were fetched: call update_weights first")
         staged, self._staged = self._staged, None
         initialize_layerwise_reload(self.model)
-        loaded = self.model.load_weights(staged.tensors())
+        load = cast(LoadWeights, self.model.load_weights)
+        loaded = load(staged.tensors())
         finalize_layerwise_reload(self.model, self.model_config)
         missing = {name for name, _ in self.model.named_parameters()} - loaded
         if missing:
@@ -127,7 +127,7 @@ class _Staged:
     """A version that was fetched and not yet loaded."""
 
     manifest: Manifest
-    buckets: list[np.ndarray]
+    buckets: Sequence[np.ndarray]
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         for bucket, array in enumerate(self.buckets):

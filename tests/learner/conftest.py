@@ -1,11 +1,10 @@
 """Tiny policies and trajectories for the learner's tests."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -13,18 +12,6 @@ from orchestra_ray.core.records import Trajectory
 from orchestra_ray.core.states import Stop
 
 VOCAB = 128
-
-
-@pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        object_store_memory=128 * 2**20,
-        _node_ip_address="127.0.0.1",
-    )
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(scope="session", params=[True, False], ids=["tied", "untied"])

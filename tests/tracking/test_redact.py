@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra_ray.core.states import Stop
-from orchestra_ray.tracking.redact import MARK, Redactor, RedactingFormatter, protect_logs
+from orchestra_ray.tracking.redact import MARK, RedactingFormatter, Redactor, protect_logs
 
 SECRET = "sk-planted/0+secret"
 

@@ -1,0 +1,14 @@
+"""Compares a policy with the baselines on the Ray cluster that this job was submitted to.
+
+    ray job submit --runtime-env-json '{"working_dir": "."}' -- \
+        python jobs/evaluate.py --config configs/paper_qwen3_8b.yaml evaluation.tasks=200
+
+What jobs/train.py says of the working directory and of paths holds here too.
+"""
+
+import sys
+
+from orchestra_ray.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["eval", *sys.argv[1:], "cluster.address=auto"]))

@@ -1,0 +1,120 @@
+"""Means and their intervals."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestra_ray.evaluation.metrics import EpisodeOutcome, Summary, summarise
+
+amounts = st.floats(-1e3, 1e3)
+outcomes = st.builds(
+    EpisodeOutcome,
+    task_id=st.sampled_from(["a", "b", "c", "d", "e"]),
+    correct=st.booleans(),
+    cost_usd=amounts.map(abs),
+    latency_s=amounts.map(abs),
+    reward=amounts,
+    turns=st.integers(1, 50),
+)
+
+
+def outcome(task_id: str, correct: bool, reward: float) -> EpisodeOutcome:
+    return EpisodeOutcome(task_id, correct, cost_usd=0.25, latency_s=2.0, reward=reward, turns=3)
+
+
+def noisy(tasks: int, seed: int, episodes: int = 1) -> list[EpisodeOutcome]:
+    rng = np.random.default_rng(seed)
+    return [
+        outcome(f"task {task}", bool(rng.random() < 0.7), float(rng.normal(0.3, 1.0)))
+        for task in range(tasks)
+        for _ in range(episodes)
+    ]
+
+
+def test_means_are_over_episodes() -> None:
+    given_three = [outcome("a", True, 1.0), outcome("a", True, 0.5), outcome("b", False, 0.0)]
+    summary = summarise(given_three, bootstrap=50, seed=0)
+    assert summary.accuracy == pytest.approx(2 / 3)
+    assert (summary.reward, summary.cost_usd, summary.latency_s) == (0.5, 0.25, 2.0)
+    assert summary.turns == 3.0
+
+
+@given(st.lists(outcomes, min_size=1, max_size=30), st.randoms(use_true_random=False))
+@settings(deadline=None)
+def test_the_order_of_episodes_changes_no_mean(
+    given_ones: list[EpisodeOutcome], shuffler: random.Random
+) -> None:
+    shuffled = list(given_ones)
+    shuffler.shuffle(shuffled)
+    one, other = summarise(given_ones, 20, 0), summarise(shuffled, 20, 0)
+    for name in ("accuracy", "cost_usd", "latency_s", "reward", "turns"):
+        assert getattr(one, name) == getattr(other, name)
+    assert one.reward_ci95 == pytest.approx(other.reward_ci95)
+
+
+@given(st.lists(outcomes, min_size=1, max_size=30), st.integers(1, 50), st.integers(0, 2**32))
+@settings(deadline=None)
+def test_intervals_are_ordered_and_within_the_values(
+    given_ones: list[EpisodeOutcome], bootstrap: int, seed: int
+) -> None:
+    summary = summarise(given_ones, bootstrap, seed)
+    rewards = [one.reward for one in given_ones]
+    low, high = summary.reward_ci95
+    assert min(rewards) - 1e-6 <= low <= high <= max(rewards) + 1e-6
+    assert 0.0 <= summary.accuracy_ci95[0] <= summary.accuracy_ci95[1] <= 1.0
+
+
+@given(st.integers(200, 400), st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_with_many_tasks_the_interval_holds_the_mean(tasks: int, seed: int) -> None:
+    summary = summarise(noisy(tasks, seed), 500, seed)
+    assert summary.reward_ci95[0] < summary.reward < summary.reward_ci95[1]
+    assert summary.accuracy_ci95[0] < summary.accuracy < summary.accuracy_ci95[1]
+
+
+def test_the_interval_has_the_width_that_theory_gives() -> None:
+    rewards = [one.reward for one in noisy(2000, 3)]
+    low, high = summarise(noisy(2000, 3), 4000, 0).reward_ci95
+    expected = 2 * 1.96 * np.std(rewards) / np.sqrt(len(rewards))
+    assert high - low == pytest.approx(expected, rel=0.05)
+
+
+def test_tasks_are_resampled_and_not_episodes() -> None:
+    """Eight equal episodes of a task say no more than one."""
+    one_each = noisy(300, 5)
+    eight_each = [episode for episode in one_each for _ in range(8)]
+    assert summarise(eight_each, 500, 1).reward_ci95 == pytest.approx(
+        summarise(one_each, 500, 1).reward_ci95
+    )
+
+
+def test_a_seed_decides_the_interval() -> None:
+    assert summarise(noisy(50, 0), 100, 7) == summarise(noisy(50, 0), 100, 7)
+    assert summarise(noisy(50, 0), 100, 7) != summarise(noisy(50, 0), 100, 8)
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_where_all_agree_the_interval_has_no_width(count: int) -> None:
+    summary = summarise([outcome(f"t{n}", True, 0.1) for n in range(count)], 100, 0)
+    assert summary.accuracy_ci95 == (1.0, 1.0)
+    assert summary.reward_ci95 == pytest.approx((0.1, 0.1), abs=1e-12)
+    assert summary.reward == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(("count", "bootstrap"), [(0, 100), (1, 0)])
+def test_nothing_to_summarise_is_an_error(count: int, bootstrap: int) -> None:
+    with pytest.raises(ValueError, match="needs both"):
+        summarise([outcome("a", True, 1.0)] * count, bootstrap, 0)
+
+
+def test_json_has_the_names_of_the_summary_file_and_reads_back() -> None:
+    summary = summarise(noisy(20, 0), 100, 0)
+    written = json.loads(json.dumps(summary.to_json()))
+    assert list(written) == [
+        "accuracy", "accuracy_ci95", "cost_usd", "latency_s", "reward", "reward_ci95", "turns",
+    ]  # fmt: skip
+    assert Summary.from_json(written) == summary

@@ -1,0 +1,234 @@
+"""The page: whole, closed in itself, complete and escaped."""
+
+import math
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestra_ray.evaluation.panels import Metrics
+from orchestra_ray.evaluation.report import RunInfo, render_report, write_report
+
+_VOID = {"meta", "link", "br", "wbr", "img"}
+_NASTY = "<script>alert('x')</script> & \"quoted\" http://example.com"
+
+
+class Page(HTMLParser):
+    """Checks balance while it reads, and keeps attributes, texts and table rows."""
+
+    def __init__(self, markup: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.texts: list[tuple[str, str]] = []
+        self.rows: list[list[str]] = []
+        self.feed(markup)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag == "tr":
+            self.rows.append([])
+        if tag not in _VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open:
+            self.texts.append((self.open[-1], data))
+            if self.open[-1] in ("td", "th", "small") and "tr" in self.open:
+                self.rows[-1].append(data)
+
+    def said(self, tag: str) -> list[str]:
+        return [text for where, text in self.texts if where == tag]
+
+
+def measured(accuracy: float, cost_usd: float, reward: float) -> dict[str, Any]:
+    return {
+        "accuracy": accuracy,
+        "accuracy_ci95": [accuracy - 0.05, accuracy + 0.05],
+        "cost_usd": cost_usd,
+        "latency_s": 2.5,
+        "reward": reward,
+        "reward_ci95": [reward - 0.05, reward + 0.05],
+        "turns": 1.5,
+    }
+
+
+SUMMARY = {
+    "before": measured(0.355, 0.00078, 0.156),
+    "after": measured(0.825, 0.00033, 0.706),
+    "baselines": {
+        "random": measured(0.535, 0.00099, 0.165),
+        "cheapest": measured(0.365, 0.00007, -0.249),
+        "strongest": measured(0.84, 0.00237, 0.69),
+        "oracle": measured(0.955, 0.00034, 0.866),
+    },
+    "tasks": 200,
+    "wall_s": 611.2,
+}
+RUN = RunInfo(
+    name="quickstart",
+    command="orchestra train --config configs/quickstart.yaml",
+    config={"steps": 3},
+    wall_s=611.2,
+    versions={"ray": "2.60.0"},
+)
+
+
+def steps(count: int = 3, **more: Any) -> list[dict[str, Any]]:
+    return [
+        {
+            "step": step,
+            "time_s": 9.0 * step,
+            "reward_mean": 0.1 * step,
+            "accuracy": 0.4,
+            "cost_usd": 0.001,
+            "groups_kept": 5,
+            "groups_dropped": 3,
+            "seconds/generate": 5.0,
+            "seconds/train": 2.0,
+            "seconds/step": 8.0,
+            "accounting/dispatched": 64 * step,
+            "accounting/filtered_stale": 0,
+        }
+        | more
+        for step in range(1, count + 1)
+    ]
+
+
+def test_the_page_is_balanced_and_loads_nothing() -> None:
+    markup = render_report(SUMMARY, steps(), RUN)
+    page = Page(markup)
+    assert not {"script", "iframe", "object", "embed", "img"} & set(page.tags)
+    links = [value for _, name, value in page.attributes if name in ("href", "src", "xlink:href")]
+    assert links == ["data:,"]
+    assert "://" not in markup and "url(" not in markup and "@import" not in markup
+
+
+def test_every_policy_has_its_row_with_intervals() -> None:
+    rows = Page(render_report(SUMMARY, steps(), RUN)).rows
+    assert [row[0] for row in rows] == [
+        "Policy", "before", "after", "random", "cheapest", "strongest", "oracle",
+    ]  # fmt: skip
+    assert rows[0][2] == "Cost, ¢"
+    assert rows[4] == [
+        "cheapest", "36.5", "31.5 to 41.5", "0.0070", "2.50", "−0.249", "−0.299 to −0.199",
+        "1.50", "+0.955", "outside both",
+    ]  # fmt: skip
+    assert rows[5][-2:] == ["+0.016", "not shown"]
+    assert rows[2][-1] == "–"
+
+
+def test_an_evaluation_without_training_shows_its_policy() -> None:
+    summary = {"policy": SUMMARY["after"], "baselines": SUMMARY["baselines"], "tasks": 200}
+    page = Page(render_report(summary, [], RUN))
+    assert [row[0] for row in page.rows][:3] == ["Policy", "policy", "random"]
+    assert page.rows[0][-1] == "Policy − this" and page.rows[2][-2] == "+0.541"
+
+
+def test_the_verdict_stands_on_the_page() -> None:
+    (verdict, *_) = Page(render_report(SUMMARY, steps(), RUN)).said("p")[1:]
+    assert verdict.startswith("After training the reward is 0.706, 0.550 above before (0.156)")
+    assert verdict.endswith("it is not shown to differ from strongest.")
+
+
+def test_charts_name_what_they_show() -> None:
+    page = Page(render_report(SUMMARY, steps(), RUN))
+    shown = [value for tag, name, value in page.attributes if (tag, name) == ("svg", "aria-label")]
+    assert shown == [
+        "Accuracy against cost", "Accuracy against cost", "Reward", "Accuracy, %",
+        "Cost an episode, ¢", "Groups of a step", "Seconds of each phase, by step",
+        "Seconds of each phase, by step",
+    ]  # fmt: skip
+
+
+def test_what_the_metrics_lack_is_left_out() -> None:
+    page = Page(render_report(SUMMARY, [{"step": 1, "time_s": 1.0, "loss": "NaN"}], RUN))
+    headings = page.said("h2") + page.said("h3")
+    assert headings == ["Result", "Accuracy against cost", "Reproduce", "Configuration", "Versions"]
+
+
+@pytest.mark.parametrize("metrics", [[], steps()])
+def test_a_run_without_an_evaluation_has_a_report_too(metrics: list[dict[str, Any]]) -> None:
+    page = Page(render_report({}, metrics, RUN))
+    assert page.rows == [] and "Result" not in page.said("h2")
+    assert ("Time of a step" in page.said("h2")) == bool(metrics)
+
+
+def test_phases_show_what_the_step_spent_beside_them() -> None:
+    page = Page(render_report(SUMMARY, steps(), RUN))
+    assert [text for text in page.said("li") if text.endswith(" s")] == [
+        "generate 5.0 s", "train 2.0 s", "rest of the step 1.0 s",
+    ]  # fmt: skip
+
+
+def test_accounting_is_told_as_the_last_step_left_it() -> None:
+    page = Page(render_report(SUMMARY, steps(), RUN))
+    assert "dispatched" in page.said("dt") and "192" in page.said("dd")
+    assert "filtered stale" not in page.said("dt")
+
+
+def test_all_text_is_escaped() -> None:
+    summary = SUMMARY | {"baselines": {_NASTY: SUMMARY["before"]}}
+    run = RunInfo(
+        name=_NASTY, command=_NASTY, config={_NASTY: _NASTY}, wall_s=1.0, versions={_NASTY: _NASTY}
+    )
+    metrics = steps(**{f"seconds/{_NASTY}": 0.5, f"accounting/{_NASTY}": 4})
+    page = Page(render_report(summary, metrics, run))
+    assert "script" not in page.tags
+    assert page.said("h1") == [_NASTY] and page.said("code") == [_NASTY]
+    assert {name for _, name, _ in page.attributes if name.startswith("on")} == set()
+
+
+def test_policies_without_finite_numbers_stay_in_the_table_only() -> None:
+    broken = measured(0.5, 0.001, 0.1) | {"cost_usd": "NaN", "reward": "NaN"}
+    page = Page(render_report(SUMMARY | {"after": broken}, steps(), RUN))
+    assert [text.split(":")[0] for text in page.said("title") if "accuracy" in text][:5] == [
+        "oracle", "strongest", "cheapest", "random", "before",
+    ]  # fmt: skip
+    assert page.rows[2][0] == "after" and "no difference" in page.said("p")[1]
+    Page(render_report({"before": broken, "after": broken, "baselines": {}, "tasks": 1}, [], RUN))
+
+
+def test_secrets_are_redacted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXPERT_API_KEY", "sk<planted>secret")
+    run = RunInfo(**(RUN | {"command": "orchestra train key=sk<planted>secret"}))
+    assert write_report(tmp_path / "report.html", SUMMARY, steps(), run) is None
+    markup = (tmp_path / "report.html").read_text()
+    assert "planted" not in markup and "[redacted]" in markup
+
+
+def test_a_report_that_cannot_be_written_is_a_failure(tmp_path: Path) -> None:
+    failure = write_report(tmp_path / "nowhere" / "report.html", SUMMARY, steps(), RUN)
+    assert failure is not None and failure.message == "No such file or directory"
+
+
+def test_of_a_step_that_stands_twice_the_last_line_counts() -> None:
+    lines = [{"step": 1, "x": 1}, {"step": 2, "x": 2}, {"step": 1, "x": 3}, {"x": 9}]
+    metrics = Metrics(lines)
+    values = metrics.values("x")
+    assert values is not None
+    assert metrics.steps_N.tolist() == [1.0, 2.0] and values.tolist() == [3.0, 2.0]
+
+
+def test_values_that_are_no_numbers_are_gaps() -> None:
+    values = Metrics([{"step": n, "x": x} for n, x in enumerate([1.0, "NaN", None, True])]).values(
+        "x"
+    )
+    assert values is not None
+    assert values[0] == 1.0 and all(math.isnan(value) for value in values[1:])
+    assert Metrics([{"step": 1, "x": "NaN"}]).values("x") is None
+
+
+@pytest.mark.parametrize("count", [1, 2, 400])
+def test_runs_of_any_length_have_a_page(count: int) -> None:
+    markup = render_report(SUMMARY, steps(count), RUN)
+    Page(markup)
+    assert "nan" not in markup.replace("finance", "") and len(markup) < 400_000
