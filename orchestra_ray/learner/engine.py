@@ -26,15 +26,7 @@ from orchestra_ray.learner.loss import policy_loss
 from orchestra_ray.learner.packing import is_padded
 
 _TAG = "state"  # DeepSpeed's name for the one checkpoint in a folder
-_TOKEN_MEANS = {
-    "ratio": "ratio",
-    "clipped": "clip_fraction",
-    "approx_kl": "approx_kl",
-    "logprob_gap": "logprob_gap",
-    "behaviour_kl": "behaviour_kl",
-    "importance": "importance",
-    "ref_kl": "ref_kl",
-}
+_NOT_A_TOKEN_SUM = {"loss", "tokens", "trained_tokens"}
 
 
 class LearnerEngine:
@@ -257,8 +249,5 @@ def _load(config: Config, model_path: str | Path) -> PreTrainedModel:
 
 
 def _token_means(totals: Mapping[str, float]) -> dict[str, float]:
-    return {
-        metric: totals[name] / max(totals["tokens"], 1.0)
-        for name, metric in _TOKEN_MEANS.items()
-        if name in totals
-    }
+    tokens = max(totals["tokens"], 1.0)
+    return {name: total / tokens for name, total in totals.items() if name not in _NOT_A_TOKEN_SUM}

@@ -71,10 +71,10 @@ def policy_loss(
     With dual clip c, the loss of a token of negative advantage A is at most -cA (arXiv
     1912.09729). With an importance cap, each token is weighted by min(old / behaviour, cap).
 
-    Returns the scalar loss and sums over response tokens that add up over micro-batches: `loss`
-    (already normalised), `tokens`, `ratio`, `clipped`, `approx_kl` (k3 of old to policy); with
-    behaviour_logp `logprob_gap` (|old - behaviour|) and `behaviour_kl` (k3 of behaviour to old);
-    with a cap `importance`; with ref_logp `ref_kl`.
+    Returns the scalar loss and stats that add up over micro-batches: `loss` (normalised), `tokens`
+    (responses), and sums over response tokens: `ratio`, `clip_fraction`, `approx_kl` (k3 of old to
+    policy); with behaviour_logp `logprob_gap` (|old - behaviour|) and `behaviour_kl` (k3 of
+    behaviour to old); with a cap `importance`; with ref_logp `ref_kl`.
     Raises ValueError where a term of the configuration lacks its log-probabilities.
     """
     if cfg.importance_cap is not None and behaviour_logp is None:
@@ -95,7 +95,7 @@ def policy_loss(
 
     stats = {
         "ratio": ratio,
-        "clipped": (clipped > free).float(),
+        "clip_fraction": (clipped > free).float(),
         "approx_kl": kl_penalty(old_logp, logp, KlEstimator.K3),
     }
     if behaviour_logp is not None:

@@ -2,14 +2,15 @@
 
 Trajectories go into the object store from here; what streams to the driver are cards with
 references. Control calls have a concurrency group of their own, so that episodes in flight can
-never keep a weight update waiting.
+never keep a weight update waiting. Ray gives each group an event loop of its own; the engine
+belongs to that of the episodes, and control calls reach it there.
 """
 
 import asyncio
 import resource
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
 
 import ray
 from ray.actor import ActorHandle
@@ -26,6 +27,7 @@ from orchestra_ray.rollout.policy import Completion, Policy, Router, View, route
 from orchestra_ray.tools.actor import ToolPool
 
 EPISODE_SLOTS = 10_000
+T = TypeVar("T")
 
 
 class ModelPolicy:
@@ -62,9 +64,10 @@ class RolloutWorker:
         self._config, self._model_path, self._seed = config, model_path, seed
         self._catalogue, self._executors = catalogue, executors
 
-    @ray.method(concurrency_group="control")
+    @ray.method(concurrency_group="episodes")
     async def start(self, gcs_address: str, namespace: str, board: str) -> Mapping[str, float]:
         """Starts and warms the engine and joins the weight board; seconds of each."""
+        self._loop = asyncio.get_running_loop()
         config, started_s = self._config, time.monotonic()
         self._engine = await Engine.start(config, self._model_path, self._seed)
         engine_s = time.monotonic() - started_s
@@ -96,7 +99,7 @@ class RolloutWorker:
     @ray.method(concurrency_group="control")
     async def update_weights(self, version: int) -> Mapping[str, float]:
         """Loads a published version while episodes are in flight; seconds of each part."""
-        return await self._engine.update_weights(version)
+        return await self._on_engine_loop(self._engine.update_weights(version))
 
     @ray.method(concurrency_group="control")
     async def usage(self) -> Mapping[str, Any]:
@@ -106,4 +109,7 @@ class RolloutWorker:
 
     @ray.method(concurrency_group="control")
     async def stop(self) -> None:
-        await self._engine.stop()
+        await self._on_engine_loop(self._engine.stop())
+
+    async def _on_engine_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))

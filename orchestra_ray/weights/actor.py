@@ -2,7 +2,7 @@
 
 Invariants: the board holds references, never bytes, and those of one version only. References
 travel inside Ray's own messages, where Ray counts them. The bytes belong to the process that
-published them and go with it: who takes its place publishes anew.
+published them and may be lost with it: who takes its place publishes anew.
 """
 
 import logging
@@ -100,7 +100,7 @@ def fetch(
 
     Raises LookupError where the board holds another one, ValueError where there is no such board,
     `ray.exceptions.GetTimeoutError` past the deadline, which each of the two steps has to itself,
-    and `ray.exceptions.OwnerDiedError` where the publisher has died.
+    and `ray.exceptions.ObjectLostError` where the bytes went with their publisher.
     """
     connect(address, namespace)
     board = ray.get_actor(board_name, namespace)

@@ -1,19 +1,21 @@
 """vLLM's weight transfer over Ray's object store: the backend "object_store", and its plugin.
 
 An update has two halves, so that what can fail does so before the model is touched:
-`update_weights` fetches and checks all buckets and keeps them; `finish_weight_update` loads them.
-After an error in the first half the old weights are whole and serve on. After an error in the
-second the model holds parts of two versions: the engine has to be replaced, and vLLM refuses
-another update of it.
+`update_weights` fetches all buckets, checks their bytes and that they hold the tensors of the
+model's own checkpoint, no more and no less; `finish_weight_update` loads them. After an error in the
+first half the old weights are whole and serve on. After an error in the second the model holds parts
+of two versions: the engine has to be replaced, and vLLM refuses another update of it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from vllm.config.weight_transfer import WeightTransferConfig
 from vllm.distributed.weight_transfer.base import (
     WeightTransferEngine,
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
 BACKEND = "object_store"
-LoadWeights = Callable[[Iterable[tuple[str, torch.Tensor]]], set[str]]  # names in vLLM's model
+LoadWeights = Callable[[Iterable[tuple[str, torch.Tensor]]], object]
 
 
 @cache  # vLLM may load its plugins several times in a process, and a name registers once
@@ -73,10 +75,12 @@ class ObjectStoreWeightTransferEngine(WeightTransferEngine[BoardInfo, VersionInf
     ) -> None:
         super().__init__(config, vllm_config, device, model)
         self._board: BoardInfo | None = None
+        self._shapes: Mapping[str, tuple[int, ...]] = {}
         self._staged: _Staged | None = None
 
     def init_transfer_engine(self, init_info: BoardInfo) -> None:
-        """Joins the cluster; raises where it is not there."""
+        """Joins the cluster; raises where it is not there, or the model's folder has no tensors."""
+        self._shapes = checkpoint_shapes(Path(self.model_config.model))
         connect(init_info.address, init_info.namespace)
         self._board = init_info
 
@@ -91,6 +95,7 @@ class ObjectStoreWeightTransferEngine(WeightTransferEngine[BoardInfo, VersionInf
         manifest, buckets = fetch(
             board.address, board.namespace, board.board, update_info.version, update_info.deadline_s
         )
+        check_shapes(manifest, self._shapes)
         if update_info.verify:
             for bucket, array in enumerate(buckets):
                 verify_bucket(array, manifest, bucket)
@@ -109,17 +114,39 @@ class ObjectStoreWeightTransferEngine(WeightTransferEngine[BoardInfo, VersionInf
         staged, self._staged = self._staged, None
         initialize_layerwise_reload(self.model)
         load = cast(LoadWeights, self.model.load_weights)
-        loaded = load(staged.tensors())
+        load(staged.tensors())
         finalize_layerwise_reload(self.model, self.model_config)
-        missing = {name for name, _ in self.model.named_parameters()} - loaded
-        if missing:
-            raise ValueError(
-                f"weights version {staged.manifest.version} lacks {len(missing)} parameters of the "
-                f"model, such as {min(missing)}"
-            )
 
     def shutdown(self) -> None:
         self._staged = None
+
+
+def checkpoint_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Name and shape of each tensor in a model's folder."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as tensors:
+            shapes |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}
+    if not shapes:
+        raise FileNotFoundError(f"{folder} holds no safetensors files to compare new weights with")
+    return shapes
+
+
+def check_shapes(manifest: Manifest, expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises ValueError where the tensors are not those expected.
+
+    vLLM itself would leave a part of a fused parameter unset where its tensor is missing.
+    """
+    found = {entry.name: entry.shape for entry in manifest.entries}
+    differing = sorted(
+        name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name)
+    )
+    if differing:
+        name = differing[0]
+        raise ValueError(
+            f"weights version {manifest.version} differs from the model in {len(differing)} tensors: "
+            f"{name} has shape {found.get(name)}, the model's {expected.get(name)}"
+        )
 
 
 @dataclass(frozen=True)

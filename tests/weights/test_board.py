@@ -92,24 +92,6 @@ def test_older_versions_leave_the_object_store(board: Board) -> None:
     assert held == 1
 
 
-@ray.remote(num_cpus=0)
-class Learner:
-    def publish(self, board: Board) -> None:
-        publish(board.actor, 1, weights(4.0), 2**20, DEADLINE_S)
-
-
-def test_weights_of_a_publisher_that_died_are_refused(
-    ray_cluster: str, namespace: str, board: Board
-) -> None:
-    learner = Learner.remote()
-    ray.get(learner.publish.remote(board), timeout=DEADLINE_S)
-    ray.kill(learner)
-    with pytest.raises(ray.exceptions.RayActorError):
-        ray.get(learner.publish.remote(board), timeout=DEADLINE_S)
-    with pytest.raises(ray.exceptions.OwnerDiedError):
-        fetch(ray_cluster, namespace, board.name, 1, DEADLINE_S)
-
-
 def objects_in_store() -> int:
     match = re.search(
         r"Plasma memory usage \d+ MiB, (\d+) objects", memory_summary(stats_only=True)

@@ -1,0 +1,102 @@
+"""A tiny random model, its twin with other weights, and engines that serve it."""
+
+import asyncio
+import os
+from collections.abc import Coroutine, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import pytest
+import ray
+import torch
+from torch import Tensor
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from orchestra_ray.config import Config
+from orchestra_ray.rollout.engine import Engine
+from orchestra_ray.weights.actor import Board, publish, start_board
+from orchestra_ray.weights.buckets import Manifest
+
+T = TypeVar("T")
+VOCABULARY = 256
+DEADLINE_S = 120.0
+BUCKET_BYTES = 2**16  # several buckets for the tiny model
+
+
+def tiny_model(seed: int) -> Qwen3ForCausalLM:
+    """Random weights that are far from uniform, so that other weights say other tokens."""
+    torch.manual_seed(seed)
+    config = Qwen3Config(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=32,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        initializer_range=0.2,
+        bos_token_id=None,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    return Qwen3ForCausalLM(config).float().eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tiny")
+    tiny_model(seed=0).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_config(quickstart: Config) -> Config:
+    limits = replace(quickstart.rollout, max_prompt_tokens=512, max_response_tokens=512)
+    return replace(quickstart, rollout=limits)
+
+
+@dataclass(frozen=True)
+class Served:
+    """An engine that has joined a board, and the loop that it lives on."""
+
+    engine: Engine
+    board: Board
+    runner: asyncio.Runner
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(asyncio.wait_for(work, DEADLINE_S))
+
+    def publish(self, version: int, named: Iterable[tuple[str, Tensor]]) -> Manifest:
+        return publish(self.board.actor, version, named, BUCKET_BYTES, DEADLINE_S)
+
+
+def serve(config: Config, model_path: Path, gcs_address: str) -> Iterator[Served]:
+    namespace = f"engine-{uuid4().hex}"
+    board = start_board(namespace)
+    with asyncio.Runner() as runner:
+        environment = dict(os.environ)
+        engine = runner.run(Engine.start(config, str(model_path), seed=0))
+        assert dict(os.environ) == environment
+        served = Served(engine, board, runner)
+        served.run(engine.warm_up())
+        served.run(engine.init_transfer(gcs_address, namespace, board.name))
+        yield served
+        served.run(engine.stop())
+    ray.kill(board.actor)
+
+
+@pytest.fixture(scope="module")
+def served(tiny_config: Config, tiny_model_path: Path, ray_cluster: str) -> Iterator[Served]:
+    """Shared by a module's tests: leave it serving."""
+    yield from serve(tiny_config, tiny_model_path, ray_cluster)
+
+
+@pytest.fixture
+def expendable(tiny_config: Config, tiny_model_path: Path, ray_cluster: str) -> Iterator[Served]:
+    """An engine for one test, to be broken, whose control calls have little time."""
+    config = replace(tiny_config, weights=replace(tiny_config.weights, deadline_s=5.0))
+    yield from serve(config, tiny_model_path, ray_cluster)
