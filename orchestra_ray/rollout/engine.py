@@ -69,8 +69,8 @@ class Engine:
     async def start(cls, config: Config, model_path: str, seed: int, version: int = 0) -> "Engine":
         """An engine that serves the weights in `model_path` as `version`."""
         deadline_s = config.rollout.start_deadline_s
-        args = engine_args(config, model_path, seed)
         with _environment(environment(config)):
+            args = engine_args(config, model_path, seed)
             starting = asyncio.to_thread(AsyncLLM.from_engine_args, args)
             llm = await _within(deadline_s, "start", starting)
         await _within(deadline_s, "start", llm.update_weight_version(str(version)))
@@ -168,11 +168,17 @@ class Engine:
     async def stop(self) -> None:
         """Ends the engine's processes."""
         await self._give_up(EngineFailed("the engine was stopped"))
+        if self._llm.output_handler is not None:
+            self._llm.output_handler.cancel()  # or it reports the end of the engine as a crash
         await _within(2 * STOP_S, "stop", asyncio.to_thread(self._llm.shutdown, STOP_S))
 
     async def _output(
         self, request_id: str, prompt_ids: Sequence[int], params: SamplingParams
     ) -> CompletionOutput:
+        vocabulary = self._llm.model_config.get_vocab_size()
+        if not all(0 <= token < vocabulary for token in prompt_ids):
+            # Without a tokenizer vLLM does not check, and its process dies of an index error.
+            raise ValueError(f"a token of the prompt is not among the model's {vocabulary}")
         prompt = tokens_input(list(prompt_ids), cache_salt=f"update {self._updates}")
         async with aclosing(self._llm.generate(prompt, params, request_id)) as outputs:
             return (await anext(outputs)).outputs[0]

@@ -24,6 +24,7 @@ from orchestra_ray.tools.models import plausible_wrong_answer
 
 SECOND_CALL = 0.15  # how often a demonstration asks once more
 WRONG_REPLY = 0.3  # how often the reply that it copies is a wrong one
+REPETITIONS = 8  # in a drill
 CALCULATOR = "calculator"
 
 
@@ -74,6 +75,22 @@ class Demonstrator:
                 break
         answered = chat.encode_response(f"<think>\n\n</think>\n\n{reply}")
         say([*answered, chat.end_id], True)
+        return Demonstration(tokens, spoken)
+
+    def drill(self, chat: Chat, n: int) -> Demonstration:
+        """Tool replies and their repetition, one after another, with made-up numbers.
+
+        A whole demonstration holds one repetition among hundreds of tokens, too few to learn it by.
+        """
+        rng = random.Random(derive_seed("drill", n))
+        tokens: list[int] = []
+        spoken: list[bool] = []
+        for _ in range(REPETITIONS):
+            reply = str(rng.randrange(10 ** rng.randint(1, 6)) * rng.choice((1, 1, 1, -1)))
+            heard = chat.observation(reply, self._config.rollout.max_observation_tokens)
+            said = [*chat.encode_response(f"<think>\n\n</think>\n\n{reply}"), chat.end_id]
+            tokens += heard + said
+            spoken += [False] * len(heard) + [True] * len(said)
         return Demonstration(tokens, spoken)
 
     def texts(self, n: int) -> list[str]:

@@ -6,6 +6,7 @@ published them and may be lost with it: who takes its place publishes anew.
 """
 
 import logging
+import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -83,14 +84,18 @@ def connect(address: str, namespace: str) -> None:
 
     The engine core of vLLM is a child of the rollout actor, and loads the weights.
     """
-    if not ray.is_initialized():
-        ray.init(
-            address=address,
-            namespace=namespace,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=False,
-        )
+    if ray.is_initialized():
+        return
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    ray.init(
+        address=address,
+        namespace=namespace,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        configure_logging=False,
+    )
+    # Ray's own handler prints a stack and ends the process there, without vLLM's clean-up.
+    signal.signal(signal.SIGTERM, on_sigterm)
 
 
 def fetch(

@@ -2,11 +2,12 @@
 
 An update has two halves, so that what can fail does so before the model is touched:
 `update_weights` fetches all buckets, checks their bytes and that they hold the tensors of the
-model's own checkpoint, no more and no less; `finish_weight_update` loads them. After an error in the
-first half the old weights are whole and serve on. After an error in the second the model holds parts
-of two versions: the engine has to be replaced, and vLLM refuses another update of it.
+model's own checkpoint, no more and no less; `finish_weight_update` loads them. After an error in
+the first half the old weights are whole and serve on. After an error in the second the model holds
+parts of two versions: the engine has to be replaced, and vLLM refuses another update of it.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +24,11 @@ from vllm.distributed.weight_transfer.base import (
     WeightTransferUpdateInfo,
 )
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
+from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+from vllm.model_executor.model_loader.reload import (
+    finalize_layerwise_reload,
+    initialize_layerwise_reload,
+)
 
 from orchestra_ray.weights.actor import connect, fetch
 from orchestra_ray.weights.buckets import Manifest, read_bucket, verify_bucket
@@ -103,12 +109,6 @@ class ObjectStoreWeightTransferEngine(WeightTransferEngine[BoardInfo, VersionInf
 
     def finish_weight_update(self) -> None:
         """Loads what was fetched. An error means that the model is of no use any more."""
-        # Not needed in the process that only registers the backend, and slow to import.
-        from vllm.model_executor.model_loader.reload import (
-            finalize_layerwise_reload,
-            initialize_layerwise_reload,
-        )
-
         if self._staged is None:
             raise RuntimeError("no weights were fetched: call update_weights first")
         staged, self._staged = self._staged, None
@@ -116,6 +116,7 @@ class ObjectStoreWeightTransferEngine(WeightTransferEngine[BoardInfo, VersionInf
         load = cast(LoadWeights, self.model.load_weights)
         load(staged.tensors())
         finalize_layerwise_reload(self.model, self.model_config)
+        refresh_tied_heads(self.model)
 
     def shutdown(self) -> None:
         self._staged = None
@@ -144,9 +145,21 @@ def check_shapes(manifest: Manifest, expected: Mapping[str, tuple[int, ...]]) ->
     if differing:
         name = differing[0]
         raise ValueError(
-            f"weights version {manifest.version} differs from the model in {len(differing)} tensors: "
+            f"weights version {manifest.version} is not the model's in {len(differing)} tensors: "
             f"{name} has shape {found.get(name)}, the model's {expected.get(name)}"
         )
+
+
+def refresh_tied_heads(model: torch.nn.Module) -> None:
+    """Makes output layers that share the embedding's parameter see its new values.
+
+    On a CPU vLLM multiplies by a packed copy of the weight, and renews only those of layers for
+    which tensors came.
+    """
+    shared = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
+    for layer in model.modules():
+        if isinstance(layer, ParallelLMHead) and shared[id(layer.weight)] > 1:
+            layer.quant_method.process_weights_after_loading(layer)
 
 
 @dataclass(frozen=True)

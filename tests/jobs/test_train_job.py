@@ -34,7 +34,7 @@ THREE_TINY_STEPS = (
 @pytest.mark.cpu
 @pytest.mark.slow
 @pytest.mark.timeout(START_DEADLINE_S + JOB_DEADLINE_S + STOP_DEADLINE_S)
-def test_a_submitted_job_trains_and_leaves_a_line_of_metrics_a_step(tmp_path: Path) -> None:
+def test_a_submitted_job_succeeds_and_leaves_a_line_of_metrics_a_step(tmp_path: Path) -> None:
     status, log = asyncio.run(
         _submit_and_follow(
             "python jobs/train.py --config configs/quickstart.yaml name=job "

@@ -15,6 +15,7 @@ import ray
 import torch
 from ray import ObjectRef
 from ray.actor import ActorHandle
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
@@ -200,8 +201,21 @@ def config() -> Config:
 
 
 @pytest.fixture
-def group(config: Config, board: ActorHandle, tiny_model_path: Path) -> Iterator[LearnerGroup]:
-    group = asyncio.run(LearnerGroup.start(config, tiny_model_path, board))
+def placement(ray_cluster: str) -> Iterator[list[PlacementGroupSchedulingStrategy]]:
+    bundles = ray.util.placement_group([{"CPU": 0.25}] * 2)
+    ray.get(bundles.ready(), timeout=30)
+    yield [PlacementGroupSchedulingStrategy(bundles, bundle) for bundle in range(2)]
+    ray.util.remove_placement_group(bundles)
+
+
+@pytest.fixture
+def group(
+    config: Config,
+    board: ActorHandle,
+    tiny_model_path: Path,
+    placement: list[PlacementGroupSchedulingStrategy],
+) -> Iterator[LearnerGroup]:
+    group = asyncio.run(LearnerGroup.start(config, tiny_model_path, board, placement))
     yield group
     asyncio.run(group.stop())
 
@@ -248,6 +262,16 @@ def test_a_model_that_is_not_there_fails_the_start(
 ) -> None:
     with pytest.raises(LearnerFailed, match=r"learner rank \d, start"):
         asyncio.run(LearnerGroup.start(config, tmp_path / "none", board))
+
+
+def test_a_rank_without_a_place_is_an_error_before_any_starts(
+    config: Config,
+    board: ActorHandle,
+    tiny_model_path: Path,
+    placement: list[PlacementGroupSchedulingStrategy],
+) -> None:
+    with pytest.raises(ValueError, match="1 places for learner.ranks=2"):
+        asyncio.run(LearnerGroup.start(config, tiny_model_path, board, placement[:1]))
 
 
 def test_no_compiler_is_needed(tiny_model_path: Path, tmp_path: Path) -> None:
