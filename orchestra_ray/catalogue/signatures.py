@@ -1,8 +1,9 @@
-"""A draw as function signatures in OpenAI's JSON form, which the chat template renders.
+"""What the policy can call, as function signatures in OpenAI's JSON form for the chat template.
 
 Models stand behind one function, `ask(model)`, whose parameter description holds the table of
 choices with prices and latencies, as in the released interface (SPEC 2.1); a tool is a function
-of its own.
+of its own. `submit(reply)`, where it is offered, ends the episode with a reply as it stands: the
+policy need not write out what it only passes on.
 """
 
 from typing import Any
@@ -11,20 +12,21 @@ from orchestra_ray.core.money import usd
 from orchestra_ray.core.records import Draw, Offer
 
 ASK = "ask"
+SUBMIT = "submit"
 
 
-def signatures(draw: Draw) -> list[dict[str, Any]]:
-    """Function signatures of everything in the draw."""
+def signatures(draw: Draw, submit: bool = False) -> list[dict[str, Any]]:
+    """Function signatures of everything in the draw, and of `submit` where it is offered."""
     models = [offer for offer in draw.offers if offer.kind == "model"]
     tools = [offer for offer in draw.offers if offer.kind == "tool"]
-    return [_ask(models)] + [
-        _function(
-            tool.alias,
-            tool.description,
-            {name: {"type": kind} for name, kind in tool.parameters.items()},
-        )
-        for tool in tools
-    ]
+    functions = [_ask(models)]
+    for tool in tools:
+        properties = {name: {"type": kind} for name, kind in tool.parameters.items()}
+        functions.append(_function(tool.alias, tool.description, properties))
+    if submit:
+        properties = {"reply": {"type": "integer"}}
+        functions.append(_function(SUBMIT, "answers with reply 1, 2, ...", properties))
+    return functions
 
 
 def model_line(offer: Offer) -> str:

@@ -130,6 +130,7 @@ class CatalogueConfig:
     models_max: int = 6
     price_factors: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])
     latency_factors: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])
+    submit: bool = False  # offer `submit(reply)`, which answers with a reply as it stands
     preferences: list[PreferenceConfig] = field(default_factory=list)
 
 

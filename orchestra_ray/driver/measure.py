@@ -53,7 +53,8 @@ async def play_heldout(
             ids = [episode.episode_id for episode in spec.episodes]
             accounting.dispatch(ids)
             came_back, lost = await crew.play(workers[n % len(workers)], spec)
-            rollouts.update({n: rollout for rollout in came_back})
+            if came_back:
+                (rollouts[n],) = came_back
             failed.update(lost)
             for episode_id in ids:
                 ended = Ended.failed(lost[episode_id].kind) if episode_id in lost else None

@@ -85,6 +85,7 @@ class RolloutWorker:
             tools=ToolPool(self._executors, config.tools.call_deadline_s),
             model=config.model,
             limits=config.rollout,
+            submit=config.catalogue.submit,
         )
         return {"engine_s": engine_s, "warm_up_s": time.monotonic() - started_s - engine_s}
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from orchestra_ray.catalogue.signatures import signatures
+from orchestra_ray.catalogue.signatures import SUBMIT, signatures
 from orchestra_ray.config.schema import ModelConfig, RolloutConfig
 from orchestra_ray.core.money import nanousd, token_cost_nanousd
 from orchestra_ray.core.records import (
@@ -50,12 +50,13 @@ class Stage:
     tools: ToolCaller
     model: ModelConfig
     limits: RolloutConfig
+    submit: bool = False
 
 
-def opening_ids(chat: Chat, group: GroupSpec) -> list[int]:
+def opening_ids(chat: Chat, group: GroupSpec, submit: bool) -> list[int]:
     """The prompt of every episode of the group: the tools of its draw, question, preference."""
     content = f"{group.task.question}\n\n{group.preference.instruction}"
-    return chat.opening([{"role": "user", "content": content}], signatures(group.draw))
+    return chat.opening([{"role": "user", "content": content}], signatures(group.draw, submit))
 
 
 async def run_episode(
@@ -91,7 +92,7 @@ class _Episode:
 
     async def play(self) -> Stop | Failure:
         limits = self.stage.limits
-        self.tokens.extend(opening_ids(self.stage.chat, self.group))
+        self.tokens.extend(opening_ids(self.stage.chat, self.group, self.stage.submit))
         for _ in range(limits.max_turns):
             if len(self.tokens) > limits.max_prompt_tokens:
                 return Stop.LENGTH
@@ -105,9 +106,9 @@ class _Episode:
             if not parsed.calls:
                 self.answer = parsed.answer
                 return Stop.ANSWERED
-            failure = await self._run_calls(parsed.calls)
-            if failure is not None:
-                return failure
+            ended = await self._run_calls(parsed.calls)
+            if ended is not None:
+                return ended
         return Stop.TURN_LIMIT
 
     async def _speak(self) -> Completion | Failure:
@@ -155,24 +156,39 @@ class _Episode:
             else modelled_s,
         )
 
-    async def _run_calls(self, calls: Sequence[AskedCall]) -> Failure | None:
+    async def _run_calls(self, calls: Sequence[AskedCall]) -> Stop | Failure | None:
         """One after another, in the order asked; the observations enter as one turn."""
         started_s = time.monotonic()
         texts: list[str] = []
         for call in calls:
-            if call.fault is not None:
-                texts.append(f"error: {call.fault}")
-                continue
-            result = await self.stage.tools.call(self._request(call))
-            if isinstance(result, Failure):
+            result = await self._run_call(call)
+            if isinstance(result, Stop | Failure):  # a Stop is a string too
                 return result
-            self.ledger.append(result.entry)
-            texts.append(result.text)
+            texts.append(result)
         self.tools_s += time.monotonic() - started_s
-        self.heard.append("\n".join(texts))
         limit = self.stage.limits.max_observation_tokens
-        self.tokens.extend(self.stage.chat.observation(self.heard[-1], limit))
+        self.tokens.extend(self.stage.chat.observation("\n".join(texts), limit))
         return None
+
+    async def _run_call(self, call: AskedCall) -> str | Stop | Failure:
+        """What the policy reads; or the end, where the call submits a reply or the pool fails."""
+        if call.fault is not None:
+            return f"error: {call.fault}"
+        if self.stage.submit and call.name == SUBMIT:
+            return self._submit(call.arguments.get("reply"))
+        result = await self.stage.tools.call(self._request(call))
+        if isinstance(result, Failure):
+            return result
+        self.ledger.append(result.entry)
+        self.heard.append(result.text)
+        return result.text
+
+    def _submit(self, reply: object) -> str | Stop:
+        numbers = range(1, len(self.heard) + 1)
+        if isinstance(reply, bool) or reply not in numbers:
+            return f"error: there is no reply {reply}; there are {len(numbers)}"
+        self.answer = self.heard[numbers.index(reply)]
+        return Stop.ANSWERED
 
     def _request(self, call: AskedCall) -> ToolRequest:
         self.asked += 1

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestra_ray.catalogue import Catalogue, draw_offers
-from orchestra_ray.catalogue.signatures import ASK, signatures
+from orchestra_ray.catalogue.signatures import ASK, SUBMIT, signatures
 from orchestra_ray.config.schema import Config
 from orchestra_ray.core.records import Draw, GroupSpec, Preference, Task
 from orchestra_ray.core.seeds import derive_seed
@@ -22,9 +22,8 @@ from orchestra_ray.tasks.reasoning_gym import TaskSource, reference
 from orchestra_ray.tools.calculator import calculate
 from orchestra_ray.tools.models import plausible_wrong_answer
 
-SECOND_CALL = 0.15  # how often a demonstration asks once more
-WRONG_REPLY = 0.3  # how often the reply that it copies is a wrong one
-REPETITIONS = 8  # in a drill
+ASK_AGAIN = 0.15  # how often a demonstration asks once more
+WRONG_REPLY = 0.3  # how often a reply is a wrong one
 CALCULATOR = "calculator"
 
 
@@ -58,55 +57,44 @@ class Demonstrator:
 
     def make(self, chat: Chat, n: int) -> Demonstration:
         group, rng = self.group(n), random.Random(derive_seed("demonstration", n))
-        tokens = opening_ids(chat, group)
+        tokens = opening_ids(chat, group, self._config.catalogue.submit)
         spoken = [False] * len(tokens)
 
         def say(ids: list[int], own: bool) -> None:
             tokens.extend(ids)
             spoken.extend([own] * len(ids))
 
-        thought = think(group.task, group.draw, self._topics)
-        while True:
+        thought, replies = think(group.task, group.draw, self._topics), []
+        while not replies or rng.random() < ASK_AGAIN:
             call, reply = _choose(group.task, group.draw, rng)
-            asked = chat.encode_response(f"<think>\n{thought}\n</think>\n\n{call}")
-            say([*asked, chat.end_id], True)
+            replies.append(reply)
+            say(_response(chat, thought, call), True)
             say(chat.observation(reply, self._config.rollout.max_observation_tokens), False)
-            if rng.random() >= SECOND_CALL:
-                break
-        answered = chat.encode_response(f"<think>\n\n</think>\n\n{reply}")
-        say([*answered, chat.end_id], True)
-        return Demonstration(tokens, spoken)
-
-    def drill(self, chat: Chat, n: int) -> Demonstration:
-        """Tool replies and their repetition, one after another, with made-up numbers.
-
-        A whole demonstration holds one repetition among hundreds of tokens, too few to learn it by.
-        """
-        rng = random.Random(derive_seed("drill", n))
-        tokens: list[int] = []
-        spoken: list[bool] = []
-        for _ in range(REPETITIONS):
-            reply = str(rng.randrange(10 ** rng.randint(1, 6)) * rng.choice((1, 1, 1, -1)))
-            heard = chat.observation(reply, self._config.rollout.max_observation_tokens)
-            said = [*chat.encode_response(f"<think>\n\n</think>\n\n{reply}"), chat.end_id]
-            tokens += heard + said
-            spoken += [False] * len(heard) + [True] * len(said)
+        chosen = rng.randrange(len(replies))
+        submission = tool_call_text(SUBMIT, {"reply": chosen + 1})
+        last = submission if self._config.catalogue.submit else replies[chosen]
+        say(_response(chat, "", last), True)
         return Demonstration(tokens, spoken)
 
     def texts(self, n: int) -> list[str]:
         """What demonstration n is made of, as plain text for the tokenizer to learn from."""
         group, rng = self.group(n), random.Random(derive_seed("demonstration", n))
-        functions = [signature["function"] for signature in signatures(group.draw)]
+        functions = [signature["function"] for signature in signatures(group.draw, True)]
         described = [f"{f['name']}: {f['description']}" for f in functions]
         tables = [p.get("description", "") for f in functions for p in _properties(f)]
         call, reply = _choose(group.task, group.draw, rng)
         thought = think(group.task, group.draw, self._topics)
         request = f"{group.task.question}\n\n{group.preference.instruction}"
-        return [request, *described, *tables, thought, call, reply]
+        submission = tool_call_text(SUBMIT, {"reply": 1})
+        return [request, *described, *tables, thought, call, reply, submission]
 
 
 def _properties(function: Mapping[str, Any]) -> list[Mapping[str, str]]:
     return list(function["parameters"]["properties"].values())
+
+
+def _response(chat: Chat, thought: str, text: str) -> list[int]:
+    return [*chat.encode_response(f"<think>\n{thought}\n</think>\n\n{text}"), chat.end_id]
 
 
 def think(task: Task, draw: Draw, topics: Mapping[str, str]) -> str:

@@ -93,7 +93,7 @@ def warm_start(
     advance: Advance,
 ) -> None:
     """Next-token prediction of the spoken tokens, AdamW, linear decay to a tenth."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=tiny.warmup_lr, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.0)
     batches = _batches(chat, demonstrator, tiny.warmup_batch)
     for step in range(tiny.warmup_steps):
         rate = min(1.0, (step + 1) / 20) * (1 - 0.9 * step / tiny.warmup_steps)

@@ -49,7 +49,8 @@ def stage(chat: Chat, catalogue: Catalogue, quickstart: Config) -> Stage:
         name: Router(chat, choose) for name, choose in routers(catalogue).items()
     }
     tools = Direct(catalogue)
-    return Stage(chat, parse_hermes, policies, tools, quickstart.model, quickstart.rollout)
+    limits = quickstart.rollout
+    return Stage(chat, parse_hermes, policies, tools, quickstart.model, limits, submit=True)
 
 
 def play(stage: Stage, policy: Policy, group: GroupSpec) -> tuple[Trajectory | None, Card]:
@@ -91,7 +92,7 @@ def test_the_opening_holds_question_preference_and_every_offer(
     stage: Stage, sampler: GroupSampler
 ) -> None:
     group = sampler.group(3, 1)
-    text = stage.chat.decode(opening_ids(stage.chat, group))
+    text = stage.chat.decode(opening_ids(stage.chat, group, submit=True))
     assert group.task.question in text and group.preference.instruction in text
     assert all(offer.alias in text for offer in group.draw.offers)
 
@@ -137,6 +138,41 @@ def test_a_fault_of_the_policy_is_an_observation_and_costs_nothing(
     assert "error: there is no model nobody" in text
     assert [e.error for e in trajectory.ledger if e.kind != "policy"] == ["unknown_model"]
     assert sum(e.charged_nanousd for e in trajectory.ledger if e.kind != "policy") == 0
+
+
+def submit(reply: object) -> str:
+    return tool_call_text("submit", {"reply": reply})
+
+
+def test_a_submitted_reply_is_the_answer_word_for_word(
+    stage: Stage, sampler: GroupSampler
+) -> None:
+    group = sampler.group(0, 1)
+    trajectory, card = play(stage, Script(stage.chat, [ask(group), ask(group), submit(1)]), group)
+    assert trajectory is not None and card.stop is Stop.ANSWERED and card.turns == 3
+    observation = stage.chat.observation(str(trajectory.answer), 100)
+    after_first_turn = trajectory.tokens_T[trajectory.turns[0].end :].tolist()
+    assert after_first_turn[: len(observation)] == observation
+
+
+@pytest.mark.parametrize("reply", [0, 2, -1, "1", 1.5, True, None, [1]])
+def test_a_reply_that_is_not_there_cannot_be_submitted(
+    stage: Stage, sampler: GroupSampler, reply: object
+) -> None:
+    group = sampler.group(0, 1)
+    trajectory, card = play(stage, Script(stage.chat, [ask(group), submit(reply), "7"]), group)
+    assert trajectory is not None and trajectory.answer == "7"
+    assert "error: there is no reply" in stage.chat.decode(trajectory.tokens_T.tolist())
+
+
+def test_submit_is_a_tool_like_any_other_where_it_is_not_offered(
+    stage: Stage, sampler: GroupSampler
+) -> None:
+    group = sampler.group(0, 1)
+    without = replace(stage, submit=False)
+    trajectory, _ = play(without, Script(stage.chat, [ask(group), submit(1), "7"]), group)
+    assert trajectory is not None and trajectory.answer == "7"
+    assert [e.error for e in trajectory.ledger if e.kind != "policy"] == [None, "unknown_tool"]
 
 
 class Hangs:
