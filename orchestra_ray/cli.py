@@ -158,3 +158,7 @@ def _fail(code: int, message: str, debug: bool) -> int:
         traceback.print_exc()
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

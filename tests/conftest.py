@@ -56,7 +56,9 @@ def quickstart() -> "Config":
     """The quick start's configuration without its warm start."""
     from orchestra_ray.config import load
 
-    return load(["configs/quickstart.yaml"], ["model.tiny.warmup_steps=0", "tracking.wandb=disabled"])
+    return load(
+        ["configs/quickstart.yaml"], ["model.tiny.warmup_steps=0", "tracking.wandb=disabled"]
+    )
 
 
 @pytest.fixture(scope="session")

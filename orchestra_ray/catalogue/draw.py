@@ -12,12 +12,13 @@ from orchestra_ray.core.records import Draw, Offer
 
 
 def draw_offers(catalogue: Catalogue, config: CatalogueConfig, seed: int) -> Draw:
-    """A subset of the models in random order, then the tools that happen to be present."""
+    """A random subset of the models, then the tools that happen to be present."""
     rng = random.Random(seed)
     count = rng.randint(
         min(config.models_min, len(catalogue.models)), min(config.models_max, len(catalogue.models))
     )
-    models = rng.sample(list(catalogue.models.values()), count)
+    chosen = set(rng.sample(list(catalogue.models), count))
+    models = [model for model in catalogue.models.values() if model.name in chosen]
     tools = [tool for tool in catalogue.tools.values() if rng.random() < tool.presence]
     offers = [_model_offer(model, config, rng) for model in models]
     return Draw(seed, tuple(offers + [_tool_offer(tool) for tool in tools]))

@@ -102,7 +102,7 @@ class ToolRequest:
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """One call that cost money or time, charged once. `identity` is "policy" for the policy's own."""
+    """One call that cost money or time, charged once; "policy" is who the policy's own are from."""
 
     call_id: str
     turn: int

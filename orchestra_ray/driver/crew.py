@@ -5,15 +5,16 @@ comes back as a value (`Failure`), so that the loop can name it.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import ray
-from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
 from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config import Config
+from orchestra_ray.core.memory import peak_mib
 from orchestra_ray.core.records import Card, GroupScore, GroupSpec
 from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.driver.selection import Rollout, ScoredGroup
@@ -53,10 +54,10 @@ class Crew:
         self.executors = [executor.remote(catalogue) for _ in range(tools.actors)]
         scorer = RewardScorer.options(num_cpus=config.reward.cpus, runtime_env=env)
         self.scorer = scorer.remote(config.reward.preset)
-        worker = RolloutWorker.options(
+        worker = RolloutWorker.options(  # pyright: ignore[reportAttributeAccessIssue]
             num_cpus=rollout.cpus_per_worker, num_gpus=rollout.gpus_per_worker, runtime_env=env
         )
-        self.workers: Mapping[int, ActorHandle] = {
+        self.workers: Mapping[int, Any] = {
             index: worker.remote(config, model_path, catalogue, self.executors, config.seed + index)
             for index in range(rollout.workers)
         }
@@ -64,11 +65,15 @@ class Crew:
     async def start(self, gcs_address: str, namespace: str, board: Board) -> None:
         deadline_s = self._config.rollout.start_deadline_s
         starts = [
-            within(deadline_s, f"rollout worker {i}", worker.start.remote(gcs_address, namespace, board.name))
+            within(
+                deadline_s,
+                f"rollout worker {i}",
+                worker.start.remote(gcs_address, namespace, board.name),
+            )
             for i, worker in self.workers.items()
         ]
         others = [
-            within(deadline_s, "tool executors and scorer", actor.ready.remote())
+            within(deadline_s, "tool executors and scorer", actor.peak_mib.remote())
             for actor in (*self.executors, self.scorer)
         ]
         await asyncio.gather(*starts, *others)
@@ -100,8 +105,10 @@ class Crew:
     async def _stream(
         self, worker: int, spec: GroupSpec
     ) -> AsyncIterator[tuple[Card, ray.ObjectRef]]:
-        async for reference in self.workers[worker].play.remote(spec):
-            yield await reference
+        stream = self.workers[worker].play.remote(spec)
+        async for trajectory in stream:
+            card = await (await anext(stream))
+            yield card, trajectory
 
     async def score(self, spec: GroupSpec, rollouts: Sequence[Rollout]) -> GroupScore:
         """References in, a small record out; a failure is a field of it."""
@@ -116,22 +123,32 @@ class Crew:
 
     async def play_and_score(self, worker: int, spec: GroupSpec) -> ScoredGroup:
         rollouts, failed = await self.play(worker, spec)
+        started_s = time.monotonic()
+        score = GroupScore(spec.group_id, (), False)
         if rollouts:
             score = await self.score(spec, rollouts)
-        else:
-            score = GroupScore(spec.group_id, (), False)
-        return ScoredGroup(spec, worker, tuple(rollouts), failed, score)
+        score_s = time.monotonic() - started_s
+        return ScoredGroup(spec, worker, tuple(rollouts), failed, score, score_s)
 
     async def update_weights(self, version: int) -> Mapping[str, float]:
         """Every worker serves the version when this returns; the slowest one's seconds."""
         deadline_s = self._config.weights.deadline_s
         updates = [
-            within(deadline_s, f"weights to rollout worker {i}", worker.update_weights.remote(version))
+            within(
+                deadline_s, f"weights to rollout worker {i}", worker.update_weights.remote(version)
+            )
             for i, worker in self.workers.items()
         ]
         seconds = await asyncio.gather(*updates)
         return {key: max(s[key] for s in seconds) for key in seconds[0]}
 
-    async def usage(self) -> Mapping[str, Any]:
-        worker = next(iter(self.workers.values()))
-        return await within(self._config.weights.deadline_s, "usage", worker.usage.remote())
+    async def peak_mib(self) -> Mapping[str, float]:
+        """Peak memory by role, the largest of each role's processes; the driver's own too."""
+        actors = [*self.workers.values(), *self.executors, self.scorer]
+        deadline_s = self._config.weights.deadline_s
+        asked = [within(deadline_s, "peak memory", actor.peak_mib.remote()) for actor in actors]
+        peaks = {"driver": peak_mib()}
+        for answer in await asyncio.gather(*asked):
+            for role, mib in answer.items():
+                peaks[role] = max(mib, peaks.get(role, 0.0))
+        return {f"peak_mib/{role}": mib for role, mib in peaks.items()}

@@ -87,6 +87,7 @@ class TrainingLoop:
             "seconds/publish": ended_s - trained_s,
             "seconds/step": ended_s - started_s,
             "driver_cpu_s": _cpu_s() - cpu_s,
+            **await self._crew.peak_mib(),
         }
 
     def _dispatch(self) -> None:

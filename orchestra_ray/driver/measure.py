@@ -77,9 +77,7 @@ async def score_together(
 ) -> Mapping[str, Summary]:
     """A summary for each policy; a task that any policy lost is left out for all of them."""
     tasks = [
-        n
-        for n in range(config.evaluation.tasks)
-        if all(n in policy.rollouts for policy in played)
+        n for n in range(config.evaluation.tasks) if all(n in policy.rollouts for policy in played)
     ]
     outcomes: dict[str, list[EpisodeOutcome]] = {policy.name: [] for policy in played}
 

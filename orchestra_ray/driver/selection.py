@@ -29,6 +29,7 @@ class ScoredGroup:
     rollouts: tuple[Rollout, ...]
     failed: Mapping[str, Failure]
     score: GroupScore
+    score_s: float
 
     def pairs(self) -> list[tuple[Rollout, EpisodeScore]]:
         return list(zip(self.rollouts, self.score.episodes, strict=True))

@@ -1,5 +1,6 @@
 """The Ray cluster that a run uses: joined where one runs, else a local one for this run alone."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,24 +25,25 @@ class Session:
 def ray_session(config: Config) -> Iterator[Session]:
     """Connected to Ray inside the block. `ConfigError` where the cluster is absent or too small."""
     namespace = f"{NAMESPACE}-{config.name}"
-    context = _connect(config, namespace)
+    _connect(config, namespace)
     try:
         resources = ray.cluster_resources()
         check_resources(config, resources.get("CPU", 0.0), resources.get("GPU", 0.0))
-        yield Session(context.address_info["gcs_address"], namespace)
+        yield Session(ray.get_runtime_context().gcs_address, namespace)
     finally:
         ray.shutdown()
 
 
-def _connect(config: Config, namespace: str):  # Ray names the type only in a private module
+def _connect(config: Config, namespace: str) -> None:
     cluster = config.cluster
     # Actors set the devices of vLLM and DeepSpeed themselves; without GPUs Ray must not hide any.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         if cluster.address is not None:
-            return ray.init(address=cluster.address, namespace=namespace, log_to_driver=False)
-        return ray.init(
+            ray.init(address=cluster.address, namespace=namespace, log_to_driver=False)
+            return
+        ray.init(
             address="local",
             namespace=namespace,
             num_cpus=cluster.cpus,
@@ -49,7 +51,7 @@ def _connect(config: Config, namespace: str):  # Ray names the type only in a pr
             include_dashboard=cluster.dashboard_port is not None,
             dashboard_port=cluster.dashboard_port,
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
         )
     except (ConnectionError, ValueError) as error:
         where = cluster.address or "a local cluster"

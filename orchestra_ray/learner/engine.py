@@ -86,9 +86,9 @@ class LearnerEngine:
         own = {
             "loss": totals["loss"] / len(minibatches),
             "grad_norm": sum(grad_norms) / len(grad_norms),
-            "response_tokens": totals["tokens"],
-            "tokens": totals["trained_tokens"],
-            "tokens_per_s": totals["trained_tokens"] / worst["train_s"],
+            "trained_response_tokens": totals["tokens"],
+            "trained_tokens": totals["trained_tokens"],
+            "train_tokens_per_s": totals["trained_tokens"] / worst["train_s"],
             "microbatches": float(sum(len(m.microbatches) for m in minibatches)),
         }
         return own | _token_means(totals) | worst

@@ -3,8 +3,11 @@
 A group that cannot be scored comes back as a `GroupScore` with a failure, never as an exception.
 """
 
+from collections.abc import Mapping
+
 import ray
 
+from orchestra_ray.core.memory import peak_mib
 from orchestra_ray.core.records import GroupScore, GroupSpec, Trajectory
 from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.reward.score import score_group
@@ -26,5 +29,5 @@ class RewardScorer:
                 group.group_id, (), False, Failure(FailureKind.REWARD, "RewardScorer", message)
             )
 
-    def ready(self) -> bool:
-        return True
+    def peak_mib(self) -> Mapping[str, float]:
+        return {"scorer": peak_mib()}

@@ -28,7 +28,9 @@ def score_group(
     A group of one can be measured but teaches nothing: its advantage is 0 and `keep` is False.
     """
     correct_G = np.array([judge(group.task, t.answer) for t in trajectories_G])
-    features_G_K = np.array([_features(group.draw, t, c) for t, c in zip(trajectories_G, correct_G)])
+    features_G_K = np.array(
+        [_features(group.draw, t, c) for t, c in zip(trajectories_G, correct_G, strict=True)]
+    )
     preference_K, minimise_K = weights(group.draw, group.preference)
     rewards_G = group_rewards(features_G_K, preference_K, correct_G, minimise_K, preset)
     if len(trajectories_G) > 1:

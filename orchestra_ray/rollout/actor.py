@@ -1,23 +1,23 @@
 """The rollout worker: a Ray async actor with a vLLM engine that plays groups of episodes.
 
-Trajectories go into the object store from here; what streams to the driver are cards with
-references. Control calls have a concurrency group of their own, so that episodes in flight can
-never keep a weight update waiting. Ray gives each group an event loop of its own; the engine
-belongs to that of the episodes, and control calls reach it there.
+What streams to the driver are references: it reads the cards, and never a trajectory. Control
+calls have a concurrency group of their own, so that episodes in flight can never keep a weight
+update waiting. Ray gives each group an event loop of its own; the engine belongs to that of the
+episodes, and control calls reach it there.
 """
 
 import asyncio
-import resource
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
+import psutil
 import ray
-from ray.actor import ActorHandle
 
 from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config import Config
-from orchestra_ray.core.records import Card, GroupSpec
+from orchestra_ray.core.memory import peak_mib
+from orchestra_ray.core.records import Card, GroupSpec, Trajectory
 from orchestra_ray.core.states import Failure
 from orchestra_ray.rollout.chat import Chat
 from orchestra_ray.rollout.engine import Engine
@@ -49,7 +49,10 @@ class ModelPolicy:
         )
 
 
-@ray.remote(concurrency_groups={"control": 8, "episodes": EPISODE_SLOTS})
+GROUPS = {"control": 8, "episodes": EPISODE_SLOTS}
+
+
+@ray.remote(concurrency_groups=GROUPS)  # pyright: ignore[reportCallIssue]  # not in Ray's types
 class RolloutWorker:
     """Made with its parts, started with `start`, then `play` and `update_weights` at any time."""
 
@@ -58,7 +61,7 @@ class RolloutWorker:
         config: Config,
         model_path: str,
         catalogue: Catalogue,
-        executors: Sequence[ActorHandle],
+        executors: Sequence[Any],
         seed: int,
     ):
         self._config, self._model_path, self._seed = config, model_path, seed
@@ -90,12 +93,17 @@ class RolloutWorker:
         return {"engine_s": engine_s, "warm_up_s": time.monotonic() - started_s - engine_s}
 
     @ray.method(concurrency_group="episodes")
-    async def play(self, group: GroupSpec) -> AsyncIterator[tuple[Card, ray.ObjectRef | None]]:
-        """(card, reference to the trajectory) of each episode, as they end."""
+    async def play(self, group: GroupSpec) -> AsyncIterator[Trajectory | Card | None]:
+        """For each episode, as they end: its trajectory (None where it failed), then its card.
+
+        Each is an object of the stream, which the driver owns: it reads the cards and passes on
+        the references of the trajectories.
+        """
         episodes = [run_episode(self._stage, group, spec) for spec in group.episodes]
         for ended in asyncio.as_completed(episodes):
             trajectory, card = await ended
-            yield card, (None if trajectory is None else ray.put(trajectory))
+            yield trajectory
+            yield card
 
     @ray.method(concurrency_group="control")
     async def update_weights(self, version: int) -> Mapping[str, float]:
@@ -103,10 +111,11 @@ class RolloutWorker:
         return await self._on_engine_loop(self._engine.update_weights(version))
 
     @ray.method(concurrency_group="control")
-    async def usage(self) -> Mapping[str, Any]:
-        """Peak memory of this process and of its largest child, the engine, in MiB."""
-        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return {"peak_mib": own / 1024, "version": self._engine.version}
+    async def peak_mib(self) -> Mapping[str, float]:
+        """Of this process, and of the largest of vLLM's processes below it."""
+        below = psutil.Process().children(recursive=True)
+        engine = max((peak_mib(child.pid) for child in below), default=0.0)
+        return {"rollout": peak_mib(), "engine": engine}
 
     @ray.method(concurrency_group="control")
     async def stop(self) -> None:

@@ -2,7 +2,7 @@
 
 Invariants: what goes wrong with a request is a value, and no request outlives its deadline in the
 engine; every control call has a deadline; each token carries the version of the weights that
-sampled it.
+sampled it. All methods are called on the event loop that `start` ran on.
 
 An update pauses the engine, loads, and resumes; requests in flight stay where they are, keep the
 KV that older weights computed, and go on under the new weights. `versions` are exact all the same:

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -134,7 +134,7 @@ class _Episode:
         self.turns.append(Turn(start, len(self.tokens), parsed.format_ok))
 
     def _own_entry(self, input_tokens: int, output_tokens: int) -> LedgerEntry:
-        """The policy's own tokens are charged like any other model's; a scripted router has none."""
+        """The policy's own tokens are charged as any model's are; a scripted router has none."""
         model, scripted = self.stage.model, self.group.policy != "model"
         price_in, price_out = nanousd(model.input_usd_per_mtok), nanousd(model.output_usd_per_mtok)
         charged_nanousd = token_cost_nanousd(input_tokens, price_in)
@@ -185,9 +185,9 @@ class _Episode:
 
     def _submit(self, reply: object) -> str | Stop:
         numbers = range(1, len(self.heard) + 1)
-        if isinstance(reply, bool) or reply not in numbers:
+        if type(reply) is not int or reply not in numbers:
             return f"error: there is no reply {reply}; there are {len(numbers)}"
-        self.answer = self.heard[numbers.index(reply)]
+        self.answer = self.heard[reply - 1]
         return Stop.ANSWERED
 
     def _request(self, call: AskedCall) -> ToolRequest:

@@ -35,7 +35,12 @@ class GroupSampler:
         return group
 
     def group(
-        self, n: int, episodes: int, policy: str = "model", prefix: str = "train", greedy: bool = False
+        self,
+        n: int,
+        episodes: int,
+        policy: str = "model",
+        prefix: str = "train",
+        greedy: bool = False,
     ) -> GroupSpec:
         """Group n. The same n and seed give the same task, draw, preference and episode seeds."""
         families = len(self._source.families)

@@ -5,13 +5,14 @@ episodes pays one Ray round trip. A lost actor or a missed deadline is a `Failur
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import ray
-from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
 from orchestra_ray.catalogue import Catalogue
+from orchestra_ray.core.memory import peak_mib
 from orchestra_ray.core.records import ToolRequest, ToolResult
 from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.tools.executor import Executor
@@ -25,14 +26,14 @@ class ToolExecutor:
     async def execute(self, requests: Sequence[ToolRequest]) -> list[ToolResult]:
         return await asyncio.gather(*(self._executor.execute(request) for request in requests))
 
-    async def ready(self) -> bool:
-        return True
+    async def peak_mib(self) -> Mapping[str, float]:
+        return {"tools": peak_mib()}
 
 
 class ToolPool:
-    """Client side. All of its state is touched by one event loop only."""
+    """Client side, over actor handles. All of its state is touched by one event loop only."""
 
-    def __init__(self, executors: Sequence[ActorHandle], deadline_s: float):
+    def __init__(self, executors: Sequence[Any], deadline_s: float):
         self._executors = executors
         self._deadline_s = deadline_s
         self._in_flight = [0] * len(executors)

@@ -1,7 +1,7 @@
 """Demonstrations for the warm start: what the prompt says in the thought, then a random choice.
 
-The thought names the task's topic and the models on offer whose description names it. The call
-that follows is drawn uniformly from everything on offer, whatever the thought said.
+The thought lists the models on offer, the task's topic, and those of them whose description names
+it. The call that follows is drawn uniformly from everything on offer, whatever the thought said.
 """
 
 import random
@@ -98,14 +98,16 @@ def _response(chat: Chat, thought: str, text: str) -> list[int]:
 
 
 def think(task: Task, draw: Draw, topics: Mapping[str, str]) -> str:
-    """What the prompt says of the task: its topic, and who claims to be good at it."""
+    """What the prompt says: who is there, the task's topic, and who claims to be good at it."""
+    models = [offer for offer in draw.offers if offer.kind == "model"]
     topic = topics[task.family]
-    named = [o.alias for o in draw.offers if re.search(rf"\b{re.escape(topic)}\b", o.description)]
-    return f"{topic}: {', '.join(named) or 'none'}"
+    named = [o.alias for o in models if re.search(rf"\b{re.escape(topic)}\b", o.description)]
+    listed = ", ".join(offer.alias for offer in models)
+    return f"{listed}; {topic}: {', '.join(named) or 'none'}"
 
 
 def _choose(task: Task, draw: Draw, rng: random.Random) -> tuple[str, str]:
-    """(call, reply) of a uniformly random offer; the calculator where the task has an expression."""
+    """(call, reply) of a random offer; the calculator only where the task has an expression."""
     expression = task.payload["metadata"].get("expression")
     offers = [o for o in draw.offers if o.kind == "model" or (o.alias == CALCULATOR and expression)]
     offer = rng.choice(offers)

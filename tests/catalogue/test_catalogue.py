@@ -18,8 +18,7 @@ MODEL = """models:
 def test_no_expert_is_best_everywhere(catalogue: Catalogue) -> None:
     families = {f for model in catalogue.models.values() for f in model.skill} - {"default"}
     best = {
-        max(catalogue.models.values(), key=lambda m: m.skill_at(family)).name
-        for family in families
+        max(catalogue.models.values(), key=lambda m: m.skill_at(family)).name for family in families
     }
     assert len(catalogue.models) >= 6 and len(families) >= 6 and len(best) >= 3
 

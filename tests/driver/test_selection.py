@@ -15,8 +15,10 @@ def group(sampler: GroupSampler) -> ScoredGroup:
     spec = sampler.group(0, 3)
     ids = [episode.episode_id for episode in spec.episodes]
     rollouts = tuple(Rollout(replace(CARD, episode_id=i), None) for i in ids)
-    scores = tuple(EpisodeScore(i, True, 1.0, a) for i, a in zip(ids, (1.0, 0.0, -1.0)))
-    return ScoredGroup(spec, 0, rollouts, {}, GroupScore("g", scores, keep=True))
+    scores = tuple(
+        EpisodeScore(i, True, 1.0, a) for i, a in zip(ids, (1.0, 0.0, -1.0), strict=True)
+    )
+    return ScoredGroup(spec, 0, rollouts, {}, GroupScore("g", scores, keep=True), 0.0)
 
 
 def with_card(group: ScoredGroup, **changes: object) -> ScoredGroup:

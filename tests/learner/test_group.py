@@ -150,8 +150,8 @@ def test_every_stage_makes_the_update_of_plain_torch(
     outcome = Outcome(metrics, published(group, board, version=1))
     assert_same(outcome, plain_torch(config, tiny_model_path, trajectories))
     assert metrics[0]["microbatches"] > 1
-    assert metrics[0]["tokens"] == sum(LENGTHS)
-    assert metrics[0]["response_tokens"] == sum(int(t.mask_T.sum()) for t in trajectories)
+    assert metrics[0]["trained_tokens"] == sum(LENGTHS)
+    assert metrics[0]["trained_response_tokens"] == sum(int(t.mask_T.sum()) for t in trajectories)
     assert metrics[0]["ratio"] == 1.0  # a single optimizer step is on-policy
     assert metrics[0]["logprob_gap"] > 0
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,9 +79,11 @@ def serve(config: Config, model_path: Path, gcs_address: str) -> Iterator[Served
     namespace = f"engine-{uuid4().hex}"
     board = start_board(namespace)
     with asyncio.Runner() as runner:
-        environment = dict(os.environ)
-        engine = runner.run(Engine.start(config, str(model_path), seed=0))
-        assert dict(os.environ) == environment
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PATH", str(Path(sys.executable).parent))  # where no compiler is
+            environment = dict(os.environ)
+            engine = runner.run(Engine.start(config, str(model_path), seed=0))
+            assert dict(os.environ) == environment
         served = Served(engine, board, runner)
         served.run(engine.warm_up())
         served.run(engine.init_transfer(gcs_address, namespace, board.name))

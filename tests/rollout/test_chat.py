@@ -10,7 +10,9 @@ CONTROL = ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<tool_call>", "</tool
 CONTROL += ["<tool_response>", "</tool_response>", "<think>", "</think>"]
 
 
-def test_an_opening_is_what_the_models_own_template_gives(chat: Chat, sampler: GroupSampler) -> None:
+def test_an_opening_is_what_the_models_own_template_gives(
+    chat: Chat, sampler: GroupSampler
+) -> None:
     group = sampler.group(0, 1)
     messages = [{"role": "user", "content": group.task.question}]
     tools = signatures(group.draw)

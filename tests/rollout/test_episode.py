@@ -118,7 +118,9 @@ def test_the_turn_limit_ends_an_episode_that_never_answers(
     assert card.stop is Stop.TURN_LIMIT and card.turns == stage.limits.max_turns
 
 
-def test_a_response_at_its_token_limit_ends_the_episode(stage: Stage, sampler: GroupSampler) -> None:
+def test_a_response_at_its_token_limit_ends_the_episode(
+    stage: Stage, sampler: GroupSampler
+) -> None:
     _, card = play(stage, Script(stage.chat, ["so"], finish="length"), sampler.group(0, 1))
     assert card.stop is Stop.LENGTH and not card.answered
 
@@ -144,9 +146,7 @@ def submit(reply: object) -> str:
     return tool_call_text("submit", {"reply": reply})
 
 
-def test_a_submitted_reply_is_the_answer_word_for_word(
-    stage: Stage, sampler: GroupSampler
-) -> None:
+def test_a_submitted_reply_is_the_answer_word_for_word(stage: Stage, sampler: GroupSampler) -> None:
     group = sampler.group(0, 1)
     trajectory, card = play(stage, Script(stage.chat, [ask(group), ask(group), submit(1)]), group)
     assert trajectory is not None and card.stop is Stop.ANSWERED and card.turns == 3

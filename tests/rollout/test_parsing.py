@@ -33,7 +33,9 @@ def test_text_without_a_call_is_the_answer(chat: Chat) -> None:
     assert (turn.calls, turn.answer, turn.format_ok) == ((), "42", True)
 
 
-@pytest.mark.parametrize("text", ["", "<think>\nnothing but a thought", f"<think>{CALL}", "<think>\n</think>\n"])
+@pytest.mark.parametrize(
+    "text", ["", "<think>\nnothing but a thought", f"<think>{CALL}", "<think>\n</think>\n"]
+)
 def test_neither_call_nor_answer_breaks_the_format(chat: Chat, text: str) -> None:
     turn = parsed(chat, text)
     assert (turn.calls, turn.answer, turn.format_ok) == ((), None, False)

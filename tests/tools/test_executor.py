@@ -29,7 +29,9 @@ def run(catalogue: Catalogue, asked: ToolRequest):
     return asyncio.run(Executor(catalogue).execute(asked))
 
 
-def test_a_model_is_charged_at_the_draws_prices(catalogue: Catalogue, sampler: GroupSampler) -> None:
+def test_a_model_is_charged_at_the_draws_prices(
+    catalogue: Catalogue, sampler: GroupSampler
+) -> None:
     offer = sampler.group(0, 1).draw.offers[0]
     result = run(catalogue, request(sampler, "ask", {"model": offer.alias}))
     entry = result.entry

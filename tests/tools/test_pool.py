@@ -40,7 +40,7 @@ def test_a_dead_executor_is_a_failure_and_not_a_hang(
     catalogue: Catalogue, sampler: GroupSampler
 ) -> None:
     executor = ToolExecutor.options(num_cpus=0.1).remote(catalogue)
-    ray.get(executor.ready.remote())
+    ray.get(executor.peak_mib.remote())
     ray.kill(executor)
 
     async def main() -> ToolResult | Failure:
