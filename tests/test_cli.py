@@ -49,7 +49,7 @@ def mistakes(
     (folder / "runs" / "taken").mkdir(parents=True)
     dear = (REPOSITORY / "configs/catalogues/simulated.yaml").read_text()
     (folder / "dear.yaml").write_text(
-        dear.replace("input_usd_per_mtok: 10", "input_usd_per_mtok: -10")
+        dear.replace(" input_usd_per_mtok: 40", " input_usd_per_mtok: -40")
     )
     (folder / "syntax.yaml").write_text("name: [x\n")
     small = [f"runs_dir={folder}/runs", "rollout.cpus_per_worker=0.1", "learner.cpus_per_rank=0.1"]

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-import sys
+import re
 from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,12 +75,27 @@ class Served:
         return publish(self.board.actor, version, named, BUCKET_BYTES, DEADLINE_S)
 
 
-def serve(config: Config, model_path: Path, gcs_address: str) -> Iterator[Served]:
+@pytest.fixture(scope="session")
+def path_without_compilers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all that is on the PATH but C and C++ compilers: vLLM asks for lscpu."""
+    folder = tmp_path_factory.mktemp("bin")
+    compilers = re.compile(r"(.*-)?(cc|c\+\+|gcc|g\+\+|cpp|clang|clang\+\+|c89|c99)(-.*)?")
+    for directory in map(Path, os.environ["PATH"].split(os.pathsep)):
+        for tool in directory.iterdir() if directory.is_dir() else ():
+            link = folder / tool.name
+            if not compilers.fullmatch(tool.name) and not link.is_symlink():
+                link.symlink_to(tool)
+    return folder
+
+
+def serve(
+    config: Config, model_path: Path, gcs_address: str, path_without_compilers: Path
+) -> Iterator[Served]:
     namespace = f"engine-{uuid4().hex}"
     board = start_board(namespace)
     with asyncio.Runner() as runner:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("PATH", str(Path(sys.executable).parent))  # where no compiler is
+            patch.setenv("PATH", str(path_without_compilers))
             environment = dict(os.environ)
             engine = runner.run(Engine.start(config, str(model_path), seed=0))
             assert dict(os.environ) == environment
@@ -93,13 +108,17 @@ def serve(config: Config, model_path: Path, gcs_address: str) -> Iterator[Served
 
 
 @pytest.fixture(scope="module")
-def served(tiny_config: Config, tiny_model_path: Path, ray_cluster: str) -> Iterator[Served]:
+def served(
+    tiny_config: Config, tiny_model_path: Path, ray_cluster: str, path_without_compilers: Path
+) -> Iterator[Served]:
     """Shared by a module's tests: leave it serving."""
-    yield from serve(tiny_config, tiny_model_path, ray_cluster)
+    yield from serve(tiny_config, tiny_model_path, ray_cluster, path_without_compilers)
 
 
 @pytest.fixture
-def expendable(tiny_config: Config, tiny_model_path: Path, ray_cluster: str) -> Iterator[Served]:
+def expendable(
+    tiny_config: Config, tiny_model_path: Path, ray_cluster: str, path_without_compilers: Path
+) -> Iterator[Served]:
     """An engine for one test, to be broken, whose control calls have little time."""
     config = replace(tiny_config, weights=replace(tiny_config.weights, deadline_s=5.0))
-    yield from serve(config, tiny_model_path, ray_cluster)
+    yield from serve(config, tiny_model_path, ray_cluster, path_without_compilers)
