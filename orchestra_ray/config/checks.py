@@ -196,11 +196,6 @@ def _check_devices(config: Config) -> None:
     ):
         problem = f"{rollout.tensor_parallel} on {rollout.gpus_per_worker} GPUs a worker"
         raise BadValue("rollout.tensor_parallel", problem, "set both to the same number")
-    if config.weights.backend != "object_store" and not (
-        rollout.gpus_per_worker and learner.gpus_per_rank
-    ):
-        problem = f"{config.weights.backend} needs GPUs on the learner and the rollout workers"
-        raise BadValue("weights.backend", problem, "use object_store, or give both GPUs")
     if config.model.attention == "flash_attention_2" and not learner.gpus_per_rank:
         problem = "flash_attention_2 needs learner GPUs"
         raise BadValue("model.attention", problem, "use sdpa, or set learner.gpus_per_rank=1")

@@ -91,21 +91,20 @@ def step_volume(config: Config, parameters: int) -> StepVolume:
     """Episodes, tokens and bytes of one step.
 
     The object store holds the trajectories of the step and of those that may still be trained on,
-    and with the object_store backend two versions of the weights: one read, one being put.
+    and two versions of the weights: one read, one being put.
     """
     training = config.training
     episodes = training.groups_per_step * training.group_size
     tokens = episodes * context_tokens(config)
     trajectories = tokens * TRAJECTORY_BYTES_PER_TOKEN
     weights = parameters * DTYPE_BYTES[config.model.dtype]
-    versions = 2 if config.weights.backend == "object_store" else 0
     return StepVolume(
         episodes=episodes,
         tokens=tokens,
         trajectory_bytes=trajectories,
         weight_bytes=weights,
         buckets=-(-weights // (config.weights.bucket_mib * MIB)),
-        store_bytes=(1 + training.max_staleness) * trajectories + versions * weights,
+        store_bytes=(1 + training.max_staleness) * trajectories + 2 * weights,
     )
 
 

@@ -11,7 +11,7 @@ ChatTemplate = Literal["qwen3"]
 ToolParser = Literal["hermes"]
 TaskSourceName = Literal["reasoning_gym"]
 RewardPreset = Literal["paper"]
-WeightBackend = Literal["object_store", "nccl", "ipc"]
+WeightBackend = Literal["object_store"]
 Baseline = Literal["random", "cheapest", "strongest", "oracle"]
 
 _CHOICES: dict[str, Any] = {
@@ -31,7 +31,7 @@ _INTERVALS: dict[str, str] = {
         model.input_usd_per_mtok model.output_usd_per_mtok model.seconds_per_token
         model.tiny.warmup_steps tasks.train_seed tasks.heldout_seed
         rollout.gpus_per_worker tools.cpus_per_actor reward.cpus
-        learner.weight_decay learner.loss.kl_coef
+        learner.weight_decay learner.lr_warmup_steps learner.loss.kl_coef
         training.max_staleness training.checkpoint_every evaluation.tasks evaluation.seed
     """,
     "[1, inf)": """
@@ -56,7 +56,7 @@ _INTERVALS: dict[str, str] = {
         learner.start_deadline_s learner.step_deadline_s learner.loss.clip_high
         learner.loss.importance_cap weights.deadline_s
     """,
-    "[0, 1]": "learner.gpus_per_rank",
+    "[0, 1]": "learner.gpus_per_rank learner.lr_final",
     "(0, 1]": "rollout.gpu_memory_utilization",
     "[0, 1)": "learner.beta1 learner.beta2",
     "(0, 1)": "learner.loss.clip_low",

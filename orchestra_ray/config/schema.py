@@ -100,8 +100,7 @@ class FamilyConfig:
 class TasksConfig:
     """Where tasks come from. Train and held-out tasks have disjoint ranges of generator seeds."""
 
-    source: str = "reasoning_gym"  # or jsonl
-    path: str | None = None  # of a jsonl source
+    source: str = "reasoning_gym"
     families: list[FamilyConfig] = field(default_factory=list)
     train_seed: int = 0
     train_size: int = 100_000  # tasks a family
@@ -197,6 +196,8 @@ class LearnerConfig:
     offload_optimizer: bool = False
     gradient_checkpointing: bool = False
     lr: float = 1e-6
+    lr_warmup_steps: int = 0  # of the optimizer, over which the rate rises linearly to `lr`
+    lr_final: float = 1.0  # the last step's rate as a share of `lr`; falls linearly
     weight_decay: float = 0.01
     beta1: float = 0.9
     beta2: float = 0.999

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
+from typing import Any, cast
 
 import deepspeed
 import torch
@@ -59,10 +60,10 @@ class LearnerEngine:
         """One optimizer step for each of the minibatches; the metrics of all ranks together.
 
         The old policy is the one before the first step. `loss` and `grad_norm` (before clipping)
-        are means over the steps; `ratio`, `clip_fraction`, `approx_kl`, `logprob_gap` (mean
-        |old - behaviour|), `behaviour_kl`, and where configured `importance` and `ref_kl`, are
-        means over response tokens; `forward_s`, `backward_s`, `step_s`, `train_s`, and
-        `peak_rss_bytes` are those of the slowest and the largest rank.
+        are means over the steps; `lr` is the next step's; `ratio`, `clip_fraction`, `approx_kl`,
+        `logprob_gap` (mean |old - behaviour|), `behaviour_kl`, and where configured `importance`
+        and `ref_kl`, are means over response tokens; `forward_s`, `backward_s`, `step_s`,
+        `train_s`, and `peak_rss_bytes` are those of the slowest and the largest rank.
         Raises FloatingPointError where the gradient is not finite.
         """
         started = perf_counter()
@@ -86,6 +87,7 @@ class LearnerEngine:
         own = {
             "loss": totals["loss"] / len(minibatches),
             "grad_norm": sum(grad_norms) / len(grad_norms),
+            "lr": self._engine.get_lr()[0],
             "trained_response_tokens": totals["tokens"],
             "trained_tokens": totals["trained_tokens"],
             "train_tokens_per_s": totals["trained_tokens"] / worst["train_s"],
@@ -152,7 +154,12 @@ class LearnerEngine:
             config, model.num_parameters(), model.config.get_text_config().hidden_size
         )
         optimizer = zero.make_optimizer(module, config)
-        engine, *_ = deepspeed.initialize(model=module, optimizer=optimizer, config=settings)
+        engine, *_ = deepspeed.initialize(
+            model=module,
+            optimizer=optimizer,
+            config=settings,
+            lr_scheduler=cast(Any, zero.make_schedule(optimizer, config)),
+        )
         return engine
 
     def _make_reference(self, config: Config, model_path: str | Path) -> nn.Module | None:

@@ -10,6 +10,7 @@ from typing import Any
 import deepspeed
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from orchestra_ray.config.schema import Config, ModelConfig, ZeroStage
 
@@ -91,6 +92,18 @@ def make_optimizer(module: nn.Module, config: Config) -> torch.optim.Optimizer:
     if learner.offload_optimizer:
         return deepspeed.ops.adam.DeepSpeedCPUAdam(list(module.parameters()), **settings)
     return torch.optim.AdamW(module.parameters(), **settings)
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, config: Config) -> LambdaLR:
+    """Up from the first step, since Adam's are of full size at once; then down; both linear."""
+    learner = config.learner
+    last_step = max(1, config.training.steps * learner.minibatches - 1)
+
+    def share(step: int) -> float:
+        warm = min(1.0, (step + 1) / max(1, learner.lr_warmup_steps))
+        return warm * (1 - (1 - learner.lr_final) * min(1.0, step / last_step))
+
+    return LambdaLR(optimizer, share)
 
 
 def _common(config: Config) -> dict[str, Any]:

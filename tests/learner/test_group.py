@@ -39,11 +39,12 @@ CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5}
 
 def make_config(stage: ZeroStage) -> Config:
     config = Config(name="learner")
+    config.training.steps = STEPS
     config.model.dtype = "float32"
     learner = config.learner
     learner.zero_stage = stage
     learner.cpus_per_rank = 0.25
-    learner.lr = 1e-3
+    learner.lr, learner.lr_warmup_steps, learner.lr_final = 1e-3, 4, 0.5
     learner.grad_clip = 0.5
     learner.tokens_per_microbatch = 60  # two sequences or fewer, so several micro-batches a rank
     learner.start_deadline_s = learner.step_deadline_s = 120.0
@@ -123,6 +124,10 @@ def plain_torch(config: Config, path: Path, trajectories: list[Trajectory]) -> O
                 torch.nn.utils.clip_grad_norm_(policy.parameters(), learner.grad_clip).item()
             )
             losses.append(loss.item())
+            steps_done = len(metrics) * learner.minibatches + len(norms) - 1
+            warm = min(1.0, (steps_done + 1) / learner.lr_warmup_steps)
+            done = min(1.0, steps_done / (STEPS * learner.minibatches - 1))
+            optimizer.param_groups[0]["lr"] = learner.lr * warm * (1 - 0.5 * done)
             optimizer.step()
         metrics.append({"loss": sum(losses) / len(losses), "grad_norm": sum(norms) / len(norms)})
     weights = {name: p.detach() for name, p in models[0].named_parameters()}
@@ -282,6 +287,7 @@ def test_no_compiler_is_needed(tiny_model_path: Path, tmp_path: Path) -> None:
 from orchestra_ray.config.schema import Config
 from orchestra_ray.learner.engine import LearnerEngine
 config = Config(name="bare")
+config.training.steps = 1
 config.model.dtype = "float32"
 config.learner.ranks = 1
 engine = LearnerEngine(config, {str(tiny_model_path)!r}, 0, 1, "127.0.0.1", {port})
