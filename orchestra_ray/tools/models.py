@@ -1,8 +1,9 @@
 """Models that can be asked: the interface, and simulated experts behind it.
 
-A simulated expert is right with its skill for the task's family and otherwise gives a wrong answer
-that looks like a right one. Everything is drawn from the request's seed, so the same question in
-the same episode has the same outcome for every policy. Its latency passes on a simulated clock.
+A simulated expert knows a task or does not, with its skill for the task's family: drawn from task
+and expert alone, so it is as right whoever asks, and however often. Where it does not know it gives
+a wrong answer that looks like a right one. Tokens and seconds, on a simulated clock, are drawn from
+the request's seed.
 """
 
 import random
@@ -42,7 +43,8 @@ class SimulatedExpert:
         task, entry = request.task, self._entry
         seed = derive_seed(request.seed, task.task_id, entry.name, request.attempt)
         rng = random.Random(seed)
-        right = rng.random() < entry.skill_at(task.family)
+        knows = random.Random(derive_seed(task.task_id, entry.name)).random()
+        right = knows < entry.skill_at(task.family)
         return ModelReply(
             text=reference(task) if right else plausible_wrong_answer(task, rng),
             input_tokens=PROMPT_OVERHEAD_TOKENS + len(task.question) // CHARACTERS_PER_TOKEN,

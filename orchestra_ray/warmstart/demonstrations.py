@@ -1,7 +1,9 @@
 """Demonstrations for the warm start: what the prompt says in the thought, then a random choice.
 
 The thought lists the models on offer, the task's topic, and those of them whose description names
-it. The call that follows is drawn uniformly from everything on offer, whatever the thought said.
+it. The call is drawn uniformly from everything on offer; before it is made, the thought says what
+it is to this task: named, a generalist by its own word, or another. So a demonstration never tells
+what to choose, and the policy can choose by role, which holds for every draw, as well as by name.
 """
 
 import random
@@ -13,7 +15,7 @@ from typing import Any
 from orchestra_ray.catalogue import Catalogue, draw_offers
 from orchestra_ray.catalogue.signatures import ASK, SUBMIT, signatures
 from orchestra_ray.config.schema import Config
-from orchestra_ray.core.records import Draw, GroupSpec, Preference, Task
+from orchestra_ray.core.records import Draw, GroupSpec, Offer, Preference, Task
 from orchestra_ray.core.seeds import derive_seed
 from orchestra_ray.rollout.chat import Chat
 from orchestra_ray.rollout.episode import opening_ids
@@ -23,6 +25,7 @@ from orchestra_ray.tools.calculator import calculate
 from orchestra_ray.tools.models import plausible_wrong_answer
 
 ASK_AGAIN = 0.15  # how often a demonstration asks once more
+FAULTY_CALL = 0.15  # how often it starts with a call that fails, which is not learned
 WRONG_REPLY = 0.3  # how often a reply is a wrong one
 CALCULATOR = "calculator"
 
@@ -65,10 +68,14 @@ class Demonstrator:
             spoken.extend([own] * len(ids))
 
         thought, replies = think(group.task, group.draw, self._topics), []
+        if rng.random() < FAULTY_CALL:
+            choice, call, error = self._faulty(group.draw, rng)
+            say(_response(chat, f"{thought}; {choice}", call), False)
+            say(chat.observation(error, self._config.rollout.max_observation_tokens), False)
         while not replies or rng.random() < ASK_AGAIN:
-            call, reply = _choose(group.task, group.draw, rng)
+            choice, call, reply = _choose(group.task, group.draw, rng, self._topics)
             replies.append(reply)
-            say(_response(chat, thought, call), True)
+            say(_response(chat, f"{thought}; {choice}", call), True)
             say(chat.observation(reply, self._config.rollout.max_observation_tokens), False)
         chosen = rng.randrange(len(replies))
         submission = tool_call_text(SUBMIT, {"reply": chosen + 1})
@@ -76,14 +83,25 @@ class Demonstrator:
         say(_response(chat, "", last), True)
         return Demonstration(tokens, spoken)
 
+    def _faulty(self, draw: Draw, rng: random.Random) -> tuple[str, str, str]:
+        """(choice, call, observation) for a model that is not on offer, or no expression."""
+        absent = [name for name in self._catalogue.models if draw.offer(name) is None]
+        if absent and rng.random() < 0.5:
+            name = rng.choice(absent)
+            known = ", ".join(o.alias for o in draw.offers if o.kind == "model")
+            error = f"error: there is no model {name}; choose from: {known}"
+            return f"named: {name}", tool_call_text(ASK, {"model": name}), error
+        call = tool_call_text(CALCULATOR, {"expression": ""})
+        return f"tool: {CALCULATOR}", call, "error: not an arithmetic expression"
+
     def texts(self, n: int) -> list[str]:
         """What demonstration n is made of, as plain text for the tokenizer to learn from."""
         group, rng = self.group(n), random.Random(derive_seed("demonstration", n))
         functions = [signature["function"] for signature in signatures(group.draw, True)]
         described = [f"{f['name']}: {f['description']}" for f in functions]
         tables = [p.get("description", "") for f in functions for p in _properties(f)]
-        call, reply = _choose(group.task, group.draw, rng)
-        thought = think(group.task, group.draw, self._topics)
+        choice, call, reply = _choose(group.task, group.draw, rng, self._topics)
+        thought = f"{think(group.task, group.draw, self._topics)}; {choice}"
         request = f"{group.task.question}\n\n{group.preference.instruction}"
         submission = tool_call_text(SUBMIT, {"reply": 1})
         return [request, *described, *tables, thought, call, reply, submission]
@@ -101,18 +119,35 @@ def think(task: Task, draw: Draw, topics: Mapping[str, str]) -> str:
     """What the prompt says: who is there, the task's topic, and who claims to be good at it."""
     models = [offer for offer in draw.offers if offer.kind == "model"]
     topic = topics[task.family]
-    named = [o.alias for o in models if re.search(rf"\b{re.escape(topic)}\b", o.description)]
+    named = [offer.alias for offer in models if names(offer, topic)]
     listed = ", ".join(offer.alias for offer in models)
     return f"{listed}; {topic}: {', '.join(named) or 'none'}"
 
 
-def _choose(task: Task, draw: Draw, rng: random.Random) -> tuple[str, str]:
-    """(call, reply) of a random offer; the calculator only where the task has an expression."""
+def names(offer: Offer, topic: str) -> bool:
+    return re.search(rf"\b{re.escape(topic)}\b", offer.description) is not None
+
+
+def role(offer: Offer, topic: str) -> str:
+    """What an offer is to a task of this topic."""
+    if offer.kind == "tool":
+        return "tool"
+    if names(offer, topic):
+        return "named"
+    return offer.description.split()[0] if offer.description.endswith(" at all") else "other"
+
+
+def _choose(
+    task: Task, draw: Draw, rng: random.Random, topics: Mapping[str, str]
+) -> tuple[str, str, str]:
+    """(choice, call, reply) of a random offer; the calculator only where there is an expression."""
     expression = task.payload["metadata"].get("expression")
     offers = [o for o in draw.offers if o.kind == "model" or (o.alias == CALCULATOR and expression)]
     offer = rng.choice(offers)
+    choice = f"{role(offer, topics[task.family])}: {offer.alias}"
     if offer.kind == "tool":
-        return tool_call_text(offer.alias, {"expression": expression}), calculate(expression)
+        call = tool_call_text(offer.alias, {"expression": expression})
+        return choice, call, calculate(expression)
     wrong = rng.random() < WRONG_REPLY
     reply = plausible_wrong_answer(task, rng) if wrong else reference(task)
-    return tool_call_text(ASK, {"model": offer.alias}), reply
+    return choice, tool_call_text(ASK, {"model": offer.alias}), reply

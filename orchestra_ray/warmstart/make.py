@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers.utils import logging as transformers_logging
 
 from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config.schema import Config, TinyModelConfig
@@ -55,6 +56,7 @@ def make_policy(
         chat = Chat(str(unfinished), config.model.chat_template)
         model = build_model(tiny, chat)
         warm_start(model, chat, demonstrator, tiny, advance)
+        transformers_logging.disable_progress_bar()  # beside the bar of the warm start
         model.save_pretrained(unfinished)
         os.replace(unfinished, folder)
     except OSError:

@@ -10,8 +10,10 @@ SPECIAL = (END_OF_TEXT, "<|im_start|>", END_OF_TURN)
 MARKERS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>")
 MARKERS += ("</think>",)
 
-# Words, single digits, runs of punctuation with their line breaks, white space.
+# The frame of a tool call in as few pieces as it has parts, so that a call is short to sample;
+# then words, single digits, runs of punctuation with their line breaks, white space.
 WORDS = (
+    r'\{"name": "|", "arguments": \{"|": "|": |"?\}\}|'
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
