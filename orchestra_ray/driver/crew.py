@@ -24,6 +24,7 @@ from orchestra_ray.tools.actor import ToolExecutor
 from orchestra_ray.weights.actor import Board
 
 T = TypeVar("T")
+STOP_S = 30.0
 STREAM_MARGIN_S = 30.0  # beyond the episode's own deadline, for the way back
 
 
@@ -141,6 +142,17 @@ class Crew:
         ]
         seconds = await asyncio.gather(*updates)
         return {key: max(s[key] for s in seconds) for key in seconds[0]}
+
+    async def stop(self) -> None:
+        """Ends every actor; the engines first, so that their own processes go with them."""
+        ending = [
+            within(STOP_S, f"end of rollout worker {i}", worker.stop.remote())
+            for i, worker in self.workers.items()
+        ]
+        await asyncio.gather(*ending, return_exceptions=True)
+        actors: list[Any] = [*self.workers.values(), *self.executors, self.scorer]
+        for actor in actors:
+            ray.kill(actor)
 
     async def peak_mib(self) -> Mapping[str, float]:
         """Peak memory by role, the largest of each role's processes; the driver's own too."""

@@ -5,6 +5,7 @@ from statistics import fmean
 
 from orchestra_ray.core.money import usd
 from orchestra_ray.core.records import Card
+from orchestra_ray.core.states import Stop
 from orchestra_ray.driver.selection import ScoredGroup
 
 
@@ -24,6 +25,7 @@ def group_metrics(groups: Sequence[ScoredGroup], generate_s: float) -> Mapping[s
         "reward_mean": fmean(score.reward for score in scores),
         "accuracy": fmean(score.correct for score in scores),
         "answered": fmean(card.answered for card in cards),
+        **_stops(cards),
         "format_ok": sum(c.turns_well_formed for c in cards) / sum(c.turns for c in cards),
         "cost_usd": usd(sum(card.charged_nanousd for card in cards)) / len(cards),
         "latency_s": fmean(card.latency_s for card in cards),
@@ -36,6 +38,10 @@ def group_metrics(groups: Sequence[ScoredGroup], generate_s: float) -> Mapping[s
         "seconds/tools": fmean(card.tools_s for card in cards),
         "seconds/score": fmean(group.score_s for group in groups),
     }
+
+
+def _stops(cards: Sequence[Card]) -> Mapping[str, float]:
+    return {f"stop/{stop}": fmean(card.stop == stop for card in cards) for stop in Stop}
 
 
 def _calls(cards: Sequence[Card]) -> Mapping[str, float]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
+
 from orchestra_ray.catalogue import Catalogue, load_catalogue
 from orchestra_ray.catalogue.preferences import load_preferences
 from orchestra_ray.config import Config
@@ -31,7 +33,7 @@ from orchestra_ray.tasks.sampler import GroupSampler
 from orchestra_ray.tracking.progress import Progress, phase
 from orchestra_ray.tracking.tracker import Tracker
 from orchestra_ray.warmstart import make_policy
-from orchestra_ray.weights.actor import start_board
+from orchestra_ray.weights.actor import Board, start_board
 
 MODEL = "model"  # the policy in training, among the names of scripted routers
 
@@ -126,6 +128,14 @@ class _Run:
         """Summaries by name of policy; none where nothing is evaluated."""
         board = start_board()
         crew = Crew(self._config, self._world.catalogue, self._model_path)
+        try:
+            played = await self._play(crew, board, training)
+            return await score_together(self._config, crew, self._world.heldout, played)
+        finally:
+            await crew.stop()
+            ray.kill(board.actor)
+
+    async def _play(self, crew: Crew, board: Board, training: bool) -> list[Played]:
         starting = crew.start(self._session.gcs_address, self._session.namespace, board)
         played: list[Played] = []
         if training:
@@ -134,12 +144,13 @@ class _Run:
             )
             played += await self._measure(crew, {"before": MODEL})
             await self._train(crew, learner)
+            await learner.stop()
             played += await self._measure(crew, {"after": MODEL})
         else:
             await starting
             played += await self._measure(crew, {"policy": MODEL})
-        played += await self._measure(crew, {n: n for n in self._config.evaluation.baselines})
-        return await score_together(self._config, crew, self._world.heldout, played)
+        baselines = {name: name for name in self._config.evaluation.baselines}
+        return played + await self._measure(crew, baselines)
 
     async def _measure(self, crew: Crew, policies: Mapping[str, str]) -> list[Played]:
         """`policies` maps the name in the summary to who plays."""

@@ -41,6 +41,8 @@ def engine_args(config: Config, model_path: str, seed: int) -> AsyncEngineArgs:
             "kv_cache_memory_bytes": rollout.cpu_kv_cache_gib * 2**30,
             # vLLM 0.32 dies on a CPU where the prompt of a request with a seed is split.
             "enable_chunked_prefill": False,
+            # Episodes of a group share their prompt in whole blocks; vLLM's own size is 128 here.
+            "block_size": 32,
             "max_num_batched_tokens": max(
                 MIN_BATCHED_TOKENS, max_model_len + rollout.max_sequences
             ),
