@@ -21,6 +21,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from orchestra_ray.config.model_folder import model_folder
 from orchestra_ray.config.schema import Config
 from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.learner.packing import is_padded, plan_batch
@@ -65,6 +66,7 @@ class LearnerRank:
         # DeepSpeed chooses its accelerator when it is imported, and the driver must not import it
         from orchestra_ray.learner.engine import LearnerEngine
 
+        self._model_path = model_folder(self._model_path)
         self._engine = LearnerEngine(
             self._config, self._model_path, rank, self._config.learner.ranks, *endpoint
         )
