@@ -48,9 +48,9 @@ class TinyModelConfig:
     layers: int = 2
     heads: int = 6
     kv_heads: int = 3
-    warmup_steps: int = 250  # supervised steps; 0 leaves the model random
-    warmup_batch: int = 32
-    warmup_lr: float = 3e-3
+    warmup_steps: int = 400  # supervised steps; 0 leaves the model random
+    warmup_batch: int = 16
+    warmup_lr: float = 0.04  # of Muon
     seed: int = 0
 
 
