@@ -35,6 +35,25 @@ from orchestra_ray.cli import main
 sys.exit(main(sys.argv[1:]))
 """
 
+# The engine's process dies after the first step.
+KILLS_ENGINE = """
+import sys
+import psutil
+from orchestra_ray.driver.loop import TrainingLoop
+honest = TrainingLoop._publish
+async def deadly(self):
+    published = await honest(self)
+    below = psutil.Process().children(recursive=True)
+    engines = [process for process in below if "EngineCore" in " ".join(process.cmdline())]
+    assert engines
+    for process in engines:
+        process.kill()
+    return published
+TrainingLoop._publish = deadly
+from orchestra_ray.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
 
 def orchestra(program: list[str], cache: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *program, *arguments, "--config", "configs/quickstart.yaml"]
@@ -134,6 +153,21 @@ if __name__ == "__main__":
         [sys.executable, str(path), str(folder)], capture_output=True, text=True, timeout=280
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.timeout(300)
+def test_a_run_without_an_engine_ends_at_once_and_says_why(run: Path, cache: Path) -> None:
+    arguments = ("train", "name=dead", f"runs_dir={run.parent}", "evaluation.tasks=0")
+    done = orchestra(["-c", KILLS_ENGINE], cache, *arguments)
+    assert done.returncode == 1
+    last_line = done.stderr.strip().splitlines()[-1]
+    assert last_line.startswith("error: RunFailed: every rollout worker is lost")
+    events = [json.loads(line) for line in (run.parent / "dead/events.jsonl").open()]
+    kinds = [event["kind"] for event in events]
+    assert kinds.count("worker lost") == 1 and kinds[-1] == "stopped"
+    books = events[kinds.index("books")]
+    assert books["accounting/in_flight"] == 0
+    assert books["accounting/dispatched"] == 2 * 64
 
 
 @pytest.mark.timeout(300)

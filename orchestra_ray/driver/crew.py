@@ -1,12 +1,15 @@
 """The actors of a run as the driver sees them: started once, each call under a deadline.
 
 The only place where the driver's code touches Ray handles of workers and scorer. What goes wrong
-comes back as a value (`Failure`), so that the loop can name it.
+comes back as a value (`Failure`), so that the loop can name it. A rollout worker that fails is
+dropped, once, with an event: `workers` holds those that live. Tool executors and the scorer keep
+no state, and Ray starts them again.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import ray
@@ -24,7 +27,9 @@ from orchestra_ray.tools.actor import ToolExecutor
 from orchestra_ray.weights.actor import Board
 
 T = TypeVar("T")
+OnEvent = Callable[..., object]  # of `Tracker.event`
 STOP_S = 30.0
+FIGURES_S = 10.0
 STREAM_MARGIN_S = 30.0  # beyond the episode's own deadline, for the way back
 
 
@@ -40,16 +45,21 @@ async def within(deadline_s: float, what: str, awaitable: Awaitable[T]) -> T:
     except TimeoutError:
         raise RunFailed(f"{what}: no answer within {deadline_s:g} s") from None
     except RayError as error:
-        first_line = str(error).strip().splitlines()[-1]
-        raise RunFailed(f"{what}: {type(error).__name__}: {first_line}") from error
+        raise RunFailed(f"{what}: {one_line(error)}") from error
+
+
+def one_line(error: RayError) -> str:
+    """The last line, where Ray repeats the error of the actor's own code below its traceback."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[-1]}"
 
 
 class Crew:
     """Rollout workers, tool executors and the scorer of one run."""
 
-    def __init__(self, config: Config, catalogue: Catalogue, model_path: str):
+    def __init__(self, config: Config, catalogue: Catalogue, model_path: str, on_event: OnEvent):
         env = {"env_vars": {"OMP_NUM_THREADS": "1"}}
-        self._config = config
+        self._config, self.on_event = config, on_event
         tools, rollout = config.tools, config.rollout
         executor = ToolExecutor.options(num_cpus=tools.cpus_per_actor, runtime_env=env)
         self.executors = [executor.remote(catalogue) for _ in range(tools.actors)]
@@ -58,7 +68,7 @@ class Crew:
         worker = RolloutWorker.options(  # pyright: ignore[reportAttributeAccessIssue]
             num_cpus=rollout.cpus_per_worker, num_gpus=rollout.gpus_per_worker, runtime_env=env
         )
-        self.workers: Mapping[int, Any] = {
+        self.workers: dict[int, Any] = {
             index: worker.remote(config, model_path, catalogue, self.executors, config.seed + index)
             for index in range(rollout.workers)
         }
@@ -96,9 +106,8 @@ class Crew:
             message = f"no card within {deadline_s:g} s"
             lost = Failure(FailureKind.DEADLINE, f"rollout worker {worker}", message)
         except RayError as error:
-            lost = Failure(
-                FailureKind.INFRASTRUCTURE, f"rollout worker {worker}", type(error).__name__
-            )
+            lost = replace(lost, message=one_line(error))
+            self._drop(worker, lost)
         seen = {rollout.card.episode_id for rollout in rollouts} | failed.keys()
         failed |= {e.episode_id: lost for e in spec.episodes if e.episode_id not in seen}
         return rollouts, failed
@@ -106,10 +115,15 @@ class Crew:
     async def _stream(
         self, worker: int, spec: GroupSpec
     ) -> AsyncIterator[tuple[Card, ray.ObjectRef]]:
+        if worker not in self.workers:
+            return
         stream = self.workers[worker].play.remote(spec)
         async for trajectory in stream:
-            card = await (await anext(stream))
-            yield card, trajectory
+            card = await anext(stream, None)
+            if card is None:
+                await trajectory  # the error of the worker, which ends its stream
+            else:
+                yield await card, trajectory
 
     async def score(self, spec: GroupSpec, rollouts: Sequence[Rollout]) -> GroupScore:
         """References in, a small record out; a failure is a field of it."""
@@ -119,7 +133,7 @@ class Crew:
         except TimeoutError:
             message = f"no score within {self._config.reward.deadline_s:g} s"
         except RayError as error:
-            message = type(error).__name__
+            message = one_line(error)
         return GroupScore(spec.group_id, (), False, Failure(FailureKind.REWARD, "scorer", message))
 
     async def play_and_score(self, worker: int, spec: GroupSpec) -> ScoredGroup:
@@ -132,16 +146,42 @@ class Crew:
         return ScoredGroup(spec, worker, tuple(rollouts), failed, score, score_s)
 
     async def update_weights(self, version: int) -> Mapping[str, float]:
-        """Every worker serves the version when this returns; the slowest one's seconds."""
+        """Every worker serves the version when this returns, or is dropped; the slowest's seconds.
+
+        A worker that keeps its old weights would only produce what is stale.
+        """
         deadline_s = self._config.weights.deadline_s
+        asked = list(self.workers)
         updates = [
-            within(
-                deadline_s, f"weights to rollout worker {i}", worker.update_weights.remote(version)
-            )
-            for i, worker in self.workers.items()
+            within(deadline_s, "weights", self.workers[i].update_weights.remote(version))
+            for i in asked
         ]
-        seconds = await asyncio.gather(*updates)
-        return {key: max(s[key] for s in seconds) for key in seconds[0]}
+        seconds: list[Mapping[str, float]] = []
+        for worker, outcome in zip(
+            asked, await asyncio.gather(*updates, return_exceptions=True), strict=True
+        ):
+            if isinstance(outcome, RunFailed):
+                where = f"rollout worker {worker}"
+                self._drop(worker, Failure(FailureKind.ENGINE, where, str(outcome)))
+            elif isinstance(outcome, BaseException):
+                raise outcome
+            else:
+                seconds.append(outcome)
+        return {key: max(s[key] for s in seconds) for key in seconds[0]} if seconds else {}
+
+    def _drop(self, worker: int, failure: Failure) -> None:
+        """Ends a worker; its episodes in flight end in failures of their own."""
+        actor = self.workers.pop(worker, None)
+        if actor is None:
+            return
+        self.on_event(
+            "worker lost",
+            failure=failure.kind.value,
+            where=failure.where,
+            message=failure.message,
+            left=len(self.workers),
+        )
+        ray.kill(actor)
 
     async def stop(self) -> None:
         """Ends every actor; the engines first, so that their own processes go with them."""
@@ -155,12 +195,14 @@ class Crew:
             ray.kill(actor)
 
     async def peak_mib(self) -> Mapping[str, float]:
-        """Peak memory by role, the largest of each role's processes; the driver's own too."""
+        """Peak memory by role, the largest of each role's processes; the driver's own too.
+
+        An actor that does not answer is left out: a figure is no reason to end a run.
+        """
         actors = [*self.workers.values(), *self.executors, self.scorer]
-        deadline_s = self._config.weights.deadline_s
-        asked = [within(deadline_s, "peak memory", actor.peak_mib.remote()) for actor in actors]
+        asked = [within(FIGURES_S, "peak memory", actor.peak_mib.remote()) for actor in actors]
         peaks = {"driver": peak_mib()}
-        for answer in await asyncio.gather(*asked):
-            for role, mib in answer.items():
+        for answer in await asyncio.gather(*asked, return_exceptions=True):
+            for role, mib in answer.items() if isinstance(answer, Mapping) else ():
                 peaks[role] = max(mib, peaks.get(role, 0.0))
         return {f"peak_mib/{role}": mib for role, mib in peaks.items()}

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from orchestra_ray.config import Config
 from orchestra_ray.core.records import GroupSpec
-from orchestra_ray.core.states import Ended, Failure, FailureKind
+from orchestra_ray.core.states import Ended, Failure
 from orchestra_ray.driver.accounting import Accounting
-from orchestra_ray.driver.crew import STREAM_MARGIN_S, Crew, RunFailed
+from orchestra_ray.driver.crew import STREAM_MARGIN_S, Crew, OnEvent, RunFailed
 from orchestra_ray.driver.dispatcher import Dispatcher
 from orchestra_ray.driver.metrics import group_metrics
 from orchestra_ray.driver.selection import Rollout, ScoredGroup, select
@@ -22,7 +22,6 @@ from orchestra_ray.learner.actor import LearnerGroup
 from orchestra_ray.tasks.sampler import GroupSampler
 
 Metrics = Mapping[str, float]
-OnEvent = Callable[..., object]
 
 
 class TrainingLoop:
@@ -49,7 +48,7 @@ class TrainingLoop:
             max_staleness=self._training.max_staleness,
             workers=list(crew.workers),
         )
-        self._scored: asyncio.Queue[ScoredGroup] = asyncio.Queue()
+        self._scored: asyncio.Queue[ScoredGroup | Exception] = asyncio.Queue()
         self._playing: set[asyncio.Task[None]] = set()
         self.version = 0
 
@@ -91,6 +90,8 @@ class TrainingLoop:
         }
 
     def _dispatch(self) -> None:
+        for lost in set(self._dispatcher.workers) - self._crew.workers.keys():
+            self._dispatcher.lost(lost)
         while (worker := self._dispatcher.next_worker()) is not None:
             spec = self._sampler.next_group(self._training.group_size)
             self._accounting.dispatch(episode.episode_id for episode in spec.episodes)
@@ -100,18 +101,24 @@ class TrainingLoop:
             task.add_done_callback(self._playing.discard)
 
     async def _play(self, worker: int, spec: GroupSpec) -> None:
-        group = await self._crew.play_and_score(worker, spec)
+        try:
+            group = await self._crew.play_and_score(worker, spec)
+        except Exception as error:  # a bug: who waits for the group has to hear of it
+            self._scored.put_nowait(error)
+            return
         self._dispatcher.returned(worker)
         self._scored.put_nowait(group)
 
     async def _next_group(self) -> ScoredGroup:
-        if not self._dispatcher.workers:
-            raise RunFailed("every rollout worker is lost; see events.jsonl")
+        if not self._crew.workers:
+            raise RunFailed("every rollout worker is lost; events.jsonl says why")
         try:
             async with asyncio.timeout(self._deadline_s):
                 group = await self._scored.get()
         except TimeoutError:
             raise RunFailed(f"no group came back within {self._deadline_s:g} s") from None
+        if isinstance(group, Exception):
+            raise group
         self._report_failures(group)
         return group
 
@@ -130,8 +137,6 @@ class TrainingLoop:
                 message=failure.message,
                 episodes=episode_ids,
             )
-            if failure.kind is FailureKind.INFRASTRUCTURE:
-                self._dispatcher.lost(group.worker)
 
     def _choose(self, groups: Sequence[ScoredGroup]) -> list[tuple[Rollout, float]]:
         """What to train; everything else ends here, in its named state."""

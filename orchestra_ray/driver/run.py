@@ -23,10 +23,14 @@ from orchestra_ray.core.states import Ended
 from orchestra_ray.driver.accounting import Accounting
 from orchestra_ray.driver.crew import Crew
 from orchestra_ray.driver.loop import Metrics, TrainingLoop
-from orchestra_ray.driver.measure import Played, play_heldout, score_together
-from orchestra_ray.driver.results import show_table, summary_json, write_results
+from orchestra_ray.driver.measure import Comparison, Played, play_heldout, score_together
+from orchestra_ray.driver.results import (
+    kind_of_experts,
+    show_table,
+    summary_json,
+    write_results,
+)
 from orchestra_ray.driver.session import Session, ray_session
-from orchestra_ray.evaluation.metrics import Summary
 from orchestra_ray.learner.actor import LearnerGroup
 from orchestra_ray.tasks.reasoning_gym import TaskSource
 from orchestra_ray.tasks.sampler import GroupSampler
@@ -99,20 +103,23 @@ def policy_folder(world: World) -> str:
 def _run(config: Config, training: bool) -> RunResult:
     started_s = time.monotonic()
     world = load_world(config)
-    model_path = policy_folder(world)
     steps = config.training.steps if training else 0
-    with (
-        ray_session(config) as session,
-        Tracker.open(run_folder(config), config, steps) as tracker,
-    ):
-        run = _Run(world, session, tracker, model_path)
-        summaries = asyncio.run(run.play(training))
-        wall_s = time.monotonic() - started_s
-        summary = summary_json(config, summaries, wall_s) if summaries else {}
-        if summaries:
-            show_table(summaries)
-        for failure in write_results(config, tracker, summary, wall_s):
-            tracker.event("failure", where=failure.where, message=failure.message)
+    with ray_session(config) as session:  # first, for a cluster that is too small is a mistake
+        model_path = policy_folder(world)
+        with Tracker.open(run_folder(config), config, steps) as tracker:
+            run = _Run(world, session, tracker, model_path)
+            try:
+                measured = asyncio.run(run.play(training))
+            except (Exception, KeyboardInterrupt) as error:
+                tracker.event("stopped", error=type(error).__name__, message=str(error))
+                raise
+            wall_s = time.monotonic() - started_s
+            summary = summary_json(config, measured, wall_s) if measured.summaries else {}
+            experts = kind_of_experts(world.catalogue)
+            if summary:
+                show_table(measured.summaries, experts)
+            for failure in write_results(config, tracker, summary, experts, wall_s):
+                tracker.event("failure", where=failure.where, message=failure.message)
     return RunResult(run_folder(config), summary)
 
 
@@ -124,14 +131,15 @@ class _Run:
         self._session, self._tracker, self._model_path = session, tracker, model_path
         self._accounting = Accounting()
 
-    async def play(self, training: bool) -> Mapping[str, Summary]:
-        """Summaries by name of policy; none where nothing is evaluated."""
+    async def play(self, training: bool) -> Comparison:
+        """What the policies reached; without summaries where nothing is evaluated."""
         board = start_board()
-        crew = Crew(self._config, self._world.catalogue, self._model_path)
+        crew = Crew(self._config, self._world.catalogue, self._model_path, self._tracker.event)
         try:
             played = await self._play(crew, board, training)
             return await score_together(self._config, crew, self._world.heldout, played)
         finally:
+            self._tracker.event("books", **self._accounting.metrics())
             await crew.stop()
             ray.kill(board.actor)
 

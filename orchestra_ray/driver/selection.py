@@ -63,6 +63,8 @@ def select(group: ScoredGroup, stale_before: int) -> Selection:
 
 
 def _reason_to_drop(card: Card, keep_group: bool, stale_before: int) -> Ended | None:
+    if card.turns == 0:
+        return Ended.INVALID  # its prompt was over the limit: nothing was sampled
     if card.version_min < stale_before:
         return Ended.STALE
     if not keep_group:

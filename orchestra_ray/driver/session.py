@@ -2,11 +2,12 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import ray
+from ray._private.state import state
 
 from orchestra_ray.config import Config
 from orchestra_ray.config.checks import check_resources
@@ -27,11 +28,18 @@ def ray_session(config: Config) -> Iterator[Session]:
     namespace = f"{NAMESPACE}-{config.name}"
     _connect(config, namespace)
     try:
-        resources = ray.cluster_resources()
+        resources = _resources()
         check_resources(config, resources.get("CPU", 0.0), resources.get("GPU", 0.0))
         yield Session(ray.get_runtime_context().gcs_address, namespace)
     finally:
         ray.shutdown()
+
+
+def _resources() -> Mapping[str, float]:
+    """What the cluster has, or what its autoscaler may grow it to where that is more."""
+    most: Mapping[str, float] = state.get_max_resources_from_cluster_config() or {}
+    now = ray.cluster_resources()
+    return {name: max(most.get(name, 0.0), now.get(name, 0.0)) for name in {*most, *now}}
 
 
 def _connect(config: Config, namespace: str) -> None:

@@ -10,8 +10,10 @@ from orchestra_ray.evaluation.verdict import in_order, subject
 from orchestra_ray.tracking.units import column_decimals, cost_unit
 
 
-def render_table(summaries: Mapping[str, Summary]) -> Table:
+def render_table(summaries: Mapping[str, Summary], experts: str) -> Table:
     """A table of at most 80 columns; ± is half of the 95% interval.
+
+    `experts` says what kind of models were asked: figures of simulated ones are no claim.
 
     The row after training is bold and marked, so that it stands out without colour too.
     """
@@ -21,7 +23,7 @@ def render_table(summaries: Mapping[str, Summary]) -> Table:
     latencies = [summary.latency_s for summary in rows.values()]
     table = Table(
         box=box.SIMPLE_HEAD,
-        caption="means over episodes; ± is half of the 95% interval",
+        caption=f"means over episodes with {experts}\n± is half of the 95% interval",
         pad_edge=False,
     )
     table.add_column("policy", no_wrap=True)

@@ -14,7 +14,7 @@ from orchestra_ray.reward.score import score_group
 from orchestra_ray.tasks.reasoning_gym import is_correct
 
 
-@ray.remote
+@ray.remote(max_restarts=-1)  # it keeps no state
 class RewardScorer:
     def __init__(self, preset: str):
         self._preset = preset

@@ -16,11 +16,12 @@ import ray
 
 from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config import Config
+from orchestra_ray.config.model_folder import model_folder
 from orchestra_ray.core.memory import peak_mib
 from orchestra_ray.core.records import Card, GroupSpec, Trajectory
 from orchestra_ray.core.states import Failure
 from orchestra_ray.rollout.chat import Chat
-from orchestra_ray.rollout.engine import Engine
+from orchestra_ray.rollout.engine import Engine, EngineFailed
 from orchestra_ray.rollout.episode import Stage, run_episode
 from orchestra_ray.rollout.parsing import PARSERS
 from orchestra_ray.rollout.policy import Completion, Policy, Router, View, routers
@@ -72,11 +73,12 @@ class RolloutWorker:
         """Starts and warms the engine and joins the weight board; seconds of each."""
         self._loop = asyncio.get_running_loop()
         config, started_s = self._config, time.monotonic()
-        self._engine = await Engine.start(config, self._model_path, self._seed)
+        folder = await asyncio.to_thread(model_folder, self._model_path)
+        self._engine = await Engine.start(config, folder, self._seed)
         engine_s = time.monotonic() - started_s
         await self._engine.warm_up()
         await self._engine.init_transfer(gcs_address, namespace, board)
-        chat = Chat(self._model_path, config.model.chat_template)
+        chat = Chat(folder, config.model.chat_template)
         policies: dict[str, Policy] = {
             name: Router(chat, choose) for name, choose in routers(self._catalogue).items()
         }
@@ -97,13 +99,16 @@ class RolloutWorker:
         """For each episode, as they end: its trajectory (None where it failed), then its card.
 
         Each is an object of the stream, which the driver owns: it reads the cards and passes on
-        the references of the trajectories.
+        the references of the trajectories. Raises `EngineFailed` where the engine serves no more:
+        then this worker has to be replaced.
         """
         episodes = [run_episode(self._stage, group, spec) for spec in group.episodes]
         for ended in asyncio.as_completed(episodes):
             trajectory, card = await ended
             yield trajectory
             yield card
+        if self._engine.failure is not None:
+            raise EngineFailed(self._engine.failure.message)
 
     @ray.method(concurrency_group="control")
     async def update_weights(self, version: int) -> Mapping[str, float]:

@@ -76,8 +76,12 @@ class Chat:
         return [*self.encode_response(before), *data, *self.encode_response(after)]
 
     def encode_text(self, text: str) -> list[int]:
-        """Ids of plain text; the spelling of a control token stays text."""
-        return self._plain.encode(text, add_special_tokens=False).ids
+        """Ids of plain text; the spelling of a control token stays text.
+
+        Lone surrogates, which JSON can spell and no encoding holds, become question marks.
+        """
+        clean = text.encode("utf-8", "replace").decode("utf-8")
+        return self._plain.encode(clean, add_special_tokens=False).ids
 
     def encode_response(self, text: str) -> list[int]:
         """Ids of a response that a script or a demonstration wrote, control tokens and all."""

@@ -70,6 +70,9 @@ async def run_episode(
     except TimeoutError:
         message = f"ran past {stage.limits.episode_deadline_s:g} s"
         outcome = Failure(FailureKind.DEADLINE, f"episode {spec.episode_id}", message)
+    except Exception as error:  # a bug that one policy output met must not end its neighbours
+        message = f"{type(error).__name__}: {error}"
+        outcome = Failure(FailureKind.INFRASTRUCTURE, f"episode {spec.episode_id}", message)
     return episode.close(outcome)
 
 

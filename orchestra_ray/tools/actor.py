@@ -18,7 +18,7 @@ from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.tools.executor import Executor
 
 
-@ray.remote
+@ray.remote(max_restarts=-1)  # it keeps no state
 class ToolExecutor:
     def __init__(self, catalogue: Catalogue):
         self._executor = Executor(catalogue)

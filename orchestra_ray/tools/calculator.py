@@ -32,7 +32,10 @@ def _value(node: ast.expr) -> Fraction:
         case ast.Constant(value=bool()):
             raise CalculatorError("only numbers can be computed with")
         case ast.Constant(value=int() | float() as number):
-            return Fraction(str(number))
+            try:
+                return _bounded(Fraction(str(number)))
+            except ValueError:  # a float past the largest reads as infinity
+                raise CalculatorError("the number is too large") from None
         case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
             value = _value(operand)
             return -value if isinstance(sign, ast.USub) else value

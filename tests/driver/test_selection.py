@@ -37,6 +37,7 @@ def test_a_good_group_is_trained_whole(group: ScoredGroup) -> None:
     ("changes", "state"),
     [
         ({"version_min": 4}, Ended.STALE),
+        ({"turns": 0, "turns_well_formed": 0, "version_min": -1}, Ended.INVALID),
         ({"answered": False}, Ended.INVALID),
         ({"turns_well_formed": 0, "answered": False}, Ended.FORMAT),
     ],

@@ -22,7 +22,7 @@ def drawn(width: int = 80, color: bool = False, **baselines: Summary) -> str:
     system = "truecolor" if color else None
     console = Console(file=file, width=width, color_system=system, force_terminal=color)
     rows = {"before": BEFORE} | (baselines or BASELINES) | {"after": AFTER}
-    console.print(render_table(rows))
+    console.print(render_table(rows, "simulated experts"))
     return file.getvalue()
 
 
@@ -55,5 +55,5 @@ def test_the_unit_fits_the_largest_cost() -> None:
 
 def test_without_training_the_policy_is_marked() -> None:
     console = Console(file=io.StringIO(), width=80)
-    console.print(render_table({"policy": BEFORE, "oracle": AFTER}))
+    console.print(render_table({"policy": BEFORE, "oracle": AFTER}, "simulated experts"))
     assert isinstance(console.file, io.StringIO) and " > policy " in console.file.getvalue()

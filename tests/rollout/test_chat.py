@@ -73,6 +73,10 @@ def test_plain_text_comes_back_and_holds_no_control_token(chat: Chat, text: str)
     assert chat.decode(ids) == text
 
 
+def test_a_lone_surrogate_is_a_question_mark(chat: Chat) -> None:
+    assert chat.decode(chat.encode_text("a \ud800 b")) == "a ? b"
+
+
 def test_a_long_observation_is_cut_with_a_mark(chat: Chat) -> None:
     ids = chat.observation("7 " * 500, 20)
     overhead = len(chat.observation("", 20)) - len(chat.encode_text("\n\n"))

@@ -38,6 +38,8 @@ def test_arithmetic(expression: str, value: str) -> None:
         "0 ** -1",
         "2 ** 0.5",
         "10 ** 100",
+        "1e999",
+        "1e70",
         "1 +",
         "",
         "1" * 500,

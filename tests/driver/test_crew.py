@@ -1,0 +1,121 @@
+"""The real actors of a run as the driver sees them: in flight, under an update, and at a death."""
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import ray
+import torch
+from transformers import AutoModelForCausalLM
+
+from orchestra_ray.catalogue import Catalogue
+from orchestra_ray.config import Config
+from orchestra_ray.core.records import GroupSpec, Trajectory
+from orchestra_ray.core.states import FailureKind
+from orchestra_ray.driver.crew import Crew
+from orchestra_ray.tasks.sampler import GroupSampler
+from orchestra_ray.weights.actor import Board, publish, start_board
+
+pytestmark = [pytest.mark.cpu, pytest.mark.timeout(300)]
+T = TypeVar("T")
+DEADLINE_S = 120.0
+EPISODES = 48
+
+
+@dataclass
+class Started:
+    crew: Crew
+    board: Board
+    events: list[dict[str, Any]]
+    runner: asyncio.Runner
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(asyncio.wait_for(work, DEADLINE_S))
+
+
+@pytest.fixture(scope="module")
+def started(
+    ray_cluster: str, quickstart: Config, catalogue: Catalogue, policy_folder: Path
+) -> Iterator[Started]:
+    """Two workers, so that one can be lost."""
+    limits = replace(
+        quickstart.rollout, workers=2, cpus_per_worker=0.25, max_response_tokens=256, max_turns=1
+    )
+    events: list[dict[str, Any]] = []
+    board = start_board()
+    crew = Crew(
+        replace(quickstart, rollout=limits),
+        catalogue,
+        str(policy_folder),
+        lambda kind, **fields: events.append({"kind": kind, **fields}),
+    )
+    with asyncio.Runner() as runner:
+        runner.run(crew.start(ray_cluster, "tests", board))
+        yield Started(crew, board, events, runner)
+        runner.run(crew.stop())
+    ray.kill(board.actor)
+
+
+def long_group(sampler: GroupSampler, n: int) -> GroupSpec:
+    return sampler.group(n, EPISODES, prefix="crew")
+
+
+def test_an_update_reaches_workers_whose_episodes_are_in_flight(
+    started: Started, sampler: GroupSampler, policy_folder: Path
+) -> None:
+    crew = started.crew
+    model = AutoModelForCausalLM.from_pretrained(policy_folder, dtype=torch.float32)
+    publish(started.board.actor, 1, model.named_parameters(), 2**20, DEADLINE_S)
+
+    async def main() -> list[Any]:
+        playing = [
+            asyncio.create_task(crew.play(worker, long_group(sampler, worker))) for worker in (0, 1)
+        ]
+        await asyncio.sleep(1.0)
+        assert not any(task.done() for task in playing)
+        seconds = await crew.update_weights(1)
+        assert set(seconds) == {"pause_s", "load_s", "resume_s"}
+        return await asyncio.gather(*playing)
+
+    for rollouts, failed in started.run(main()):
+        assert not failed and len(rollouts) == EPISODES
+        crossed = [r for r in rollouts if (r.card.version_min, r.card.version_max) == (0, 1)]
+        assert crossed
+        trajectory: Trajectory = ray.get(crossed[0].ref)
+        versions = trajectory.versions_T[trajectory.mask_T]
+        assert (versions[:-1] <= versions[1:]).all() and set(versions) == {0, 1}
+    assert not started.events
+
+
+def test_a_worker_that_dies_costs_its_own_episodes_and_nothing_else(
+    started: Started, sampler: GroupSampler
+) -> None:
+    crew = started.crew
+
+    async def main() -> tuple[Any, Any, Any]:
+        dying = asyncio.create_task(crew.play(0, long_group(sampler, 2)))
+        living = asyncio.create_task(crew.play(1, long_group(sampler, 3)))
+        await asyncio.sleep(0.5)
+        ray.kill(crew.workers[0])
+        lost, kept = await dying, await living
+        return lost, kept, await crew.play(0, sampler.group(4, 2, prefix="crew"))
+
+    (rollouts, failed), (kept, none_failed), (nothing, refused) = started.run(main())
+    assert len(rollouts) + len(failed) == EPISODES and failed
+    assert {failure.kind for failure in failed.values()} == {FailureKind.INFRASTRUCTURE}
+    assert len(kept) == EPISODES and not none_failed
+    assert not nothing and len(refused) == 2
+    assert list(crew.workers) == [1]
+    (event,) = started.events
+    assert event["kind"] == "worker lost" and event["where"] == "rollout worker 0"
+    assert "ActorDiedError" in event["message"] and event["left"] == 1
+    assert "peak_mib/rollout" in started.run(crew.peak_mib())
+
+
+def test_a_worker_that_cannot_load_new_weights_is_dropped(started: Started) -> None:
+    assert started.run(started.crew.update_weights(77)) == {}
+    assert not started.crew.workers
+    assert "version 77 is not on the board" in started.events[-1]["message"]

@@ -1,0 +1,136 @@
+"""From the engine to the learner's tensors: the ids that vLLM sampled are the ids that train.
+
+Episodes of several turns are played for real; a parser that hears a call in every response keeps
+an untrained policy talking.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from orchestra_ray.catalogue import Catalogue
+from orchestra_ray.config import Config
+from orchestra_ray.core.records import GroupSpec, Trajectory
+from orchestra_ray.core.states import Failure
+from orchestra_ray.learner.batch import Sample, collate
+from orchestra_ray.learner.logprobs import TokenLogprobs
+from orchestra_ray.rollout.actor import ModelPolicy
+from orchestra_ray.rollout.chat import Chat
+from orchestra_ray.rollout.engine import Engine
+from orchestra_ray.rollout.episode import Stage, run_episode
+from orchestra_ray.rollout.parsing import AskedCall, ParsedTurn
+from orchestra_ray.rollout.policy import Completion, View
+from orchestra_ray.tasks.sampler import GroupSampler
+
+from .test_episode import Direct
+
+pytestmark = [pytest.mark.cpu, pytest.mark.timeout(300)]
+TURNS, EPISODES, TOLERANCE = 3, 8, 1e-3
+
+
+class Recorder:
+    """The model's policy, and each prompt that its engine saw with what it said."""
+
+    def __init__(self, policy: ModelPolicy):
+        self._policy = policy
+        self.said: dict[str, list[tuple[list[int], Completion]]] = {}
+
+    async def respond(self, view: View) -> Completion | Failure:
+        prompt_ids = list(view.prompt_ids)
+        completion = await self._policy.respond(view)
+        assert isinstance(completion, Completion), completion
+        episode_id = view.request_id.rpartition("/")[0]
+        self.said.setdefault(episode_id, []).append((prompt_ids, completion))
+        return replace(completion, finish="stop")
+
+
+@dataclass(frozen=True)
+class Played:
+    trajectories: Sequence[Trajectory]
+    recorder: Recorder
+
+
+@pytest.fixture(scope="module")
+def played(
+    quickstart: Config,
+    catalogue: Catalogue,
+    chat: Chat,
+    policy_folder: Path,
+    sampler: GroupSampler,
+) -> Iterator[Played]:
+    group = sampler.group(0, EPISODES)
+    limits = replace(quickstart.rollout, max_turns=TURNS, max_response_tokens=32)
+    config = replace(quickstart, rollout=limits)
+
+    async def main() -> Played:
+        engine = await Engine.start(config, str(policy_folder), seed=0)
+        try:
+            recorder = Recorder(ModelPolicy(engine, config, chat.end_id))
+            return Played(await play(recorder), recorder)
+        finally:
+            await engine.stop()
+
+    async def play(recorder: Recorder) -> list[Trajectory]:
+        stage = Stage(
+            chat,
+            lambda chat, ids: always_a_call(group),
+            {"model": recorder},
+            Direct(catalogue),
+            config.model,
+            limits,
+        )
+        ended = await asyncio.gather(*(run_episode(stage, group, e) for e in group.episodes))
+        return [trajectory for trajectory, _ in ended if trajectory is not None]
+
+    yield asyncio.run(main())
+
+
+def always_a_call(group: GroupSpec) -> ParsedTurn:
+    model = next(offer.alias for offer in group.draw.offers if offer.kind == "model")
+    return ParsedTurn((AskedCall("ask", {"model": model}),), None)
+
+
+def test_a_trajectory_is_what_the_engine_saw_and_said(played: Played) -> None:
+    assert len(played.trajectories) == EPISODES
+    for trajectory in played.trajectories:
+        said = played.recorder.said[trajectory.episode_id]
+        assert len(said) == len(trajectory.turns) == TURNS
+        for turn, (prompt_ids, completion) in zip(trajectory.turns, said, strict=True):
+            assert trajectory.tokens_T[: turn.start].tolist() == prompt_ids
+            spoken = slice(turn.start, turn.end)
+            assert trajectory.tokens_T[spoken].tolist() == list(completion.token_ids)
+            assert trajectory.mask_T[spoken].all()
+            assert torch.tensor(trajectory.logprobs_T[spoken]).equal(
+                torch.tensor(list(completion.logprobs))
+            )
+        assert trajectory.mask_T.sum() == sum(len(c.token_ids) for _, c in said)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
+def test_the_learner_trains_just_these_tokens(
+    played: Played, policy_folder: Path, packed: bool
+) -> None:
+    batch = collate(
+        [Sample(t, 1.0) for t in played.trajectories], packed=packed, device=torch.device("cpu")
+    )
+    trained = batch.labels[batch.labels != -100].tolist()
+    assert trained == [
+        token
+        for t in played.trajectories
+        for _, completion in played.recorder.said[t.episode_id]
+        for token in completion.token_ids
+    ]
+    model = AutoModelForCausalLM.from_pretrained(policy_folder, dtype=torch.float32)
+    with torch.no_grad():
+        logp_B_T = batch.rows(
+            TokenLogprobs(model)(
+                batch.input_ids, batch.attention_mask, batch.position_ids, batch.labels, 1.0
+            )
+        )
+    gap_B_T = (logp_B_T - batch.behaviour_logp_B_T).abs()
+    assert gap_B_T[batch.mask_B_T].max() < TOLERANCE
