@@ -1,6 +1,21 @@
 """Models and tools with prices and latencies, and the draw of them that a task gets."""
 
-from orchestra_ray.catalogue.draw import draw_offers
-from orchestra_ray.catalogue.entries import Catalogue, ModelEntry, ToolEntry, load_catalogue
+from orchestra_ray.catalogue.choices import chosen, model_of
+from orchestra_ray.catalogue.draw import draw_offers, model_aliases
+from orchestra_ray.catalogue.entries import Catalogue, Choice, Entry, Kind, Limits, PriceSheet
+from orchestra_ray.catalogue.load import load_catalogue, read_catalogue
 
-__all__ = ["Catalogue", "ModelEntry", "ToolEntry", "draw_offers", "load_catalogue"]
+__all__ = [
+    "Catalogue",
+    "Choice",
+    "Entry",
+    "Kind",
+    "Limits",
+    "PriceSheet",
+    "chosen",
+    "draw_offers",
+    "load_catalogue",
+    "model_aliases",
+    "model_of",
+    "read_catalogue",
+]

@@ -8,12 +8,13 @@ import os
 import re
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from orchestra_ray.config.bundles import Bundle, bundles
 from orchestra_ray.config.errors import BadValue
 from orchestra_ray.config.ranges import check_interval, check_ranges
-from orchestra_ray.config.schema import Config
+from orchestra_ray.config.schema import CassetteConfig, CassetteMode, Config
 from orchestra_ray.config.shape import model_shape
 
 HUB_DEADLINE_S = 10.0
@@ -27,13 +28,15 @@ def check(config: Config) -> None:
     _check_tasks(config)
     _check_catalogue(config)
     _check_preferences(config)
+    _check_cassette(config)
     _check_lengths(config)
     _check_devices(config)
 
 
 def check_start(config: Config) -> None:
-    """`BadValue` where the run cannot start here: folder, port, model, processors."""
+    """`BadValue` where the run cannot start here: folder, recording, port, model, processors."""
     check_run_folder(config)
+    check_recording(config)
     check_model_reachable(config)
     if config.cluster.address is None:
         check_port(config.cluster.dashboard_port)
@@ -42,6 +45,13 @@ def check_start(config: Config) -> None:
 
 def run_folder(config: Config) -> Path:
     return Path(config.runs_dir).expanduser() / config.name
+
+
+def cassette_of(config: Config) -> CassetteConfig:
+    """The cassette with the place of its file, as every process of the machine finds it."""
+    given, folder = config.cassette.path, run_folder(config)
+    path = folder / "cassette.sqlite" if given is None else Path(given).expanduser()
+    return replace(config.cassette, path=str(path.absolute()))
 
 
 def context_tokens(config: Config) -> int:
@@ -54,6 +64,14 @@ def check_run_folder(config: Config) -> None:
     folder = run_folder(config)
     if folder.exists():
         raise BadValue("name", f"the run folder {folder} exists", "choose another name or move it")
+
+
+def check_recording(config: Config) -> None:
+    """What only plays needs its file; one that records as well makes it."""
+    path = Path(str(cassette_of(config).path))
+    if not config.cassette.mode.calls and not path.is_file():
+        problem = f"{path}: no such recording"
+        raise BadValue("cassette.path", problem, "record it with cassette.mode=record")
 
 
 def check_port(port: int | None) -> None:
@@ -171,6 +189,16 @@ def _check_preferences(config: Config) -> None:
         weights |= {f"tools.{name}": weight for name, weight in preference.tools.items()}
         for name, weight in weights.items():
             check_interval(f"catalogue.preferences[{i}].{name}", weight, "[0, 1]")
+
+
+def _check_cassette(config: Config) -> None:
+    cassette = config.cassette
+    if cassette.path is None and cassette.mode not in (CassetteMode.LIVE, CassetteMode.RECORD):
+        problem = f"{cassette.mode.value} needs a recording"
+        raise BadValue("cassette.path", problem, "name the file that cassette.mode=record made")
+    if cassette.path is not None and cassette.mode is CassetteMode.LIVE:
+        problem = f"{cassette.path} is named, and the mode is live"
+        raise BadValue("cassette.mode", problem, "choose record or a replay, or leave path out")
 
 
 def _check_lengths(config: Config) -> None:

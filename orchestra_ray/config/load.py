@@ -103,7 +103,13 @@ def _merge(layers: Sequence[_Layer]) -> Config:
 
 def _locate_inputs(config: Config, files: Sequence[Path]) -> None:
     """Makes the paths of inputs absolute; a `BadValue` where one is not there."""
-    config.catalogue.path = _located("catalogue.path", config.catalogue.path, files)
+    catalogue = config.catalogue
+    catalogue.path = _located("catalogue.path", catalogue.path, files)
+    catalogue.price_sheets = [
+        _located("catalogue.price_sheets", sheet, files) for sheet in catalogue.price_sheets
+    ]
+    if catalogue.tools_json is not None:
+        catalogue.tools_json = _located("catalogue.tools_json", catalogue.tools_json, files)
     path = config.model.path
     if path is not None and (looks_local(path) or _find(path, files)):
         config.model.path = _located("model.path", path, files)

@@ -31,6 +31,8 @@ _INTERVALS: dict[str, str] = {
         model.input_usd_per_mtok model.output_usd_per_mtok model.seconds_per_token
         model.tiny.warmup_steps tasks.train_seed tasks.heldout_seed
         rollout.gpus_per_worker tools.cpus_per_actor reward.cpus
+        spend.call_usd spend.episode_usd spend.step_usd spend.run_usd
+        spend.episode_calls spend.step_calls spend.run_calls
         learner.weight_decay learner.lr_warmup_steps learner.loss.kl_coef
         training.max_staleness training.checkpoint_every evaluation.tasks evaluation.seed
     """,
@@ -51,7 +53,7 @@ _INTERVALS: dict[str, str] = {
     """,
     "(0, inf)": """
         model.tiny.warmup_lr rollout.cpus_per_worker rollout.temperature
-        rollout.episode_deadline_s rollout.start_deadline_s tools.call_deadline_s
+        rollout.episode_deadline_s rollout.start_deadline_s tools.start_deadline_s
         reward.deadline_s learner.cpus_per_rank learner.lr learner.grad_clip
         learner.start_deadline_s learner.step_deadline_s learner.loss.clip_high
         learner.loss.importance_cap weights.deadline_s

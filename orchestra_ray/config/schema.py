@@ -38,6 +38,31 @@ class WandbMode(StrEnum):
     DISABLED = "disabled"
 
 
+class CassetteMode(StrEnum):
+    """What tools do beside a recording of earlier calls."""
+
+    LIVE = "live"  # call; there is no recording
+    RECORD = "record"  # call, and record what came of it
+    REPLAY_OR_LIVE = "replay_or_live"  # play what is recorded; call and record the rest
+    REPLAY = "replay"  # play; what is not recorded is a fault that the policy reads
+    REPLAY_OR_FAIL = "replay_or_fail"  # play; what is not recorded ends the episode
+
+    @property
+    def records(self) -> bool:
+        return self in (CassetteMode.RECORD, CassetteMode.REPLAY_OR_LIVE)
+
+    @property
+    def calls(self) -> bool:
+        return self is CassetteMode.LIVE or self.records
+
+
+class Latencies(StrEnum):
+    """How long a call that is played back took."""
+
+    RECORDED = "recorded"  # the service seconds of the outcome that is played
+    SAMPLED = "sampled"  # those of some answered call of the same tool, by the call's seed
+
+
 @dataclass
 class TinyModelConfig:
     """A Qwen3-architecture model made on the spot and warm-started on demonstrations."""
@@ -125,8 +150,11 @@ class CatalogueConfig:
     """The models and tools on offer, and how a task's draw is made from them."""
 
     path: str = MISSING
-    models_min: int = 3  # models in a draw
+    models_min: int = 3  # models in a draw, and choices of a tool that a model does
     models_max: int = 6
+    aliases: bool = True  # hide which model is which behind model-1, model-2, ...
+    price_sheets: list[str] = field(default_factory=list)  # a draw has one's; []: the file's own
+    tools_json: str | None = None  # the released interface, word for word, from this copy of it
     price_factors: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])
     latency_factors: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])
     submit: bool = False  # offer `submit(reply)`, which answers with a reply as it stands
@@ -156,11 +184,37 @@ class RolloutConfig:
 
 @dataclass
 class ToolsConfig:
-    """The pool of CPU actors that run tool calls."""
+    """The pool of CPU actors that run tool calls. A call's own limits stand in the catalogue."""
 
     actors: int = 2
     cpus_per_actor: float = 0.25
-    call_deadline_s: float = 120.0
+    start_deadline_s: float = 300.0  # for indexes and processes of the tools
+
+
+@dataclass
+class CassetteConfig:
+    """What tools answered, in a file that a later run plays back without a call outside.
+
+    All executors open the file, so it lies on a disk of their one machine: SQLite's locks do not
+    reach over a network.
+    """
+
+    mode: CassetteMode = CassetteMode.LIVE
+    path: str | None = None  # None: cassette.sqlite in the run's folder; to replay, give one
+    latencies: Latencies = Latencies.RECORDED
+
+
+@dataclass
+class SpendConfig:
+    """Hard limits on what tool and model calls may cost, and on their number; null sets none."""
+
+    call_usd: float | None = None
+    episode_usd: float | None = None
+    step_usd: float | None = None
+    run_usd: float | None = None
+    episode_calls: int | None = None
+    step_calls: int | None = None
+    run_calls: int | None = None
 
 
 @dataclass
@@ -272,6 +326,8 @@ class Config:
     catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     tools: ToolsConfig = field(default_factory=ToolsConfig)
+    cassette: CassetteConfig = field(default_factory=CassetteConfig)
+    spend: SpendConfig = field(default_factory=SpendConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     weights: WeightsConfig = field(default_factory=WeightsConfig)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from orchestra_ray.core.money import Prices, Usage
 from orchestra_ray.core.states import Failure, Stop
 
 
@@ -32,11 +33,13 @@ class Offer:
     identity: str  # the catalogue's name for what stands behind the alias
     kind: str  # "model" or "tool"
     description: str
-    input_nanousd_per_mtok: int
-    output_nanousd_per_mtok: int
-    call_nanousd: int
+    prices: Prices
     latency_s: float
-    parameters: Mapping[str, str] = field(default_factory=dict)  # of a tool: name -> JSON type
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # of a tool: their JSON schema
+    price_sheet: str = ""  # the version of the sheet that the prices are from
+    choices: tuple["Offer", ...] = ()  # of a recipe: the models that it can be done by
+    terminal: bool = False  # the reply ends the episode as its answer
+    signature: Mapping[str, Any] | None = None  # the function word for word, where it is given so
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +78,13 @@ class EpisodeSpec:
 
 @dataclass(frozen=True, slots=True)
 class GroupSpec:
-    """G episodes of one task under one draw and one preference."""
+    """G episodes of one task under one draw and one preference.
+
+    `step` is the training step that the group was dispatched for; 0 stands for a measurement.
+    """
 
     group_id: str
+    step: int
     task: Task
     draw: Draw
     preference: Preference
@@ -87,32 +94,60 @@ class GroupSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asked: a turn of an episode of a group, in a step."""
+
+    step: int
+    group_id: str
+    episode_id: str
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
 class ToolRequest:
-    """One call that the policy asked for. `call_id` is its idempotency key."""
+    """One well-formed call that the policy asked for. `call_id` is its idempotency key."""
 
     call_id: str
-    turn: int
-    name: str
-    arguments: Mapping[str, Any]
+    asker: Asker
+    offer: Offer  # what is called, under this draw's alias, price and latency
+    arguments: Mapping[str, Any]  # of a tool, checked against its schema; a model has none
     task: Task
-    draw: Draw
     seed: int
     attempt: int  # how many calls of this episode went before
+    found: tuple[str, ...] = ()  # by tools of this episode before; what a recipe's model reads
+    issue: int = 0  # how often the call was given to an executor that died
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """One call that cost money or time, charged once; "policy" is who the policy's own are from."""
+    """One call and what it cost; all its attempts together, charged once.
+
+    charged_nanousd: what a provider bills, failed attempts included; 0 for a replay.
+    saved_nanousd: what a replay would have cost. queue_s: waiting for the pool and for limits.
+    service_s: the tool's own time, on a simulated clock where it has one.
+    """
 
     call_id: str
-    turn: int
-    identity: str
+    asker: Asker
+    identity: str  # "policy" for the policy's own tokens
+    alias: str
     kind: str  # "policy", "model" or "tool"
-    input_tokens: int
-    output_tokens: int
+    price_sheet: str
+    usage: Usage
     charged_nanousd: int
     service_s: float
-    error: str | None = None
+    saved_nanousd: int = 0
+    queue_s: float = 0.0
+    retries: int = 0
+    hedges: int = 0
+    replayed: bool = False
+    error: str | None = None  # the class of its fault
+    model: str = ""  # who did it: the model itself, or the one behind a recipe
+
+    @property
+    def price_nanousd(self) -> int:
+        """What the call is worth to who asked: a replay weighs as much as the call that it is."""
+        return self.charged_nanousd + self.saved_nanousd
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +204,7 @@ class Card:
     turns_well_formed: int
     version_min: int
     version_max: int
-    charged_nanousd: int
+    price_nanousd: int
     latency_s: float
     generate_s: float
     tools_s: float

@@ -2,21 +2,26 @@
 
 import json
 import socket
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra_ray.config import ConfigError
+from orchestra_ray.config import Config, ConfigError
 from orchestra_ray.config.bundles import bundles
 from orchestra_ray.config.checks import (
+    cassette_of,
     check_model_reachable,
     check_port,
+    check_recording,
     check_resources,
     check_run_folder,
 )
 from orchestra_ray.config.errors import BadValue
 from orchestra_ray.config.ranges import check_interval
+from orchestra_ray.config.schema import CassetteMode
 
 QWEN3_8B = {
     "num_hidden_layers": 36,
@@ -73,7 +78,7 @@ QWEN3_8B = {
         ("rollout.max_observation_tokens=800", "rollout.max_observation_tokens"),
         ("rollout.episode_deadline_s=0", "rollout.episode_deadline_s"),
         ("tools.actors=-1", "tools.actors"),
-        ("tools.call_deadline_s=-1", "tools.call_deadline_s"),
+        ("tools.start_deadline_s=-1", "tools.start_deadline_s"),
         ("reward.preset=none", "reward.preset"),
         ("learner.lr=.nan", "learner.lr"),
         ("learner.lr=.inf", "learner.lr"),
@@ -203,3 +208,27 @@ def test_gpus_are_compared_where_their_number_is_known(paper_config):
     check_resources(paper_config, cpus=1_000)
     with pytest.raises(ConfigError, match="needs 16 GPUs, the cluster has 15; lower learner.ranks"):
         check_resources(paper_config, cpus=1_000, gpus=15)
+
+
+@pytest.mark.parametrize("mode", [mode.value for mode in CassetteMode])
+def test_a_replay_names_its_recording_and_is_refused_without_it(
+    load_with: Callable[..., Config], tmp_path: Path, mode: str
+) -> None:
+    given, override = f"cassette.path={tmp_path}/tape", f"cassette.mode={mode}"
+    if mode == "live":
+        with pytest.raises(ConfigError, match="cassette.mode: .* the mode is live"):
+            load_with(override, given)
+    elif mode != "record":
+        with pytest.raises(ConfigError, match=f"cassette.path: {mode} needs a recording"):
+            load_with(override)
+    else:
+        default = cassette_of(load_with(override, f"runs_dir={tmp_path}"))
+        assert default.path == f"{tmp_path}/small/cassette.sqlite"
+    config = load_with(override, given) if mode != "live" else load_with()
+    if mode.startswith("replay") and mode != "replay_or_live":
+        with pytest.raises(
+            BadValue, match="no such recording; record it with cassette.mode=record"
+        ):
+            check_recording(config)
+    else:
+        check_recording(config)
