@@ -8,6 +8,9 @@ import operator
 from collections.abc import Callable
 from fractions import Fraction
 
+from orchestra_ray.core.records import ToolRequest
+from orchestra_ray.tools.tool import Fault, FaultKind, Reply
+
 MAX_CHARACTERS = 200
 MAX_DIGITS = 60
 
@@ -86,3 +89,17 @@ _OPERATORS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] =
     ast.Mod: _modulo,
     ast.Pow: _power,
 }
+
+
+class Calculator:
+    """A `Tool` with the argument `expression`, on a simulated clock."""
+
+    async def call(self, request: ToolRequest) -> Reply:
+        try:
+            text = calculate(request.arguments["expression"])
+        except CalculatorError as error:
+            raise Fault(FaultKind.BAD_INPUT, str(error)) from None
+        return Reply(text, service_s=request.offer.latency_s)
+
+    async def close(self) -> None:
+        pass

@@ -1,4 +1,4 @@
-"""Models that can be asked: the interface, and simulated experts behind it.
+"""Simulated experts: models that can be asked without a network.
 
 A simulated expert knows a task or does not, with its skill for the task's family: drawn from task
 and expert alone, so it is as right whoever asks, and however often. Where it does not know it gives
@@ -7,50 +7,41 @@ the request's seed.
 """
 
 import random
-from dataclasses import dataclass
-from typing import Protocol
 
-from orchestra_ray.catalogue import ModelEntry
-from orchestra_ray.core.records import Offer, Task, ToolRequest
+from orchestra_ray.catalogue import Entry
+from orchestra_ray.core.money import Usage
+from orchestra_ray.core.records import Task, ToolRequest
 from orchestra_ray.core.seeds import derive_seed
 from orchestra_ray.tasks.reasoning_gym import reference
+from orchestra_ray.tools.tool import Reply
 
 CHARACTERS_PER_TOKEN = 4
 PROMPT_OVERHEAD_TOKENS = 30
 
 
-@dataclass(frozen=True, slots=True)
-class ModelReply:
-    """What any model behind any endpoint answers: text, usage, and the time that it took."""
-
-    text: str
-    input_tokens: int
-    output_tokens: int
-    service_s: float
-
-
-class ModelClient(Protocol):
-    async def ask(self, request: ToolRequest, offer: Offer) -> ModelReply: ...
-
-
 class SimulatedExpert:
-    """A `ModelClient` without a network."""
+    """A `Tool` without a network."""
 
-    def __init__(self, entry: ModelEntry):
+    def __init__(self, entry: Entry):
         self._entry = entry
 
-    async def ask(self, request: ToolRequest, offer: Offer) -> ModelReply:
+    async def call(self, request: ToolRequest) -> Reply:
         task, entry = request.task, self._entry
+        knows = random.Random(derive_seed(task.task_id, entry.name)).random()
         seed = derive_seed(request.seed, task.task_id, entry.name, request.attempt)
         rng = random.Random(seed)
-        knows = random.Random(derive_seed(task.task_id, entry.name)).random()
         right = knows < entry.skill_at(task.family)
-        return ModelReply(
+        return Reply(
             text=reference(task) if right else plausible_wrong_answer(task, rng),
-            input_tokens=PROMPT_OVERHEAD_TOKENS + len(task.question) // CHARACTERS_PER_TOKEN,
-            output_tokens=round(entry.output_tokens * rng.uniform(0.5, 1.5)),
-            service_s=offer.latency_s * rng.uniform(0.75, 1.25),
+            usage=Usage(
+                input_tokens=PROMPT_OVERHEAD_TOKENS + len(task.question) // CHARACTERS_PER_TOKEN,
+                output_tokens=round(entry.output_tokens * rng.uniform(0.5, 1.5)),
+            ),
+            service_s=request.offer.latency_s * rng.uniform(0.75, 1.25),
         )
+
+    async def close(self) -> None:
+        pass
 
 
 def plausible_wrong_answer(task: Task, rng: random.Random) -> str:

@@ -1,0 +1,119 @@
+"""What a chat endpoint answered: JSON that nobody has checked, made into a text and its usage.
+
+A count of input or output tokens is believed where it is a whole number from 1 to the most that the
+request allows. Any other, and one that is missing, is estimated from the characters of what was
+sent or came back, up to that same most. Cached tokens beyond the input and reasoning tokens beyond
+the output count as none, so that the tokens they are part of are billed like the others.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from orchestra_ray.core.money import Usage
+
+CHARACTERS_PER_TOKEN = 4
+THINK, END_OF_THINKING = "<think>", "</think>"
+_NONE = Usage()
+
+
+class Unreadable(ValueError):
+    """The answer has not the form of a chat completion; the text says where."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """One answer, gathered from a whole body or from the chunks of a stream."""
+
+    content: list[str] = field(default_factory=list)
+    thinking: list[str] = field(default_factory=list)
+    refusal: list[str] = field(default_factory=list)
+    finish_reason: str | None = None
+    figures: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def started(self) -> bool:
+        return bool(self.content or self.thinking or self.refusal)
+
+    def add(self, piece: object) -> None:
+        """Takes in a body, or a chunk of a stream; `Unreadable` where it is neither."""
+        if not isinstance(piece, Mapping):
+            raise Unreadable("it is not a JSON object")
+        self.figures = _object(piece, "usage") or self.figures
+        choices = piece.get("choices")
+        if not isinstance(choices, list):
+            raise Unreadable("it has no choices")
+        if not choices:
+            return  # the chunk that ends a stream holds usage alone
+        if not isinstance(choices[0], Mapping):
+            raise Unreadable("its choice is not a JSON object")
+        self._add(choices[0])
+
+    def _add(self, choice: Mapping[str, object]) -> None:
+        part = _object(choice, "message") or _object(choice, "delta")
+        thinking = part.get("reasoning_content") or part.get(
+            "reasoning"
+        )  # servers name it so or so
+        pieces = (part.get("content"), thinking, part.get("refusal"))
+        for texts, piece in zip((self.content, self.thinking, self.refusal), pieces, strict=True):
+            if isinstance(piece, str) and piece:
+                texts.append(piece)
+        reason = choice.get("finish_reason")
+        self.finish_reason = reason if isinstance(reason, str) else self.finish_reason
+
+    def text(self, strip_thinking: bool) -> str:
+        """What the model said, with or without what it thought before."""
+        content, thinking = "".join(self.content), "".join(self.thinking)
+        if strip_thinking:
+            return without_thinking(content).strip()
+        before = f"{THINK}\n{thinking}\n{END_OF_THINKING}\n\n" if thinking else ""
+        return (before + content).strip()
+
+    def usage(self, most: Usage, otherwise: Usage = _NONE) -> Usage:
+        """What the server told of usage, each figure that cannot be believed from `otherwise`."""
+        figures = self.figures
+        given = _figure(figures, "prompt_tokens", 1, most.input_tokens)
+        made = _figure(figures, "completion_tokens", 1, most.output_tokens)
+        given = otherwise.input_tokens if given is None else given
+        made = otherwise.output_tokens if made is None else made
+        cached = _figure(_object(figures, "prompt_tokens_details"), "cached_tokens", 0, given)
+        details = _object(figures, "completion_tokens_details")
+        reasoned = _figure(details, "reasoning_tokens", 0, made)
+        return Usage(given, cached or 0, made, reasoned or 0)
+
+    def estimate(self, sent_characters: int, most: Usage) -> Usage:
+        """Usage by the characters that were sent and that came back."""
+        texts = (*self.content, *self.thinking, *self.refusal)
+        return Usage(
+            input_tokens=min(tokens(sent_characters), most.input_tokens),
+            output_tokens=min(tokens(sum(map(len, texts))), most.output_tokens),
+        )
+
+
+def tokens(characters: int) -> int:
+    """About how many tokens so many characters of English are."""
+    return -(-characters // CHARACTERS_PER_TOKEN)
+
+
+def without_thinking(text: str) -> str:
+    """`text` after the thinking that it begins with.
+
+    Some chat templates open the thinking in the prompt, so that only its end is in the answer.
+    Thinking that never ends leaves nothing.
+    """
+    opened = text.lstrip().startswith(THINK)
+    before, end, after = text.partition(END_OF_THINKING)
+    if end and (opened or THINK not in before):
+        return after
+    return "" if opened else text
+
+
+def _object(holder: Mapping[str, object], key: str) -> Mapping[str, object]:
+    value = holder.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _figure(figures: Mapping[str, object], key: str, least: int, most: int) -> int | None:
+    value = figures.get(key)
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if least <= value <= most else None

@@ -1,0 +1,94 @@
+"""HTTP as the tools use it: pooled connections, replies of bounded size, errors as faults.
+
+No time limit beyond connecting is set here: each call has its own deadline.
+"""
+
+import math
+import ssl
+import time
+from collections.abc import AsyncIterator, Mapping
+from email.utils import parsedate_to_datetime
+from functools import cache
+
+import httpx2
+
+from orchestra_ray.tools.tool import Fault, FaultKind
+
+CONNECTIONS, IDLE_CONNECTIONS = 256, 64
+KEEP_ALIVE_S = 4.0  # below the five seconds after which uvicorn, and so vLLM, hangs up
+
+
+def pool(
+    connect_s: float, limit_bytes: int, headers: Mapping[str, str] | None = None
+) -> httpx2.AsyncClient:
+    """A client whose replies raise `Fault` where they grow beyond `limit_bytes`."""
+
+    async def bound(response: httpx2.Response) -> None:
+        if isinstance(response.stream, httpx2.AsyncByteStream):
+            response.stream = _Bounded(response.stream, limit_bytes)
+
+    return httpx2.AsyncClient(
+        limits=httpx2.Limits(
+            max_connections=CONNECTIONS,
+            max_keepalive_connections=IDLE_CONNECTIONS,
+            keepalive_expiry=KEEP_ALIVE_S,
+        ),
+        timeout=httpx2.Timeout(None, connect=connect_s),
+        verify=_tls(),
+        # Without compression the bound on what comes bounds what it unfolds to.
+        headers={"Accept-Encoding": "identity", **(headers or {})},
+        event_hooks={"response": [bound]},
+    )
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """One for the process: to read the certificates takes longer than all else of a client."""
+    return httpx2.create_ssl_context()
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    def __init__(self, stream: httpx2.AsyncByteStream, limit_bytes: int):
+        self._stream, self._limit_bytes = stream, limit_bytes
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        came_bytes = 0
+        async for chunk in self._stream:
+            came_bytes += len(chunk)
+            if came_bytes > self._limit_bytes:
+                text = f"the answer is longer than {self._limit_bytes} bytes"
+                raise Fault(FaultKind.BAD_REPLY, text)
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+def status_kind(status: int) -> FaultKind:
+    """The class of a request that was answered with this HTTP status, not a success."""
+    if status == 429:
+        return FaultKind.RATE_LIMITED
+    return FaultKind.SERVER_ERROR if status >= 500 or status == 408 else FaultKind.REJECTED
+
+
+def first_line(body: object) -> str:
+    """The first line of an error's message, in the forms that servers give it."""
+    if isinstance(body, Mapping):
+        body = body.get("message") or body.get("detail")
+    lines = body.strip().splitlines() if isinstance(body, str) else []
+    if not lines:
+        return "no message"
+    return "an HTML page" if lines[0].startswith("<") else lines[0]
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """What `Retry-After` asks for, as seconds or as a date."""
+    value = headers.get("retry-after", "")
+    try:
+        wait_s = float(value)
+    except ValueError:
+        try:
+            wait_s = parsedate_to_datetime(value).timestamp() - time.time()
+        except ValueError:
+            return None
+    return max(0.0, wait_s) if math.isfinite(wait_s) else None
