@@ -1,78 +1,330 @@
-"""The tool executor pool: CPU actors, and the client through which a rollout worker reaches them.
+"""The tool roles as Ray actors: executors that run calls, and the books that hold the money.
 
-Calls asked for in the same turn of the event loop travel together, so that a batch of concurrent
-episodes pays one Ray round trip. A lost actor or a missed deadline is a `Failure`.
+A rollout worker has a `Pool` over `ActorLine`s. An executor that dies is started again by Ray; its
+calls are given out once more, under their own keys. Executors reserve and post in batches; what is
+posted is sent until the books have it, or is counted as unposted.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import gc
+import logging
+from collections import defaultdict
+from collections.abc import Coroutine, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import ActorDiedError, RayError
 
 from orchestra_ray.catalogue import Catalogue
+from orchestra_ray.config.schema import CassetteConfig
 from orchestra_ray.core.memory import peak_mib
-from orchestra_ray.core.records import ToolRequest, ToolResult
+from orchestra_ray.core.records import LedgerEntry, ToolRequest, ToolResult
 from orchestra_ray.core.states import Failure, FailureKind
-from orchestra_ray.tools.executor import Executor
+from orchestra_ray.tools.attempts import Share
+from orchestra_ray.tools.books import Closing, Lost, Posting, SpendBooks, call_of
+from orchestra_ray.tools.cassette import CassetteError, open_cassette
+from orchestra_ray.tools.executor import Executor, Load
+from orchestra_ray.tools.guard import Reservation, SpendGuard, SpendLimits
+from orchestra_ray.tools.ledger import FOLDER, Ledger
+from orchestra_ray.tools.outbox import Outbox
+from orchestra_ray.tools.pool import LineLost, Pool, Results
+from orchestra_ray.tools.queues import ExecutorHealth, ToolQueue
+from orchestra_ray.tools.tool import Fault, FaultKind
+from orchestra_ray.tools.toolbox import make_tools
+from orchestra_ray.tools.wire import pack, unpack
+
+Ended = tuple[str, ToolResult | Failure]
+
+BOOKS_DEADLINE_S = 30.0
+POSTING_TRIES = 4
+REVIVAL_S = 600.0  # of an executor that died, with its tools
+POLL_S = 60.0  # after which an exchange without a result comes back empty
+POLL_MARGIN_S = 60.0  # beyond that an executor is not heard of any more
 
 
-@ray.remote(max_restarts=-1)  # it keeps no state
+_log = logging.getLogger(__name__)
+
+
+@ray.remote
+class Books:
+    """One a run. Its methods are short and never wait, so that calls to it are one at a time."""
+
+    def __init__(self, run: str, folder: str | None, limits: SpendLimits):
+        ledger = Ledger(run, None if folder is None else Path(folder) / FOLDER)
+        self._books = SpendBooks(SpendGuard(limits), ledger)
+        self._shares: dict[str, Share] = {}
+        gc.freeze()  # what is imported stays: to walk it at each collection is most of the work
+
+    def reserve(self, asked: bytes) -> list[str | None]:
+        """Of packed `Reservation`s."""
+        return self._books.reserve(unpack(asked))
+
+    def post(self, ended: bytes) -> None:
+        """Packed `Posting`s, `Lost`s and `Failure`s."""
+        self._books.post(unpack(ended))
+
+    def keep_share(self, executor: str, share: Share) -> None:
+        """For `share_of`, should the executor have to be started again."""
+        self._shares[executor] = share
+
+    def share_of(self, executor: str) -> Share | None:
+        return self._shares.get(executor)
+
+    def close_step(self, step: int) -> Closing:
+        return self._books.close_step(step)
+
+    def peak_mib(self) -> Mapping[str, float]:
+        return {"books": peak_mib()}
+
+
+class BooksLine:
+    """The books as a process reaches them: what is asked in one turn of the loop goes together.
+
+    `unposted` counts what they did not take in after all tries.
+    """
+
+    def __init__(self, books: Any, count_calls: bool = False):
+        self._books = books
+        self.count_calls = count_calls
+        self.unposted = 0
+        self._asked: list[tuple[Reservation, asyncio.Future[str | None]]] = []
+        self._ended: list[Posting | Lost | Failure] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def reserve(self, asked: Reservation) -> str | None:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[str | None] = loop.create_future()
+        if not self._asked:
+            loop.call_soon(self._send)
+        self._asked.append((asked, future))
+        return await future
+
+    def enter(self, posting: Posting) -> None:
+        self._enter(posting)
+
+    def lost(self, request: ToolRequest) -> None:
+        self._enter(Lost(request))
+
+    def report(self, failure: Failure) -> None:
+        self._enter(failure)
+
+    async def drain(self) -> int:
+        """Returns once all that was entered before is posted, or given up; `unposted`."""
+        self._post()
+        if self._tasks:
+            await asyncio.wait(self._tasks)  # each of them ends within a deadline
+        return self.unposted
+
+    def _enter(self, ended: Posting | Lost | Failure) -> None:
+        if not self._ended:
+            asyncio.get_running_loop().call_soon(self._post)
+        self._ended.append(ended)
+
+    def _send(self) -> None:
+        asked, self._asked = self._asked, []
+        self._start(self._reserve(asked))
+
+    def _post(self) -> None:
+        ended, self._ended = self._ended, []
+        if ended:
+            self._start(self._deliver(ended))
+
+    async def _deliver(self, ended: Sequence[Posting | Lost | Failure]) -> None:
+        """Sent again where no answer came: the books enter a call once, however often it comes."""
+        packed = pack(ended)
+        for _ in range(POSTING_TRIES):
+            try:
+                async with asyncio.timeout(BOOKS_DEADLINE_S):
+                    return await self._books.post.remote(packed)
+            except ActorDiedError:
+                break  # the books are gone, and with them the run
+            except (TimeoutError, RayError) as error:
+                _log.warning("%d postings: %s", len(ended), type(error).__name__)
+        self.unposted += len(ended)
+
+    async def _reserve(self, asked: list[tuple[Reservation, asyncio.Future[str | None]]]) -> None:
+        try:
+            async with asyncio.timeout(BOOKS_DEADLINE_S):
+                answers = await self._books.reserve.remote(pack([one for one, _ in asked]))
+        except (TimeoutError, RayError) as error:
+            text = f"the spend guard does not answer ({type(error).__name__})"
+            for _, future in asked:
+                if not future.done():
+                    future.set_exception(Fault(FaultKind.UNAVAILABLE, text))
+            return
+        for (_, future), answer in zip(asked, answers, strict=True):
+            if not future.done():
+                future.set_result(answer)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)  # the loop itself holds tasks only weakly
+        task.add_done_callback(self._tasks.discard)
+
+
+@ray.remote(max_restarts=-1)
 class ToolExecutor:
-    def __init__(self, catalogue: Catalogue):
-        self._executor = Executor(catalogue)
+    """One process of the pool. Without a `share` no tool that has limits runs."""
 
-    async def execute(self, requests: Sequence[ToolRequest]) -> list[ToolResult]:
-        return await asyncio.gather(*(self._executor.execute(request) for request in requests))
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        books: Any,
+        share: Share | None,
+        count_calls: bool = False,
+        cassette: CassetteConfig | None = None,
+    ):
+        """`cassette` has the path of its file."""
+        self._catalogue, self._share = catalogue, share
+        self._cassette = cassette or CassetteConfig()
+        self._keeper = books
+        self._books = BooksLine(books, count_calls)
+        self._making: asyncio.Task[Executor] | None = None
+        self._outboxes: defaultdict[str, Outbox[Ended]] = defaultdict(Outbox)
+        self._running: set[asyncio.Task[None]] = set()
 
+    async def exchange(self, client: str, requests: bytes) -> bytes:
+        """Packed calls in; packed results of those that have ended out, see `Line`."""
+        executor = await self._made()
+        outbox = self._outboxes[client]
+        for request in unpack(requests):
+            task = asyncio.create_task(self._run(executor, outbox, request))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+        return pack(await outbox.take(POLL_S))
+
+    # What may be asked twice outlives the process: it is asked again of the next one.
+
+    @ray.method(max_task_retries=-1)
+    async def ready(self) -> None:
+        """Returns when the tools are made."""
+        await self._made()
+
+    @ray.method(max_task_retries=-1)
+    async def load(self) -> Mapping[str, Load]:
+        """By tool, of all clients."""
+        return (await self._made()).load()
+
+    @ray.method(max_task_retries=-1)
+    async def set_share(self, index: int, executors: int) -> None:
+        """Its part of the limits from now on; returns once nothing runs beyond it."""
+        executor, share = await self._made(), (index, executors)
+        async with asyncio.timeout(BOOKS_DEADLINE_S):
+            await self._keeper.keep_share.remote(_own_id(), share)
+        await executor.set_share(share)
+
+    @ray.method(max_task_retries=-1)
+    async def drain(self) -> int:
+        """Returns once every call that has ended is in the books; how many never came there."""
+        return await self._books.drain()
+
+    @ray.method(max_task_retries=-1)
     async def peak_mib(self) -> Mapping[str, float]:
+        await self._made()
         return {"tools": peak_mib()}
+
+    async def _made(self) -> Executor:
+        if self._making is None:
+            self._making = asyncio.create_task(self._make())
+        try:
+            return await asyncio.shield(self._making)
+        except (RayError, TimeoutError):  # the books did not answer; they may next time
+            self._making = None
+            raise
+
+    async def _make(self) -> Executor:
+        """On the loop that its tools live on."""
+        share = self._share
+        if ray.get_runtime_context().was_current_actor_reconstructed:
+            async with asyncio.timeout(BOOKS_DEADLINE_S):
+                share = await self._keeper.share_of.remote(_own_id()) or share
+        tools = make_tools(self._catalogue, self._cassette.mode)
+        tape = open_cassette(self._cassette)
+        gc.freeze()  # see `Books`
+        return Executor(self._catalogue, tools, self._books, tape, share)
+
+    async def _run(self, executor: Executor, outbox: Outbox[Ended], request: ToolRequest) -> None:
+        result: ToolResult | Failure
+        try:
+            result = await executor.execute(request)
+        except CassetteError as error:
+            result = Failure(FailureKind.TOOL, "cassette", str(error))
+        except Exception as error:  # a bug of ours ends one episode, not the executor
+            message = f"{request.offer.identity}: {type(error).__name__}: {error}"
+            result = Failure(FailureKind.TOOL, "tool executor", message)
+        outbox.put((call_of(request), result))
+
+
+def _own_id() -> str:
+    """The same after a restart."""
+    return ray.get_runtime_context().get_actor_id() or ""
+
+
+class ActorLine:
+    """A `Line` to a `ToolExecutor`."""
+
+    def __init__(self, actor: Any, client: str):
+        self._actor, self._client = actor, client
+
+    async def exchange(self, requests: Sequence[ToolRequest]) -> Results:
+        try:
+            async with asyncio.timeout(POLL_S + POLL_MARGIN_S):
+                return unpack(await self._actor.exchange.remote(self._client, pack(requests)))
+        except (TimeoutError, RayError) as error:
+            raise LineLost(type(error).__name__) from None
+
+    async def revived(self) -> None:
+        try:
+            async with asyncio.timeout(REVIVAL_S):
+                await self._actor.ready.remote()
+        except (TimeoutError, RayError) as error:
+            raise LineLost(type(error).__name__) from None
 
 
 class ToolPool:
-    """Client side, over actor handles. All of its state is touched by one event loop only."""
+    """What a rollout worker calls: the pool, and the books for what the policy itself costs."""
 
-    def __init__(self, executors: Sequence[Any], deadline_s: float):
-        self._executors = executors
-        self._deadline_s = deadline_s
-        self._in_flight = [0] * len(executors)
-        self._waiting: list[tuple[ToolRequest, asyncio.Future[ToolResult | Failure]]] = []
-        self._batches: set[asyncio.Task[None]] = set()
+    def __init__(self, executors: Sequence[Any], books: Any, catalogue: Catalogue, client: str):
+        self._books, self._client = BooksLine(books), client
+        lines = {_name(actor): ActorLine(actor, client) for actor in executors}
+        self._pool = Pool(lines, catalogue, self._books)
 
     async def call(self, request: ToolRequest) -> ToolResult | Failure:
-        """The result, or the failure of the pool; always within the deadline."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[ToolResult | Failure] = loop.create_future()
-        if not self._waiting:
-            loop.call_soon(self._send)
-        self._waiting.append((request, future))
-        return await future
+        return await self._pool.call(request)
 
-    def _send(self) -> None:
-        batch, self._waiting = self._waiting, []
-        index = min(range(len(self._executors)), key=self._in_flight.__getitem__)
-        self._in_flight[index] += len(batch)
-        task = asyncio.get_running_loop().create_task(self._run(index, batch))
-        self._batches.add(task)  # the loop itself holds tasks only weakly
-        task.add_done_callback(self._batches.discard)
+    def enter(self, entry: LedgerEntry) -> None:
+        self._books.enter(Posting(entry.call_id, entry))
 
-    async def _run(
-        self, index: int, batch: list[tuple[ToolRequest, asyncio.Future[ToolResult | Failure]]]
-    ) -> None:
-        requests = [request for request, _ in batch]
-        results: Sequence[ToolResult | Failure]
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                results = await self._executors[index].execute.remote(requests)
-        except TimeoutError:
-            message = f"{len(batch)} calls ran past {self._deadline_s:g} s"
-            results = [Failure(FailureKind.TOOL, "ToolPool", message)] * len(batch)
-        except RayError as error:
-            message = f"executor {index}: {type(error).__name__}"
-            results = [Failure(FailureKind.INFRASTRUCTURE, "ToolPool", message)] * len(batch)
-        finally:
-            self._in_flight[index] -= len(batch)
-        for (_, future), result in zip(batch, results, strict=True):
-            if not future.done():
-                future.set_result(result)
+    async def drain(self) -> int:
+        """Returns once all that was entered here is in the books; how much never came there."""
+        return await self._books.drain()
+
+    def add_executor(self, executor: Any) -> None:
+        """Once it has its share, see `reshare`."""
+        self._pool.add(_name(executor), ActorLine(executor, self._client))
+
+    async def drain_executor(self, executor: Any, deadline_s: float) -> int:
+        """Gives it no more calls; returns as `Pool.drain`. Then it may be ended, by its owner."""
+        return await self._pool.drain(_name(executor), deadline_s)
+
+    def health(self) -> list[ExecutorHealth]:
+        return self._pool.health()
+
+    def queues(self) -> Mapping[str, ToolQueue]:
+        return self._pool.queues()
+
+
+async def reshare(executors: Sequence[Any], deadline_s: float) -> None:
+    """Divides the limits of the pool among these executors, in the order that its clients have.
+
+    A new one is the last, is made without a share, and gets its part when the others keep to less.
+    One that goes has ended before: only then may the others have its part.
+    """
+    async with asyncio.timeout(deadline_s):
+        for index, executor in enumerate(executors):
+            await executor.set_share.remote(index, len(executors))
+
+
+def _name(executor: Any) -> str:
+    return executor._actor_id.hex()

@@ -1,137 +1,171 @@
-"""Running one call: check the arguments against the draw, execute, charge.
+"""Runs one call from end to end: cassette, attempts, deadline, the cut of long text, its entry.
 
-Whatever the policy got wrong (an unknown tool, a missing argument, a bad expression) becomes an
-observation that names the fault; it costs nothing and the episode goes on.
+Whatever happens, a call has one ledger entry and one `ToolResult`, within its entry's deadline. A
+fault is an observation that names it, and the episode goes on; what it cost is charged. So is a bug
+of the tool. Only a replay that cannot go on ends the episode: it is entered, then raised.
+
+The cassette stands around all else, so it holds what the policy saw, a timeout too. Tools that are
+pure functions of their request need no recording, and are run in a replay as ever.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
 
-from orchestra_ray.catalogue import Catalogue, ModelEntry
-from orchestra_ray.catalogue.signatures import ASK
-from orchestra_ray.core.errors import ConfigError
-from orchestra_ray.core.money import token_cost_nanousd
-from orchestra_ray.core.records import LedgerEntry, Offer, ToolRequest, ToolResult
-from orchestra_ray.tools.calculator import CalculatorError, calculate
-from orchestra_ray.tools.models import ModelClient, SimulatedExpert
+from orchestra_ray.catalogue import Catalogue, Limits, model_of
+from orchestra_ray.core.records import LedgerEntry, ToolRequest, ToolResult
+from orchestra_ray.core.states import Failure
+from orchestra_ray.tools.attempts import Bill, Guard, Service, Share, worth
+from orchestra_ray.tools.books import Posting, call_of
+from orchestra_ray.tools.cassette import Cassette, CassetteError, ReplayedFault, key_of, version_of
+from orchestra_ray.tools.tool import Fault, FaultKind, Reply, Tool
+from orchestra_ray.tools.toolbox import is_pure
 
-JSON_TYPES: dict[str, type | tuple[type, ...]] = {
-    "string": str,
-    "number": (int, float),
-    "integer": int,
-    "boolean": bool,
-}
+CUT_MARK = " [cut]"
+MAX_CHARACTERS = 200_000  # of any reply, whatever its own limit
+CASSETTE_S = 5.0  # beyond a call's own deadline, for the disk; less than the pool's margin
 
-
-class CallError(Exception):
-    """A fault of the call itself: `kind` is its class in the ledger, the text the observation."""
-
-    def __init__(self, kind: str, text: str):
-        super().__init__(text)
-        self.kind = kind
+_log = logging.getLogger(__name__)
 
 
-TOOLS: Mapping[str, Callable[..., str]] = {"calculator": calculate}
+class Books(Guard, Protocol):
+    """Where attempts are reserved and ended calls are entered."""
+
+    def enter(self, posting: Posting) -> None: ...
+
+    def report(self, failure: Failure) -> None:
+        """What went wrong and is no call's: the close of the step tells it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The attempts of one tool in one executor: those that run, and those that a limit holds."""
+
+    running: int
+    held: int
 
 
 class Executor:
-    """Executes requests against a catalogue. Holds no state between calls."""
+    """Executes requests against the tools of a catalogue; `share` of limits is its own."""
 
-    def __init__(self, catalogue: Catalogue):
-        check_executors(catalogue)
-        self._catalogue = catalogue
-        self._models: Mapping[str, ModelClient] = {
-            name: SimulatedExpert(entry) for name, entry in catalogue.models.items()
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        tools: Mapping[str, Tool],
+        books: Books,
+        cassette: Cassette | None = None,
+        share: Share | None = (0, 1),
+    ):
+        self._entries = catalogue.entries
+        self._books, self._cassette, self._told = books, cassette, False
+        self._services = {
+            name: Service(catalogue.entries[name], tool, share) for name, tool in tools.items()
         }
 
     async def execute(self, request: ToolRequest) -> ToolResult:
+        """Raises `CassetteError` where the cassette must answer and cannot."""
+        service, bill = self._services[request.offer.identity], Bill()
+        fault: Fault | None = None
+        fatal: CassetteError | None = None
+        text, replayed = "", False
         try:
-            if request.name == ASK:
-                return await self._ask(request)
-            return self._run_tool(request)
-        except CallError as fault:
-            entry = _entry(request, request.name, "tool", error=fault.kind)
-            return ToolResult(f"error: {fault}", entry, error=fault.kind)
+            reply = await self._reply(service, request, bill)
+            text, replayed = _cut(reply.text, service.entry.limits), reply.replayed
+            if replayed:
+                bill.usage, bill.service_s = reply.usage, reply.service_s or 0.0
+        except Fault as error:
+            fault, replayed = error, isinstance(error, ReplayedFault)
+            if replayed:
+                bill.usage, bill.service_s = error.usage or bill.usage, error.service_s or 0.0
+        except CassetteError as error:
+            fault, fatal = Fault(FaultKind.NOT_RECORDED, str(error)), error
+        if fault is not None:
+            text = _cut(f"error: {fault}", service.entry.limits)
+        kind = None if fault is None else fault.kind
+        worth_nanousd = worth(service.entry, request.offer.prices, bill, kind) if replayed else 0
+        entry = _entry(request, bill, worth_nanousd, replayed, kind)
+        self._books.enter(Posting(call_of(request), entry, tuple(bill.settlements)))
+        if fatal is not None:
+            raise fatal
+        return ToolResult(text, entry, entry.error)
 
-    async def _ask(self, request: ToolRequest) -> ToolResult:
-        check_arguments(request.arguments, {"model": "string"})
-        offer = _offer(request, request.arguments["model"], "model")
-        reply = await self._models[offer.identity].ask(request, offer)
-        cost_nanousd = token_cost_nanousd(reply.input_tokens, offer.input_nanousd_per_mtok)
-        cost_nanousd += token_cost_nanousd(reply.output_tokens, offer.output_nanousd_per_mtok)
-        entry = LedgerEntry(
-            call_id=request.call_id,
-            turn=request.turn,
-            identity=offer.identity,
-            kind="model",
-            input_tokens=reply.input_tokens,
-            output_tokens=reply.output_tokens,
-            charged_nanousd=cost_nanousd,
-            service_s=reply.service_s,
-        )
-        return ToolResult(reply.text, entry)
+    async def set_share(self, share: Share) -> None:
+        """Returns once nothing runs beyond it: at the latest when all that runs now has ended."""
+        services = self._services.values()
+        for service in services:
+            service.set_share(share)
+        async with asyncio.timeout(max(s.entry.limits.deadline_s for s in services)):
+            await asyncio.gather(*(service.gate.kept() for service in services))
 
-    def _run_tool(self, request: ToolRequest) -> ToolResult:
-        offer = _offer(request, request.name, "tool")
-        tool = self._catalogue.tools[offer.identity]
-        check_arguments(request.arguments, tool.parameters)
+    def load(self) -> Mapping[str, Load]:
+        return {n: Load(s.gate.inside, s.gate.waiting) for n, s in self._services.items()}
+
+    async def close(self) -> None:
+        await asyncio.gather(*(service.tool.close() for service in self._services.values()))
+        if self._cassette is not None:
+            await self._cassette.close()
+
+    async def _reply(self, service: Service, request: ToolRequest, bill: Bill) -> Reply:
+        cassette = self._cassette
+        if cassette is None or is_pure(service.entry):
+            return await self._live(service, request, bill)
+        key = key_of(request, version_of(self._entries, request.offer))
         try:
-            text = TOOLS[tool.executor](**request.arguments)
-        except CalculatorError as error:
-            raise CallError("bad_expression", str(error)) from None
-        entry = _entry(request, offer.identity, "tool", offer.call_nanousd, offer.latency_s)
-        return ToolResult(text, entry)
+            async with asyncio.timeout(service.entry.limits.deadline_s + CASSETTE_S):
+                return await cassette.play(key, lambda: self._live(service, request, bill))
+        except TimeoutError:
+            raise Fault(FaultKind.TIMEOUT, "the cassette does not answer") from None
+        finally:
+            if cassette.failure is not None and not self._told:
+                self._told = True
+                self._books.report(cassette.failure)
 
-
-def check_executors(catalogue: Catalogue) -> None:
-    """`ConfigError` where an entry names an executor that does not exist."""
-    for entry in (*catalogue.models.values(), *catalogue.tools.values()):
-        known = ("simulated",) if isinstance(entry, ModelEntry) else tuple(TOOLS)
-        if entry.executor not in known:
-            raise ConfigError(
-                f"catalogue: {entry.name}: no executor {entry.executor}; choose from: "
-                + ", ".join(known)
-            )
-
-
-def check_arguments(arguments: Mapping[str, Any], parameters: Mapping[str, str]) -> None:
-    """Every parameter there, none beside them, each of its JSON type; else `CallError`."""
-    for name, kind in parameters.items():
-        if name not in arguments:
-            raise CallError("missing_argument", f"argument {name} is missing")
-        value = arguments[name]
-        is_bool = isinstance(value, bool)  # which Python counts among the integers
-        if not isinstance(value, JSON_TYPES[kind]) or is_bool != (kind == "boolean"):
-            raise CallError("wrong_type", f"argument {name} must be a {kind}")
-    for name in arguments:
-        if name not in parameters:
-            raise CallError("extra_argument", f"there is no argument {name}")
-
-
-def _offer(request: ToolRequest, alias: str, kind: str) -> Offer:
-    offer = request.draw.offer(alias)
-    if offer is None or offer.kind != kind:
-        known = ", ".join(o.alias for o in request.draw.offers if o.kind == kind)
-        raise CallError(f"unknown_{kind}", f"there is no {kind} {alias}; choose from: {known}")
-    return offer
+    async def _live(self, service: Service, request: ToolRequest, bill: Bill) -> Reply:
+        """The reply of all attempts together within the deadline, or the `Fault` that it is."""
+        limits = service.entry.limits
+        try:
+            async with asyncio.timeout(limits.deadline_s):
+                reply = await service.call(request, self._books, bill)
+                return replace(reply, text=_cut(reply.text, limits), service_s=bill.service_s)
+        except TimeoutError:
+            fault = Fault(FaultKind.TIMEOUT, f"no answer within {limits.deadline_s:g} s")
+            bill.service_s = max(bill.service_s, limits.deadline_s - bill.queue_s)
+        except Fault as error:
+            fault = error
+        except Exception as error:
+            _log.warning("%s has a bug", request.offer.identity, exc_info=error)
+            fault = Fault(FaultKind.CRASHED, f"{request.offer.alias} broke; use another")
+        fault.service_s = bill.service_s
+        raise fault
 
 
 def _entry(
-    request: ToolRequest,
-    identity: str,
-    kind: str,
-    charged_nanousd: int = 0,
-    service_s: float = 0.0,
-    error: str | None = None,
+    request: ToolRequest, bill: Bill, saved_nanousd: int, replayed: bool, fault: FaultKind | None
 ) -> LedgerEntry:
+    offer = request.offer
     return LedgerEntry(
         call_id=request.call_id,
-        turn=request.turn,
-        identity=identity,
-        kind=kind,
-        input_tokens=0,
-        output_tokens=0,
-        charged_nanousd=charged_nanousd,
-        service_s=service_s,
-        error=error,
+        asker=request.asker,
+        identity=offer.identity,
+        alias=offer.alias,
+        kind=offer.kind,
+        model=model_of(offer),
+        price_sheet=offer.price_sheet,
+        usage=bill.usage,
+        charged_nanousd=bill.charged_nanousd,
+        saved_nanousd=saved_nanousd,
+        service_s=bill.service_s,
+        queue_s=bill.queue_s,
+        retries=max(0, bill.attempts - bill.hedges - 1),
+        hedges=bill.hedges,
+        replayed=replayed,
+        error=fault and fault.value,
     )
+
+
+def _cut(text: str, limits: Limits) -> str:
+    most = min(MAX_CHARACTERS, limits.max_reply_characters or MAX_CHARACTERS)
+    return text if len(text) <= most else text[:most] + CUT_MARK

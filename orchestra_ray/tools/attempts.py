@@ -1,0 +1,203 @@
+"""The attempts of one call of one tool: limits, circuit breaker, hedge, retries, and their bill.
+
+Each attempt is reserved at the spend guard before it is made, under a key of its own. What it is
+charged is what its provider bills: by the usage that came back; nothing where the request was
+turned away; and the most that it can be where nobody knows, as after a timeout or a bug. One that
+was given up before its grant came was never made, and stands in no bill: the books free it.
+"""
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from orchestra_ray.catalogue import Entry
+from orchestra_ray.core.money import Prices, Usage
+from orchestra_ray.core.records import ToolRequest
+from orchestra_ray.tools.books import call_of
+from orchestra_ray.tools.breaker import Breaker
+from orchestra_ray.tools.gate import Gate
+from orchestra_ray.tools.guard import Reservation
+from orchestra_ray.tools.tool import Fault, FaultKind, Reply, Tool
+
+RETRY_FIRST_S, RETRY_MOST_S = 0.25, 10.0
+MAY_HAVE_ACTED = {FaultKind.TIMEOUT, FaultKind.BAD_REPLY, FaultKind.CONNECTION}
+
+Share = tuple[int, int]  # (index, executors): whose part of the pool's limits
+
+
+class Guard(Protocol):
+    @property
+    def count_calls(self) -> bool:
+        """Whether an attempt that costs nothing is reserved too, for the limits of calls."""
+        ...
+
+    async def reserve(self, asked: Reservation) -> str | None:
+        """None where it is granted, else why not."""
+        ...
+
+
+@dataclass(slots=True)
+class Bill:
+    """What the attempts of one call came to. `settlements` are (key, charged) of each."""
+
+    usage: Usage = Usage()
+    charged_nanousd: int = 0
+    service_s: float = 0.0
+    queue_s: float = 0.0
+    attempts: int = 0
+    hedges: int = 0
+    settlements: list[tuple[str, int]] = field(default_factory=list)
+
+
+class Service:
+    """A tool with what surrounds it in this process; `share` of the pool's limits is its own."""
+
+    def __init__(self, entry: Entry, tool: Tool, share: Share | None = (0, 1)):
+        self.entry, self.tool = entry, tool
+        self.breaker, self.gate = Breaker(), Gate()
+        self.set_share(share)
+
+    def set_share(self, share: Share | None) -> None:
+        """None: nothing of any limit, so that a limited tool is not called."""
+        most, per_s = self.entry.limits.concurrency, self.entry.limits.calls_per_s
+        if share is None:
+            self.gate.limit(None if most is None and per_s is None else 0, None)
+            return
+        index, executors = share
+        sharers = executors if most is None else min(executors, most)
+        self.gate.limit(
+            None if most is None else share_of(most, index, executors),
+            None if per_s is None else per_s / sharers,
+        )
+
+    async def call(self, request: ToolRequest, guard: Guard, bill: Bill) -> Reply:
+        """The reply of the first attempt that has one; raises the last attempt's `Fault`."""
+        for retries in range(self.entry.limits.retries):
+            try:
+                return await self._hedged(request, guard, bill)
+            except Fault as fault:
+                if not self._may_try_again(fault):
+                    raise
+                await asyncio.sleep(_pause_s(fault, retries))
+        return await self._hedged(request, guard, bill)
+
+    def _may_try_again(self, fault: Fault) -> bool:
+        return fault.kind.retryable and not (self.entry.acts and fault.kind in MAY_HAVE_ACTED)
+
+    async def _hedged(self, request: ToolRequest, guard: Guard, bill: Bill) -> Reply:
+        hedge_after_s = self.entry.limits.hedge_after_s
+        if hedge_after_s is None:
+            return await self._attempt(request, guard, bill)
+        racing: set[asyncio.Future[Reply]] = {
+            asyncio.ensure_future(self._attempt(request, guard, bill))
+        }
+        try:
+            done, _ = await asyncio.wait(racing, timeout=hedge_after_s)
+            if not done:
+                bill.hedges += 1
+                racing.add(asyncio.ensure_future(self._attempt(request, guard, bill)))
+            return await _first_success(racing)
+        finally:
+            for attempt in racing:
+                attempt.cancel()
+            await asyncio.gather(*racing, return_exceptions=True)
+
+    async def _attempt(self, request: ToolRequest, guard: Guard, bill: Bill) -> Reply:
+        if not self.breaker.admits(time.monotonic()):
+            text = f"{request.offer.alias} keeps failing and rests; use another"
+            raise Fault(FaultKind.UNAVAILABLE, text)
+        queued_s = time.monotonic()
+        try:
+            async with self.gate:
+                most_nanousd = most_cost_nanousd(self.entry, request.offer.prices)
+                bill.attempts += 1
+                asked = Reservation(
+                    f"{call_of(request)}.{bill.attempts}", request.asker, most_nanousd
+                )
+                reserved = most_nanousd > 0 or guard.count_calls
+                if reserved:
+                    refusal = await guard.reserve(asked)
+                    if refusal is not None:
+                        raise Fault(FaultKind.BUDGET, refusal)
+                bill.queue_s += time.monotonic() - queued_s
+                return await self._charged(request, bill, asked, reserved)
+        finally:
+            self.breaker.undecided()
+
+    async def _charged(
+        self, request: ToolRequest, bill: Bill, asked: Reservation, reserved: bool
+    ) -> Reply:
+        most_nanousd = asked.most_nanousd
+        started_s, charged_nanousd = time.monotonic(), most_nanousd
+        prices = request.offer.prices
+        try:
+            reply = await self.tool.call(request)
+            service_s = time.monotonic() - started_s if reply.service_s is None else reply.service_s
+            charged_nanousd = min(most_nanousd, prices.cost_nanousd(reply.usage, service_s))
+            bill.usage = reply.usage
+            bill.service_s += service_s
+            self.breaker.succeeded()
+            return reply
+        except Fault as fault:
+            service_s = time.monotonic() - started_s
+            bill.service_s += service_s
+            if fault.usage is not None:
+                charged_nanousd = min(most_nanousd, prices.cost_nanousd(fault.usage, service_s))
+                bill.usage = fault.usage
+            elif fault.kind not in MAY_HAVE_ACTED:
+                charged_nanousd = 0
+            if fault.kind.retryable:
+                self.breaker.failed(time.monotonic())
+            else:
+                self.breaker.succeeded()
+            raise
+        finally:
+            bill.charged_nanousd += charged_nanousd
+            if reserved:
+                bill.settlements.append((asked.key, charged_nanousd))
+
+
+def share_of(limit: int, index: int, executors: int) -> int:
+    """The part of a pool-wide limit that executor `index` keeps; the parts sum to the limit."""
+    return limit // executors + (index < limit % executors)
+
+
+def most_cost_nanousd(entry: Entry, prices: Prices) -> int:
+    """The most that one attempt can be billed, by the entry's own limits."""
+    limits = entry.limits
+    usage = Usage(
+        input_tokens=limits.context_tokens,
+        output_tokens=limits.max_output_tokens,
+        searches=limits.max_searches,
+    )
+    return prices.cost_nanousd(usage, limits.max_service_s)
+
+
+def worth(entry: Entry, prices: Prices, bill: Bill, fault: FaultKind | None) -> int:
+    """What a provider would bill for a call that ended so, in nano-dollars; for a replay."""
+    if fault is None or bill.usage != Usage():
+        return prices.cost_nanousd(bill.usage, bill.service_s)
+    unknown = fault in MAY_HAVE_ACTED or fault is FaultKind.CRASHED
+    return most_cost_nanousd(entry, prices) if unknown else 0
+
+
+async def _first_success(racing: set[asyncio.Future[Reply]]) -> Reply:
+    """Of the attempts in the race; the last one's fault where none has any."""
+    waiting, last = set(racing), None
+    while waiting:
+        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for attempt in done:
+            if attempt.exception() is None:
+                return attempt.result()
+            last = attempt.exception()
+    assert last is not None
+    raise last
+
+
+def _pause_s(fault: Fault, retries: int) -> float:
+    """What the endpoint asked for, else a random time that doubles."""
+    if fault.retry_after_s is not None:
+        return fault.retry_after_s
+    return random.uniform(0, min(RETRY_MOST_S, RETRY_FIRST_S * 2**retries))

@@ -1,0 +1,41 @@
+"""A circuit breaker: an endpoint that keeps failing is left alone for a while, then probed once.
+
+Pure state; the caller brings the clock. Only faults of the endpoint count, never those of a call.
+"""
+
+from dataclasses import dataclass
+
+FAILURES_TO_OPEN = 5
+REST_S = 15.0
+
+
+@dataclass(slots=True)
+class Breaker:
+    """Closed until `failures_to_open` in a row; then open for `rest_s`; then one probe decides."""
+
+    failures_to_open: int = FAILURES_TO_OPEN
+    rest_s: float = REST_S
+    failures: int = 0
+    opened_at_s: float | None = None
+    probing: bool = False
+
+    def admits(self, now_s: float) -> bool:
+        """Whether a call may be made now. A True from an open breaker is the probe."""
+        if self.opened_at_s is None:
+            return True
+        if self.probing or now_s < self.opened_at_s + self.rest_s:
+            return False
+        self.probing = True
+        return True
+
+    def succeeded(self) -> None:
+        self.failures, self.opened_at_s, self.probing = 0, None, False
+
+    def failed(self, now_s: float) -> None:
+        self.failures += 1
+        if self.probing or self.failures >= self.failures_to_open:
+            self.opened_at_s, self.probing = now_s, False
+
+    def undecided(self) -> None:
+        """The call was given up before it told anything; another may probe."""
+        self.probing = False

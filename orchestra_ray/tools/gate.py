@@ -1,0 +1,104 @@
+"""The gate before a tool: how many attempts may be inside at once, and how many may start a second.
+
+Who asks first goes first. Both limits may change at any time: who is inside stays, and nobody else
+is let in before the new limits allow it. All state is touched by one event loop only.
+"""
+
+import asyncio
+import math
+from collections import deque
+from contextlib import suppress
+
+
+class Gate:
+    """An asynchronous context: whoever is in it is inside. None sets no limit."""
+
+    def __init__(self, most: int | None = None, per_s: float | None = None):
+        self.inside = 0
+        self.most, self.per_s = most, per_s
+        self._last_s = -math.inf  # when somebody was let in
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._fits = asyncio.Event()
+        self._fits.set()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def limit(self, most: int | None, per_s: float | None) -> None:
+        self.most, self.per_s = most, per_s
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._is_over():
+            self._fits.clear()
+        else:
+            self._fits.set()
+        self._admit()
+
+    async def kept(self) -> None:
+        """Returns when no more are inside than may be."""
+        await self._fits.wait()
+
+    async def __aenter__(self) -> None:
+        if self._waiting or not self._is_open() or self._opens_in_s() > 0:
+            await self._turn()
+        else:
+            self._enter()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._leave()
+
+    async def _turn(self) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        self._admit()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                with suppress(ValueError):
+                    self._waiting.remove(turn)
+            else:  # it was let in at the moment in which it gave up
+                self._leave()
+            raise
+
+    def _admit(self) -> None:
+        while self._waiting and self._is_open():
+            opens_in_s = self._opens_in_s()
+            if opens_in_s > 0:
+                if self._timer is None:
+                    loop = asyncio.get_running_loop()
+                    self._timer = loop.call_later(opens_in_s, self._tick)
+                return
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self._enter()
+                turn.set_result(None)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._admit()
+
+    def _enter(self) -> None:
+        self.inside += 1
+        if self.per_s is not None:
+            self._last_s = asyncio.get_running_loop().time()
+
+    def _leave(self) -> None:
+        self.inside -= 1
+        if not self._is_over():
+            self._fits.set()
+        self._admit()
+
+    def _is_open(self) -> bool:
+        return self.most is None or self.inside < self.most
+
+    def _is_over(self) -> bool:
+        return self.most is not None and self.inside > self.most
+
+    def _opens_in_s(self) -> float:
+        if self.per_s is None:
+            return 0.0
+        return self._last_s + 1 / self.per_s - asyncio.get_running_loop().time()

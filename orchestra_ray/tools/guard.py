@@ -1,0 +1,161 @@
+"""The spend guard: money and calls are reserved before a call and settled after it.
+
+Invariants, for each call, episode, step and the whole run, whatever order things happen in:
+settled + reserved never passes a limit, so what is spent cannot, by not one nano-dollar; a
+reservation that nobody settles (its process died) stays, as the most that it can have cost; a key
+is granted once and settled once. Measurements have no step of their own, so that the limit of a
+step is not spread over the evaluations of all policies.
+
+Pure state: the actor that owns it makes it safe for processes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from orchestra_ray.config.schema import SpendConfig
+from orchestra_ray.core.money import nanousd, usd
+from orchestra_ray.core.records import Asker
+
+MEASUREMENT = 0  # the step of those who are measured
+
+
+@dataclass(frozen=True, slots=True)
+class SpendLimits:
+    """Nano-dollars and calls, of which each attempt is one; None sets no limit."""
+
+    call_nanousd: int | None = None
+    episode_nanousd: int | None = None
+    step_nanousd: int | None = None
+    run_nanousd: int | None = None
+    episode_calls: int | None = None
+    step_calls: int | None = None
+    run_calls: int | None = None
+
+    @property
+    def count_calls(self) -> bool:
+        """Whether attempts that cost nothing matter too."""
+        return (self.episode_calls, self.step_calls, self.run_calls) != (None, None, None)
+
+
+def limits_of(config: SpendConfig) -> SpendLimits:
+    def money(dollars: float | None) -> int | None:
+        return None if dollars is None else nanousd(dollars)
+
+    return SpendLimits(
+        call_nanousd=money(config.call_usd),
+        episode_nanousd=money(config.episode_usd),
+        step_nanousd=money(config.step_usd),
+        run_nanousd=money(config.run_usd),
+        episode_calls=config.episode_calls,
+        step_calls=config.step_calls,
+        run_calls=config.run_calls,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """`key` is the attempt's: its call's, a point, its number. `most_nanousd` bounds its bill."""
+
+    key: str
+    asker: Asker
+    most_nanousd: int
+
+    @property
+    def call(self) -> str:
+        return self.key.rpartition(".")[0]
+
+
+@dataclass(slots=True)
+class _Account:
+    """Nano-dollars settled and reserved, and the calls that they were for."""
+
+    nanousd: int = 0
+    calls: int = 0
+
+
+@dataclass(slots=True)
+class SpendGuard:
+    limits: SpendLimits
+    _accounts: dict[str, _Account] = field(default_factory=dict)
+    _held: dict[str, dict[str, Reservation]] = field(default_factory=dict)  # by call, then key
+    _settled: dict[str, int] = field(default_factory=dict)  # key -> step
+    run_refused: bool = False  # the limit of the whole run has refused a call
+
+    def reserve(self, asked: Reservation) -> str | None:
+        """None where it is granted, else why not, in words that the policy reads.
+
+        Asking again under a key that holds is granted and reserves nothing more; under a key that
+        was settled it is refused.
+        """
+        if asked.key in self._settled:
+            return "this attempt is paid and over"
+        if asked.key in self._held.get(asked.call, {}):
+            return None
+        if asked.most_nanousd < 0:
+            return "an attempt cannot cost less than nothing"
+        limits, most = self.limits, asked.most_nanousd
+        if limits.call_nanousd is not None and most > limits.call_nanousd:
+            return f"budget exhausted: a call may cost ${usd(limits.call_nanousd):g}"
+        for name, account, money, calls in self._scopes(asked.asker):
+            if money is not None and account.nanousd + most > money:
+                self.run_refused |= name == "run"
+                return f"budget exhausted: ${usd(money):g} for the {name}"
+            if calls is not None and account.calls + 1 > calls:
+                self.run_refused |= name == "run"
+                return f"budget exhausted: {calls} calls for the {name}"
+        for _, account, _, _ in self._scopes(asked.asker):
+            account.nanousd += most
+            account.calls += 1
+        self._held.setdefault(asked.call, {})[asked.key] = asked
+        return None
+
+    def settle(self, key: str, charged_nanousd: int) -> None:
+        """Turns a reservation into what was billed; settling again changes nothing.
+
+        Raises ValueError where more was billed than reserved, or nothing was reserved.
+        """
+        if key in self._settled:
+            return
+        call = key.rpartition(".")[0]
+        held = self._held.get(call, {}).get(key)
+        if held is None or not 0 <= charged_nanousd <= held.most_nanousd:
+            raise ValueError(f"SpendGuard: {charged_nanousd} nano-dollars for {key}: held {held}")
+        del self._held[call][key]
+        if not self._held[call]:
+            del self._held[call]
+        self._settled[key] = held.asker.step
+        for _, account, _, _ in self._scopes(held.asker):
+            account.nanousd -= held.most_nanousd - charged_nanousd
+
+    def held_of(self, call: str) -> Mapping[str, Reservation]:
+        """By key, the reservations of a call's attempts that nobody has settled yet."""
+        return dict(self._held.get(call, {}))
+
+    def forget_step(self, step: int) -> None:
+        """Drops what only the episodes of a step need, once none of them can call any more."""
+        prefix = f"episode {step} "
+        held = {
+            f"episode {r.asker.step} {r.asker.episode_id}"
+            for of_call in self._held.values()
+            for r in of_call.values()
+        }
+        for name in [n for n in self._accounts if n.startswith(prefix) and n not in held]:
+            del self._accounts[name]
+        self._settled = {key: s for key, s in self._settled.items() if s != step}
+
+    @property
+    def committed_nanousd(self) -> int:
+        """Settled and reserved, of the whole run."""
+        return self._accounts["run"].nanousd if "run" in self._accounts else 0
+
+    def _scopes(self, asker: Asker) -> list[tuple[str, _Account, int | None, int | None]]:
+        limits = self.limits
+        episode = self._account(f"episode {asker.step} {asker.episode_id}")
+        scopes = [("episode", episode, limits.episode_nanousd, limits.episode_calls)]
+        if asker.step != MEASUREMENT:
+            step = self._account(f"step {asker.step}")
+            scopes.append(("step", step, limits.step_nanousd, limits.step_calls))
+        return [*scopes, ("run", self._account("run"), limits.run_nanousd, limits.run_calls)]
+
+    def _account(self, name: str) -> _Account:
+        return self._accounts.setdefault(name, _Account())

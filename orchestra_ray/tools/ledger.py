@@ -1,0 +1,168 @@
+"""The ledger: one entry a call, in Parquet files of the run's folder, and the sums of them.
+
+Money is summed as integers, so call, turn, episode, step and run agree to the nano-dollar in any
+order. A file appears when it is whole; a run that went on after a restart adds files. What a full
+disk refuses waits for the next flush.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from orchestra_ray.core.records import LedgerEntry
+from orchestra_ray.core.states import Failure, FailureKind
+
+FOLDER = "ledger"
+SCHEMA = pa.schema(
+    [
+        ("run", pa.string()),
+        ("step", pa.int64()),
+        ("group", pa.string()),
+        ("episode", pa.string()),
+        ("turn", pa.int32()),
+        ("call", pa.string()),
+        ("identity", pa.string()),
+        ("model", pa.string()),
+        ("alias", pa.string()),
+        ("kind", pa.string()),
+        ("price_sheet", pa.string()),
+        ("input_tokens", pa.int64()),
+        ("cached_tokens", pa.int64()),
+        ("output_tokens", pa.int64()),
+        ("reasoning_tokens", pa.int64()),
+        ("searches", pa.int64()),
+        ("charged_nanousd", pa.int64()),
+        ("saved_nanousd", pa.int64()),
+        ("queue_s", pa.float64()),
+        ("service_s", pa.float64()),
+        ("retries", pa.int32()),
+        ("hedges", pa.int32()),
+        ("replayed", pa.bool_()),
+        ("error", pa.string()),
+    ]
+)
+
+
+@dataclass(slots=True)
+class Totals:
+    """Sums over entries."""
+
+    calls: int = 0
+    charged_nanousd: int = 0
+    saved_nanousd: int = 0
+    tokens: int = 0
+    service_s: float = 0.0
+    queue_s: float = 0.0
+    retries: int = 0
+    hedges: int = 0
+    replayed: int = 0
+    errors: int = 0
+
+    def add(self, entry: LedgerEntry) -> None:
+        self.calls += 1
+        self.charged_nanousd += entry.charged_nanousd
+        self.saved_nanousd += entry.saved_nanousd
+        self.tokens += entry.usage.input_tokens + entry.usage.output_tokens
+        self.service_s += entry.service_s
+        self.queue_s += entry.queue_s
+        self.retries += entry.retries
+        self.hedges += entry.hedges
+        self.replayed += entry.replayed
+        self.errors += entry.error is not None
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Entries that are not written yet, and the totals of all by identity and by fault."""
+
+    run: str
+    folder: Path | None = None  # None: kept in memory only
+    by_identity: dict[str, Totals] = field(default_factory=dict)
+    faults: dict[str, int] = field(default_factory=dict)
+    _waiting: list[LedgerEntry] = field(default_factory=list)
+    _files: int = 0
+
+    def add(self, entries: Iterable[LedgerEntry]) -> None:
+        for entry in entries:
+            self._waiting.append(entry)
+            self.by_identity.setdefault(entry.identity, Totals()).add(entry)
+            if entry.error is not None:
+                self.faults[entry.error] = self.faults.get(entry.error, 0) + 1
+
+    def flush(self) -> Failure | None:
+        """Writes what waits into a file of its own; the failure where the disk refuses."""
+        if not self._waiting or self.folder is None:
+            return None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _write(table(self.run, self._waiting), self._next_file())
+        except OSError as error:
+            message = f"{len(self._waiting)} entries are not written yet: {error}"
+            return Failure(FailureKind.INFRASTRUCTURE, str(self.folder), message)
+        self._waiting = []
+        return None
+
+    def metrics(self) -> Mapping[str, float]:
+        """Of the run so far, for `metrics.jsonl`."""
+        names = [f.name for f in fields(Totals) if f.name not in ("charged_nanousd", "tokens")]
+        total: dict[str, float] = {
+            n: sum(getattr(t, n) for t in self.by_identity.values()) for n in names
+        }
+        total["saved_usd"] = total.pop("saved_nanousd") / 1e9
+        charged = {n: t.charged_nanousd / 1e9 for n, t in self.by_identity.items()}
+        return {
+            **{f"ledger/{name}": float(value) for name, value in total.items()},
+            "ledger/unwritten": float(len(self._waiting)) if self.folder is not None else 0.0,
+            "ledger/charged_usd": sum(t.charged_nanousd for t in self.by_identity.values()) / 1e9,
+            **{f"ledger/charged_usd/{name}": value for name, value in charged.items()},
+            **{f"ledger/fault/{name}": float(count) for name, count in self.faults.items()},
+        }
+
+    def _next_file(self) -> Path:
+        assert self.folder is not None
+        while True:
+            self._files += 1
+            path = self.folder / f"part-{self._files:06d}.parquet"
+            if not path.exists():
+                return path
+
+
+def _write(rows: pa.Table, path: Path) -> None:
+    partial = path.with_suffix(".partial")
+    try:
+        pq.write_table(rows, partial, compression="zstd")
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)  # it may be what fills the disk
+        raise
+
+
+def table(run: str, entries: Sequence[LedgerEntry]) -> pa.Table:
+    """Entries as rows of `SCHEMA`."""
+    columns: dict[str, list[Any]] = {
+        "run": [run] * len(entries),
+        "step": [e.asker.step for e in entries],
+        "group": [e.asker.group_id for e in entries],
+        "episode": [e.asker.episode_id for e in entries],
+        "turn": [e.asker.turn for e in entries],
+        "call": [e.call_id for e in entries],
+    }
+    for name in SCHEMA.names:
+        if name in LedgerEntry.__dataclass_fields__:
+            columns[name] = [getattr(e, name) for e in entries]
+        elif name not in columns:
+            columns[name] = [getattr(e.usage, name) for e in entries]
+    return pa.table(columns, schema=SCHEMA)
+
+
+def read(folder: Path) -> pa.Table:
+    """All entries of a run's ledger; FileNotFoundError where it has none."""
+    parts = sorted(folder.glob("part-*.parquet"))
+    if not parts:
+        raise FileNotFoundError(folder)
+    return pa.concat_tables([pq.read_table(part) for part in parts])

@@ -1,0 +1,50 @@
+"""What a pool tells of itself: which executors live, and which calls wait for how long.
+
+Plain records: an operator reads the first, an autoscaler the second.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ExecutorState(StrEnum):
+    LIVE = "live"
+    DOWN = "down"  # it is being started again
+    DRAINING = "draining"  # it gets no more calls
+    GONE = "gone"  # it will not be there again
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorHealth:
+    """`why` it is not live. `in_flight` are this client's calls; `restarts`, those that it saw."""
+
+    name: str
+    state: ExecutorState
+    why: str
+    in_flight: int
+    restarts: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToolQueue:
+    """Calls of one tool: not sent yet, and with an executor, where a limit may hold them.
+
+    `oldest_wait_s` is how long the one that was asked for first has had no result.
+    """
+
+    waiting: int
+    in_flight: int
+    oldest_wait_s: float
+
+
+def queues_of(
+    waiting: Sequence[tuple[str, float]], sent: Sequence[tuple[str, float]]
+) -> Mapping[str, ToolQueue]:
+    """By tool, from (tool, age in seconds) of each call."""
+    counts: dict[str, tuple[int, int, float]] = {}
+    for calls, of_waiting, of_sent in ((waiting, 1, 0), (sent, 0, 1)):
+        for tool, age_s in calls:
+            before = counts.get(tool, (0, 0, 0.0))
+            counts[tool] = (before[0] + of_waiting, before[1] + of_sent, max(before[2], age_s))
+    return {tool: ToolQueue(*counted) for tool, counted in counts.items()}
