@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
@@ -17,19 +18,23 @@ from ray.exceptions import RayError
 
 from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config import Config
+from orchestra_ray.config.checks import cassette_of
 from orchestra_ray.core.memory import peak_mib
 from orchestra_ray.core.records import Card, GroupScore, GroupSpec
 from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.driver.selection import Rollout, ScoredGroup
 from orchestra_ray.reward.actor import RewardScorer
 from orchestra_ray.rollout.actor import RolloutWorker
-from orchestra_ray.tools.actor import ToolExecutor
+from orchestra_ray.tools.actor import Books, ToolExecutor
+from orchestra_ray.tools.books import Closing
+from orchestra_ray.tools.guard import MEASUREMENT, limits_of
 from orchestra_ray.weights.actor import Board
 
 T = TypeVar("T")
 OnEvent = Callable[..., object]  # of `Tracker.event`
 STOP_S = 30.0
 FIGURES_S = 10.0
+CONTROL_S = 60.0
 STREAM_MARGIN_S = 30.0  # beyond the episode's own deadline, for the way back
 
 
@@ -57,19 +62,37 @@ def one_line(error: RayError) -> str:
 class Crew:
     """Rollout workers, tool executors and the scorer of one run."""
 
-    def __init__(self, config: Config, catalogue: Catalogue, model_path: str, on_event: OnEvent):
+    def __init__(
+        self,
+        config: Config,
+        catalogue: Catalogue,
+        model_path: str,
+        folder: Path,
+        on_event: OnEvent,
+    ):
+        """`folder` is the run's; its ledger is written there."""
         env = {"env_vars": {"OMP_NUM_THREADS": "1"}}
         self._config, self.on_event = config, on_event
+        self._unposted = 0
         tools, rollout = config.tools, config.rollout
+        limits, cassette = limits_of(config.spend), cassette_of(config)
+        self.books = Books.options(num_cpus=0, runtime_env=env).remote(
+            config.name, str(folder), limits
+        )
         executor = ToolExecutor.options(num_cpus=tools.cpus_per_actor, runtime_env=env)
-        self.executors = [executor.remote(catalogue) for _ in range(tools.actors)]
+        self.executors = [
+            executor.remote(
+                catalogue, self.books, (index, tools.actors), limits.count_calls, cassette
+            )
+            for index in range(tools.actors)
+        ]
         scorer = RewardScorer.options(num_cpus=config.reward.cpus, runtime_env=env)
         self.scorer = scorer.remote(config.reward.preset)
         worker = RolloutWorker.options(  # pyright: ignore[reportAttributeAccessIssue]
             num_cpus=rollout.cpus_per_worker, num_gpus=rollout.gpus_per_worker, runtime_env=env
         )
         self.workers: dict[int, Any] = {
-            index: worker.remote(config, model_path, catalogue, self.executors, config.seed + index)
+            index: worker.remote(config, model_path, catalogue, self.executors, self.books, index)
             for index in range(rollout.workers)
         }
 
@@ -84,8 +107,12 @@ class Crew:
             for i, worker in self.workers.items()
         ]
         others = [
-            within(deadline_s, "tool executors and scorer", actor.peak_mib.remote())
-            for actor in (*self.executors, self.scorer)
+            within(
+                self._config.tools.start_deadline_s,
+                "tool executors, books and scorer",
+                actor.peak_mib.remote(),
+            )
+            for actor in (*self.executors, self.scorer, self.books)
         ]
         await asyncio.gather(*starts, *others)
 
@@ -183,23 +210,51 @@ class Crew:
         )
         ray.kill(actor)
 
-    async def stop(self) -> None:
-        """Ends every actor; the engines first, so that their own processes go with them."""
+    async def close_step(self, step: int, deadline_s: float = CONTROL_S) -> Closing:
+        """Writes the ledger of a step whose episodes have all ended; the run's totals so far.
+
+        What has ended before is in it, but for what a process took along that died.
+        """
+        unposted = await self._drain(deadline_s)
+        closing = await within(deadline_s, "the books", self.books.close_step.remote(step))
+        failures = closing.failures
+        if unposted > self._unposted:
+            message = f"{unposted - self._unposted} ended calls could not be posted"
+            failures += (Failure(FailureKind.INFRASTRUCTURE, "the books", message),)
+            self._unposted = unposted
+        return Closing({**closing.totals, "ledger/unposted": float(unposted)}, failures)
+
+    async def stop(self) -> Sequence[Failure]:
+        """Closes the books and ends every actor; the engines first, with their own processes."""
         ending = [
             within(STOP_S, f"end of rollout worker {i}", worker.stop.remote())
             for i, worker in self.workers.items()
         ]
         await asyncio.gather(*ending, return_exceptions=True)
-        actors: list[Any] = [*self.workers.values(), *self.executors, self.scorer]
+        try:
+            failures = (await self.close_step(MEASUREMENT, STOP_S)).failures
+        except RunFailed as error:
+            failures = (Failure(FailureKind.INFRASTRUCTURE, "the books", str(error)),)
+        actors: list[Any] = [*self.workers.values(), *self.executors, self.scorer, self.books]
         for actor in actors:
             ray.kill(actor)
+        return failures
+
+    async def _drain(self, deadline_s: float) -> int:
+        """Has every process post what it entered; how much the books never took in."""
+        posting = [
+            within(deadline_s, "postings", actor.drain.remote())
+            for actor in (*self.executors, *self.workers.values())
+        ]
+        drained = await asyncio.gather(*posting, return_exceptions=True)
+        return sum(count for count in drained if isinstance(count, int))
 
     async def peak_mib(self) -> Mapping[str, float]:
         """Peak memory by role, the largest of each role's processes; the driver's own too.
 
         An actor that does not answer is left out: a figure is no reason to end a run.
         """
-        actors = [*self.workers.values(), *self.executors, self.scorer]
+        actors = [*self.workers.values(), *self.executors, self.scorer, self.books]
         asked = [within(FIGURES_S, "peak memory", actor.peak_mib.remote()) for actor in actors]
         peaks = {"driver": peak_mib()}
         for answer in await asyncio.gather(*asked, return_exceptions=True):

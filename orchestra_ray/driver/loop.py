@@ -8,7 +8,7 @@ them, publishes the weights, and lets the dispatcher fill up again. Owned by one
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from orchestra_ray.config import Config
 from orchestra_ray.core.records import GroupSpec
@@ -20,6 +20,7 @@ from orchestra_ray.driver.metrics import group_metrics
 from orchestra_ray.driver.selection import Rollout, ScoredGroup, select
 from orchestra_ray.learner.actor import LearnerGroup
 from orchestra_ray.tasks.sampler import GroupSampler
+from orchestra_ray.tools.books import RUN_REFUSED
 
 Metrics = Mapping[str, float]
 
@@ -53,16 +54,22 @@ class TrainingLoop:
         self.version = 0
 
     async def run(self, on_step: Callable[[int, Metrics], Awaitable[None]]) -> None:
-        """`on_step(step, metrics)` is awaited after each step, 1 to `steps`."""
+        """`on_step(step, metrics)` is awaited after each step, 1 to `steps`.
+
+        Ends early, after a whole step, where the spending limit of the run has refused a call.
+        """
         try:
             for step in range(1, self._training.steps + 1):
-                await on_step(step, await self._step())
+                metrics = await self._step(step)
+                await on_step(step, metrics)
+                if budget_is_spent(metrics):
+                    return
         finally:
             for task in self._playing:
                 task.cancel()
             await asyncio.gather(*self._playing, return_exceptions=True)
 
-    async def _step(self) -> Metrics:
+    async def _step(self, step: int) -> Metrics:
         started_s, cpu_s = time.monotonic(), _cpu_s()
         self._dispatch()
         groups = [await self._next_group() for _ in range(self._training.groups_per_step)]
@@ -75,6 +82,8 @@ class TrainingLoop:
         ended_s = time.monotonic()
         self._accounting.check()
         measured = group_metrics(groups, generated_s - started_s)
+        closing = await self._crew.close_step(step - 1 - self._training.max_staleness)
+        report(self._on_event, closing.failures)
         return {
             **measured,
             **trained,
@@ -86,6 +95,7 @@ class TrainingLoop:
             "seconds/publish": ended_s - trained_s,
             "seconds/step": ended_s - started_s,
             "driver_cpu_s": _cpu_s() - cpu_s,
+            **closing.totals,
             **await self._crew.peak_mib(),
         }
 
@@ -93,7 +103,8 @@ class TrainingLoop:
         for lost in set(self._dispatcher.workers) - self._crew.workers.keys():
             self._dispatcher.lost(lost)
         while (worker := self._dispatcher.next_worker()) is not None:
-            spec = self._sampler.next_group(self._training.group_size)
+            step = self._sampler.cursor // self._training.groups_per_step + 1
+            spec = self._sampler.next_group(self._training.group_size, step)
             self._accounting.dispatch(episode.episode_id for episode in spec.episodes)
             self._dispatcher.dispatched(worker)
             task = asyncio.create_task(self._play(worker, spec))
@@ -170,6 +181,17 @@ class TrainingLoop:
             **{f"publish/{key}": value for key, value in published.items()},
             **{f"load/{key}": value for key, value in loaded.items()},
         }
+
+
+def budget_is_spent(totals: Metrics) -> bool:
+    """Whether the spending limit of the whole run has refused a call."""
+    return totals.get(RUN_REFUSED, 0.0) > 0
+
+
+def report(on_event: OnEvent, failures: Iterable[Failure]) -> None:
+    for failure in failures:
+        kind, where = failure.kind.value, failure.where
+        on_event("failure", failure=kind, where=where, message=failure.message)
 
 
 def _cpu_s() -> float:

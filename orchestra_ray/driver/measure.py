@@ -105,7 +105,7 @@ async def score_together(
                 EpisodeOutcome(
                     task_id=spec.task.task_id,
                     correct=episode.correct,
-                    cost_usd=usd(rollout.card.charged_nanousd),
+                    cost_usd=usd(rollout.card.price_nanousd),
                     latency_s=rollout.card.latency_s,
                     reward=episode.reward,
                     turns=rollout.card.turns,

@@ -27,7 +27,7 @@ def group_metrics(groups: Sequence[ScoredGroup], generate_s: float) -> Mapping[s
         "answered": fmean(card.answered for card in cards),
         **_stops(cards),
         "format_ok": sum(c.turns_well_formed for c in cards) / max(1, sum(c.turns for c in cards)),
-        "cost_usd": usd(sum(card.charged_nanousd for card in cards)) / len(cards),
+        "cost_usd": usd(sum(card.price_nanousd for card in cards)) / len(cards),
         "latency_s": fmean(card.latency_s for card in cards),
         "turns": fmean(card.turns for card in cards),
         "episode_tokens": fmean(card.tokens for card in cards),

@@ -6,6 +6,7 @@ measures. Both leave `runs/<name>/` behind and the cluster as they found it.
 
 import asyncio
 import shutil
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,15 +15,15 @@ from typing import Any
 
 import ray
 
-from orchestra_ray.catalogue import Catalogue, load_catalogue
+from orchestra_ray.catalogue import Catalogue, read_catalogue
 from orchestra_ray.catalogue.preferences import load_preferences
 from orchestra_ray.config import Config
-from orchestra_ray.config.checks import run_folder
+from orchestra_ray.config.checks import cassette_of, run_folder
 from orchestra_ray.core.records import Preference
 from orchestra_ray.core.states import Ended
 from orchestra_ray.driver.accounting import Accounting
-from orchestra_ray.driver.crew import Crew
-from orchestra_ray.driver.loop import Metrics, TrainingLoop
+from orchestra_ray.driver.crew import Crew, RunFailed
+from orchestra_ray.driver.loop import Metrics, TrainingLoop, budget_is_spent, report
 from orchestra_ray.driver.measure import Comparison, Played, play_heldout, score_together
 from orchestra_ray.driver.results import (
     kind_of_experts,
@@ -34,11 +35,14 @@ from orchestra_ray.driver.session import Session, ray_session
 from orchestra_ray.learner.actor import LearnerGroup
 from orchestra_ray.tasks.reasoning_gym import TaskSource
 from orchestra_ray.tasks.sampler import GroupSampler
+from orchestra_ray.tools.guard import MEASUREMENT
+from orchestra_ray.tools.toolbox import available
 from orchestra_ray.tracking.progress import Progress, phase
 from orchestra_ray.tracking.tracker import Tracker
 from orchestra_ray.warmstart import make_policy
 from orchestra_ray.weights.actor import Board, start_board
 
+BUDGET_ADVICE = "the run's spending limit is reached; raise spend.run_usd or spend.run_calls"
 MODEL = "model"  # the policy in training, among the names of scripted routers
 
 
@@ -72,7 +76,9 @@ def evaluate(config: Config) -> RunResult:
 
 
 def load_world(config: Config) -> World:
-    catalogue = load_catalogue(config.catalogue.path)
+    catalogue, absent = available(read_catalogue(config.catalogue), cassette_of(config))
+    for line in absent:
+        print(line, file=sys.stderr)
     preferences = load_preferences(config.catalogue)
 
     def sampler(source: TaskSource, seed: int) -> GroupSampler:
@@ -134,13 +140,21 @@ class _Run:
     async def play(self, training: bool) -> Comparison:
         """What the policies reached; without summaries where nothing is evaluated."""
         board = start_board()
-        crew = Crew(self._config, self._world.catalogue, self._model_path, self._tracker.event)
+        crew = Crew(
+            self._config,
+            self._world.catalogue,
+            self._model_path,
+            self._tracker.run_dir.absolute(),
+            self._tracker.event,
+        )
         try:
             played = await self._play(crew, board, training)
+            if not played:
+                return Comparison({}, 0)
             return await score_together(self._config, crew, self._world.heldout, played)
         finally:
             self._tracker.event("books", **self._accounting.metrics())
-            await crew.stop()
+            report(self._tracker.event, await crew.stop())
             ray.kill(board.actor)
 
     async def _play(self, crew: Crew, board: Board, training: bool) -> list[Played]:
@@ -151,8 +165,10 @@ class _Run:
                 LearnerGroup.start(self._config, self._model_path, board.actor), starting
             )
             played += await self._measure(crew, {"before": MODEL})
-            await self._train(crew, learner)
+            spent = await self._train(crew, learner)
             await learner.stop()
+            if spent:
+                return []  # a comparison would be one of refusals
             played += await self._measure(crew, {"after": MODEL})
         else:
             await starting
@@ -164,30 +180,41 @@ class _Run:
         """`policies` maps the name in the summary to who plays."""
         if self._config.evaluation.tasks == 0:
             return []
-        heldout = self._world.heldout
-        return [
-            await play_heldout(self._config, crew, heldout, self._accounting, name, policy)
-            for name, policy in policies.items()
-        ]
+        played = []
+        for name, policy in policies.items():
+            heldout, accounting = self._world.heldout, self._accounting
+            played.append(await play_heldout(self._config, crew, heldout, accounting, name, policy))
+            closing = await crew.close_step(MEASUREMENT)
+            report(self._tracker.event, closing.failures)
+            if budget_is_spent(closing.totals):
+                raise RunFailed(f"held-out tasks: {name}: {BUDGET_ADVICE}")
+        return played
 
-    async def _train(self, crew: Crew, learner: LearnerGroup) -> None:
-        training = self._config.training
+    async def _train(self, crew: Crew, learner: LearnerGroup) -> bool:
+        """Whether it ended early, with a checkpoint, since the budget of the run is spent."""
+        training, spent = self._config.training, False
         loop = TrainingLoop(
             self._config, self._world.train, crew, learner, self._accounting, self._tracker.event
         )
         with Progress(training.steps, self._config.tracking.progress) as bar:
 
             async def after_step(step: int, metrics: Metrics) -> None:
+                nonlocal spent
                 self._tracker.step(step, metrics)
                 bar.update(step, metrics)
+                spent = budget_is_spent(metrics)
                 due = training.checkpoint_every and step % training.checkpoint_every == 0
-                if due or step == training.steps:
+                if due or spent or step == training.steps:
                     await self._save(learner, step)
+                if spent:
+                    self._tracker.event("stopped", step=step, reason=BUDGET_ADVICE)
+                    print(f"stopped after step {step}: {BUDGET_ADVICE}", file=sys.stderr)
 
             try:
                 await loop.run(after_step)
             finally:
                 self._accounting.end_all_in_flight(Ended.CANCELLED)
+        return spent
 
     async def _save(self, learner: LearnerGroup, step: int) -> None:
         """Writes `checkpoints/step_N` and drops the oldest beyond those to keep."""

@@ -55,6 +55,6 @@ def weights(draw: Draw, preference: Preference) -> tuple[np.ndarray, np.ndarray]
 def _features(draw: Draw, trajectory: Trajectory, correct: bool) -> list[float]:
     ledger = trajectory.ledger
     calls = [float(sum(e.identity == offer.identity for e in ledger)) for offer in draw.offers]
-    dollars = usd(sum(entry.charged_nanousd for entry in ledger))
+    dollars = usd(sum(entry.price_nanousd for entry in ledger))
     seconds = sum(entry.service_s for entry in ledger)
     return [*calls, float(correct), dollars, seconds]

@@ -63,10 +63,11 @@ class RolloutWorker:
         model_path: str,
         catalogue: Catalogue,
         executors: Sequence[Any],
-        seed: int,
+        books: Any,
+        index: int,
     ):
-        self._config, self._model_path, self._seed = config, model_path, seed
-        self._catalogue, self._executors = catalogue, executors
+        self._config, self._model_path, self._index = config, model_path, index
+        self._catalogue, self._executors, self._books = catalogue, executors, books
 
     @ray.method(concurrency_group="episodes")
     async def start(self, gcs_address: str, namespace: str, board: str) -> Mapping[str, float]:
@@ -74,7 +75,7 @@ class RolloutWorker:
         self._loop = asyncio.get_running_loop()
         config, started_s = self._config, time.monotonic()
         folder = await asyncio.to_thread(model_folder, self._model_path)
-        self._engine = await Engine.start(config, folder, self._seed)
+        self._engine = await Engine.start(config, folder, config.seed + self._index)
         engine_s = time.monotonic() - started_s
         await self._engine.warm_up()
         await self._engine.init_transfer(gcs_address, namespace, board)
@@ -87,9 +88,12 @@ class RolloutWorker:
             chat=chat,
             parse=PARSERS[config.model.tool_parser],
             policies=policies,
-            tools=ToolPool(self._executors, config.tools.call_deadline_s),
+            tools=ToolPool(
+                self._executors, self._books, self._catalogue, f"rollout worker {self._index}"
+            ),
             model=config.model,
             limits=config.rollout,
+            price_sheet=self._catalogue.price_sheet,
             submit=config.catalogue.submit,
         )
         return {"engine_s": engine_s, "warm_up_s": time.monotonic() - started_s - engine_s}
@@ -121,6 +125,11 @@ class RolloutWorker:
         below = psutil.Process().children(recursive=True)
         engine = max((peak_mib(child.pid) for child in below), default=0.0)
         return {"rollout": peak_mib(), "engine": engine}
+
+    @ray.method(concurrency_group="control")
+    async def drain(self) -> int:
+        """Returns once all that was entered here is in the books; how much never came there."""
+        return await self._on_engine_loop(self._stage.tools.drain())
 
     @ray.method(concurrency_group="control")
     async def stop(self) -> None:

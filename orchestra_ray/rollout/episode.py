@@ -10,18 +10,21 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from orchestra_ray.catalogue.signatures import SUBMIT, signatures
+from orchestra_ray.catalogue import model_of
+from orchestra_ray.catalogue.signatures import SUBMIT, SUBMIT_SCHEMA, signatures
 from orchestra_ray.config.schema import ModelConfig, RolloutConfig
-from orchestra_ray.core.money import nanousd, token_cost_nanousd
+from orchestra_ray.core.money import Prices, Usage, nanousd
 from orchestra_ray.core.records import (
+    Asker,
     Card,
     EpisodeSpec,
     GroupSpec,
     LedgerEntry,
+    Offer,
     ToolRequest,
     ToolResult,
     Trajectory,
@@ -32,12 +35,23 @@ from orchestra_ray.core.states import Failure, FailureKind, Stop
 from orchestra_ray.rollout.chat import Chat
 from orchestra_ray.rollout.parsing import AskedCall, ParsedTurn, Parser
 from orchestra_ray.rollout.policy import Completion, Policy, View
+from orchestra_ray.tools.checks import check_arguments, resolve
+from orchestra_ray.tools.tool import Fault, FaultKind
 
 POLICY = "policy"
+FAULTY = "faulty call"  # one that never left the worker
 
 
 class ToolCaller(Protocol):
     async def call(self, request: ToolRequest) -> ToolResult | Failure: ...
+
+    def enter(self, entry: LedgerEntry) -> None:
+        """Into the books of the run: what happened in the episode and not in the pool."""
+        ...
+
+    async def drain(self) -> int:
+        """Returns once all that was entered here is in the books; how much never came there."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +64,14 @@ class Stage:
     tools: ToolCaller
     model: ModelConfig
     limits: RolloutConfig
+    price_sheet: str
     submit: bool = False
+
+
+def policy_prices(model: ModelConfig) -> Prices:
+    """What the policy's own tokens cost an episode."""
+    price_in = nanousd(model.input_usd_per_mtok)
+    return Prices(price_in, price_in, nanousd(model.output_usd_per_mtok))
 
 
 def opening_ids(chat: Chat, group: GroupSpec, submit: bool) -> list[int]:
@@ -87,7 +108,9 @@ class _Episode:
     sampled: list[tuple[int, float, int]] = field(default_factory=list)  # place, logprob, version
     turns: list[Turn] = field(default_factory=list)
     ledger: list[LedgerEntry] = field(default_factory=list)
-    heard: list[str] = field(default_factory=list)
+    heard: list[str] = field(default_factory=list)  # every observation
+    replies: list[str] = field(default_factory=list)  # those without a fault, to answer with
+    found: list[str] = field(default_factory=list)  # the replies of tools, for models of recipes
     answer: str | None = None
     asked: int = 0
     generate_s: float = 0.0
@@ -130,34 +153,37 @@ class _Episode:
 
     def _record(self, completion: Completion, parsed: ParsedTurn) -> None:
         start = len(self.tokens)
-        self.ledger.append(self._own_entry(start, len(completion.token_ids)))
+        if self.group.policy == "model":
+            self._enter(self._own_entry(start, len(completion.token_ids)))
         self.tokens.extend(completion.token_ids)
         places = range(start, len(self.tokens))
         self.sampled.extend(zip(places, completion.logprobs, completion.versions, strict=True))
         self.turns.append(Turn(start, len(self.tokens), parsed.format_ok))
 
     def _own_entry(self, input_tokens: int, output_tokens: int) -> LedgerEntry:
-        """The policy's own tokens are charged as any model's are; a scripted router has none."""
-        model, scripted = self.stage.model, self.group.policy != "model"
-        price_in, price_out = nanousd(model.input_usd_per_mtok), nanousd(model.output_usd_per_mtok)
-        charged_nanousd = token_cost_nanousd(input_tokens, price_in)
-        charged_nanousd += token_cost_nanousd(output_tokens, price_out)
+        """The policy's own tokens are charged as any model's are."""
+        model, usage = self.stage.model, Usage(input_tokens, output_tokens=output_tokens)
         measured_s = self.generate_s - sum(e.service_s for e in self.ledger if e.kind == POLICY)
-        modelled_s = (model.seconds_per_token or 0.0) * output_tokens
+        per_token_s = model.seconds_per_token
         return LedgerEntry(
             call_id=f"{self.spec.episode_id}/{len(self.turns)}/policy",
-            turn=len(self.turns),
+            asker=self._asker(len(self.turns)),
             identity=POLICY,
+            alias=POLICY,
             kind=POLICY,
-            input_tokens=0 if scripted else input_tokens,
-            output_tokens=0 if scripted else output_tokens,
-            charged_nanousd=0 if scripted else charged_nanousd,
-            service_s=0.0
-            if scripted
-            else measured_s
-            if model.seconds_per_token is None
-            else modelled_s,
+            model=POLICY,
+            price_sheet=self.stage.price_sheet,
+            usage=usage,
+            charged_nanousd=policy_prices(model).cost_nanousd(usage),
+            service_s=measured_s if per_token_s is None else per_token_s * output_tokens,
         )
+
+    def _enter(self, entry: LedgerEntry) -> None:
+        self.ledger.append(entry)
+        self.stage.tools.enter(entry)
+
+    def _asker(self, turn: int) -> Asker:
+        return Asker(self.group.step, self.group.group_id, self.spec.episode_id, turn)
 
     async def _run_calls(self, calls: Sequence[AskedCall]) -> Stop | Failure | None:
         """One after another, in the order asked; the observations enter as one turn."""
@@ -168,6 +194,7 @@ class _Episode:
             if isinstance(result, Stop | Failure):  # a Stop is a string too
                 return result
             texts.append(result)
+        self.heard.extend(texts)
         self.tools_s += time.monotonic() - started_s
         limit = self.stage.limits.max_observation_tokens
         self.tokens.extend(self.stage.chat.observation("\n".join(texts), limit))
@@ -175,35 +202,65 @@ class _Episode:
 
     async def _run_call(self, call: AskedCall) -> str | Stop | Failure:
         """What the policy reads; or the end, where the call submits a reply or the pool fails."""
-        if call.fault is not None:
-            return f"error: {call.fault}"
-        if self.stage.submit and call.name == SUBMIT:
-            return self._submit(call.arguments.get("reply"))
-        result = await self.stage.tools.call(self._request(call))
+        self.asked += 1
+        try:
+            if call.fault is not None:
+                raise Fault(FaultKind.BAD_JSON, call.fault)
+            if self.stage.submit and call.name == SUBMIT:
+                self.answer = self._submitted(call.arguments)
+                return Stop.ANSWERED
+            offer = resolve(self.group.draw, call.name, call.arguments)
+        except Fault as fault:
+            self._enter(self._faulty_entry(fault))
+            return f"error: {fault}"
+        result = await self.stage.tools.call(self._request(call, offer))
         if isinstance(result, Failure):
             return result
         self.ledger.append(result.entry)
-        self.heard.append(result.text)
+        if result.error is not None:
+            return result.text
+        if offer.terminal:
+            self.answer = result.text
+            return Stop.ANSWERED
+        self.replies.append(result.text)
+        if offer.kind == "tool":
+            self.found.append(result.text)
         return result.text
 
-    def _submit(self, reply: object) -> str | Stop:
-        numbers = range(1, len(self.heard) + 1)
-        if type(reply) is not int or reply not in numbers:
-            return f"error: there is no reply {reply}; there are {len(numbers)}"
-        self.answer = self.heard[reply - 1]
-        return Stop.ANSWERED
+    def _submitted(self, arguments: Mapping[str, Any]) -> str:
+        check_arguments(SUBMIT_SCHEMA, arguments)
+        reply, count = int(arguments["reply"]), len(self.replies)
+        if not 1 <= reply <= count:
+            raise Fault(FaultKind.BAD_INPUT, f"there is no reply {reply}; there are {count}")
+        return self.replies[reply - 1]
 
-    def _request(self, call: AskedCall) -> ToolRequest:
-        self.asked += 1
+    def _faulty_entry(self, fault: Fault) -> LedgerEntry:
+        return LedgerEntry(
+            call_id=self._call_id(),
+            asker=self._asker(len(self.turns) - 1),
+            identity=FAULTY,
+            alias=FAULTY,
+            kind="tool",
+            price_sheet=self.stage.price_sheet,
+            usage=Usage(),
+            charged_nanousd=0,
+            service_s=0.0,
+            error=fault.kind.value,
+        )
+
+    def _call_id(self) -> str:
+        return f"{self.spec.episode_id}/{len(self.turns) - 1}/{self.asked}"
+
+    def _request(self, call: AskedCall, offer: Offer) -> ToolRequest:
         return ToolRequest(
-            call_id=f"{self.spec.episode_id}/{len(self.turns) - 1}/{self.asked}",
-            turn=len(self.turns) - 1,
-            name=call.name,
-            arguments=call.arguments,
+            call_id=self._call_id(),
+            asker=self._asker(len(self.turns) - 1),
+            offer=offer,
+            arguments={} if model_of(offer) else call.arguments,
             task=self.group.task,
-            draw=self.group.draw,
             seed=self.spec.seed,
             attempt=self.asked - 1,
+            found=tuple(self.found) if offer.choices else (),
         )
 
     def close(self, outcome: Stop | Failure) -> tuple[Trajectory | None, Card]:
@@ -248,7 +305,7 @@ class _Episode:
             turns_well_formed=sum(turn.format_ok for turn in self.turns),
             version_min=min(versions, default=-1),
             version_max=max(versions, default=-1),
-            charged_nanousd=sum(entry.charged_nanousd for entry in self.ledger),
+            price_nanousd=sum(entry.price_nanousd for entry in self.ledger),
             latency_s=sum(entry.service_s for entry in self.ledger),
             generate_s=self.generate_s,
             tools_s=self.tools_s,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from orchestra_ray.catalogue import Catalogue, ModelEntry
+from orchestra_ray.catalogue import Catalogue, Entry
 from orchestra_ray.catalogue.signatures import ASK
 from orchestra_ray.core.records import GroupSpec, Offer
 from orchestra_ray.core.seeds import derive_seed
@@ -71,9 +71,9 @@ def tool_call_text(name: str, arguments: Mapping[str, object]) -> str:
     return f"<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call>"
 
 
-def expected_cost_nanousd(entry: ModelEntry, offer: Offer) -> float:
+def expected_cost_nanousd(entry: Entry, offer: Offer) -> float:
     """What one answer of the model costs at this draw's price, by its usual length."""
-    return entry.output_tokens * offer.output_nanousd_per_mtok / 1e6
+    return entry.output_tokens * offer.prices.output_nanousd_per_mtok / 1e6
 
 
 def routers(catalogue: Catalogue) -> Mapping[str, Chooser]:

@@ -28,9 +28,9 @@ class GroupSampler:
         self._preferences, self._seed = preferences, seed
         self.cursor = 0
 
-    def next_group(self, episodes: int) -> GroupSpec:
+    def next_group(self, episodes: int, step: int) -> GroupSpec:
         """The group at the cursor, with ids that are unique in the run; moves the cursor on."""
-        group = self.group(self.cursor, episodes)
+        group = self.group(self.cursor, episodes, step=step)
         self.cursor += 1
         return group
 
@@ -41,6 +41,7 @@ class GroupSampler:
         policy: str = "model",
         prefix: str = "train",
         greedy: bool = False,
+        step: int = 0,
     ) -> GroupSpec:
         """Group n. The same n and seed give the same task, draw, preference and episode seeds."""
         families = len(self._source.families)
@@ -49,6 +50,7 @@ class GroupSampler:
         group_id = f"{prefix}/{n}"
         return GroupSpec(
             group_id=group_id,
+            step=step,
             task=self._source.make(n % families, rng.randrange(self._source.size)),
             draw=draw_offers(self._catalogue, self._config, seed),
             preference=rng.choice(self._preferences),
