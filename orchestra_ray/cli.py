@@ -1,4 +1,4 @@
-"""The command line: `orchestra train|eval|plan|doctor`.
+"""The command line: `orchestra train|eval|plan|ledger|tools|doctor`.
 
 A user's mistake is one line on stderr and exit code 2, before Ray is imported; any other failure
 is one line and exit code 1; Ctrl-C is 130. `--debug` prints the traceback as well. Heavy imports
@@ -9,12 +9,16 @@ import argparse
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from orchestra_ray.core.errors import ConfigError
 
+if TYPE_CHECKING:
+    from orchestra_ray.config import Config
+
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 Command = Callable[[argparse.Namespace], int]
+Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -42,8 +46,9 @@ def train(options: argparse.Namespace) -> int:
     import orchestra_ray
     from orchestra_ray.config import load
 
-    result = orchestra_ray.train(load(options.config, options.overrides))
-    print(f"run folder: {result.folder}")
+    config = load(options.config, options.overrides)
+    if not _is_dry(options, config, training=True):
+        print(f"run folder: {orchestra_ray.train(config).folder}")
     return 0
 
 
@@ -51,8 +56,9 @@ def evaluate(options: argparse.Namespace) -> int:
     import orchestra_ray
     from orchestra_ray.config import load
 
-    result = orchestra_ray.evaluate(load(options.config, options.overrides))
-    print(f"run folder: {result.folder}")
+    config = load(options.config, options.overrides)
+    if not _is_dry(options, config, training=False):
+        print(f"run folder: {orchestra_ray.evaluate(config).folder}")
     return 0
 
 
@@ -63,14 +69,57 @@ def plan(options: argparse.Namespace) -> int:
     return 0
 
 
+def ledger(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from orchestra_ray.commands.ledger import show_ledger
+    from orchestra_ray.tools.statement import By
+
+    show_ledger(Path(options.run), By(options.by), options.top)
+    return 0
+
+
+def tools_list(options: argparse.Namespace) -> int:
+    from orchestra_ray.commands.catalogue import show_catalogue
+    from orchestra_ray.config import load
+
+    show_catalogue(load(options.config, options.overrides))
+    return 0
+
+
+def tools_describe(options: argparse.Namespace) -> int:
+    from orchestra_ray.commands.describe import describe_models
+    from orchestra_ray.config import load
+
+    config = load(options.config, options.overrides)
+    left = describe_models(config, options.model, options.by, options.tasks, options.out)
+    return FAILED if left else 0
+
+
 def doctor(options: argparse.Namespace) -> int:
     from orchestra_ray.doctor import Verdict, findings
 
+    config = None
+    if options.config:
+        from orchestra_ray.config import load
+
+        config = load(options.config, [])
     verdicts = set()
-    for finding in findings():
+    for finding in findings(config):
         print(f"{finding.subject:<22}{finding.verdict:<6}{finding.detail}", flush=True)
         verdicts.add(finding.verdict)
     return FAILED if Verdict.FAIL in verdicts else 0
+
+
+def _is_dry(options: argparse.Namespace, config: "Config", training: bool) -> bool:
+    """Whether the run is only to be predicted, which this does."""
+    if options.dry_run:
+        from orchestra_ray.commands.dry_run import show_forecast
+
+        show_forecast(config, training, options.calls)
+    elif options.calls is not None:
+        raise ConfigError("--calls is for a prediction; add --dry-run or leave it out")
+    return bool(options.dry_run)
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -89,15 +138,15 @@ def _parser() -> argparse.ArgumentParser:
         description="Trains a small language model to orchestrate tools and models.",
         allow_abbrev=False,
     )
-    commands = parser.add_subparsers(required=True, metavar="command", dest="name")
-    _add_configured(
+    commands = parser.add_subparsers(required=True, metavar="command")
+    _add_run(
         commands,
         train,
         "train",
         "train a policy, then compare it with the baselines",
         "orchestra train --config configs/quickstart.yaml name=mine training.steps=10",
     )
-    _add_configured(
+    _add_run(
         commands,
         evaluate,
         "eval",
@@ -111,45 +160,130 @@ def _parser() -> argparse.ArgumentParser:
         "print bundles, memory and volumes of a run, without starting it",
         "orchestra plan --config configs/paper_qwen3_8b.yaml learner.ranks=4",
     )
-    _add(commands, doctor, "doctor", "check this machine for a run", "orchestra doctor")
+    _add_ledger(commands)
+    _add_tools(commands)
+    example = "orchestra doctor --config configs/quickstart.yaml"
+    checked = _add(commands, doctor, "doctor", "check this machine for a run", example)
+    _add_config(checked, required=False)
     return parser
 
 
+def _add_run(commands: Commands, command: Command, name: str, summary: str, example: str) -> None:
+    parser = _add_configured(commands, command, name, summary, example, "[--dry-run [--calls N]]")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="predict what the run may spend; start nothing"
+    )
+    parser.add_argument(
+        "--calls",
+        metavar="N",
+        type=float,
+        help="of a prediction: calls of an expected episode (default: by rollout.max_turns)",
+    )
+
+
+def _add_ledger(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        ledger,
+        "ledger",
+        "print what a run spent",
+        "orchestra ledger runs/quickstart --by step",
+    )
+    parser.add_argument("run", metavar="RUN", help="the folder of a run")
+    parser.add_argument(
+        "--by",
+        choices=["model", "tool", "step", "episode", "error"],
+        default="model",
+        help="what a line stands for (default: model)",
+    )
+    parser.add_argument(
+        "--top",
+        metavar="N",
+        type=_count,
+        default=40,
+        help="at most so many lines; the cheapest become one (default: 40)",
+    )
+
+
+def _add_tools(commands: Commands) -> None:
+    group = commands.add_parser(
+        "tools",
+        help="list the catalogue, or have its models described",
+        description="Lists the catalogue, or has its models described by another model.",
+        epilog="example: orchestra tools list --config configs/quickstart.yaml",
+        allow_abbrev=False,
+    )
+    nested = group.add_subparsers(required=True, metavar="command")
+    _add_configured(
+        nested,
+        tools_list,
+        "tools list",
+        "print models and tools with their prices, and what is absent on this machine",
+        "orchestra tools list --config configs/quickstart.yaml",
+    )
+    parser = _add_configured(
+        nested,
+        tools_describe,
+        "tools describe",
+        "try models on tasks, and have another model describe them from what happened",
+        "orchestra tools describe --config mine.yaml --model qwen3-32b --by gpt-5 spend.run_usd=2",
+        "[--model NAME ...] [--by NAME] [--tasks N] [--out FILE]",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="whom to describe; can be given again (default: every model on offer)",
+    )
+    parser.add_argument(
+        "--by", metavar="NAME", help="who writes (default: the dearest model with an endpoint)"
+    )
+    parser.add_argument(
+        "--tasks", metavar="N", type=_count, default=10, help="tasks for each (default: 10)"
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", help="the new catalogue (default: beside it, as NAME_described)"
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return int(text)
+
+
 def _add_configured(
-    commands: "argparse._SubParsersAction[_Parser]",
-    command: Command,
-    name: str,
-    summary: str,
-    example: str,
-) -> None:
+    commands: Commands, command: Command, name: str, summary: str, example: str, more: str = ""
+) -> _Parser:
     parser = _add(commands, command, name, summary, example)
-    parser.usage = f"orchestra {name} --config FILE [--config FILE ...] [key=value ...] [--debug]"
+    words = ["orchestra", name, "--config FILE [--config FILE ...] [key=value ...]", more]
+    parser.usage = " ".join(word for word in [*words, "[--debug]"] if word)
+    _add_config(parser, required=True)
+    parser.set_defaults(takes_overrides=True)
+    return parser
+
+
+def _add_config(parser: _Parser, required: bool) -> None:
     parser.add_argument(
         "--config",
         metavar="FILE",
         action="append",
-        required=True,
+        required=required,
         help="YAML file; a later one overrides an earlier one, and key=value overrides both",
     )
-    parser.set_defaults(takes_overrides=True)
 
 
-def _add(
-    commands: "argparse._SubParsersAction[_Parser]",
-    command: Command,
-    name: str,
-    summary: str,
-    example: str,
-) -> _Parser:
+def _add(commands: Commands, command: Command, name: str, summary: str, example: str) -> _Parser:
     parser = commands.add_parser(
-        name,
+        name.rpartition(" ")[2],
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.",
         epilog=f"example: {example}",
         allow_abbrev=False,
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.set_defaults(command=command, takes_overrides=False)
+    parser.set_defaults(command=command, takes_overrides=False, name=name)
     return parser
 
 

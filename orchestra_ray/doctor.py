@@ -10,20 +10,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from orchestra_ray.catalogue import read_catalogue
 from orchestra_ray.config.checks import check_port
+from orchestra_ray.config.schema import Config
 from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.tools.readiness import NO_FAISS, has_faiss, is_set, keys_of
+from orchestra_ray.tools.sandbox import check as check_sandbox
 
 GIB = 2**30
 IMPORT_DEADLINE_S = 120
-PROBE_DEADLINE_S = 10
 DASHBOARD_PORT = 8_265
+WEB_KEY = "TAVILY_API_KEY"
 MODULES = ("torch", "transformers", "deepspeed", "vllm", "ray", "wandb", "reasoning_gym")
 
 
 class Verdict(StrEnum):
     OK = "ok"
     NOTE = "note"  # a run works without it, or slower
-    FAIL = "fail"  # no run works
+    FAIL = "fail"  # no run works, or none of the configuration
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +39,25 @@ class Finding:
     detail: str
 
 
-def findings() -> Iterator[Finding]:
-    """Every check in order, each as soon as it is done; the imports take seconds."""
+def findings(config: Config | None = None) -> Iterator[Finding]:
+    """Every check in order, each as soon as it is done; the imports take seconds.
+
+    With a configuration also what its catalogue asks for.
+    """
     yield _python()
     for module in MODULES:
         yield _module(module)
     yield _compiler()
     yield _sandbox()
+    yield _web_search()
+    yield _dense_search()
     yield _shared_memory()
     yield _cpus()
     yield _memory()
     yield _loopback()
     yield _dashboard_port()
+    if config is not None:
+        yield from _keys(config)
 
 
 def _python() -> Finding:
@@ -78,21 +89,35 @@ def _compiler() -> Finding:
 
 
 def _sandbox() -> Finding:
-    """Whether bubblewrap can make the user namespaces in which a tool's code is run."""
-    subject, bwrap = "sandbox", shutil.which("bwrap")
-    if bwrap is None:
-        detail = "no bubblewrap; tools that run code need it: apt install bubblewrap"
-        return Finding(subject, Verdict.NOTE, detail)
-    command = [bwrap, "--ro-bind", "/", "/", "--unshare-all", "true"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_DEADLINE_S)
-    except subprocess.TimeoutExpired:
-        return Finding(subject, Verdict.NOTE, f"bubblewrap hung for {PROBE_DEADLINE_S} s")
-    if done.returncode == 0:
-        return Finding(subject, Verdict.OK, "bubblewrap with user namespaces")
-    reason = (done.stderr.strip().splitlines() or ["refused"])[-1]
-    detail = f"{reason}; tools that run code need user namespaces: allow them on this host"
-    return Finding(subject, Verdict.NOTE, detail)
+    """Tried as the tool tries it before it runs anybody's code."""
+    reason = check_sandbox()
+    if reason is None:
+        return Finding("sandbox", Verdict.OK, "bubblewrap, and every wall holds")
+    detail = f"{reason.removeprefix('sandbox: ')}; tools that run code are absent until then"
+    return Finding("sandbox", Verdict.NOTE, detail)
+
+
+def _web_search() -> Finding:
+    if is_set(WEB_KEY):
+        return Finding(WEB_KEY, Verdict.OK, "set")
+    detail = "not set; web search is absent without it: export a key of tavily.com"
+    return Finding(WEB_KEY, Verdict.NOTE, detail)
+
+
+def _dense_search() -> Finding:
+    if has_faiss():
+        return Finding("dense search", Verdict.OK, "faiss is installed")
+    return Finding("dense search", Verdict.NOTE, NO_FAISS)
+
+
+def _keys(config: Config) -> Iterator[Finding]:
+    """Each key that an endpoint of the configuration asks for; no executor starts without."""
+    for key, entries in keys_of(read_catalogue(config.catalogue)).items():
+        users = f"for {', '.join(entries)}"
+        if is_set(key):
+            yield Finding(key, Verdict.OK, f"set, {users}")
+        else:
+            yield Finding(key, Verdict.FAIL, f"not set, {users}; export it, or leave them out")
 
 
 def _shared_memory() -> Finding:

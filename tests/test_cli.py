@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,7 +50,7 @@ def mistakes(
     (folder / "runs" / "taken").mkdir(parents=True)
     dear = (REPOSITORY / "configs/catalogues/simulated.yaml").read_text()
     (folder / "dear.yaml").write_text(
-        dear.replace(" input_usd_per_mtok: 40", " input_usd_per_mtok: -40")
+        dear.replace("input_usd_per_mtok: 40", "input_usd_per_mtok: -40", 1)
     )
     (folder / "syntax.yaml").write_text("name: [x\n")
     small = [f"runs_dir={folder}/runs", "rollout.cpus_per_worker=0.1", "learner.cpus_per_rank=0.1"]
@@ -63,6 +64,14 @@ def mistakes(
         "no configuration": (["train"], ["--config", "orchestra train --help"]),
         "unknown option": (quickstart("--fast"), ["--fast", "orchestra train --help"]),
         "an override for doctor": (["doctor", "a=1"], ["a=1"]),
+        "no such grouping": (["ledger", "runs/x", "--by", "day"], ["--by", "model", "--help"]),
+        "no such run": (["ledger", f"{folder}/runs/gone"], ["runs/gone: no such run"]),
+        "tools alone": (["tools"], ["command", "orchestra tools --help"]),
+        "no such model to describe": (
+            ["tools", "describe", "--config", QUICKSTART, "--by", "none"],
+            ["--by none: no such model", "choose from: nova"],
+        ),
+        "no lines": (["ledger", "runs/x", "--top", "0"], ["--top", "'0'"]),
         "unknown key": (quickstart("learner.rl=1"), ["learner.rl", "did you mean learner.lr?"]),
         "wrong type": (quickstart("training.steps=ten"), ["training.steps", "a whole number"]),
         "not key=value": (quickstart("learner.lr"), ["'learner.lr'", "training.steps=10"]),
@@ -167,22 +176,38 @@ def test_debug_shows_the_traceback_above_the_line(mistakes, capsys):
     assert_one_line(f"{last}\n", parts)
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["train", "--help"], ["eval", "-h"], ["plan", "-h"]])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["eval", "-h"],
+        ["plan", "-h"],
+        ["ledger", "-h"],
+        ["doctor", "-h"],
+        ["tools", "-h"],
+        ["tools", "list", "-h"],
+        ["tools", "describe", "-h"],
+    ],
+)
 def test_help_is_printed_without_heavy_imports(argv):
     code = (
         "import sys\nfrom orchestra_ray.cli import main\n"
         f"try:\n    main({argv!r})\nexcept SystemExit as stop:\n    assert stop.code == 0\n"
-        f"assert not [m for m in {(*HEAVY, 'omegaconf')!r} if m in sys.modules]"
+        f"assert not [m for m in {(*HEAVY, 'omegaconf', 'pyarrow', 'rich')!r} if m in sys.modules]"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "usage: orchestra" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["train", "eval", "plan", "doctor"])
+@pytest.mark.parametrize(
+    "command",
+    ["train", "eval", "plan", "ledger", "tools", "tools list", "tools describe", "doctor"],
+)
 def test_every_command_s_help_has_an_example(command, capsys):
     with pytest.raises(SystemExit) as stop:
-        cli.main([command, "--help"])
+        cli.main([*command.split(), "--help"])
     assert stop.value.code == 0
     assert f"example: orchestra {command}" in capsys.readouterr().out
 
@@ -245,7 +270,7 @@ def test_an_interrupt_is_exit_code_130(monkeypatch, capsys):
 @pytest.mark.parametrize(("verdict", "code"), [(Verdict.NOTE, 0), (Verdict.FAIL, 1)])
 def test_doctor_exits_1_only_where_no_run_works(monkeypatch, capsys, verdict, code):
     found = [Finding("CPUs", Verdict.OK, "2"), Finding("sandbox", verdict, "no bubblewrap")]
-    monkeypatch.setattr(doctor, "findings", lambda: iter(found))
+    monkeypatch.setattr(doctor, "findings", lambda config: iter(found))
     assert cli.main(["doctor"]) == code
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines] == [["CPUs", "ok"], ["sandbox", verdict]]
@@ -268,15 +293,60 @@ def test_doctor_says_what_to_install_where_bubblewrap_is_absent(monkeypatch, tmp
     assert "apt install g++" in by_subject["C++ compiler"].detail
 
 
-def test_doctor_notes_a_sandbox_that_is_refused(monkeypatch, tmp_path):
-    refusing = tmp_path / "bwrap"
-    refusing.write_text("#!/bin/sh\necho 'No permissions to create new namespace' >&2\nexit 1\n")
-    refusing.chmod(0o755)
+def test_doctor_notes_a_sandbox_that_is_refused(monkeypatch):
     monkeypatch.setattr(doctor, "MODULES", ())
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    by_subject = {finding.subject: finding for finding in doctor.findings()}
+    with tempfile.TemporaryDirectory() as folder:  # the sandbox starts as nobody, who may read it
+        Path(folder).chmod(0o755)
+        refusing = Path(folder) / "bwrap"
+        refusing.write_text("#!/bin/sh\necho 'No permissions to create namespace' >&2\nexit 1\n")
+        refusing.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+        by_subject = {finding.subject: finding for finding in doctor.findings()}
     assert by_subject["sandbox"].verdict is Verdict.NOTE
-    assert "No permissions to create new namespace" in by_subject["sandbox"].detail
+    assert "No permissions to create namespace" in by_subject["sandbox"].detail
+    assert "allow user namespaces" in by_subject["sandbox"].detail
+
+
+def test_doctor_tells_keys_that_are_set_and_never_what_they_are(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(doctor, "MODULES", ())
+    monkeypatch.setenv("TAVILY_API_KEY", "tvly-of-the-test")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-test")
+    for name in ("TOGETHER_API_KEY", "NVIDIA_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    config = tmp_path / "mine.yaml"
+    config.write_text("catalogue: {path: configs/catalogues/paper.yaml}\n")
+    assert cli.main(["doctor", "--config", QUICKSTART, "--config", str(config)]) == 1
+    out = capsys.readouterr().out
+    assert "of-the-test" not in out
+    lines = {line.split()[0]: line.split() for line in out.splitlines()}
+    verdicts = {name: words[1] for name, words in lines.items() if name.endswith("_KEY")}
+    assert verdicts == {
+        "TAVILY_API_KEY": "ok",
+        "OPENAI_API_KEY": "ok",
+        "TOGETHER_API_KEY": "fail",
+        "NVIDIA_API_KEY": "fail",
+    }
+    assert lines["OPENAI_API_KEY"][2:] == ["set,", "for", "gpt-5,", "gpt-5-mini"]
+
+
+def test_doctor_notes_what_is_optional(monkeypatch):
+    monkeypatch.setattr(doctor, "MODULES", ())
+    monkeypatch.setattr(doctor, "has_faiss", lambda: False)
+    monkeypatch.delenv("TAVILY_API_KEY", raising=False)
+    by_subject = {finding.subject: finding for finding in doctor.findings()}
+    assert by_subject["TAVILY_API_KEY"].verdict is Verdict.NOTE
+    assert "tavily.com" in by_subject["TAVILY_API_KEY"].detail
+    assert by_subject["dense search"].verdict is Verdict.NOTE
+    assert "orchestra-ray[dense]" in by_subject["dense search"].detail
+
+
+def test_doctor_and_the_code_tool_agree_on_the_sandbox(monkeypatch):
+    monkeypatch.setattr(doctor, "MODULES", ())
+    from orchestra_ray.tools.sandbox import check
+
+    by_subject = {finding.subject: finding for finding in doctor.findings()}
+    expected = Verdict.OK if check() is None else Verdict.NOTE
+    assert by_subject["sandbox"].verdict is expected
 
 
 @pytest.mark.parametrize(("command", "function"), [("train", "train"), ("eval", "evaluate")])

@@ -1,0 +1,64 @@
+"""`orchestra tools list`: the catalogue as a table, and what is absent on this machine."""
+
+from collections.abc import Iterator, Mapping
+
+from rich.table import Table
+
+from orchestra_ray.catalogue import Catalogue, Entry, read_catalogue
+from orchestra_ray.catalogue.signatures import price_words
+from orchestra_ray.commands.terminal import add_row, plain_table, show
+from orchestra_ray.config.schema import Config
+from orchestra_ray.tools.readiness import lacking
+
+WORDS = ("name", "kind", "executor", "isolation", "prices", "in a draw", "here")
+
+
+def show_catalogue(config: Config) -> None:
+    """Prints it; calls nothing but the probe of the sandbox."""
+    catalogue = read_catalogue(config.catalogue)
+    why = lacking(catalogue)
+    show(catalogue_table(catalogue, why))
+    for line in remarks(catalogue, why):
+        print(line)
+
+
+def catalogue_table(catalogue: Catalogue, why: Mapping[str, str]) -> Table:
+    """A row an entry, in the file's order. Prices are the entry's own."""
+    table = plain_table(WORDS, ["latency s"])
+    for entry in catalogue.entries.values():
+        add_row(
+            table,
+            [
+                entry.name,
+                entry.kind.value,
+                entry.executor,
+                entry.isolation.value,
+                _prices(entry),
+                _presence(entry),
+                "no" if entry.name in why else "yes",
+                f"{entry.latency_s:g}",
+            ],
+        )
+    return table
+
+
+def remarks(catalogue: Catalogue, why: Mapping[str, str]) -> Iterator[str]:
+    yield f"prices: {catalogue.price_sheet}"
+    if catalogue.sheets:
+        versions = ", ".join(sheet.version for sheet in catalogue.sheets)
+        yield f"a draw's prices are from one of: {versions}"
+    yield from dict.fromkeys(why.values())
+
+
+def _prices(entry: Entry) -> str:
+    words = price_words(entry.prices)
+    if not entry.choices:
+        return words
+    own = "" if words == "free" else f"{words} and "
+    return f"{own}those of its {len(entry.choices)} models"
+
+
+def _presence(entry: Entry) -> str:
+    if not entry.offered:
+        return "never"
+    return "by chance" if entry.presence < 1 or entry.kind.value == "model" else "always"

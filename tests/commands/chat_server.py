@@ -1,0 +1,63 @@
+"""An OpenAI-compatible chat server that says what its model's name means. Prints its port.
+
+writer  counts the records that it is shown; its first answer on them has no description
+mute    never writes a description
+solver  adds up the sum in a question, in a box
+down    answers 500
+
+GET /seen answers with the requests so far.
+"""
+
+import json
+import re
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+SEEN: list[dict[str, Any]] = []
+
+
+def said(model: str, text: str) -> str:
+    if model == "solver":
+        terms = re.search(r"([\d+ -]+) =", text)
+        return f"I add. \\boxed{{{eval(terms[1]) if terms else 0}}}"
+    if model == "mute" or "<assistant>" not in text:
+        return "It has its strengths."
+    records, right = text.count("<record number"), text.count('outcome="right"')
+    return f"<think>well</think><description>Right {right} of {records} times.</description>"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.reply(200, SEEN)
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        SEEN.append({"key": self.headers["Authorization"], **body})
+        if body["model"] == "down":
+            return self.reply(500, {"error": {"message": "out of order"}})
+        message = {
+            "role": "assistant",
+            "content": said(body["model"], body["messages"][-1]["content"]),
+        }
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        usage = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
+        self.reply(200, {"choices": [choice], "usage": usage})
+
+    def reply(self, status: int, answer: Any) -> None:
+        text = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+if __name__ == "__main__":
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    print(server.server_address[1], flush=True)
+    server.serve_forever()
