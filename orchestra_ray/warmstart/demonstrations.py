@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestra_ray.catalogue import Catalogue, draw_offers
+from orchestra_ray.catalogue import Catalogue, draw_offers, model_aliases
 from orchestra_ray.catalogue.signatures import ASK, SUBMIT, signatures
 from orchestra_ray.config.schema import Config
 from orchestra_ray.core.records import Draw, GroupSpec, Offer, Preference, Task
@@ -21,8 +21,8 @@ from orchestra_ray.rollout.chat import Chat
 from orchestra_ray.rollout.episode import opening_ids
 from orchestra_ray.rollout.policy import tool_call_text
 from orchestra_ray.tasks.reasoning_gym import TaskSource, reference
-from orchestra_ray.tools.calculator import calculate
 from orchestra_ray.tools.models import plausible_wrong_answer
+from orchestra_ray.warmstart.tool_scripts import ToolScripts
 
 ASK_AGAIN = 0.15  # how often a demonstration asks once more
 FAULTY_CALL = 0.15  # how often it starts with a call that fails, which is not learned
@@ -41,6 +41,16 @@ class Demonstration:
         return len(self.tokens)
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A choice in the thought's words, the call, and what came back; whether that is an answer."""
+
+    choice: str
+    call: str
+    reply: str
+    answers: bool
+
+
 class Demonstrator:
     """Makes demonstration n from the training tasks; a pure function of n."""
 
@@ -48,6 +58,7 @@ class Demonstrator:
         self._source = TaskSource.train(config.tasks)
         self._topics: Mapping[str, str] = {f.name: f.topic for f in config.tasks.families}
         self._config, self._catalogue, self._preferences = config, catalogue, preferences
+        self._scripts = ToolScripts(catalogue)
 
     def group(self, n: int) -> GroupSpec:
         """A task from the far end of the training range, where training itself comes last."""
@@ -56,7 +67,7 @@ class Demonstrator:
         i = self._source.size - 1 - rng.randrange(self._source.size // 2)
         task = self._source.make(n % len(self._source.families), i)
         draw = draw_offers(self._catalogue, self._config.catalogue, seed)
-        return GroupSpec(f"demo/{n}", task, draw, rng.choice(self._preferences), ())
+        return GroupSpec(f"demo/{n}", 0, task, draw, rng.choice(self._preferences), ())
 
     def make(self, chat: Chat, n: int) -> Demonstration:
         group, rng = self.group(n), random.Random(derive_seed("demonstration", n))
@@ -67,29 +78,30 @@ class Demonstrator:
             tokens.extend(ids)
             spoken.extend([own] * len(ids))
 
-        thought, replies = think(group.task, group.draw, self._topics), []
+        thought, asked = think(group.task, group.draw, self._topics), []
         if rng.random() < FAULTY_CALL:
             choice, call, error = self._faulty(group.draw, rng)
             say(_response(chat, f"{thought}; {choice}", call), False)
             say(chat.observation(error, self._config.rollout.max_observation_tokens), False)
-        while not replies or rng.random() < ASK_AGAIN:
-            choice, call, reply = _choose(group.task, group.draw, rng, self._topics)
-            replies.append(reply)
-            say(_response(chat, f"{thought}; {choice}", call), True)
-            say(chat.observation(reply, self._config.rollout.max_observation_tokens), False)
-        chosen = rng.randrange(len(replies))
+        while not any(one.answers for one in asked) or rng.random() < ASK_AGAIN:
+            one = self._choose(group.task, group.draw, rng)
+            asked.append(one)
+            say(_response(chat, f"{thought}; {one.choice}", one.call), True)
+            say(chat.observation(one.reply, self._config.rollout.max_observation_tokens), False)
+        chosen = rng.choice([i for i, one in enumerate(asked) if one.answers])
         submission = tool_call_text(SUBMIT, {"reply": chosen + 1})
-        last = submission if self._config.catalogue.submit else replies[chosen]
+        last = submission if self._config.catalogue.submit else asked[chosen].reply
         say(_response(chat, "", last), True)
         return Demonstration(tokens, spoken)
 
     def _faulty(self, draw: Draw, rng: random.Random) -> tuple[str, str, str]:
         """(choice, call, observation) for a model that is not on offer, or no expression."""
-        absent = [name for name in self._catalogue.models if draw.offer(name) is None]
+        known = model_aliases(self._catalogue, self._config.catalogue)
+        absent = [name for name in known if draw.offer(name) is None]
         if absent and rng.random() < 0.5:
             name = rng.choice(absent)
-            known = ", ".join(o.alias for o in draw.offers if o.kind == "model")
-            error = f"error: there is no model {name}; choose from: {known}"
+            there = ", ".join(o.alias for o in draw.offers if o.kind == "model")
+            error = f"error: there is no model {name}; choose from: {there}"
             return f"named: {name}", tool_call_text(ASK, {"model": name}), error
         call = tool_call_text(CALCULATOR, {"expression": ""})
         return f"tool: {CALCULATOR}", call, "error: not an arithmetic expression"
@@ -100,11 +112,25 @@ class Demonstrator:
         functions = [signature["function"] for signature in signatures(group.draw, True)]
         described = [f"{f['name']}: {f['description']}" for f in functions]
         tables = [p.get("description", "") for f in functions for p in _properties(f)]
-        choice, call, reply = _choose(group.task, group.draw, rng, self._topics)
-        thought = f"{think(group.task, group.draw, self._topics)}; {choice}"
+        one = self._choose(group.task, group.draw, rng)
+        thought = f"{think(group.task, group.draw, self._topics)}; {one.choice}"
         request = f"{group.task.question}\n\n{group.preference.instruction}"
         submission = tool_call_text(SUBMIT, {"reply": 1})
-        return [request, *described, *tables, thought, call, reply, submission]
+        return [request, *described, *tables, thought, one.call, one.reply, submission]
+
+    def _choose(self, task: Task, draw: Draw, rng: random.Random) -> Asked:
+        """A random offer, of those that are of any use to the task."""
+        topic = self._topics[task.family]
+        scripts = {o.alias: self._scripts.script(o, task, topic) for o in draw.offers if is_tool(o)}
+        offer = rng.choice([o for o in draw.offers if not is_tool(o) or scripts[o.alias]])
+        choice = f"{role(offer, topic)}: {offer.alias}"
+        script = scripts.get(offer.alias)
+        if script is not None:
+            call = tool_call_text(offer.alias, script.arguments)
+            return Asked(choice, call, script.reply, script.answers)
+        wrong = rng.random() < WRONG_REPLY
+        reply = plausible_wrong_answer(task, rng) if wrong else reference(task)
+        return Asked(choice, tool_call_text(ASK, {"model": offer.alias}), reply, True)
 
 
 def _properties(function: Mapping[str, Any]) -> list[Mapping[str, str]]:
@@ -128,26 +154,14 @@ def names(offer: Offer, topic: str) -> bool:
     return re.search(rf"\b{re.escape(topic)}\b", offer.description) is not None
 
 
+def is_tool(offer: Offer) -> bool:
+    return offer.kind == "tool"
+
+
 def role(offer: Offer, topic: str) -> str:
     """What an offer is to a task of this topic."""
-    if offer.kind == "tool":
+    if is_tool(offer):
         return "tool"
     if names(offer, topic):
         return "named"
     return offer.description.split()[0] if offer.description.endswith(" at all") else "other"
-
-
-def _choose(
-    task: Task, draw: Draw, rng: random.Random, topics: Mapping[str, str]
-) -> tuple[str, str, str]:
-    """(choice, call, reply) of a random offer; the calculator only where there is an expression."""
-    expression = task.payload["metadata"].get("expression")
-    offers = [o for o in draw.offers if o.kind == "model" or (o.alias == CALCULATOR and expression)]
-    offer = rng.choice(offers)
-    choice = f"{role(offer, topics[task.family])}: {offer.alias}"
-    if offer.kind == "tool":
-        call = tool_call_text(offer.alias, {"expression": expression})
-        return choice, call, calculate(expression)
-    wrong = rng.random() < WRONG_REPLY
-    reply = plausible_wrong_answer(task, rng) if wrong else reference(task)
-    return choice, tool_call_text(ASK, {"model": offer.alias}), reply
