@@ -8,10 +8,10 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test check bench clean
+.PHONY: help install quickstart test check bench bench-tools clean
 
 help: ## list the commands
-	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 install: ## make .venv and install everything into it; nothing where that is done
 	@scripts/install.sh
@@ -29,6 +29,9 @@ check: install ## lint, check the formatting, check the types
 
 bench: install ## time the phases of a step beside plain vLLM
 	$(BIN)/python benchmarks/step.py $(ARGS)
+
+bench-tools: install ## time a tool call beside plain Ray, threads and HTTP; sandbox, search, books
+	$(BIN)/python benchmarks/tools.py $(ARGS)
 
 clean: ## remove .venv, build outputs and caches; runs stay
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,7 +1,8 @@
 """Packaging. Versions are pinned where a different one is known to break; the reason stands beside.
 
 `pip install .` takes the base; an extra adds the vLLM of the machine: `cpu` or `gpu`, never both,
-since both install the module `vllm`. `make install` is the tested way to the `cpu` one.
+since both install the module `vllm`. `make install` is the tested way to the `cpu` one. `dense`
+adds dense retrieval to local search.
 """
 
 from setuptools import find_packages, setup
@@ -14,12 +15,28 @@ BASE = [
     "wandb==0.31.0",  # resuming leans on its run ids
     "omegaconf==2.4.0",  # error texts of the configuration are built on its exceptions
     "reasoning-gym==0.1.25",  # another release draws other tasks from the same seed
+    "anyio",  # bounded by openai
+    "bm25s==0.3.16",  # indexes in a user's cache are files of its own format
+    "httpx>=0.27",  # tavily-python's client
+    "httpx2",  # bounded by openai, whose client it is, and by mcp
+    "huggingface_hub",  # bounded by transformers
+    "jsonschema>=4.23",  # vLLM's bound too
+    "mcp>=2.3,<3",  # vLLM takes 2.0 to 2.x; its first release has no Client
     "numpy",  # bounded by numba, which vLLM pins
+    "openai>=3.57,<4",  # vLLM takes 2.25 and newer; 3 is the one on httpx2
     "psutil",
+    "pyarrow>=20",
+    "pydantic",  # bounded by vLLM
     "pyyaml",
+    "regex",  # bounded by transformers
     "rich>=14",
     "safetensors",  # bounded by transformers
+    "tavily-python==0.8.5",  # its error classes are told apart
     "tokenizers",  # bounded by transformers
+]
+
+DENSE = [
+    "faiss-cpu>=1.15",  # IO_FLAG_MMAP_IFC, with which the processes of a node share an index
 ]
 
 CPU = [
@@ -34,7 +51,6 @@ GPU = [
 
 DEV = [
     "hypothesis>=6.150",
-    "jsonschema>=4.23",  # vLLM's bound too
     "pyright[nodejs]==1.1.414",  # a type checker's new release finds new errors; brings its node
     "pytest>=9",
     "pytest-timeout>=2.4",
@@ -49,7 +65,7 @@ setup(
     packages=find_packages(include=["orchestra_ray", "orchestra_ray.*"]),
     python_requires=">=3.11,<3.15",  # vLLM's bounds
     install_requires=BASE,
-    extras_require={"cpu": CPU, "gpu": GPU, "dev": DEV},
+    extras_require={"cpu": CPU, "gpu": GPU, "dense": DENSE, "dev": DEV},
     entry_points={
         "console_scripts": ["orchestra = orchestra_ray.cli:main"],
         "vllm.general_plugins": ["orchestra_ray = orchestra_ray.weights.vllm_engine:register"],

