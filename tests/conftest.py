@@ -5,15 +5,17 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from orchestra_ray.catalogue import Catalogue
     from orchestra_ray.config import Config
     from orchestra_ray.rollout.chat import Chat
     from orchestra_ray.tasks.sampler import GroupSampler
+    from orchestra_ray.tools.guard import SpendLimits
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -22,6 +24,43 @@ os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(16)
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["WANDB_MODE"] = "offline"
+
+# How fast an example runs says more of the machine than of the code.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
+
+
+class LocalBooks:
+    """The books in this process, without an actor between."""
+
+    def __init__(self, limits: "SpendLimits | None" = None, folder: Path | None = None):
+        from orchestra_ray.tools.books import Lost, SpendBooks
+        from orchestra_ray.tools.guard import SpendGuard, SpendLimits
+        from orchestra_ray.tools.ledger import Ledger
+
+        self.guard, self.ledger = SpendGuard(limits or SpendLimits()), Ledger("run", folder)
+        self.books = SpendBooks(self.guard, self.ledger)
+        self.count_calls = self.guard.limits.count_calls
+        self._lost = Lost
+
+    async def reserve(self, asked: Any) -> str | None:
+        return self.books.reserve([asked])[0]
+
+    def enter(self, posting: Any) -> None:
+        self.books.post([posting])
+
+    def lost(self, request: Any) -> None:
+        self.books.post([self._lost(request)])
+
+    def report(self, failure: Any) -> None:
+        self.books.post([failure])
+
+
+@pytest.fixture(scope="session")
+def local_books() -> type[LocalBooks]:
+    return LocalBooks
 
 
 @pytest.fixture(autouse=True, scope="session")

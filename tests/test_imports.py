@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("rollout", "learner"),
     ("warmstart", "evaluation"),
     ("driver",),
-    ("preflight", "doctor"),
+    ("preflight", "doctor", "commands"),
     (PACKAGE,),
     ("cli",),
     ("jobs",),

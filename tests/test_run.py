@@ -4,15 +4,19 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from orchestra_ray.core.states import Ended
+from orchestra_ray.rollout.episode import FAULTY
+from orchestra_ray.tools.ledger import FOLDER, read
 
 STEPS, TASKS = 3, 12
+CALLS = 20  # that the budget of a run allows: fewer than its first step asks for
 SMALL = [
-    "model.tiny.warmup_steps=120",
+    "model.tiny.warmup_steps=80",
     "model.tiny.warmup_batch=16",
     f"training.steps={STEPS}",
     f"evaluation.tasks={TASKS}",
@@ -125,6 +129,40 @@ def test_the_summary_has_every_policy_on_the_same_tasks(run: Path) -> None:
     assert (run / "config.yaml").exists()
 
 
+def test_the_ledger_holds_every_call_to_the_end_of_the_run(run: Path) -> None:
+    rows = read(run / FOLDER).to_pylist()
+    assert {row["step"] for row in rows} == set(range(STEPS + 1))
+    calls = Counter((row["call"], row["error"] == "lost") for row in rows)
+    assert set(calls.values()) == {1}
+    charged = [row["charged_nanousd"] for row in rows if 0 < row["step"]]
+    before = [row for row in rows if row["group"].startswith("heldout/before/")]
+    total = sum(charged) + sum(row["charged_nanousd"] for row in before)
+    assert steps_of(run)[-1]["ledger/charged_usd"] == pytest.approx(total / 1e9)
+    for name, row in json.loads((run / "summary.json").read_text())["baselines"].items():
+        theirs = [r for r in rows if r["group"].startswith(f"heldout/{name}/")]
+        assert len([r for r in theirs if r["kind"] == "model"]) == TASKS
+        assert sum(r["charged_nanousd"] for r in theirs) / 1e9 / TASKS == pytest.approx(
+            row["cost_usd"]
+        )
+
+
+@pytest.mark.timeout(300)
+def test_the_limit_of_the_run_ends_it_in_order_with_a_checkpoint(run: Path, cache: Path) -> None:
+    limit = [f"spend.run_calls={CALLS}"]
+    where = f"runs_dir={run.parent}"
+    done = orchestra(["-m", "orchestra_ray.cli"], cache, "train", "name=poor", where, *limit)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "raise spend.run_usd or spend.run_calls" in done.stderr
+    poor = run.parent / "poor"
+    last = steps_of(poor)[-1]
+    assert last["step"] < STEPS and last["ledger/run_refused"] == 1
+    assert (poor / "checkpoints" / f"step_{last['step']}").is_dir()
+    made = [row for row in read(poor / FOLDER).to_pylist() if row["kind"] != "policy"]
+    assert any(row["error"] == "budget" for row in made)
+    called = [row for row in made if row["error"] != "budget" and row["identity"] != FAULTY]
+    assert 0 < len(called) <= CALLS
+
+
 @pytest.mark.timeout(300)
 def test_vllm_and_transformers_load_the_checkpoint(run: Path) -> None:
     script = """
@@ -157,7 +195,7 @@ if __name__ == "__main__":
 
 @pytest.mark.timeout(300)
 def test_a_run_without_an_engine_ends_at_once_and_says_why(run: Path, cache: Path) -> None:
-    arguments = ("train", "name=dead", f"runs_dir={run.parent}", "evaluation.tasks=0")
+    arguments = ("train", "name=dead", f"runs_dir={run.parent}")
     done = orchestra(["-c", KILLS_ENGINE], cache, *arguments)
     assert done.returncode == 1
     last_line = done.stderr.strip().splitlines()[-1]
@@ -167,7 +205,7 @@ def test_a_run_without_an_engine_ends_at_once_and_says_why(run: Path, cache: Pat
     assert kinds.count("worker lost") == 1 and kinds[-1] == "stopped"
     books = events[kinds.index("books")]
     assert books["accounting/in_flight"] == 0
-    assert books["accounting/dispatched"] == 2 * 64
+    assert books["accounting/dispatched"] == TASKS + 2 * 64
 
 
 @pytest.mark.timeout(300)

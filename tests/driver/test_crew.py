@@ -38,7 +38,11 @@ class Started:
 
 @pytest.fixture(scope="module")
 def started(
-    ray_cluster: str, quickstart: Config, catalogue: Catalogue, policy_folder: Path
+    ray_cluster: str,
+    quickstart: Config,
+    catalogue: Catalogue,
+    policy_folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Started]:
     """Two workers, so that one can be lost."""
     limits = replace(
@@ -50,6 +54,7 @@ def started(
         replace(quickstart, rollout=limits),
         catalogue,
         str(policy_folder),
+        tmp_path_factory.mktemp("run"),
         lambda kind, **fields: events.append({"kind": kind, **fields}),
     )
     with asyncio.Runner() as runner:

@@ -1,32 +1,53 @@
 """The episode with scripted policies and a tool pool in the same process: no engine is needed."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from orchestra_ray.catalogue import Catalogue
+from orchestra_ray.catalogue import Catalogue, draw_offers, load_catalogue
 from orchestra_ray.config import Config
-from orchestra_ray.core.records import Card, GroupSpec, ToolRequest, ToolResult, Trajectory
+from orchestra_ray.config.schema import CatalogueConfig
+from orchestra_ray.core.records import (
+    Card,
+    GroupSpec,
+    LedgerEntry,
+    ToolRequest,
+    ToolResult,
+    Trajectory,
+)
 from orchestra_ray.core.states import Failure, FailureKind, Stop
 from orchestra_ray.rollout.chat import Chat
 from orchestra_ray.rollout.episode import Stage, opening_ids, run_episode
 from orchestra_ray.rollout.parsing import parse_hermes
 from orchestra_ray.rollout.policy import Completion, Policy, Router, View, routers, tool_call_text
+from orchestra_ray.tasks.reasoning_gym import reference
 from orchestra_ray.tasks.sampler import GroupSampler
+from orchestra_ray.tools.books import Posting
 from orchestra_ray.tools.executor import Executor
+from orchestra_ray.tools.tool import Fault, FaultKind
+from orchestra_ray.tools.toolbox import make_tools
 
 
 class Direct:
     """The executor without a pool between."""
 
-    def __init__(self, catalogue: Catalogue):
-        self._executor = Executor(catalogue)
+    def __init__(self, catalogue: Catalogue, books: Any):
+        self.books = books
+        self._executor = Executor(catalogue, make_tools(catalogue), books)
 
     async def call(self, request: ToolRequest) -> ToolResult | Failure:
         return await self._executor.execute(request)
+
+    def enter(self, entry: LedgerEntry) -> None:
+        self.books.enter(Posting(entry.call_id, entry))
+
+    async def drain(self) -> int:
+        return 0
 
 
 class Script:
@@ -44,13 +65,19 @@ class Script:
 
 
 @pytest.fixture
-def stage(chat: Chat, catalogue: Catalogue, quickstart: Config) -> Stage:
-    policies: dict[str, Policy] = {
-        name: Router(chat, choose) for name, choose in routers(catalogue).items()
-    }
-    tools = Direct(catalogue)
-    limits = quickstart.rollout
-    return Stage(chat, parse_hermes, policies, tools, quickstart.model, limits, submit=True)
+def stage(
+    chat: Chat, catalogue: Catalogue, quickstart: Config, local_books: Callable[[], Any]
+) -> Stage:
+    return Stage(
+        chat=chat,
+        parse=parse_hermes,
+        policies={name: Router(chat, choose) for name, choose in routers(catalogue).items()},
+        tools=Direct(catalogue, local_books()),
+        model=quickstart.model,
+        limits=quickstart.rollout,
+        price_sheet=catalogue.price_sheet,
+        submit=True,
+    )
 
 
 def play(stage: Stage, policy: Policy, group: GroupSpec) -> tuple[Trajectory | None, Card]:
@@ -102,11 +129,14 @@ def test_money_and_time_are_the_sums_of_the_ledger(stage: Stage, sampler: GroupS
     trajectory, card = play(stage, Script(stage.chat, [ask(group), "1"]), group)
     assert trajectory is not None
     assert [e.kind for e in trajectory.ledger] == ["policy", "model", "policy"]
-    assert card.charged_nanousd == sum(e.charged_nanousd for e in trajectory.ledger) > 0
+    assert card.price_nanousd == sum(e.price_nanousd for e in trajectory.ledger) > 0
+    assert isinstance(stage.tools, Direct)
+    ledger = stage.tools.books.ledger.by_identity
+    assert sum(total.charged_nanousd for total in ledger.values()) == card.price_nanousd
     assert card.latency_s == pytest.approx(sum(e.service_s for e in trajectory.ledger))
     own = trajectory.ledger[0]
-    assert own.input_tokens == trajectory.turns[0].start
-    assert own.charged_nanousd == 200 * (own.input_tokens + own.output_tokens)
+    assert own.usage.input_tokens == trajectory.turns[0].start
+    assert own.charged_nanousd == 200 * (own.usage.input_tokens + own.usage.output_tokens)
 
 
 def test_the_turn_limit_ends_an_episode_that_never_answers(
@@ -138,8 +168,41 @@ def test_a_fault_of_the_policy_is_an_observation_and_costs_nothing(
     text = stage.chat.decode(trajectory.tokens_T.tolist())
     assert "error: the tool call is not valid JSON" in text
     assert "error: there is no model nobody" in text
-    assert [e.error for e in trajectory.ledger if e.kind != "policy"] == ["unknown_model"]
+    errors = [e.error for e in trajectory.ledger if e.kind != "policy"]
+    assert errors == ["bad_json", "unknown_tool"]
     assert sum(e.charged_nanousd for e in trajectory.ledger if e.kind != "policy") == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "says", "kind"),
+    [
+        ("<tool_call>{]</tool_call>", "the tool call is not valid JSON", "bad_json"),
+        ("<tool_call>[]</tool_call>", "exactly a name and arguments", "bad_json"),
+        (tool_call_text("rm", {"path": "/"}), "there is no tool rm; choose from: ", "unknown_tool"),
+        (
+            tool_call_text("ask", {"model": "x"}),
+            "there is no model x; choose from:",
+            "unknown_tool",
+        ),
+        (tool_call_text("ask", {}), "argument model is missing", "missing_argument"),
+        (tool_call_text("ask", {"model": "a", "top": 1}), "no argument top", "extra_argument"),
+        (tool_call_text("ask", {"model": 3}), "model must be of type string", "wrong_type"),
+        (tool_call_text("calculator", {"expression": []}), "expression must be of", "wrong_type"),
+        (tool_call_text("calculator", {"expression": "x"}), "Name is not arithmetic", "bad_input"),
+    ],
+)
+def test_each_fault_of_a_call_is_an_observation_that_names_it_and_counts_in_the_metrics(
+    stage: Stage, sampler: GroupSampler, call: str, says: str, kind: str
+) -> None:
+    groups = (sampler.group(n, 1) for n in range(50))
+    group = next(group for group in groups if group.draw.offer("calculator"))
+    trajectory, _ = play(stage, Script(stage.chat, [call, "7"]), group)
+    assert trajectory is not None and trajectory.answer == "7"
+    text = stage.chat.decode(trajectory.tokens_T.tolist())
+    assert "error: " in text and says in text
+    assert isinstance(stage.tools, Direct)
+    counted = stage.tools.books.ledger.metrics()
+    assert counted[f"ledger/fault/{kind}"] == counted["ledger/errors"] == 1
 
 
 def submit(reply: object) -> str:
@@ -155,14 +218,74 @@ def test_a_submitted_reply_is_the_answer_word_for_word(stage: Stage, sampler: Gr
     assert after_first_turn[: len(observation)] == observation
 
 
-@pytest.mark.parametrize("reply", [0, 2, -1, "1", 1.5, True, None, [1]])
-def test_a_reply_that_is_not_there_cannot_be_submitted(
-    stage: Stage, sampler: GroupSampler, reply: object
+@pytest.mark.parametrize(
+    ("arguments", "says", "kind"),
+    [
+        ({"reply": 0}, "there is no reply 0; there are 1", "bad_input"),
+        ({"reply": 2}, "there is no reply 2", "bad_input"),
+        ({"reply": -1}, "there is no reply -1", "bad_input"),
+        ({"reply": "1"}, "argument reply must be of type integer", "wrong_type"),
+        ({"reply": 1.5}, "argument reply must be of type integer", "wrong_type"),
+        ({"reply": True}, "argument reply must be of type integer", "wrong_type"),
+        ({"reply": None}, "argument reply must be of type integer", "wrong_type"),
+        ({"reply": [1]}, "argument reply must be of type integer", "wrong_type"),
+        ({}, "argument reply is missing", "missing_argument"),
+        ({"reply": 1, "why": "so"}, "there is no argument why", "extra_argument"),
+    ],
+)
+def test_a_bad_submission_is_an_observation_that_names_it_and_counts(
+    stage: Stage, sampler: GroupSampler, arguments: dict[str, Any], says: str, kind: str
 ) -> None:
     group = sampler.group(0, 1)
-    trajectory, card = play(stage, Script(stage.chat, [ask(group), submit(reply), "7"]), group)
+    bad = tool_call_text("submit", arguments)
+    trajectory, card = play(stage, Script(stage.chat, [ask(group), bad, "7"]), group)
     assert trajectory is not None and trajectory.answer == "7"
-    assert "error: there is no reply" in stage.chat.decode(trajectory.tokens_T.tolist())
+    assert f"error: {says}" in stage.chat.decode(trajectory.tokens_T.tolist())
+    assert [e.error for e in trajectory.ledger if e.kind != "policy"] == [None, kind]
+    assert isinstance(stage.tools, Direct)
+    assert stage.tools.books.ledger.metrics()[f"ledger/fault/{kind}"] == 1
+    assert len({entry.call_id for entry in trajectory.ledger}) == len(trajectory.ledger)
+
+
+def test_a_whole_number_written_as_a_decimal_submits(stage: Stage, sampler: GroupSampler) -> None:
+    group = sampler.group(0, 1)
+    trajectory, _ = play(stage, Script(stage.chat, [ask(group), submit(1.0)]), group)
+    assert trajectory is not None and trajectory.stop is Stop.ANSWERED
+
+
+class FailsFirst(Direct):
+    """Has no answer to the first call."""
+
+    async def call(self, request: ToolRequest) -> ToolResult | Failure:
+        result = await super().call(request)
+        if request.attempt > 0 or isinstance(result, Failure):
+            return result
+        fault = Fault(FaultKind.SERVER_ERROR, "the endpoint is down")
+        return replace(result, text=f"error: {fault}", error=fault.kind.value)
+
+
+def test_only_replies_that_are_answers_can_be_submitted(
+    stage: Stage, catalogue: Catalogue, sampler: GroupSampler
+) -> None:
+    group, tools = sampler.group(0, 1), stage.tools
+    assert isinstance(tools, Direct)
+    failing = replace(stage, tools=FailsFirst(catalogue, tools.books))
+    script = Script(stage.chat, [ask(group), submit(1), ask(group), submit(1)])
+    trajectory, card = play(failing, script, group)
+    assert trajectory is not None and card.stop is Stop.ANSWERED and card.turns == 4
+    assert "error" not in str(trajectory.answer)
+    assert "there is no reply 1; there are 0" in stage.chat.decode(trajectory.tokens_T.tolist())
+
+
+def test_a_router_whose_call_failed_ends_with_what_it_heard(
+    stage: Stage, catalogue: Catalogue, sampler: GroupSampler
+) -> None:
+    group, tools = replace(sampler.group(0, 1), policy="cheapest"), stage.tools
+    assert isinstance(tools, Direct)
+    failing = replace(stage, tools=FailsFirst(catalogue, tools.books))
+    trajectory, card = asyncio.run(run_episode(failing, group, group.episodes[0]))
+    assert trajectory is not None and card.stop is Stop.ANSWERED and card.turns == 2
+    assert trajectory.answer == "error: the endpoint is down"
 
 
 def test_submit_is_a_tool_like_any_other_where_it_is_not_offered(
@@ -173,6 +296,69 @@ def test_submit_is_a_tool_like_any_other_where_it_is_not_offered(
     trajectory, _ = play(without, Script(stage.chat, [ask(group), submit(1), "7"]), group)
     assert trajectory is not None and trajectory.answer == "7"
     assert [e.error for e in trajectory.ledger if e.kind != "policy"] == [None, "unknown_tool"]
+
+
+THREE_TOOLS = """
+models:
+  - {name: nova, description: knows, executor: simulated, latency_s: 1, output_tokens: 10,
+     offered: false, prices: {input_usd_per_mtok: 1, output_usd_per_mtok: 1}, skill: {default: 1.0}}
+tools:
+  - name: search
+    description: looks it up
+    executor: recipe
+    runs: calculator
+    parser: query_tag
+    choices: &choices [{name: by-1, model: nova, description: knows, latency_s: 3}]
+  - {name: answer, description: answers, executor: recipe, terminal: true, choices: *choices}
+  - name: calculator
+    description: computes
+    executor: calculator
+    offered: false
+    latency_s: 1
+    parameters: {type: object, properties: {expression: {type: string}}, required: [expression]}
+"""
+
+
+def test_a_recipe_is_called_by_a_models_name_and_a_terminal_one_answers(
+    stage: Stage, sampler: GroupSampler, tmp_path: Path, local_books: Callable[[], Any]
+) -> None:
+    path = tmp_path / "three.yaml"
+    path.write_text(THREE_TOOLS)
+    catalogue = load_catalogue(path)
+    config = CatalogueConfig(path=str(path), price_factors=[1.0], latency_factors=[1.0])
+    draw = draw_offers(catalogue, config, seed=1)
+    task = replace(sampler.group(0, 1).task, question="6*7")
+    group = replace(sampler.group(0, 1), draw=draw, task=task)
+    search, answer = (draw.offer(name) for name in ("search", "answer"))
+    assert search is not None and answer is not None
+
+    class Watched(Direct):
+        asked: list[ToolRequest] = []
+
+        async def call(self, request: ToolRequest) -> ToolResult | Failure:
+            self.asked.append(request)
+            return await super().call(request)
+
+    books = local_books()
+    texts = [
+        tool_call_text("search", {"model": "nova"}),
+        tool_call_text("search", {"model": search.choices[0].alias}),
+        tool_call_text("answer", {"model": answer.choices[0].alias}),
+    ]
+    tools = Watched(catalogue, books)
+    trajectory, card = play(replace(stage, tools=tools), Script(stage.chat, texts), group)
+    assert trajectory is not None and card.stop is Stop.ANSWERED and card.turns == 3
+    assert trajectory.answer == reference(task)
+    told = [(e.identity, e.alias, e.model, e.error) for e in trajectory.ledger if e.kind == "tool"]
+    assert told == [
+        ("faulty call", "faulty call", "", "unknown_tool"),
+        ("search", "search-1", "nova", None),
+        ("answer", "answer-1", "nova", None),
+    ]
+    assert [request.found for request in tools.asked] == [(), ("42",)]
+    assert all(request.arguments == {} for request in tools.asked)
+    assert "choose from: search-1" in stage.chat.decode(trajectory.tokens_T.tolist())
+    assert card.price_nanousd == sum(entry.price_nanousd for entry in trajectory.ledger)
 
 
 class Hangs:
@@ -208,7 +394,8 @@ def test_routers_ask_once_and_repeat_the_reply(
     assert trajectory is not None
     assert card.turns == 2 and sum(card.calls.values()) == 1
     assert all(e.charged_nanousd == 0 for e in trajectory.ledger if e.kind == "policy")
-    prices = {o.identity: o.output_nanousd_per_mtok for o in group.draw.offers if o.kind == "model"}
+    models = [offer for offer in group.draw.offers if offer.kind == "model"]
+    prices = {offer.identity: offer.prices.output_nanousd_per_mtok for offer in models}
     (asked,) = card.calls
     if name == "cheapest":
         assert asked in sorted(prices, key=prices.__getitem__)[:2]

@@ -5,9 +5,10 @@ an untrained policy talking.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -62,6 +63,7 @@ def played(
     chat: Chat,
     policy_folder: Path,
     sampler: GroupSampler,
+    local_books: Callable[[], Any],
 ) -> Iterator[Played]:
     group = sampler.group(0, EPISODES)
     limits = replace(quickstart.rollout, max_turns=TURNS, max_response_tokens=32)
@@ -80,9 +82,10 @@ def played(
             chat,
             lambda chat, ids: always_a_call(group),
             {"model": recorder},
-            Direct(catalogue),
+            Direct(catalogue, local_books()),
             config.model,
             limits,
+            catalogue.price_sheet,
         )
         ended = await asyncio.gather(*(run_episode(stage, group, e) for e in group.episodes))
         return [trajectory for trajectory, _ in ended if trajectory is not None]

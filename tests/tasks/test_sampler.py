@@ -2,8 +2,8 @@ from orchestra_ray.tasks.sampler import GroupSampler
 
 
 def test_the_cursor_deals_each_group_once(sampler: GroupSampler) -> None:
-    dealt = [sampler.next_group(2) for _ in range(9)]
-    assert dealt == [sampler.group(n, 2) for n in range(9)]
+    dealt = [sampler.next_group(2, step=n // 3 + 1) for n in range(9)]
+    assert dealt == [sampler.group(n, 2, step=n // 3 + 1) for n in range(9)]
     ids = [episode.episode_id for group in dealt for episode in group.episodes]
     assert len(set(ids)) == 18
 

@@ -82,19 +82,18 @@ def test_a_version_that_is_not_there_is_named_beside_the_one_that_is(
         fetch(ray_cluster, namespace, board.name, 1, DEADLINE_S)
 
 
-def test_older_versions_leave_the_object_store(board: Board) -> None:
-    before = objects_in_store()
+def test_older_versions_leave_the_object_store(ray_cluster: str, board: Board) -> None:
+    before = objects_in_store(ray_cluster)
     for version in range(6):
         publish(board.actor, version, [("w", torch.zeros(2**20))], 2**22, DEADLINE_S)
     deadline_s = time.monotonic() + DEADLINE_S
-    while (held := objects_in_store() - before) != 1 and time.monotonic() < deadline_s:
+    while (held := objects_in_store(ray_cluster) - before) != 1 and time.monotonic() < deadline_s:
         time.sleep(0.1)
     assert held == 1
 
 
-def objects_in_store() -> int:
-    match = re.search(
-        r"Plasma memory usage \d+ MiB, (\d+) objects", memory_summary(stats_only=True)
-    )
+def objects_in_store(address: str) -> int:
+    summary = memory_summary(address, stats_only=True)
+    match = re.search(r"Plasma memory usage \d+ MiB, (\d+) objects", summary)
     assert match is not None
     return int(match[1])

@@ -1,0 +1,97 @@
+"""The training loop over actors in this process: what the books tell it at the close of a step."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import replace
+from typing import Any, cast
+
+from orchestra_ray.config import Config
+from orchestra_ray.core.records import Card, EpisodeScore, GroupScore, GroupSpec
+from orchestra_ray.core.states import Ended, Failure, FailureKind, Stop
+from orchestra_ray.driver.accounting import Accounting
+from orchestra_ray.driver.crew import Crew
+from orchestra_ray.driver.loop import Metrics, TrainingLoop
+from orchestra_ray.driver.selection import Rollout, ScoredGroup
+from orchestra_ray.learner.actor import LearnerGroup
+from orchestra_ray.tasks.sampler import GroupSampler
+from orchestra_ray.tools.books import RUN_REFUSED, Closing
+
+CARD = Card("", "g", Stop.ANSWERED, None, True, 50, 10, 2, 2, 9, 9, 0, 0.0, 0.0, 0.0)
+DISK = Failure(FailureKind.INFRASTRUCTURE, "ledger", "the disk is full")
+
+
+class Actors:
+    """A crew and a learner that do everything at once; the books speak from a script."""
+
+    def __init__(self, closings: Sequence[Closing]):
+        self.workers = {0: None}
+        self.closings = list(closings)
+        self.closed: list[int] = []
+
+    async def play_and_score(self, worker: int, spec: GroupSpec) -> ScoredGroup:
+        ids = [episode.episode_id for episode in spec.episodes]
+        rollouts = tuple(Rollout(replace(CARD, episode_id=i), cast(Any, None)) for i in ids)
+        scores = tuple(EpisodeScore(i, True, 1.0, 1.0) for i in ids)
+        return ScoredGroup(spec, worker, rollouts, {}, GroupScore("g", scores, True), 0.0)
+
+    async def train(self, **batch: Any) -> Metrics:
+        return {"loss": 0.0}
+
+    async def publish(self, version: int) -> Metrics:
+        return {}
+
+    async def update_weights(self, version: int) -> Metrics:
+        return {}
+
+    async def close_step(self, step: int) -> Closing:
+        self.closed.append(step)
+        return self.closings[len(self.closed) - 1]
+
+    async def peak_mib(self) -> Mapping[str, float]:
+        return {}
+
+
+def train(
+    quickstart: Config, sampler: GroupSampler, actors: Actors, steps: int
+) -> tuple[list[Metrics], list[tuple[str, dict[str, Any]]], Accounting]:
+    small = replace(quickstart.training, steps=steps, groups_per_step=2, group_size=2)
+    reached: list[Metrics] = []
+    events: list[tuple[str, dict[str, Any]]] = []
+    accounting, fresh = Accounting(), copy(sampler)
+    fresh.cursor = 0
+    loop = TrainingLoop(
+        replace(quickstart, training=small),
+        fresh,
+        cast(Crew, actors),
+        cast(LearnerGroup, actors),
+        accounting,
+        lambda kind, **fields: events.append((kind, fields)),
+    )
+
+    async def on_step(step: int, metrics: Metrics) -> None:
+        assert step == len(reached) + 1
+        reached.append(metrics)
+
+    asyncio.run(loop.run(on_step))
+    return reached, events, accounting
+
+
+def test_the_totals_of_the_books_are_metrics_and_their_failures_events(
+    quickstart: Config, sampler: GroupSampler
+) -> None:
+    actors = Actors([Closing({"ledger/unwritten": 3.0}, (DISK,)), Closing({}, ())])
+    reached, events, _ = train(quickstart, sampler, actors, steps=2)
+    assert reached[0]["ledger/unwritten"] == 3.0 and len(reached) == 2
+    fields = {"failure": "infrastructure", "where": "ledger", "message": "the disk is full"}
+    assert events == [("failure", fields)]
+    assert actors.closed == [0, 1]
+
+
+def test_training_ends_after_the_step_in_which_the_budget_of_the_run_was_spent(
+    quickstart: Config, sampler: GroupSampler
+) -> None:
+    closings = [Closing({RUN_REFUSED: refused}, ()) for refused in (0.0, 1.0, 1.0)]
+    reached, _, accounting = train(quickstart, sampler, Actors(closings), steps=3)
+    assert len(reached) == 2 and reached[-1]["trained_episodes"] == 4
+    assert accounting.metrics()[f"accounting/{Ended.TRAINED.value}"] == 8

@@ -1,0 +1,90 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestra_ray.catalogue import Entry, Kind, Limits
+from orchestra_ray.core.money import Prices
+from orchestra_ray.core.records import Asker, Offer, Task, ToolRequest
+
+MakeRequest = Callable[..., ToolRequest]
+SEVEN_A_CALL = Prices(call_nanousd=7)
+
+
+@pytest.fixture(scope="session")
+def sandbox_here() -> None:
+    """Skips where no sandbox can be had; fails where one must be, or could have been installed."""
+    from orchestra_ray.tools.sandbox import check
+
+    if (why := check()) is None:
+        return
+    could_install = os.geteuid() == 0 and shutil.which("apt-get") and not shutil.which("bwrap")
+    if os.environ.get("CI") == "true" or could_install:
+        pytest.fail(why)
+    pytest.skip(why)
+
+
+@dataclass(frozen=True)
+class BadServer:
+    """A chat endpoint that does as it is told."""
+
+    url: str
+    process: subprocess.Popen[str]
+
+    def seen(self) -> dict[str, Any]:
+        """What came since the last time."""
+        with urllib.request.urlopen(f"{self.url}/seen", timeout=5) as reply:
+            return json.load(reply)
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+
+
+@pytest.fixture
+def bad_server() -> Iterator[BadServer]:
+    """See `bad_server.py`; a test may stop it."""
+    command = [sys.executable, str(Path(__file__).parent / "bad_server.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield BadServer(f"http://127.0.0.1:{int(process.stdout.readline())}/v1", process)
+        process.kill()
+
+
+@pytest.fixture(scope="session")
+def asker() -> Asker:
+    return Asker(step=1, group_id="g", episode_id="g/0", turn=0)
+
+
+@pytest.fixture(scope="session")
+def make_request(asker: Asker) -> MakeRequest:
+    """A request for an entry, as its draw offers it."""
+
+    def make(
+        entry: Entry, arguments: Mapping[str, Any] | None = None, call_id: str = "c", seed: int = 0
+    ) -> ToolRequest:
+        offer = Offer(entry.name, entry.name, entry.kind, "", entry.prices, entry.latency_s)
+        task = Task("t", "family", "How much is 6 times 7?", {})
+        return ToolRequest(call_id, asker, offer, arguments or {}, task, seed, 0)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_entry() -> Callable[..., Entry]:
+    """A tool at 7 nano-dollars a call, with the given limits."""
+
+    def make(name: str = "tool", prices: Prices = SEVEN_A_CALL, **limits: Any) -> Entry:
+        given = {"retries": 0, "context_tokens": 100, "max_output_tokens": 100, "idempotent": True}
+        given |= limits
+        return Entry(name, Kind.TOOL, "", "null", prices, 0.0, Limits(**given))
+
+    return make

@@ -1,0 +1,192 @@
+"""Attempts against tools that fail in scripted ways, with the real spend guard behind them."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra_ray.catalogue import Entry
+from orchestra_ray.core.money import Prices, Usage
+from orchestra_ray.core.records import ToolRequest
+from orchestra_ray.tools.attempts import Bill, Service, most_cost_nanousd, share_of
+from orchestra_ray.tools.guard import Reservation, SpendGuard, SpendLimits
+from orchestra_ray.tools.tool import Fault, FaultKind, Reply
+
+Step = Reply | Fault | float
+TOKENS = Prices(input_nanousd_per_mtok=1_000_000, output_nanousd_per_mtok=1_000_000)
+MOST = 200  # of a token-priced entry with limits of 100 and 100 tokens
+
+
+@dataclass
+class Scripted:
+    """Replies, raises, or sleeps and then replies, in the order of its script."""
+
+    script: Sequence[Step]
+    calls: int = 0
+    running: int = 0
+    most_running: int = 0
+    started_s: list[float] = field(default_factory=list)
+
+    async def call(self, request: ToolRequest) -> Reply:
+        step = self.script[min(self.calls, len(self.script) - 1)]
+        self.calls += 1
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        self.started_s.append(time.monotonic())
+        try:
+            if isinstance(step, Fault):
+                raise step
+            if isinstance(step, float):
+                await asyncio.sleep(step)
+                return Reply("late")
+            return step
+        finally:
+            self.running -= 1
+
+    async def close(self) -> None:
+        pass
+
+
+class Guarded:
+    count_calls = False
+
+    def __init__(self, limits: SpendLimits | None = None):
+        self.guard = SpendGuard(limits or SpendLimits())
+
+    async def reserve(self, asked: Reservation) -> str | None:
+        return self.guard.reserve(asked)
+
+
+def passing(kind: FaultKind = FaultKind.SERVER_ERROR, usage: Usage | None = None) -> Fault:
+    return Fault(kind, "no", usage, retry_after_s=0.0)
+
+
+def attempt(
+    entry: Entry, script: Sequence[Step], request: ToolRequest, guarded: Guarded
+) -> tuple[Reply | Fault, Bill, Scripted]:
+    tool, bill = Scripted(script), Bill()
+
+    async def main() -> Reply | Fault:
+        try:
+            return await Service(entry, tool).call(request, guarded, bill)
+        except Fault as fault:
+            return fault
+
+    outcome = asyncio.run(main())
+    for key, charged_nanousd in bill.settlements:
+        guarded.guard.settle(key, charged_nanousd)
+    assert guarded.guard.committed_nanousd == bill.charged_nanousd
+    return outcome, bill, tool
+
+
+@pytest.mark.parametrize(
+    ("script", "calls", "charged"),
+    [
+        ([Reply("ok", Usage(10, output_tokens=5))], 1, 15),
+        ([passing(), Reply("ok", Usage(10))], 2, 10),
+        ([passing(), passing(), passing()], 3, 0),
+        ([passing(usage=Usage(30)), Reply("ok", Usage(10))], 2, 40),
+        ([passing(FaultKind.TIMEOUT), Reply("ok", Usage(10))], 2, MOST + 10),
+        ([passing(FaultKind.BAD_REPLY)], 3, 3 * MOST),
+        ([Fault(FaultKind.REJECTED, "key")], 1, 0),
+        ([Reply("more than was allowed", Usage(10_000))], 1, MOST),
+    ],
+)
+def test_every_attempt_is_charged_what_was_billed_for_it(
+    make_entry: Callable[..., Entry],
+    make_request: Callable[..., ToolRequest],
+    script: Sequence[Step],
+    calls: int,
+    charged: int,
+) -> None:
+    entry = make_entry(prices=TOKENS, retries=2)
+    assert most_cost_nanousd(entry, entry.prices) == MOST
+    outcome, bill, tool = attempt(entry, script, make_request(entry), Guarded())
+    assert (tool.calls, bill.attempts, bill.charged_nanousd) == (calls, calls, charged)
+    assert isinstance(outcome, Reply) == isinstance(script[min(calls, len(script)) - 1], Reply)
+
+
+@pytest.mark.parametrize("kind", [FaultKind.TIMEOUT, FaultKind.CONNECTION, FaultKind.BAD_REPLY])
+def test_an_attempt_that_may_have_acted_is_not_made_again(
+    make_entry: Callable[..., Entry], make_request: Callable[..., ToolRequest], kind: FaultKind
+) -> None:
+    for stated, calls in ((False, 1), (None, 1), (True, 3)):
+        entry = make_entry(retries=2, idempotent=stated)
+        outcome, _, tool = attempt(entry, [passing(kind)], make_request(entry), Guarded())
+        assert isinstance(outcome, Fault) and tool.calls == calls
+    turned_away = make_entry(retries=2, idempotent=False)
+    script = [passing(FaultKind.RATE_LIMITED)]
+    assert attempt(turned_away, script, make_request(turned_away), Guarded())[2].calls == 3
+
+
+def test_a_refused_attempt_is_never_made(
+    make_entry: Callable[..., Entry], make_request: Callable[..., ToolRequest]
+) -> None:
+    entry = make_entry(prices=TOKENS, retries=2)
+    guarded = Guarded(SpendLimits(run_nanousd=MOST - 1))
+    outcome, bill, tool = attempt(entry, [Reply("ok")], make_request(entry), guarded)
+    assert isinstance(outcome, Fault) and outcome.kind is FaultKind.BUDGET
+    assert "budget exhausted" in str(outcome) and tool.calls == 0 and bill.charged_nanousd == 0
+
+
+def test_a_slow_call_is_hedged_and_both_are_charged(
+    make_entry: Callable[..., Entry], make_request: Callable[..., ToolRequest]
+) -> None:
+    entry = make_entry(hedge_after_s=0.05)
+    outcome, bill, tool = attempt(entry, [5.0, Reply("ok")], make_request(entry), Guarded())
+    assert isinstance(outcome, Reply) and outcome.text == "ok"
+    assert (bill.hedges, bill.charged_nanousd, tool.calls, tool.running) == (1, 14, 2, 0)
+
+
+def test_a_hedge_waits_for_the_other_where_one_fails(
+    make_entry: Callable[..., Entry], make_request: Callable[..., ToolRequest]
+) -> None:
+    entry = make_entry(hedge_after_s=0.05)
+    outcome, bill, _ = attempt(entry, [0.2, passing()], make_request(entry), Guarded())
+    assert isinstance(outcome, Reply) and outcome.text == "late" and bill.hedges == 1
+
+
+def test_concurrency_and_rate_hold(
+    make_entry: Callable[..., Entry], make_request: Callable[..., ToolRequest]
+) -> None:
+    entry = make_entry(concurrency=2, calls_per_s=50.0)
+    tool, guarded = Scripted([0.05]), Guarded()
+
+    async def main() -> None:
+        service = Service(entry, tool)
+        requests = [make_request(entry, call_id=f"c{i}") for i in range(10)]
+        await asyncio.gather(*(service.call(r, guarded, Bill()) for r in requests))
+
+    asyncio.run(main())
+    gaps_s = [b - a for a, b in zip(tool.started_s, tool.started_s[1:], strict=False)]
+    assert tool.most_running == 2
+    assert min(gaps_s) > 0.01
+
+
+def test_an_endpoint_that_keeps_failing_is_left_alone(
+    make_entry: Callable[..., Entry], make_request: Callable[..., ToolRequest]
+) -> None:
+    entry, tool = make_entry(), Scripted([passing()])
+
+    async def main() -> list[FaultKind]:
+        service, kinds = Service(entry, tool), []
+        for i in range(8):
+            try:
+                await service.call(make_request(entry, call_id=f"c{i}"), Guarded(), Bill())
+            except Fault as fault:
+                kinds.append(fault.kind)
+        return kinds
+
+    kinds = asyncio.run(main())
+    assert kinds == [FaultKind.SERVER_ERROR] * 5 + [FaultKind.UNAVAILABLE] * 3
+    assert tool.calls == 5
+
+
+@given(st.integers(0, 50), st.integers(1, 20))
+def test_shares_of_a_limit_sum_to_it(limit: int, executors: int) -> None:
+    shares = [share_of(limit, index, executors) for index in range(executors)]
+    assert sum(shares) == limit and max(shares) - min(shares) <= 1

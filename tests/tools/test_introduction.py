@@ -1,0 +1,197 @@
+"""From a catalogue file that states no schema to a call, with real functions and MCP servers."""
+
+import asyncio
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestra_ray.catalogue import Catalogue, draw_offers, load_catalogue
+from orchestra_ray.config.schema import CassetteConfig, CassetteMode, CatalogueConfig
+from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.records import Asker, Draw, Task, ToolRequest
+from orchestra_ray.tools.checks import resolve
+from orchestra_ray.tools.executor import Executor
+from orchestra_ray.tools.tool import Fault, FaultKind
+from orchestra_ray.tools.toolbox import available, check_executors, make_tools
+
+SERVER = Path(__file__).parent / "mcp_server.py"
+MODULE = '''
+import sys
+from typing import Annotated, Literal
+from pydantic import BaseModel, Field
+
+class Place(BaseModel):
+    name: str
+    near: list[str] = []
+
+def distance(
+    start: Place, end: Place, unit: Annotated[Literal["km", "mile"], Field(title="of it")] = "km"
+) -> str:
+    """How far it is."""
+    return f"{start.name} to {end.name}: 7 {unit}"
+'''
+MODELS = """
+models:
+  - {name: nova, description: knows, executor: simulated, output_tokens: 10}
+tools:
+"""
+FUNCTION = """
+  - name: route
+    description: measures a way
+    executor: function
+    limits: {{retries: 0, deadline_s: 30}}
+    settings: {{path: "ways:distance", python_path: ["{folder}"]}}
+"""
+WHOLE = """
+  - name: desk
+    description: a tool of the desk
+    executor: mcp
+    limits: {{retries: 0, deadline_s: 60}}
+    settings: {{server: {{name: desk, {where}}}}}
+"""
+ONE = WHOLE.replace("desk, {where}}}", "desk, {where}}}, tool: {tool}").replace("desk\n", "one\n")
+
+
+@pytest.fixture
+def over_http() -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, str(SERVER), str(port)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        ends_at = time.monotonic() + 60
+        while True:
+            with socket.socket() as trial:
+                if trial.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert process.poll() is None and time.monotonic() < ends_at, "it did not start"
+            time.sleep(0.05)
+        yield f"url: http://127.0.0.1:{port}/mcp"
+        process.kill()
+
+
+@pytest.fixture(params=["stdio", "http"])
+def where(request: pytest.FixtureRequest) -> str:
+    if request.param == "http":
+        return request.getfixturevalue("over_http")
+    return f'command: ["{sys.executable}", "{SERVER}"]'
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Catalogue]:
+    def write(tools: str, **given: str) -> Catalogue:
+        (tmp_path / "ways.py").write_text(MODULE)
+        path = tmp_path / "catalogue.yaml"
+        path.write_text(MODELS + tools.format(folder=tmp_path, **given))
+        catalogue = load_catalogue(path)
+        check_executors(catalogue)
+        return catalogue
+
+    return write
+
+
+def drawn(catalogue: Catalogue) -> Draw:
+    return draw_offers(catalogue, CatalogueConfig(path="none"), seed=1)
+
+
+def called(catalogue: Catalogue, books: Any, name: str, **arguments: Any) -> str:
+    offer = resolve(drawn(catalogue), name, arguments)
+    task = Task("t", "family", "?", {})
+    request = ToolRequest("c", Asker(1, "g", "g/0", 0), offer, arguments, task, 0, 0)
+
+    async def main() -> str:
+        executor = Executor(catalogue, make_tools(catalogue), books)
+        try:
+            return (await executor.execute(request)).text
+        finally:
+            await executor.close()
+
+    return asyncio.run(main())
+
+
+def test_a_function_is_called_by_its_type_hints_alone(
+    write: Callable[..., Catalogue], local_books: Callable[..., Any]
+) -> None:
+    catalogue, _ = available(write(FUNCTION))
+    parameters = catalogue.entries["route"].parameters
+    assert parameters["required"] == ["start", "end"]
+    assert parameters["properties"]["unit"]["enum"] == ["km", "mile"]
+    assert "ways" not in sys.modules
+    offered = drawn(catalogue).offer("route")
+    assert offered is not None and offered.parameters == parameters
+    there = {"start": {"name": "here"}, "end": {"name": "there", "near": ["x"]}}
+    assert called(catalogue, local_books(), "route", **there) == "here to there: 7 km"
+    for change, kind in (
+        ({"end": {}}, FaultKind.WRONG_TYPE),
+        ({"unit": "league"}, FaultKind.WRONG_TYPE),
+        ({"via": 1}, FaultKind.EXTRA_ARGUMENT),
+    ):
+        with pytest.raises(Fault) as caught:
+            resolve(drawn(catalogue), "route", there | change)
+        assert caught.value.kind is kind
+
+
+def test_what_the_catalogue_states_stands_and_nothing_is_asked(
+    write: Callable[..., Catalogue],
+) -> None:
+    stated = "    parameters: {{type: object, properties: {{start: {{type: string}}}}}}\n"
+    given = write(FUNCTION.replace("ways:", "no_such_module:") + stated)
+    assert available(given)[0] == given
+
+
+def test_a_function_that_cannot_be_introduced_is_one_line(write: Callable[..., Catalogue]) -> None:
+    with pytest.raises(ConfigError, match="function no_such:distance: .*No module named"):
+        available(write(FUNCTION.replace("ways:", "no_such:")))
+
+
+def test_an_entry_without_a_tool_stands_for_all_of_its_server(
+    write: Callable[..., Catalogue], where: str, local_books: Callable[..., Any]
+) -> None:
+    catalogue, _ = available(write(WHOLE, where=where))
+    names = [name for name in catalogue.tools if name.startswith("desk_")]
+    assert {"desk_add", "desk_echo", "desk_order"} <= set(names) and "desk" not in catalogue.tools
+    assert catalogue.entries["desk_add"].description == "The sum of two integers."
+    check_executors(catalogue)
+    books = local_books()
+    assert called(catalogue, books, "desk_add", a=2, b=40) == "42"
+    ordered = {"items": [{"name": "tea", "count": 2}, {"name": "jam"}]}
+    assert called(catalogue, books, "desk_order", order=ordered) == "2 tea, 1 jam"
+    with pytest.raises(Fault) as caught:
+        called(catalogue, books, "desk_add", a="2", b=40)
+    assert caught.value.kind is FaultKind.WRONG_TYPE
+
+
+def test_an_entry_that_names_a_tool_takes_over_its_schema(
+    write: Callable[..., Catalogue], where: str, local_books: Callable[..., Any]
+) -> None:
+    catalogue, _ = available(write(ONE, where=where, tool="add"))
+    assert catalogue.entries["one"].parameters["required"] == ["a", "b"]
+    assert called(catalogue, local_books(), "one", a=2, b=40) == "42"
+    with pytest.raises(ConfigError, match="the server has no tool nothing; choose from: echo, add"):
+        available(write(ONE, where=where, tool="nothing"))
+
+
+def test_a_listing_is_recorded_and_a_replay_asks_no_server(
+    write: Callable[..., Catalogue], tmp_path: Path
+) -> None:
+    given = write(WHOLE, where=f'command: ["{sys.executable}", "{SERVER}"]')
+    tape = str(tmp_path / "tape")
+    live, _ = available(given, CassetteConfig(CassetteMode.RECORD, tape))
+    gone = write(WHOLE, where='command: ["no-such-command"]')
+    replayed, _ = available(gone, CassetteConfig(CassetteMode.REPLAY, tape))
+    assert {n: e.parameters for n, e in replayed.entries.items()} == {
+        n: e.parameters for n, e in live.entries.items()
+    }
+    other = write(
+        WHOLE.replace("name: desk,", "name: chair,"), where='command: ["no-such-command"]'
+    )
+    with pytest.raises(ConfigError, match="desk: its listing: this call was not recorded"):
+        available(other, CassetteConfig(CassetteMode.REPLAY, tape))
+    with pytest.raises(ConfigError, match="MCP: desk cannot be reached"):
+        available(gone)
