@@ -17,10 +17,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-import orchestra_ray
 from orchestra_ray.config import Config, load
 from orchestra_ray.core.states import Failure
-from orchestra_ray.driver.run import load_world, policy_folder
 
 if TYPE_CHECKING:
     from orchestra_ray.rollout.engine import Engine
@@ -32,7 +30,11 @@ OBSERVATION = 16  # tokens between two turns
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    # Here, for vLLM's processes import this module, and stumble over numba's wrappers of LLVM.
+    import orchestra_ray
+    from orchestra_ray.driver.run import load_world, policy_folder
+
+    parser = argparse.ArgumentParser(description="Where the seconds of a training step go.")
     parser.add_argument("--steps", type=int, default=8, help="steps to measure (default: 8)")
     steps = parser.parse_args().steps
     with tempfile.TemporaryDirectory() as folder:
