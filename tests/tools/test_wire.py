@@ -22,7 +22,7 @@ ALL = [
     ToolResult("text", ENTRY, "lost"),
     Failure(FailureKind.TOOL, "here", "why"),
     Posting("c#0", ENTRY, (("c#0.1", 7),)),
-    Lost(REQUEST, "p"),
+    Lost(REQUEST),
     Reservation("c#0.1", ASKER, 7),
 ]
 
