@@ -26,7 +26,10 @@ RECORDS = (
 
 
 def _reducer(record: type) -> Callable[[Any], tuple[type, tuple[Any, ...]]]:
-    values = attrgetter(*(field.name for field in fields(record)))
+    names = [field.name for field in fields(record)]
+    values = attrgetter(*names)
+    if len(names) == 1:  # of one name alone attrgetter makes no tuple
+        return lambda one: (record, (values(one),))
     return lambda one: (record, values(one))
 
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +60,8 @@ def models(url: str) -> Catalogue:
 
 
 def dearer(catalogue: Catalogue) -> Catalogue:
-    entries = {
-        name: replace(entry, prices=entry.prices.scaled(2))
-        for name, entry in catalogue.entries.items()
-    }
+    doubled = Prices(**{name: 2 * price for name, price in asdict(TOKENS).items()})
+    entries = {n: replace(entry, prices=doubled) for n, entry in catalogue.entries.items()}
     return replace(catalogue, entries=entries)
 
 
