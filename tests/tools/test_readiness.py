@@ -26,12 +26,12 @@ tools:
     settings: {corpus: {CORPUS}, dense: {model: no-model}}
   - name: recipe
     description: d
-    executor: calculator
+    executor: recipe
     runs: web
     choices: [{name: r-1, model: nova, description: d, latency_s: 1}]
   - name: far-recipe
     description: d
-    executor: calculator
+    executor: recipe
     choices: [{name: f-1, model: far, description: d, latency_s: 1}]
 """
 
