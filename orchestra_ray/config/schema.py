@@ -25,6 +25,13 @@ class Aggregation(StrEnum):
     SEQUENCE = "sequence"  # over the mean of each sequence
 
 
+class ContextPolicy(StrEnum):
+    """What the policy reads before each of its turns; see `orchestra_ray.rollout.contexts`."""
+
+    TRANSCRIPT = "transcript"  # the conversation so far; an episode is one training sequence
+    REBUILD = "rebuild"  # a fresh prompt of what is known; every turn is one
+
+
 class KlEstimator(StrEnum):
     K1 = "k1"
     K2 = "k2"
@@ -169,6 +176,9 @@ class RolloutConfig:
     cpus_per_worker: float = 1.0
     gpus_per_worker: int = 0
     tensor_parallel: int = 1
+    context: ContextPolicy = ContextPolicy.TRANSCRIPT
+    rebuild_system: str = "You are good at using tools."  # the system message under `rebuild`
+    rebuild_instruction: str = "Choose the tool that brings the solution nearer."  # its last line
     max_turns: int = 50
     max_prompt_tokens: int = 24_000
     max_response_tokens: int = 8_000  # a turn

@@ -172,7 +172,8 @@ class Turn:
 class Trajectory:
     """The payload of an ended episode: what was sampled is what will be trained.
 
-    tokens_T: int32, prompt, responses and observations in the order the engine saw them.
+    tokens_T: int32, prompt, responses and observations in the order the engine saw them; where the
+    context policy starts new sequences (at `starts`, ascending from 0), one after another.
     mask_T: bool, True where the policy sampled the token.
     logprobs_T: float32, the behaviour policy's; 0 outside the mask.
     versions_T: int32, the weight version that sampled the token; -1 outside the mask.
@@ -187,6 +188,16 @@ class Trajectory:
     ledger: tuple[LedgerEntry, ...]
     answer: str | None
     stop: Stop
+    starts: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One training sequence of a trajectory."""
+
+    tokens: int
+    response_tokens: int
+    format_ok: bool  # of one turn of it at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +220,7 @@ class Card:
     generate_s: float
     tools_s: float
     calls: Mapping[str, int] = field(default_factory=dict)
+    parts: tuple[Part, ...] = ()  # the trajectory's sequences, in their order
 
 
 @dataclass(frozen=True, slots=True)

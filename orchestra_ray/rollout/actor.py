@@ -21,6 +21,7 @@ from orchestra_ray.core.memory import peak_mib
 from orchestra_ray.core.records import Card, GroupSpec, Trajectory
 from orchestra_ray.core.states import Failure
 from orchestra_ray.rollout.chat import Chat
+from orchestra_ray.rollout.contexts import context_of
 from orchestra_ray.rollout.engine import Engine, EngineFailed
 from orchestra_ray.rollout.episode import Stage, run_episode
 from orchestra_ray.rollout.parsing import PARSERS
@@ -86,6 +87,7 @@ class RolloutWorker:
         policies["model"] = ModelPolicy(self._engine, config, chat.end_id)
         self._stage = Stage(
             chat=chat,
+            context=context_of(chat, config.rollout, config.catalogue.submit),
             parse=PARSERS[config.model.tool_parser],
             policies=policies,
             tools=ToolPool(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from orchestra_ray.config import Config
-from orchestra_ray.core.records import Card, EpisodeScore, GroupScore, GroupSpec
+from orchestra_ray.core.records import Card, EpisodeScore, GroupScore, GroupSpec, Part
 from orchestra_ray.core.states import Ended, Failure, FailureKind, Stop
 from orchestra_ray.driver.accounting import Accounting
 from orchestra_ray.driver.crew import Crew
@@ -17,7 +17,8 @@ from orchestra_ray.learner.actor import LearnerGroup
 from orchestra_ray.tasks.sampler import GroupSampler
 from orchestra_ray.tools.books import RUN_REFUSED, Closing
 
-CARD = Card("", "g", Stop.ANSWERED, None, True, 50, 10, 2, 2, 9, 9, 0, 0.0, 0.0, 0.0)
+PARTS = (Part(50, 10, True),)
+CARD = Card("", "g", Stop.ANSWERED, None, True, 50, 10, 2, 2, 9, 9, 0, 0.0, 0.0, 0.0, {}, PARTS)
 DISK = Failure(FailureKind.INFRASTRUCTURE, "ledger", "the disk is full")
 
 

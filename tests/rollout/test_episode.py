@@ -11,7 +11,7 @@ import pytest
 
 from orchestra_ray.catalogue import Catalogue, draw_offers, load_catalogue
 from orchestra_ray.config import Config
-from orchestra_ray.config.schema import CatalogueConfig
+from orchestra_ray.config.schema import CatalogueConfig, ContextPolicy
 from orchestra_ray.core.records import (
     Card,
     GroupSpec,
@@ -21,8 +21,10 @@ from orchestra_ray.core.records import (
     Trajectory,
 )
 from orchestra_ray.core.states import Failure, FailureKind, Stop
+from orchestra_ray.learner.parts import part_of
 from orchestra_ray.rollout.chat import Chat
-from orchestra_ray.rollout.episode import Stage, opening_ids, run_episode
+from orchestra_ray.rollout.contexts import context_of
+from orchestra_ray.rollout.episode import Stage, run_episode
 from orchestra_ray.rollout.parsing import parse_hermes
 from orchestra_ray.rollout.policy import Completion, Policy, Router, View, routers, tool_call_text
 from orchestra_ray.tasks.reasoning_gym import reference
@@ -70,6 +72,7 @@ def stage(
 ) -> Stage:
     return Stage(
         chat=chat,
+        context=context_of(chat, quickstart.rollout, submit=True),
         parse=parse_hermes,
         policies={name: Router(chat, choose) for name, choose in routers(catalogue).items()},
         tools=Direct(catalogue, local_books()),
@@ -119,7 +122,7 @@ def test_the_opening_holds_question_preference_and_every_offer(
     stage: Stage, sampler: GroupSampler
 ) -> None:
     group = sampler.group(3, 1)
-    text = stage.chat.decode(opening_ids(stage.chat, group, submit=True))
+    text = stage.chat.decode(list(stage.context.before_turn(group, []).ids))
     assert group.task.question in text and group.preference.instruction in text
     assert all(offer.alias in text for offer in group.draw.offers)
 
@@ -401,3 +404,27 @@ def test_routers_ask_once_and_repeat_the_reply(
         assert asked in sorted(prices, key=prices.__getitem__)[:2]
     if name == "strongest" and "nova" in prices:
         assert asked == "nova"
+
+
+def test_under_rebuild_every_turn_is_a_sequence_of_its_own(
+    stage: Stage, sampler: GroupSampler, quickstart: Config
+) -> None:
+    limits = replace(quickstart.rollout, context=ContextPolicy.REBUILD)
+    rebuilt = replace(stage, context=context_of(stage.chat, limits, submit=True), limits=limits)
+    group = sampler.group(0, 1)
+    script = Script(stage.chat, [ask(group), "<think>\nno end", "42"])
+    trajectory, card = play(rebuilt, script, group)
+    assert trajectory is not None and len(trajectory.starts) == len(card.parts)
+    for n, prompt in enumerate(script.prompts):
+        part = part_of(trajectory, n)
+        said = [*stage.chat.encode_response(script.texts[n]), stage.chat.end_id]
+        assert part.tokens_T.tolist() == prompt + said
+        assert part.tokens_T[part.mask_T].tolist() == said
+        assert [(t.start, t.end) for t in part.turns] == [(len(prompt), len(prompt) + len(said))]
+        assert (card.parts[n].tokens, card.parts[n].response_tokens) == (
+            part.tokens_T.size,
+            len(said),
+        )
+    assert sum(part.tokens for part in card.parts) == card.tokens == trajectory.tokens_T.size
+    own = [entry.usage.input_tokens for entry in trajectory.ledger if entry.kind == "policy"]
+    assert own == [len(prompt) for prompt in script.prompts]
