@@ -116,6 +116,8 @@ class ToolRequest:
     attempt: int  # how many calls of this episode went before
     found: tuple[str, ...] = ()  # by tools of this episode before; what a recipe's model reads
     issue: int = 0  # how often the call was given to an executor that died
+    messages: tuple[Mapping[str, Any], ...] = ()  # of a model that is the policy: what it reads
+    functions: tuple[Mapping[str, Any], ...] = ()  # and what it may call
 
 
 @dataclass(frozen=True, slots=True)

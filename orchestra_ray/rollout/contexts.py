@@ -10,14 +10,16 @@ Both are pure functions of the group and of what was heard, so that training, ev
 start and serving render the same tokens.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from orchestra_ray.catalogue.signatures import signatures
 from orchestra_ray.config.schema import ContextPolicy, RolloutConfig
 from orchestra_ray.core.records import GroupSpec
 from orchestra_ray.rollout.chat import Chat
+from orchestra_ray.rollout.parsing import AskedCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,14 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
+class Exchange:
+    """A turn of the policy: the calls that it asked for, and what came back for each."""
+
+    asked: Sequence[AskedCall]
+    heard: Sequence[Heard]
+
+
+@dataclass(frozen=True, slots=True)
 class Addition:
     """Ids before the policy's next turn; `fresh` where a new sequence starts with them."""
 
@@ -39,8 +49,12 @@ class Addition:
 
 
 class Context(Protocol):
-    def before_turn(self, group: GroupSpec, turns: Sequence[Sequence[Heard]]) -> Addition:
-        """`turns` are the calls of each turn before this one, in their order."""
+    def before_turn(self, group: GroupSpec, turns: Sequence[Exchange]) -> Addition:
+        """`turns` are those before this one, in their order."""
+        ...
+
+    def messages(self, group: GroupSpec, turns: Sequence[Exchange]) -> list[dict[str, Any]]:
+        """All that the policy reads before its turn, for a model that is given messages."""
         ...
 
 
@@ -50,11 +64,23 @@ class Transcript:
     limits: RolloutConfig
     submit: bool
 
-    def before_turn(self, group: GroupSpec, turns: Sequence[Sequence[Heard]]) -> Addition:
+    def before_turn(self, group: GroupSpec, turns: Sequence[Exchange]) -> Addition:
         if not turns:
-            return Addition(_opening(self.chat, group, self.submit, _problem(group)), True)
-        text = "\n".join(heard.text for heard in turns[-1])
+            opening = self.messages(group, [])
+            return Addition(self.chat.opening(opening, signatures(group.draw, self.submit)), True)
+        text = "\n".join(heard.text for heard in turns[-1].heard)
         return Addition(self.chat.observation(text, self.limits.max_observation_tokens), False)
+
+    def messages(self, group: GroupSpec, turns: Sequence[Exchange]) -> list[dict[str, Any]]:
+        messages: list[dict[str, Any]] = [{"role": "user", "content": _problem(group)}]
+        for n, turn in enumerate(turns):
+            ids = [f"call_{n}_{place}" for place in range(len(turn.asked))]
+            calls = [_function_call(*pair) for pair in zip(ids, turn.asked, strict=True)]
+            messages.append({"role": "assistant", "content": "", "tool_calls": calls})
+            for call_id, heard in zip(ids, turn.heard, strict=True):
+                text = self.chat.cut_end(heard.text, self.limits.max_observation_tokens)
+                messages.append({"role": "tool", "tool_call_id": call_id, "content": text})
+        return messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +91,8 @@ class Rebuild:
     limits: RolloutConfig
     submit: bool
 
-    def before_turn(self, group: GroupSpec, turns: Sequence[Sequence[Heard]]) -> Addition:
-        known = self._known([heard for turn in turns for heard in turn])
+    def before_turn(self, group: GroupSpec, turns: Sequence[Exchange]) -> Addition:
+        known = self._known([heard for turn in turns for heard in turn.heard])
         prompt, room = self._prompt(group, known), len(self.chat.encode_text(known))
         while known and (over := len(prompt) - self.limits.max_prompt_tokens) > 0:
             room -= over
@@ -74,10 +100,19 @@ class Rebuild:
             prompt = self._prompt(group, known)
         return Addition(prompt, True)
 
+    def messages(self, group: GroupSpec, turns: Sequence[Exchange]) -> list[dict[str, Any]]:
+        return self._messages(group, self._known([h for turn in turns for h in turn.heard]))
+
     def _prompt(self, group: GroupSpec, known: str) -> list[int]:
+        functions = signatures(group.draw, self.submit)
+        return self.chat.opening(self._messages(group, known), functions)
+
+    def _messages(self, group: GroupSpec, known: str) -> list[dict[str, Any]]:
         parts = [f"Problem: {_problem(group)}", known, self.limits.rebuild_instruction]
-        content = "\n\n".join(filter(None, parts))
-        return _opening(self.chat, group, self.submit, content, self.limits.rebuild_system)
+        return [
+            {"role": "system", "content": self.limits.rebuild_system},
+            {"role": "user", "content": "\n\n".join(filter(None, parts))},
+        ]
 
     def _known(self, heard: Sequence[Heard]) -> str:
         programs = [one for one in heard if one.code is not None]
@@ -119,9 +154,6 @@ def _problem(group: GroupSpec) -> str:
     return "\n\n".join(filter(None, (group.task.question, group.preference.instruction)))
 
 
-def _opening(
-    chat: Chat, group: GroupSpec, submit: bool, content: str, system: str = ""
-) -> list[int]:
-    messages = [{"role": "system", "content": system}] if system else []
-    messages.append({"role": "user", "content": content})
-    return chat.opening(messages, signatures(group.draw, submit))
+def _function_call(call_id: str, asked: AskedCall) -> dict[str, Any]:
+    function = {"name": asked.name or "unreadable", "arguments": json.dumps(asked.arguments)}
+    return {"id": call_id, "type": "function", "function": function}

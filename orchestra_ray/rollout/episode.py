@@ -8,8 +8,8 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -26,33 +26,20 @@ from orchestra_ray.core.records import (
     Offer,
     Part,
     ToolRequest,
-    ToolResult,
     Trajectory,
     Turn,
 )
 from orchestra_ray.core.seeds import derive_seed
 from orchestra_ray.core.states import Failure, FailureKind, Stop
 from orchestra_ray.rollout.chat import Chat
-from orchestra_ray.rollout.contexts import Context, Heard
+from orchestra_ray.rollout.contexts import Context, Exchange, Heard
 from orchestra_ray.rollout.parsing import AskedCall, ParsedTurn, Parser
-from orchestra_ray.rollout.policy import Completion, Policy, View
+from orchestra_ray.rollout.policy import Completion, Policy, ToolCaller, View
 from orchestra_ray.tools.checks import check_arguments, resolve
 from orchestra_ray.tools.tool import Fault, FaultKind
 
 POLICY = "policy"
 FAULTY = "faulty call"  # one that never left the worker
-
-
-class ToolCaller(Protocol):
-    async def call(self, request: ToolRequest) -> ToolResult | Failure: ...
-
-    def enter(self, entry: LedgerEntry) -> None:
-        """Into the books of the run: what happened in the episode and not in the pool."""
-        ...
-
-    async def drain(self) -> int:
-        """Returns once all that was entered here is in the books; how much never came there."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +92,7 @@ class _Episode:
     sampled: list[tuple[int, float, int]] = field(default_factory=list)  # place, logprob, version
     turns: list[Turn] = field(default_factory=list)
     ledger: list[LedgerEntry] = field(default_factory=list)
-    heard: list[list[Heard]] = field(default_factory=list)  # of each turn
+    exchanges: list[Exchange] = field(default_factory=list)
     replies: list[str] = field(default_factory=list)  # those without a fault, to answer with
     found: list[str] = field(default_factory=list)  # the replies of tools, for models of recipes
     answer: str | None = None
@@ -135,7 +122,7 @@ class _Episode:
         return Stop.TURN_LIMIT
 
     def _read(self) -> None:
-        addition = self.stage.context.before_turn(self.group, self.heard)
+        addition = self.stage.context.before_turn(self.group, self.exchanges)
         if addition.fresh:
             self.starts.append(len(self.tokens))
         self.tokens.extend(addition.ids)
@@ -144,10 +131,11 @@ class _Episode:
         started_s = time.monotonic()
         view = View(
             request_id=f"{self.spec.episode_id}/{len(self.turns)}",
+            asker=self._asker(len(self.turns)),
             prompt_ids=self.tokens[self.starts[-1] :],
             group=self.group,
             seed=derive_seed(self.spec.seed, len(self.turns)),
-            heard=[heard.text for turn in self.heard for heard in turn],
+            turns=self.exchanges,
             deadline_s=self.stage.limits.episode_deadline_s,
         )
         completion = await self.stage.policies[self.group.policy].respond(view)
@@ -158,6 +146,8 @@ class _Episode:
         start = len(self.tokens)
         if self.group.policy == "model":
             self._enter(self._own_entry(start - self.starts[-1], len(completion.token_ids)))
+        elif completion.entry is not None:
+            self.ledger.append(replace(completion.entry, identity=POLICY, kind=POLICY))
         self.tokens.extend(completion.token_ids)
         places = range(start, len(self.tokens))
         self.sampled.extend(zip(places, completion.logprobs, completion.versions, strict=True))
@@ -191,12 +181,13 @@ class _Episode:
     async def _run_calls(self, calls: Sequence[AskedCall]) -> Stop | Failure | None:
         """One after another, in the order asked; what came back is heard in the next turn."""
         started_s = time.monotonic()
-        self.heard.append([])
+        heard: list[Heard] = []
         for call in calls:
             result = await self._run_call(call)
             if not isinstance(result, Heard):
                 return result
-            self.heard[-1].append(result)
+            heard.append(result)
+        self.exchanges.append(Exchange(calls, heard))
         self.tools_s += time.monotonic() - started_s
         return None
 

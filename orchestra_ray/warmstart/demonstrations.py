@@ -18,7 +18,7 @@ from orchestra_ray.config.schema import Config
 from orchestra_ray.core.records import Draw, GroupSpec, Offer, Preference, Task
 from orchestra_ray.core.seeds import derive_seed
 from orchestra_ray.rollout.chat import Chat
-from orchestra_ray.rollout.contexts import Context, Heard, context_of
+from orchestra_ray.rollout.contexts import Context, Exchange, Heard, context_of
 from orchestra_ray.rollout.policy import tool_call_text
 from orchestra_ray.tasks.reasoning_gym import TaskSource, reference
 from orchestra_ray.tools.models import plausible_wrong_answer
@@ -46,12 +46,12 @@ class Conversation:
 
     def __init__(self, context: Context, group: GroupSpec):
         self._context, self._group = context, group
-        self._heard: list[list[Heard]] = []
+        self._turns: list[Exchange] = []
         self.sequences: list[Demonstration] = []
 
     def say(self, ids: list[int], own: bool) -> None:
         """A turn of the policy, after what it reads before; `own` is what it is to learn."""
-        addition = self._context.before_turn(self._group, self._heard)
+        addition = self._context.before_turn(self._group, self._turns)
         if addition.fresh:
             self.sequences.append(Demonstration([], []))
         sequence = self.sequences[-1]
@@ -59,7 +59,7 @@ class Conversation:
         sequence.spoken.extend([False] * len(addition.ids) + [own] * len(ids))
 
     def hear(self, heard: Heard) -> None:
-        self._heard.append([heard])
+        self._turns.append(Exchange((), (heard,)))
 
 
 @dataclass(frozen=True, slots=True)
