@@ -227,19 +227,26 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeScore:
-    """One episode's part of a scored group."""
+    """One episode's part of a scored group.
+
+    turn_advantages: one a turn; empty: every turn has `advantage`. parts: what the outcome, cost,
+    latency and tools add to the reward.
+    """
 
     episode_id: str
     correct: bool
     reward: float
     advantage: float
+    turn_advantages: tuple[float, ...] = ()
+    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class GroupScore:
-    """`keep` is False where the rewards of the group hardly differ (the homogeneity filter)."""
+    """`keep` is False where the group teaches nothing; `reason` then names why, for a counter."""
 
     group_id: str
     episodes: tuple[EpisodeScore, ...]
     keep: bool
     failure: Failure | None = None
+    reason: str | None = None

@@ -11,18 +11,18 @@ from orchestra_ray.core.memory import peak_mib
 from orchestra_ray.core.records import GroupScore, GroupSpec, Trajectory
 from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.reward.score import score_group
+from orchestra_ray.reward.settings import RewardSettings
 from orchestra_ray.tasks.reasoning_gym import is_correct
 
 
 @ray.remote(max_restarts=-1)  # it keeps no state
 class RewardScorer:
-    def __init__(self, preset: str):
-        self._preset = preset
-
-    def score(self, group: GroupSpec, *trajectories_G: Trajectory) -> GroupScore:
+    def score(
+        self, settings: RewardSettings, group: GroupSpec, *trajectories_G: Trajectory
+    ) -> GroupScore:
         """References in, so that Ray reads the payloads here; a small record out."""
         try:
-            return score_group(group, trajectories_G, is_correct, self._preset)
+            return score_group(group, trajectories_G, is_correct, settings)
         except Exception as error:  # a scorer of any family may raise anything on any answer
             message = f"{group.task.task_id}: {type(error).__name__}: {error}"
             return GroupScore(
