@@ -96,7 +96,7 @@ def _written(config: Config, catalogue: Catalogue, models: Models, count: int) -
     finally:
         if books.entries:
             show(ledger_table(statement(table(config.name, books.entries), By.MODEL), By.MODEL))
-    dropped = ", ".join(f"{n} {reason.value}" for reason, n in written.dropped.items() if n)
+    dropped = ", ".join(f"{n} {reason.value}" for reason, n in written.dropped.items())
     print(f"kept {len(written.kept)}; dropped: {dropped or 'none'}")
     if not written.kept:
         why = written.fault or f"all that {models.by} proposed was dropped"

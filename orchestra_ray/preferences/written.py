@@ -166,7 +166,7 @@ class Writer:
             return
         kept = [proposal for proposal, fits in zip(proposals, verdicts, strict=True) if fits]
         written.kept += kept
-        written.dropped[Drop.INCONSISTENT] += len(proposals) - len(kept)
+        written.dropped += Counter({Drop.INCONSISTENT: len(proposals) - len(kept)})
 
     def _readable(self, answer: str, written: Written) -> list[Proposal]:
         rows = _between(answer, "pairs")

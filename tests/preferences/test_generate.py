@@ -1,12 +1,13 @@
 """Pairs from templates: reproducible, consistent, split by wording and by vector."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestra_ray.catalogue import Catalogue
+from orchestra_ray.catalogue import Catalogue, load_catalogue
 from orchestra_ray.catalogue.preferences import Cell, Pair
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.preferences.generate import count_by, generate, split_bank
@@ -89,6 +90,16 @@ def test_behind_aliases_no_model_is_named(paper: Catalogue) -> None:
         assert named_in(pair.preference.instruction, paper) is None, pair
 
 
+def test_a_model_with_a_name_that_templates_hold_takes_their_sentences_away(
+    simulated: Catalogue,
+) -> None:
+    entries = dict(simulated.entries)
+    entries["money"] = replace(entries["nova"], name="money")
+    called = replace(simulated, entries=entries)
+    assert any("money" in pair.preference.instruction for pair in generate(simulated, True, 0, 600))
+    assert not any("money" in p.preference.instruction for p in generate(called, True, 0, 600))
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
@@ -110,8 +121,6 @@ def test_names_families_and_aliases_are_found_in_an_instruction(
 @settings(max_examples=10)
 @given(st.integers(0, 2**40))
 def test_the_same_seed_gives_the_same_pairs(seed: int) -> None:
-    from orchestra_ray.catalogue import load_catalogue
-
     catalogue = load_catalogue("configs/catalogues/simulated.yaml")
     pairs = generate(catalogue, True, seed, 40)
     assert pairs == generate(catalogue, True, seed, 40)

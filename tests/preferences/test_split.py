@@ -26,9 +26,7 @@ def test_every_pair_has_a_cell_and_new_weights_are_in_no_training_pair(
     ways: list[int], seed: int
 ) -> None:
     pairs = split(written(ways), seed)
-    by_cell = {
-        cell: [p.preference for p in pairs if p.cell is cell and p.preference] for cell in Cell
-    }
+    by_cell = {cell: [p.preference for p in pairs if p.cell is cell] for cell in Cell}
     assert len(pairs) == sum(ways) == len({pair.preference.instruction for pair in pairs})
     trained = {p.cost for p in by_cell[Cell.TRAIN]}
     assert {p.cost for p in by_cell[Cell.NEW_WORDING]} <= trained
