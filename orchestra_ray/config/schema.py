@@ -166,6 +166,7 @@ class CatalogueConfig:
     latency_factors: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])
     submit: bool = False  # offer `submit(reply)`, which answers with a reply as it stands
     preferences: list[PreferenceConfig] = field(default_factory=list)
+    preferences_path: str | None = None  # more, from `orchestra preferences make`, with a split
 
 
 @dataclass
