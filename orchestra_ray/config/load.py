@@ -110,6 +110,9 @@ def _locate_inputs(config: Config, files: Sequence[Path]) -> None:
     ]
     if catalogue.tools_json is not None:
         catalogue.tools_json = _located("catalogue.tools_json", catalogue.tools_json, files)
+    if catalogue.preferences_path is not None:
+        key = "catalogue.preferences_path"
+        catalogue.preferences_path = _located(key, catalogue.preferences_path, files)
     path = config.model.path
     if path is not None and (looks_local(path) or _find(path, files)):
         config.model.path = _located("model.path", path, files)
