@@ -88,3 +88,10 @@ def make_entry() -> Callable[..., Entry]:
         return Entry(name, Kind.TOOL, "", "null", prices, 0.0, Limits(**given))
 
     return make
+
+
+@pytest.fixture
+def entries(make_entry: Callable[..., Entry]) -> dict[str, Entry]:
+    made = [make_entry("fast"), make_entry("slow"), make_entry("slow-once", idempotent=False)]
+    made.append(make_entry("fast-one", concurrency=1))
+    return {entry.name: entry for entry in made}
