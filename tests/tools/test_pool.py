@@ -5,13 +5,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import pytest
-from support.lines import LocalLine, Losses, pool_over
 
 from orchestra_ray.catalogue import Catalogue, Entry
 from orchestra_ray.core.records import ToolRequest
 from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.tools.pool import Results
 from orchestra_ray.tools.queues import ExecutorState, ToolQueue
+
+from .pool_lines import LocalLine, Losses, pool_over
 
 
 def test_calls_of_one_moment_travel_together_and_none_waits_for_a_slower_one(
