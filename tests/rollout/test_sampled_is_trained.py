@@ -31,7 +31,7 @@ from orchestra_ray.rollout.parsing import AskedCall, ParsedTurn
 from orchestra_ray.rollout.policy import Completion, View
 from orchestra_ray.tasks.sampler import GroupSampler
 
-from .test_episode import Direct
+from .acting import Direct
 
 pytestmark = [pytest.mark.cpu, pytest.mark.timeout(300)]
 TURNS, EPISODES, TOLERANCE = 3, 8, 1e-3
