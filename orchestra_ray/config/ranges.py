@@ -10,7 +10,8 @@ Attention = Literal["sdpa", "flash_attention_2", "eager"]
 ChatTemplate = Literal["qwen3"]
 ToolParser = Literal["hermes"]
 TaskSourceName = Literal["reasoning_gym"]
-RewardPreset = Literal["paper"]
+RewardPreset = Literal["paper", "released", "gdpo", "scalarised", "budgeted"]
+Estimator = Literal["paper", "released", "grpo", "dr_grpo", "rloo", "reinforce_pp", "gdpo"]
 WeightBackend = Literal["object_store"]
 Baseline = Literal["random", "cheapest", "strongest", "oracle"]
 
@@ -21,6 +22,7 @@ _CHOICES: dict[str, Any] = {
     "model.tool_parser": ToolParser,
     "tasks.source": TaskSourceName,
     "reward.preset": RewardPreset,
+    "reward.advantage": Estimator,
     "weights.backend": WeightBackend,
     "evaluation.baselines": Baseline,
 }
@@ -34,7 +36,8 @@ _INTERVALS: dict[str, str] = {
         spend.call_usd spend.episode_usd spend.step_usd spend.run_usd
         spend.episode_calls spend.step_calls spend.run_calls
         learner.weight_decay learner.lr_warmup_steps learner.loss.kl_coef
-        training.max_staleness training.checkpoint_every evaluation.tasks evaluation.seed
+        reward.multiplier reward.multiplier_rate
+        training.max_staleness training.overlong_margin training.checkpoint_every evaluation.tasks evaluation.seed
     """,
     "[1, inf)": """
         cluster.cpus cluster.gpu_memory_gib
@@ -48,13 +51,13 @@ _INTERVALS: dict[str, str] = {
         rollout.max_response_tokens rollout.max_observation_tokens rollout.max_sequences
         rollout.cpu_kv_cache_gib tools.actors
         learner.ranks learner.minibatches learner.tokens_per_microbatch
-        weights.bucket_mib training.steps training.groups_per_step training.keep_checkpoints
+        weights.bucket_mib training.steps training.sampling_factor training.groups_per_step training.keep_checkpoints
         evaluation.bootstrap
     """,
     "(0, inf)": """
         model.tiny.warmup_lr rollout.cpus_per_worker rollout.temperature
         rollout.episode_deadline_s rollout.start_deadline_s tools.start_deadline_s
-        reward.deadline_s learner.cpus_per_rank learner.lr learner.grad_clip
+        reward.deadline_s reward.budget_usd reward.advantage_clip learner.cpus_per_rank learner.lr learner.grad_clip
         learner.start_deadline_s learner.step_deadline_s learner.loss.clip_high
         learner.loss.importance_cap weights.deadline_s
     """,
@@ -79,8 +82,9 @@ def check_ranges(config: Config) -> None:
             check_interval(key, value_at(config, key), interval)
 
 
-def check_choice(key: str, value: str | list[str], choices: tuple[str, ...]) -> None:
-    for name in value if isinstance(value, list) else [value]:
+def check_choice(key: str, value: str | list[str] | None, choices: tuple[str, ...]) -> None:
+    names = value if isinstance(value, list) else [value] if value is not None else []
+    for name in names:
         if name not in choices:
             raise BadValue(key, f"{name!r} is unknown", f"choose from {', '.join(choices)}")
 
