@@ -41,11 +41,15 @@ class LearnerFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class RankStep:
-    """`batch.Minibatch` with references in the place of trajectories."""
+class SampleRef:
+    """`batch.Sample` with a reference in the place of the trajectory."""
 
-    normaliser: float
-    microbatches: list[list[tuple[ObjectRef, float]]]
+    ref: ObjectRef
+    advantage: float | Sequence[float]
+    episode_tokens: int
+
+
+RankStep = list[list[SampleRef]]  # the micro-batches of one optimizer step
 
 
 @ray.remote
@@ -76,12 +80,14 @@ class LearnerRank:
     def train(self, steps: list[RankStep]) -> dict[str, float]:
         from orchestra_ray.learner.batch import Minibatch, Sample
 
-        refs = [ref for step in steps for batch in step.microbatches for ref, _ in batch]
+        refs = [sample.ref for step in steps for batch in step for sample in batch]
         payloads = iter(ray.get(refs, timeout=self._config.learner.step_deadline_s))
         minibatches = [
             Minibatch(
-                step.normaliser,
-                [[Sample(next(payloads), adv) for _, adv in batch] for batch in step.microbatches],
+                [
+                    [Sample(next(payloads), s.advantage, s.episode_tokens) for s in batch]
+                    for batch in step
+                ]
             )
             for step in steps
         ]
@@ -141,27 +147,25 @@ class LearnerGroup:
     async def train(
         self,
         refs: Sequence[ObjectRef],
-        advantages: Sequence[float],
+        advantages: Sequence[float | Sequence[float]],
         lengths: Sequence[int],
         response_tokens: Sequence[int],
     ) -> dict[str, float]:
         """The optimizer steps of one batch of trajectories; see `LearnerEngine.train_step`.
 
-        refs of `Trajectory`, and for each its advantage, its tokens and its response tokens.
+        refs of `Trajectory`, and for each its advantage, one or one a turn; its tokens; and the
+        response tokens of its episode, over all of the episode's trajectories.
         Raises ValueError where the batch is empty or a trajectory is over the cap of a micro-batch.
         """
         if not refs:
             raise ValueError("LearnerGroup.train: an empty batch")
         padded = is_padded(self._config.model.attention)
-        plans = plan_batch(lengths, response_tokens, self._config.learner, padded)
+        plans = plan_batch(lengths, self._config.learner, padded)
+        samples = [SampleRef(*s) for s in zip(refs, advantages, response_tokens, strict=True)]
         calls = []
         for rank, actor in enumerate(self.ranks):
-            steps = [
-                RankStep(
-                    plan.normaliser,
-                    [[(refs[i], advantages[i]) for i in batch] for batch in plan.ranks[rank]],
-                )
-                for plan in plans
+            steps: list[RankStep] = [
+                [[samples[i] for i in batch] for batch in plan[rank]] for plan in plans
             ]
             calls.append(actor.train.remote(steps))
         return (await self._results("train", calls, self._config.learner.step_deadline_s))[0]
