@@ -135,11 +135,11 @@ def _training(found: Sequence[Setting]) -> str:
     runs = [run for setting in found for run in setting.runs]
     one = len(runs) == 1
     traces = _traces(found)
-    learning, engine = (
-        _grid([panel(runs[0].metrics, p) if one else beside(traces, p) for p in panels])
-        for panels in (LEARNING, ENGINE)
-    )
-    if not learning and not engine:
+    cards = [
+        panel(runs[0].metrics, wanted) if one else beside(traces, wanted)
+        for wanted in (*LEARNING, *ENGINE)
+    ]
+    if not any(cards):
         return ""
     note = (
         "By step, over the episodes of the training batches, which are sampled; not the held-out"
@@ -148,7 +148,7 @@ def _training(found: Sequence[Setting]) -> str:
     note += ", and the figure beside a title is the mean of the last five steps." if one else "."
     heading = element("h2", "Training") + element("p", note)
     heading += "" if one else legend({trace.name: trace.class_ for trace in traces})
-    return element("section", heading, class_="intro") + learning + engine
+    return element("section", heading, class_="intro") + element("div", *cards, class_="grid")
 
 
 def _traces(found: Sequence[Setting]) -> list[Trace]:
@@ -161,10 +161,6 @@ def _traces(found: Sequence[Setting]) -> list[Trace]:
         Trace(setting.label if several else run.name, run.metrics, _COLOURS[n % len(_COLOURS)])
         for n, setting, run in pairs
     ]
-
-
-def _grid(cards: Sequence[str]) -> str:
-    return element("div", *cards, class_="grid") if any(cards) else ""
 
 
 def _reproduce(found: Sequence[Setting], command: str) -> str:

@@ -85,13 +85,15 @@ def rows_of(
 def calls_of(entries: pa.Table) -> dict[str, dict[str, float]]:
     """Calls of each tool and model, an episode of each policy on the held-out tasks, by a ledger.
 
-    Over the episodes that stand in the ledger; a policy's own tokens are no call.
+    Over the episodes that stand in the ledger; a policy's own tokens are no call. A call that
+    stands twice, as where an interrupted run measured again, is one.
     """
     held_out = entries.filter(pc.call_function("starts_with", [entries["group"]], _prefix()))
     episodes: dict[str, set[str]] = {}
     counts: dict[str, dict[str, int]] = {}
-    columns = held_out.select(["group", "episode", "identity", "kind"]).to_pydict()
-    for group, episode, identity, kind in zip(*columns.values(), strict=True):
+    names = ["call", "group", "episode", "identity", "kind"]
+    rows = zip(*(held_out[name].to_pylist() for name in names), strict=True)
+    for _, group, episode, identity, kind in dict.fromkeys(rows):
         name = group.removeprefix(_HELD_OUT).rpartition("/")[0]
         episodes.setdefault(name, set()).add(episode)
         if kind != "policy":

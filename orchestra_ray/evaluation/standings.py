@@ -138,9 +138,9 @@ def against(found: Sequence[Setting]) -> str:
         return ""
     note = (
         "Differences are the policy’s figures less those of the row: “outside both” where the"
-        " mean reward of each lies outside what is given for the other’s. The last column is"
-        " the mean cost at which the policy is right as often as the row, played on a share of the"
-        " tasks, drawn at random, with the cheapest policy on the rest."
+        " mean reward of each lies outside the small figures of the other. The last column is the"
+        " mean cost of being right as often as the row, by mixing two: the policy plays a share of"
+        " the tasks, drawn at random, and the cheapest one the rest."
     )
     return element(
         "section",
@@ -174,8 +174,8 @@ def _against(setting: Setting, named: bool) -> str:
         f"{own.capitalize()} against",
         "Reward",
         "Accuracy, points",
-        f"Cost of the row, {cost.symbol}",
-        f"Cost at equal accuracy, {cost.symbol}",
+        f"Its cost, {cost.symbol}",
+        f"At equal accuracy, {cost.symbol}",
     )
     title = element("h3", html.escape(setting.label)) if named else ""
     return title + table(headings, body)
@@ -192,7 +192,9 @@ def equal_cost(rows: Mapping[str, Summary], name: str) -> float | None:
     if not all(math.isfinite(sum(point)) for point in points.values()):
         return None
     mine, low, wanted = points[subject(rows)], points[_cheapest(rows)], points[name].accuracy
-    return None if low.accuracy >= wanted else cost_at_accuracy([mine, low], wanted)
+    if low.accuracy >= wanted and low != mine:
+        return None
+    return cost_at_accuracy([mine, low], wanted)
 
 
 def _cheapest(rows: Mapping[str, Summary]) -> str:
@@ -203,7 +205,7 @@ def _cheapest(rows: Mapping[str, Summary]) -> str:
 def _equal(rows: Mapping[str, Summary], name: str, equal_usd: float | None, cost: Measure) -> Cell:
     one, cheapest = rows[name], _cheapest(rows)
     if equal_usd is not None:
-        share = f"{equal_usd / one.cost_usd:,.0%} of the row’s" if one.cost_usd > 0.0 else ""
+        share = f"{equal_usd / one.cost_usd:,.0%} of its cost" if one.cost_usd > 0.0 else ""
         return Cell(cost.text(equal_usd), (share,) if share else ())
     if one.accuracy > rows[cheapest].accuracy:
         return Cell("not reached")
