@@ -19,7 +19,8 @@ install: ## make .venv and install everything into it; nothing where that is don
 quickstart: install ## train a tiny orchestrator, evaluate it, print the table, write the report
 	$(BIN)/orchestra train --config configs/quickstart.yaml name=quickstart-$$(date +%Y%m%d-%H%M%S) $(ARGS)
 
-test: install ## run every test that needs no GPU
+test: ## run every test that needs no GPU
+	@scripts/install.sh tests
 	$(BIN)/pytest $(ARGS)
 
 check: install ## lint, check the formatting, check the types
