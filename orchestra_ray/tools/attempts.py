@@ -130,7 +130,7 @@ class Service:
         if not breaker.admits(time.monotonic()):
             text = f"{request.offer.alias} keeps failing and rests; use another"
             raise Fault(FaultKind.UNAVAILABLE, text)
-        queued_s = time.monotonic()
+        queued_s, granted_s = time.monotonic(), None
         model, runs = map(self._gate_of, parts_of(self.entry, request.offer))
         try:
             async with self.gate, model, runs:
@@ -144,9 +144,10 @@ class Service:
                     refusal = await guard.reserve(asked)
                     if refusal is not None:
                         raise Fault(FaultKind.BUDGET, refusal)
-                bill.queue_s += time.monotonic() - queued_s
+                granted_s = time.monotonic()
                 return await self._charged(request, bill, asked, reserved)
         finally:
+            bill.queue_s += (granted_s or time.monotonic()) - queued_s
             breaker.undecided()
 
     async def _charged(
