@@ -2,7 +2,9 @@
 
 A rollout worker has a `Pool` over `ActorLine`s. An executor that dies is started again by Ray; its
 calls are given out once more, under their own keys. Executors reserve and post in batches; what is
-posted is sent until the books have it, or is counted as unposted.
+posted is sent until the books have it, or is counted as unposted. A result goes out after that, so
+one that a caller has is in the books, however its executor ends. Only books that are slow do not
+hold it: it then goes out with its posting still on the way, and a death before that is a call lost.
 """
 
 import asyncio
@@ -38,6 +40,7 @@ Ended = tuple[str, ToolResult | Failure]
 
 BOOKS_DEADLINE_S = 30.0
 POSTING_TRIES = 4
+HELD_S = 4.0  # a result, by its posting at most; with `CASSETTE_S` less than the pool's margin
 REVIVAL_S = 600.0  # of an executor that died, with its tools
 POLL_S = 60.0  # after which an exchange without a result comes back empty
 POLL_MARGIN_S = 60.0  # beyond that an executor is not heard of any more
@@ -90,6 +93,7 @@ class BooksLine:
         self.unposted = 0
         self._asked: list[tuple[Reservation, asyncio.Future[str | None]]] = []
         self._ended: list[Posting | Lost | Failure] = []
+        self._entered = asyncio.Event()  # of those
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def reserve(self, asked: Reservation) -> str | None:
@@ -100,8 +104,9 @@ class BooksLine:
         self._asked.append((asked, future))
         return await future
 
-    def enter(self, posting: Posting) -> None:
-        self._enter(posting)
+    def enter(self, posting: Posting) -> asyncio.Event:
+        """What is set once the books have it or it is given up; after `HELD_S` at the latest."""
+        return self._enter(posting)
 
     def lost(self, request: ToolRequest) -> None:
         self._enter(Lost(request))
@@ -116,10 +121,12 @@ class BooksLine:
             await asyncio.wait(self._tasks)  # each of them ends within a deadline
         return self.unposted
 
-    def _enter(self, ended: Posting | Lost | Failure) -> None:
+    def _enter(self, ended: Posting | Lost | Failure) -> asyncio.Event:
         if not self._ended:
+            self._entered = asyncio.Event()
             asyncio.get_running_loop().call_soon(self._post)
         self._ended.append(ended)
+        return self._entered
 
     def _send(self) -> None:
         asked, self._asked = self._asked, []
@@ -128,20 +135,31 @@ class BooksLine:
     def _post(self) -> None:
         ended, self._ended = self._ended, []
         if ended:
-            self._start(self._deliver(ended))
+            self._start(self._deliver(ended, self._entered))
 
-    async def _deliver(self, ended: Sequence[Posting | Lost | Failure]) -> None:
+    async def _deliver(
+        self, ended: Sequence[Posting | Lost | Failure], entered: asyncio.Event
+    ) -> None:
+        held = asyncio.get_running_loop().call_later(HELD_S, entered.set)
+        try:
+            if not await self._post_all(pack(ended)):
+                self.unposted += len(ended)
+        finally:
+            held.cancel()
+            entered.set()
+
+    async def _post_all(self, packed: bytes) -> bool:
         """Sent again where no answer came: the books enter a call once, however often it comes."""
-        packed = pack(ended)
         for _ in range(POSTING_TRIES):
             try:
                 async with asyncio.timeout(BOOKS_DEADLINE_S):
-                    return await self._books.post.remote(packed)
+                    await self._books.post.remote(packed)
+                return True
             except ActorDiedError:
                 break  # the books are gone, and with them the run
             except (TimeoutError, RayError) as error:
-                _log.warning("%d postings: %s", len(ended), type(error).__name__)
-        self.unposted += len(ended)
+                _log.warning("a batch of postings: %s", type(error).__name__)
+        return False
 
     async def _reserve(self, asked: list[tuple[Reservation, asyncio.Future[str | None]]]) -> None:
         try:
@@ -251,6 +269,7 @@ class ToolExecutor:
         except CassetteError as error:
             result = Failure(FailureKind.TOOL, "cassette", str(error))
         except Exception as error:  # a bug of ours ends one episode, not the executor
+            self._books.lost(request)
             message = f"{request.offer.identity}: {type(error).__name__}: {error}"
             result = Failure(FailureKind.TOOL, "tool executor", message)
         outbox.put((call_of(request), result))

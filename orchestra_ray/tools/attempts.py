@@ -4,17 +4,24 @@ Each attempt is reserved at the spend guard before it is made, under a key of it
 charged is what its provider bills: by the usage that came back; nothing where the request was
 turned away; and the most that it can be where nobody knows, as after a timeout or a bug. One that
 was given up before its grant came was never made, and stands in no bill: the books free it.
+
+An attempt of a recipe keeps the limits of its parts too: it passes the gates of the recipe, of its
+model and of the tool that it runs, and leaves them when it ends. The order is the same for all, and
+no part has parts, so none waits for one that waits for it.
 """
 
 import asyncio
 import random
 import time
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from orchestra_ray.catalogue import Entry
+from orchestra_ray.catalogue import Entry, model_of
 from orchestra_ray.core.money import Prices, Usage
-from orchestra_ray.core.records import ToolRequest
+from orchestra_ray.core.records import Offer, ToolRequest
 from orchestra_ray.tools.books import call_of
 from orchestra_ray.tools.breaker import Breaker
 from orchestra_ray.tools.gate import Gate
@@ -52,11 +59,21 @@ class Bill:
 
 
 class Service:
-    """A tool with what surrounds it in this process; `share` of the pool's limits is its own."""
+    """A tool with what surrounds it in this process; `share` of the pool's limits is its own.
 
-    def __init__(self, entry: Entry, tool: Tool, share: Share | None = (0, 1)):
-        self.entry, self.tool = entry, tool
-        self.breaker, self.gate = Breaker(), Gate()
+    A recipe finds its parts in `services`. It rests from the model that fails, not from the others.
+    """
+
+    def __init__(
+        self,
+        entry: Entry,
+        tool: Tool,
+        share: Share | None = (0, 1),
+        services: "Mapping[str, Service] | None" = None,
+    ):
+        self.entry, self.tool, self.gate = entry, tool, Gate()
+        self._services = {} if services is None else services
+        self._breakers: defaultdict[str, Breaker] = defaultdict(Breaker)  # by `model_of` the offer
         self.set_share(share)
 
     def set_share(self, share: Share | None) -> None:
@@ -83,6 +100,10 @@ class Service:
                 await asyncio.sleep(_pause_s(fault, retries))
         return await self._hedged(request, guard, bill)
 
+    def _gate_of(self, part: str) -> AbstractAsyncContextManager[None]:
+        service = self._services.get(part)
+        return nullcontext() if service is None else service.gate
+
     def _may_try_again(self, fault: Fault) -> bool:
         return fault.kind.retryable and not (self.entry.acts and fault.kind in MAY_HAVE_ACTED)
 
@@ -105,12 +126,14 @@ class Service:
             await asyncio.gather(*racing, return_exceptions=True)
 
     async def _attempt(self, request: ToolRequest, guard: Guard, bill: Bill) -> Reply:
-        if not self.breaker.admits(time.monotonic()):
+        breaker = self._breakers[model_of(request.offer)]
+        if not breaker.admits(time.monotonic()):
             text = f"{request.offer.alias} keeps failing and rests; use another"
             raise Fault(FaultKind.UNAVAILABLE, text)
-        queued_s = time.monotonic()
+        queued_s, granted_s = time.monotonic(), None
+        model, runs = map(self._gate_of, parts_of(self.entry, request.offer))
         try:
-            async with self.gate:
+            async with self.gate, model, runs:
                 most_nanousd = most_cost_nanousd(self.entry, request.offer.prices)
                 bill.attempts += 1
                 asked = Reservation(
@@ -121,15 +144,16 @@ class Service:
                     refusal = await guard.reserve(asked)
                     if refusal is not None:
                         raise Fault(FaultKind.BUDGET, refusal)
-                bill.queue_s += time.monotonic() - queued_s
+                granted_s = time.monotonic()
                 return await self._charged(request, bill, asked, reserved)
         finally:
-            self.breaker.undecided()
+            bill.queue_s += (granted_s or time.monotonic()) - queued_s
+            breaker.undecided()
 
     async def _charged(
         self, request: ToolRequest, bill: Bill, asked: Reservation, reserved: bool
     ) -> Reply:
-        most_nanousd = asked.most_nanousd
+        breaker, most_nanousd = self._breakers[model_of(request.offer)], asked.most_nanousd
         started_s, charged_nanousd = time.monotonic(), most_nanousd
         prices = request.offer.prices
         try:
@@ -138,7 +162,7 @@ class Service:
             charged_nanousd = min(most_nanousd, prices.cost_nanousd(reply.usage, service_s))
             bill.usage = reply.usage
             bill.service_s += service_s
-            self.breaker.succeeded()
+            breaker.succeeded()
             return reply
         except Fault as fault:
             service_s = time.monotonic() - started_s
@@ -149,14 +173,19 @@ class Service:
             elif fault.kind not in MAY_HAVE_ACTED:
                 charged_nanousd = 0
             if fault.kind.retryable:
-                self.breaker.failed(time.monotonic())
+                breaker.failed(time.monotonic())
             else:
-                self.breaker.succeeded()
+                breaker.succeeded()
             raise
         finally:
             bill.charged_nanousd += charged_nanousd
             if reserved:
                 bill.settlements.append((asked.key, charged_nanousd))
+
+
+def parts_of(entry: Entry, offer: Offer) -> tuple[str, str]:
+    """The model that does a call of a recipe, and the tool that it runs; "" for none."""
+    return (model_of(offer), entry.runs or "") if entry.choices else ("", "")
 
 
 def share_of(limit: int, index: int, executors: int) -> int:

@@ -1,6 +1,7 @@
 """Runs one call from end to end: cassette, attempts, deadline, the cut of long text, its entry.
 
-Whatever happens, a call has one ledger entry and one `ToolResult`, within its entry's deadline. A
+Whatever happens, a call has one ledger entry and one `ToolResult`, within its entry's deadline. The
+books have the entry before anybody has the result, so nobody has one that was never paid for. A
 fault is an observation that names it, and the episode goes on; what it cost is charged. So is a bug
 of the tool. Only a replay that cannot go on ends the episode: it is entered, then raised.
 
@@ -33,7 +34,9 @@ _log = logging.getLogger(__name__)
 class Books(Guard, Protocol):
     """Where attempts are reserved and ended calls are entered."""
 
-    def enter(self, posting: Posting) -> None: ...
+    def enter(self, posting: Posting) -> asyncio.Event | None:
+        """What is set once the books have it; None: they have it already."""
+        ...
 
     def report(self, failure: Failure) -> None:
         """What went wrong and is no call's: the close of the step tells it."""
@@ -42,7 +45,10 @@ class Books(Guard, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The attempts of one tool in one executor: those that run, and those that a limit holds."""
+    """The attempts of one tool in one executor: those that run, and those that a limit holds.
+
+    One of a recipe counts for the recipe, and for its parts.
+    """
 
     running: int
     held: int
@@ -61,9 +67,9 @@ class Executor:
     ):
         self._entries = catalogue.entries
         self._books, self._cassette, self._told = books, cassette, False
-        self._services = {
-            name: Service(catalogue.entries[name], tool, share) for name, tool in tools.items()
-        }
+        self._services: dict[str, Service] = {}
+        for name, tool in tools.items():
+            self._services[name] = Service(catalogue.entries[name], tool, share, self._services)
 
     async def execute(self, request: ToolRequest) -> ToolResult:
         """Raises `CassetteError` where the cassette must answer and cannot."""
@@ -87,7 +93,9 @@ class Executor:
         kind = None if fault is None else fault.kind
         worth_nanousd = worth(service.entry, request.offer.prices, bill, kind) if replayed else 0
         entry = _entry(request, bill, worth_nanousd, replayed, kind)
-        self._books.enter(Posting(call_of(request), entry, tuple(bill.settlements)))
+        entered = self._books.enter(Posting(call_of(request), entry, tuple(bill.settlements)))
+        if entered is not None:
+            await entered.wait()
         if fatal is not None:
             raise fatal
         return ToolResult(text, entry, entry.error)

@@ -93,7 +93,7 @@ class FunctionTool:
             raise
         try:
             fault, text = await process.ask(arguments)
-        except BaseException:  # a fault of the process, or a call that is cut off
+        except BaseException:  # a cancelled call's too: its answer would be read as the next one's
             self._end(process)
             raise
         self._ready.append(ready)

@@ -7,7 +7,8 @@ also when its caller has given up: so it always ends in the books, by the execut
 an executor is started again nothing is sent to it; calls go to the others, or wait.
 
 Executors come and go (`add`, `drain`). Their order is that of the shares of limits: one of index i
-has a part of a concurrency above i, and calls of the tool go only there.
+has a part of a concurrency above i, and calls go only where they have a part of every concurrency
+that they keep.
 
 No Ray here: a `Line` carries calls to one executor. All state is touched by one event loop only.
 """
@@ -18,12 +19,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from orchestra_ray.catalogue import Catalogue
-from orchestra_ray.core.records import ToolRequest, ToolResult
+from orchestra_ray.core.records import Offer, ToolRequest, ToolResult
 from orchestra_ray.core.states import Failure, FailureKind
+from orchestra_ray.tools.attempts import parts_of
 from orchestra_ray.tools.books import call_of
 from orchestra_ray.tools.queues import ExecutorHealth, ExecutorState, ToolQueue, queues_of
 
-MARGIN_S = 10.0  # beyond the entry's own deadline, for the way there and back
+MARGIN_S = 10.0  # beyond the entry's own deadline: the cassette, the books, there and back
 REISSUES = 1
 WHERE = "tool pool"
 
@@ -174,9 +176,14 @@ class Pool:
         )
 
     def _lane_for(self, request: ToolRequest, avoid: _Lane | None = None) -> _Lane:
-        concurrency = self._catalogue.entries[request.offer.identity].limits.concurrency
-        able = self._lanes[:concurrency]  # the others have no part of it
+        able = self._lanes[: self._concurrency(request.offer)]  # the others have no part of it
         return min(able, key=lambda lane: (lane.gone, bool(lane.down), lane is avoid, len(lane)))
+
+    def _concurrency(self, offer: Offer) -> int | None:
+        entries = self._catalogue.entries
+        entry = entries[offer.identity]
+        kept = [entry, *(entries[part] for part in parts_of(entry, offer) if part in entries)]
+        return min((e.limits.concurrency for e in kept if e.limits.concurrency), default=None)
 
     def _place(self, call: _Call) -> None:
         lane = call.lane

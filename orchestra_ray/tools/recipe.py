@@ -6,7 +6,8 @@ recipe's. A model reads the task and what tools of the episode found before; not
 said, and no answer of another model.
 
 A recipe is one call: its usage is the sum of its parts', and of its seconds only those of the tool
-that it runs are billed. Its limits are its own, not those of the parts.
+that it runs are billed. What it may cost and how long it may take are its own limits; those of how
+many and how often hold for it and for its parts (`attempts`).
 """
 
 import time

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 from orchestra_ray.catalogue import Catalogue
@@ -54,6 +55,12 @@ class LocalLine:
 
     def revive(self) -> None:
         self.again.set()
+
+
+def by(request: ToolRequest, model: str) -> ToolRequest:
+    """A recipe's call, done by a model."""
+    choice = replace(request.offer, alias=model, identity=model, kind="model")
+    return replace(request, offer=replace(request.offer, choices=(choice,)))
 
 
 def pool_over(lines: Sequence[LocalLine], catalogue: Catalogue, losses: "Losses") -> Pool:

@@ -2,14 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra_ray.catalogue import Entry
+from orchestra_ray.catalogue import Choice, Entry, Kind, model_of
 from orchestra_ray.core.money import Prices, Usage
 from orchestra_ray.core.records import ToolRequest
 from orchestra_ray.tools.attempts import Bill, Service, most_cost_nanousd, share_of
@@ -184,6 +185,117 @@ def test_an_endpoint_that_keeps_failing_is_left_alone(
     kinds = asyncio.run(main())
     assert kinds == [FaultKind.SERVER_ERROR] * 5 + [FaultKind.UNAVAILABLE] * 3
     assert tool.calls == 5
+
+
+RECIPES: Mapping[str, str | None] = {"plain": None, "running": "tool", "also": "tool"}
+PARTS = ("model", "other", "tool")
+asked_for = st.one_of(
+    st.tuples(st.sampled_from(PARTS), st.just("")),
+    st.tuples(st.sampled_from(list(RECIPES)), st.sampled_from(["model", "other"])),
+)
+
+
+class Counted:
+    """How many calls are inside each entry, directly or through a recipe, and the most of them."""
+
+    def __init__(self) -> None:
+        self.inside: Counter[str] = Counter()
+        self.most: Counter[str] = Counter()
+
+    async def call(self, request: ToolRequest) -> Reply:
+        offer = request.offer
+        kept = {offer.identity, model_of(offer), RECIPES.get(offer.identity)} - {"", None}
+        self.inside.update(kept)
+        self.most |= self.inside
+        try:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            return Reply("ok")
+        finally:
+            self.inside.subtract(kept)
+
+    async def close(self) -> None:
+        pass
+
+
+def by(request: ToolRequest, model: str) -> ToolRequest:
+    """A recipe's call, done by a model."""
+    choice = replace(request.offer, identity=model, kind="model")
+    return replace(request, offer=replace(request.offer, choices=(choice,)))
+
+
+@given(
+    st.lists(st.tuples(asked_for, st.booleans()), max_size=30),
+    st.dictionaries(st.sampled_from([*PARTS, *RECIPES]), st.integers(1, 3)),
+)
+def test_limits_hold_for_an_entry_asked_itself_and_through_recipes_and_all_come_to_an_end(
+    make_entry: Callable[..., Entry],
+    make_request: Callable[..., ToolRequest],
+    asked: list[tuple[tuple[str, str], bool]],
+    limits: Mapping[str, int],
+) -> None:
+    choices = tuple(Choice(name, name, "", 0.0) for name in ("model", "other"))
+    entries = {name: make_entry(name, concurrency=limits.get(name)) for name in PARTS}
+    for name, runs in RECIPES.items():
+        made = make_entry(name, concurrency=limits.get(name))
+        entries[name] = replace(made, choices=choices, runs=runs)
+    entries |= {n: replace(entries[n], kind=Kind.MODEL) for n in ("model", "other")}
+    counted, services = Counted(), dict[str, Service]()
+    for name, entry in entries.items():
+        services[name] = Service(entry, counted, (0, 1), services)
+
+    async def main() -> None:
+        calls = []
+        for number, ((name, model), gives_up) in enumerate(asked):
+            request = make_request(entries[name], call_id=f"c{number}")
+            request = by(request, model) if model else request
+            work = services[name].call(request, Guarded(), Bill())
+            calls.append((asyncio.create_task(work), gives_up))
+            await asyncio.sleep(0)
+        for call, gives_up in calls:
+            if gives_up:
+                call.cancel()
+        async with asyncio.timeout(30):
+            await asyncio.gather(*(call for call, _ in calls), return_exceptions=True)
+        assert all(gives_up or call.result().text == "ok" for call, gives_up in calls)
+        gates = [service.gate for service in services.values()]
+        assert not any(gate.inside or gate.waiting for gate in gates)
+
+    asyncio.run(main())
+    assert all(counted.most[name] <= most for name, most in limits.items())
+
+
+def test_a_recipe_rests_from_the_model_that_fails_and_from_no_other(
+    make_entry: Callable[..., Entry], make_request: Callable[..., ToolRequest]
+) -> None:
+    class Down:
+        calls = 0
+
+        async def call(self, request: ToolRequest) -> Reply:
+            self.calls += 1
+            if model_of(request.offer) == "down":
+                raise passing()
+            return Reply("ok")
+
+        async def close(self) -> None:
+            pass
+
+    choices = tuple(Choice(name, name, "", 0.0) for name in ("down", "up"))
+    entry, tool = replace(make_entry(), choices=choices), Down()
+
+    async def main() -> list[object]:
+        service, ends = Service(entry, tool), []
+        for model in (*["down"] * 7, "up", "down"):
+            try:
+                made = await service.call(by(make_request(entry), model), Guarded(), Bill())
+                ends.append(made.text)
+            except Fault as fault:
+                ends.append(fault.kind)
+        return ends
+
+    failed, rests = FaultKind.SERVER_ERROR, FaultKind.UNAVAILABLE
+    assert asyncio.run(main()) == [*[failed] * 5, rests, rests, "ok", rests]
+    assert tool.calls == 6
 
 
 @given(st.integers(0, 50), st.integers(1, 20))

@@ -1,13 +1,14 @@
 """The books against random histories: nothing that is spent is lost, counted twice or over a limit.
 
 Calls run at the same time through the real executor, with retries, hedges, replays, bugs and
-deadlines, executors that die, grants whose answer is lost and postings that are sent twice.
+deadlines, executors that die before, between and after, grants whose answer is lost and postings
+that are sent twice.
 """
 
 import asyncio
 import tempfile
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from pathlib import Path
@@ -65,6 +66,14 @@ class Act(Enum):
     UNHEARD = auto()  # it was granted, and the answer got lost
 
 
+class Way(Enum):
+    """What becomes of the posting of an issue, on its way to the books."""
+
+    ENTERED = auto()
+    LOST = auto()  # its executor dies before it is sent
+    UNTOLD = auto()  # it is entered, and the executor dies before it hears of it
+
+
 @dataclass(frozen=True)
 class Planned:
     step: int
@@ -73,6 +82,7 @@ class Planned:
     name: str  # of the entry, or "replayed"
     seed: int
     script: tuple[tuple[Act, int], ...]  # with tokens
+    ways: tuple[Way, ...] = ()  # of the first issues; the others are entered
 
 
 planned = st.builds(
@@ -85,6 +95,7 @@ planned = st.builds(
     script=st.lists(
         st.tuples(st.sampled_from(Act), st.integers(0, 130)), min_size=1, max_size=4
     ).map(tuple),
+    ways=st.lists(st.sampled_from([Way.ENTERED, *Way]), max_size=2).map(tuple),
 )
 
 
@@ -131,8 +142,10 @@ class Provider:
 class Line:
     """The way to the books, on which an answer can get lost and every posting comes twice."""
 
-    def __init__(self, books: SpendBooks, scripts: dict[str, deque[tuple[Act, int]]]):
-        self.books, self.scripts = books, scripts
+    def __init__(self, books: SpendBooks, provider: Provider, ways: Mapping[str, Way]):
+        self.books, self.scripts = books, provider.scripts
+        self.died, self.ways = provider.died, ways
+        self.untold: list[LedgerEntry] = []
         self.count_calls = books.guard.limits.count_calls
 
     async def reserve(self, asked: Reservation) -> str | None:
@@ -143,9 +156,17 @@ class Line:
             raise Fault(FaultKind.UNAVAILABLE, "the spend guard does not answer")
         return answer
 
-    def enter(self, posting: Posting) -> None:
-        self.books.post([posting])
-        self.books.post([posting])
+    def enter(self, posting: Posting) -> asyncio.Event | None:
+        way = self.ways.get(posting.call, Way.ENTERED)
+        if way is not Way.LOST:
+            self.books.post([posting])
+            self.books.post([posting])
+        if way is Way.ENTERED:
+            return None
+        if way is Way.UNTOLD:
+            self.untold.append(posting.entry)
+        self.died[posting.entry.call_id].set()
+        return asyncio.Event()
 
 
 def most_of(request: ToolRequest) -> int:
@@ -182,6 +203,7 @@ class Played:
     requests: list[ToolRequest]  # of every issue
     results: dict[str, LedgerEntry]  # by call
     lost: set[str]
+    untold: list[LedgerEntry]  # of calls whose result nobody had
 
 
 async def play(
@@ -195,10 +217,13 @@ async def play(
     scripts = {f"c{i}": deque(plan.script) for i, plan in enumerate(plans)}
     died = {call_id: asyncio.Event() for call_id in scripts}
     books = SpendBooks(SpendGuard(limits), Ledger("run", folder))
-    played = Played(books, Provider(scripts, died, Counter(), Counter()), [], {}, set())
-    tools = dict.fromkeys(ENTRIES, played.provider)
-    live = Executor(CATALOGUE, tools, Line(books, scripts))
-    taped = Executor(CATALOGUE, tools, Line(books, scripts), tape)
+    ways = {f"c{i}#{n}": way for i, plan in enumerate(plans) for n, way in enumerate(plan.ways)}
+    provider = Provider(scripts, died, Counter(), Counter())
+    line = Line(books, provider, ways)
+    played = Played(books, provider, [], {}, set(), line.untold)
+    tools = dict.fromkeys(ENTRIES, provider)
+    live = Executor(CATALOGUE, tools, line)
+    taped = Executor(CATALOGUE, tools, line, tape)
 
     async def issue(executor: Executor, request: ToolRequest) -> ToolResult | None:
         played.requests.append(request)
@@ -206,7 +231,7 @@ async def play(
         death = asyncio.create_task(died[request.call_id].wait())
         await asyncio.wait({running, death}, return_when=asyncio.FIRST_COMPLETED)
         death.cancel()
-        if not died[request.call_id].is_set():
+        if running.done():  # its caller has the result, whatever becomes of the executor
             return running.result()
         running.cancel()
         await asyncio.wait({running})
@@ -219,6 +244,7 @@ async def play(
         for _ in range(2):
             result = await issue(executor, request)
             if result is not None:
+                assert call_of(request) in books._ended  # who has a result paid for it
                 played.results[call_of(request)] = result.entry
                 return
             played.lost.add(call_of(request))
@@ -265,7 +291,7 @@ def test_sums_are_conserved_from_call_to_run_and_never_pass_a_limit(
 
     turns = by(rows, "step", "episode", "turn")
     told: Counter[tuple[Any, ...]] = Counter()
-    for entry in played.results.values():
+    for entry in (*played.results.values(), *played.untold):
         asker = entry.asker
         told[asker.step, asker.episode_id, asker.turn] += entry.charged_nanousd
     for row in rows:

@@ -237,6 +237,23 @@ def test_a_tool_that_hangs_is_cut_off_at_its_deadline(
     assert result.error == FaultKind.TIMEOUT.value and spent(books) == MOST
 
 
+def test_a_call_that_a_limit_holds_until_its_deadline_waited_and_was_not_served(
+    make_entry: Callable[..., Entry],
+    make_request: Callable[..., ToolRequest],
+    local_books: Callable[..., Any],
+) -> None:
+    entry, books = make_entry(deadline_s=0.05, concurrency=1), local_books()
+
+    async def main() -> list[ToolResult]:
+        tools = {entry.name: Doing(lambda: asyncio.Event().wait())}
+        executor = Executor(Catalogue({entry.name: entry}, "prices"), tools, books, share=(1, 2))
+        return [await executor.execute(make_request(entry))]
+
+    (result,) = asyncio.run(main())
+    assert result.error == FaultKind.TIMEOUT.value and spent(books) == 0
+    assert result.entry.queue_s >= 0.05 and result.entry.service_s == pytest.approx(0, abs=0.001)
+
+
 def test_a_deadline_while_the_guard_is_asked_leaves_nothing_reserved(
     make_entry: Callable[..., Entry],
     make_request: Callable[..., ToolRequest],

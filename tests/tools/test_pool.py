@@ -2,17 +2,18 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
-from orchestra_ray.catalogue import Catalogue, Entry
+from orchestra_ray.catalogue import Catalogue, Choice, Entry, Limits
 from orchestra_ray.core.records import ToolRequest
 from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.tools.pool import Results
 from orchestra_ray.tools.queues import ExecutorState, ToolQueue
 
-from .pool_lines import LocalLine, Losses, pool_over
+from .pool_lines import LocalLine, Losses, by, pool_over
 
 
 def test_calls_of_one_moment_travel_together_and_none_waits_for_a_slower_one(
@@ -45,6 +46,35 @@ def test_a_limited_tool_runs_only_where_it_has_a_share(
         assert [sum(line.batches) for line in lines] == [6, 0, 0]
 
     asyncio.run(main())
+
+
+def test_a_recipe_goes_only_where_its_model_and_the_tool_that_it_runs_have_a_share(
+    entries: dict[str, Entry], make_request: Callable[..., ToolRequest]
+) -> None:
+    two = replace(entries["fast"], name="fast-two", limits=Limits(concurrency=2))
+    choices = tuple(Choice(name, name, "", 0.0) for name in ("fast", "fast-one", "fast-two"))
+    recipes = {
+        name: replace(entries["fast"], name=name, choices=choices, runs=runs, limits=Limits(limit))
+        for name, runs, limit in (
+            ("fast-a", None, None),
+            ("fast-b", "fast-two", None),
+            ("fast-c", None, 2),
+        )
+    }
+    catalogue = Catalogue({**entries, "fast-two": two, **recipes}, "p")
+
+    async def went(recipe: str, model: str) -> list[int]:
+        lines = [LocalLine(), LocalLine(), LocalLine()]
+        pool = pool_over(lines, catalogue, Losses())
+        asked = [by(make_request(recipes[recipe], call_id=f"{i}"), model) for i in range(6)]
+        await asyncio.gather(*(pool.call(request) for request in asked))
+        return [sum(line.batches) for line in lines]
+
+    assert asyncio.run(went("fast-a", "fast")) == [2, 2, 2]
+    assert asyncio.run(went("fast-a", "fast-one")) == [6, 0, 0]
+    assert asyncio.run(went("fast-b", "fast")) == [3, 3, 0]
+    assert asyncio.run(went("fast-b", "fast-one")) == [6, 0, 0]
+    assert asyncio.run(went("fast-c", "fast")) == [3, 3, 0]
 
 
 def test_a_call_without_a_result_ends_at_its_deadline_as_lost_and_is_forgotten(

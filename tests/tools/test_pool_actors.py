@@ -12,8 +12,8 @@ from typing import Any, cast
 import pytest
 import ray
 
-from orchestra_ray.catalogue import Catalogue, Entry
-from orchestra_ray.core.money import Usage
+from orchestra_ray.catalogue import Catalogue, Choice, Entry, Kind
+from orchestra_ray.core.money import Prices, Usage
 from orchestra_ray.core.records import Asker, LedgerEntry, ToolRequest, ToolResult
 from orchestra_ray.core.states import Failure
 from orchestra_ray.tasks.sampler import GroupSampler
@@ -25,6 +25,8 @@ from orchestra_ray.tools.executor import Load
 from orchestra_ray.tools.guard import Reservation, SpendLimits
 from orchestra_ray.tools.ledger import FOLDER, read
 from orchestra_ray.tools.tool import Fault, FaultKind
+
+from .pool_lines import by
 
 
 def requests(sampler: GroupSampler, count: int, prefix: str = "c") -> list[ToolRequest]:
@@ -104,8 +106,16 @@ def test_an_executor_that_dies_is_replaced_and_loses_no_call(
 def test_pool_wide_concurrency_holds_while_executors_come_and_go(
     make_entry: Callable[..., Entry], make_request: Callable[..., ToolRequest], books: Any
 ) -> None:
-    entry = make_entry(concurrency=3)
-    catalogue = Catalogue({entry.name: entry}, "p")
+    model = replace(make_entry("model", concurrency=3), kind=Kind.MODEL)
+    choice = (Choice("by-model", "model", "", 0.0),)
+    recipe = replace(make_entry("recipe"), executor="recipe", choices=choice)
+    catalogue = Catalogue({"model": model, "recipe": recipe}, "p")
+
+    def asked(call_id: str) -> ToolRequest:
+        """Of the model itself and through the recipe, in turn."""
+        if int(call_id[1:]) % 2:
+            return make_request(model, call_id=call_id)
+        return by(make_request(recipe, call_id=call_id), "model")
 
     def register(_: object) -> None:
         import asyncio
@@ -122,7 +132,7 @@ def test_pool_wide_concurrency_holds_while_executors_come_and_go(
                 return Reply(f"{started_s} {time.monotonic()}")
 
         null = Executable(lambda entry: NoSettings(), lambda entry, settings, servers: Timed())
-        cast(Any, EXECUTORS)[Kind.TOOL]["null"] = null
+        cast(Any, EXECUTORS)[Kind.MODEL]["null"] = null
 
     def made(share: Any) -> Any:
         executor = ToolExecutor.options(num_cpus=0).remote(catalogue, books, share)
@@ -133,22 +143,18 @@ def test_pool_wide_concurrency_holds_while_executors_come_and_go(
 
     async def main() -> list[ToolResult | Failure]:
         pool = ToolPool([first, second], books, catalogue, "test")
-        calls = [
-            asyncio.create_task(pool.call(make_request(entry, call_id=f"{i}"))) for i in range(150)
-        ]
+        calls = [asyncio.create_task(pool.call(asked(f"c{i}"))) for i in range(150)]
         await calls[9]
         third = made(None)
         await reshare([first, second, third], deadline_s=60)
         pool.add_executor(third)
-        more = [
-            asyncio.create_task(pool.call(make_request(entry, call_id=f"m{i}"))) for i in range(60)
-        ]
+        more = [asyncio.create_task(pool.call(asked(f"m{i}"))) for i in range(60)]
         await more[9]
         assert await pool.drain_executor(first, deadline_s=60) == 0
         ray.kill(first)
         await reshare([second, third], deadline_s=60)
-        last = [pool.call(make_request(entry, call_id=f"l{i}")) for i in range(30)]
-        assert len(await second.load.remote()) == 1
+        last = [pool.call(asked(f"l{i}")) for i in range(30)]
+        assert len(await second.load.remote()) == 2
         return await asyncio.gather(*calls, *more, *last)
 
     results = [r for r in asyncio.run(main()) if isinstance(r, ToolResult) and r.error is None]
@@ -159,6 +165,79 @@ def test_pool_wide_concurrency_holds_while_executors_come_and_go(
         edges += [(started_s, 1), (ended_s, -1)]
     running = list(itertools.accumulate(change for _, change in sorted(edges)))
     assert max(running) == 3
+
+
+@pytest.mark.parametrize("idempotent", [True, False])
+def test_a_result_whose_posting_died_with_its_executor_is_one_that_nobody_had(
+    catalogue: Catalogue, sampler: GroupSampler, books: Any, tmp_path: Path, idempotent: bool
+) -> None:
+    stated = {
+        name: replace(entry, limits=replace(entry.limits, idempotent=idempotent))
+        for name, entry in catalogue.entries.items()
+    }
+    catalogue = replace(catalogue, entries=stated)
+    executors = executors_of(catalogue, books, 2)
+
+    def post_nothing(actor: Any) -> None:
+        actor._books._post = lambda: None
+
+    def entered(actor: Any) -> int:
+        return len(actor._books._ended)
+
+    async def main() -> list[ToolResult | Failure]:
+        pool, calls = ToolPool(executors, books, catalogue, "test"), requests(sampler, 20)
+        await executors[0].__ray_call__.remote(post_nothing)
+        asked = [asyncio.create_task(pool.call(call)) for call in calls]
+        async with asyncio.timeout(60):
+            while await executors[0].__ray_call__.remote(entered) < 10:
+                pass
+        had = [call for call in asked if call.done()]
+        assert len(had) <= 10  # those of the other executor
+        ray.kill(executors[0], no_restart=False)
+        results = await asyncio.gather(*asked)
+        assert await pool.drain() == 0
+        return results
+
+    results = [result for result in asyncio.run(main()) if isinstance(result, ToolResult)]
+    assert len(results) == (20 if idempotent else 10)
+    ray.get([executor.ready.remote() for executor in executors])
+
+    def held(actor: Any) -> int:
+        return len(actor._books.guard._held)
+
+    assert ray.get(books.__ray_call__.remote(held)) == 0
+    totals = ray.get(books.close_step.remote(1)).totals
+    assert totals["ledger/fault/lost"] == 10 and totals["ledger/misposted"] == 0
+    rows = read(tmp_path / FOLDER).to_pylist()
+    charged = {row["call"]: row["charged_nanousd"] for row in rows if row["error"] is None}
+    assert charged == {r.entry.call_id: r.entry.charged_nanousd for r in results}
+
+
+def test_books_that_are_slow_or_gone_hold_no_result_for_long(
+    catalogue: Catalogue, sampler: GroupSampler, books: Any
+) -> None:
+    free = {name: replace(entry, prices=Prices()) for name, entry in catalogue.entries.items()}
+    (executor,) = executors_of(replace(catalogue, entries=free), books, 1)
+    slow, gone = (
+        replace(request, offer=replace(request.offer, prices=Prices()))
+        for request in requests(sampler, 2)
+    )
+    pid = ray.get(books.__ray_call__.remote(lambda self: os.getpid()))
+
+    async def main() -> list[ToolResult | Failure]:
+        pool, results = ToolPool([executor], books, catalogue, "test"), []
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            results.append(await pool.call(slow))
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert await executor.drain.remote() == 0
+        ray.kill(books)
+        results.append(await pool.call(gone))
+        assert await executor.drain.remote() == 1
+        return results
+
+    assert all(isinstance(result, ToolResult) for result in asyncio.run(main()))
 
 
 def test_a_restarted_executor_keeps_the_share_that_it_was_given_last(
@@ -215,10 +294,12 @@ def test_postings_reach_books_that_were_away_and_are_entered_once(
         os.kill(pid, signal.SIGSTOP)
         try:
             for number in range(3):
-                line.enter(posting(number))
+                entered = line.enter(posting(number))
             await asyncio.sleep(0.5)
+            assert not entered.is_set()
         finally:
             os.kill(pid, signal.SIGCONT)
+        await entered.wait()
         return await line.drain()
 
     assert asyncio.run(main()) == 0
