@@ -1,7 +1,7 @@
 """The real actors of a run as the driver sees them: in flight, under an update, and at a death."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,6 +68,25 @@ def long_group(sampler: GroupSampler, n: int) -> GroupSpec:
     return sampler.group(n, EPISODES, prefix="crew")
 
 
+async def some_ended(crew: Crew, streams: int) -> None:
+    """Returns when the first card of each of the next `streams` came: the rest are in flight."""
+    stream, first, left = crew._stream, asyncio.Event(), streams
+
+    async def telling(worker: int, spec: GroupSpec) -> AsyncIterator[Any]:
+        nonlocal left
+        told = False
+        async for item in stream(worker, spec):
+            left -= not told
+            told = True
+            if left == 0:
+                first.set()
+            yield item
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(crew, "_stream", telling)
+        await first.wait()
+
+
 def test_an_update_reaches_workers_whose_episodes_are_in_flight(
     started: Started, sampler: GroupSampler, policy_folder: Path
 ) -> None:
@@ -79,7 +98,7 @@ def test_an_update_reaches_workers_whose_episodes_are_in_flight(
         playing = [
             asyncio.create_task(crew.play(worker, long_group(sampler, worker))) for worker in (0, 1)
         ]
-        await asyncio.sleep(1.0)
+        await some_ended(crew, 2)
         assert not any(task.done() for task in playing)
         seconds = await crew.update_weights(1)
         assert set(seconds) == {"pause_s", "load_s", "resume_s"}
@@ -103,7 +122,7 @@ def test_a_worker_that_dies_costs_its_own_episodes_and_nothing_else(
     async def main() -> tuple[Any, Any, Any]:
         dying = asyncio.create_task(crew.play(0, long_group(sampler, 2)))
         living = asyncio.create_task(crew.play(1, long_group(sampler, 3)))
-        await asyncio.sleep(0.5)
+        await some_ended(crew, 2)
         ray.kill(crew.workers[0])
         lost, kept = await dying, await living
         return lost, kept, await crew.play(0, sampler.group(4, 2, prefix="crew"))

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from collections import Counter
 
 import anyio
 from mcp import MCPError, types
@@ -11,6 +12,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel
 
 server = MCPServer("tests", log_level="ERROR")
+came, changed = Counter[str](), anyio.Condition()
 
 
 class Item(BaseModel):
@@ -45,6 +47,23 @@ def order(order: Order) -> str:
 async def slow(seconds: float) -> str:
     """Takes its time."""
     await anyio.sleep(seconds)
+    return "done"
+
+
+@server.tool()
+async def meet(place: str, count: int) -> str:
+    """Comes to a place, and stays until `count` have come there."""
+    came[place] += 1
+    return await watch(place, count)
+
+
+@server.tool()
+async def watch(place: str, count: int) -> str:
+    """Stays until `count` have come to a place."""
+    async with changed:
+        changed.notify_all()
+        while came[place] < count:
+            await changed.wait()
     return "done"
 
 

@@ -193,13 +193,12 @@ def test_a_deadline_frees_the_server(server: VllmServer, streamed: bool) -> None
     whole_s = time.monotonic() - start
     generated = server.metric("generation_tokens_total")
 
-    start = time.monotonic()
     with pytest.raises(Fault) as caught:
         replies(replace(many, deadline_s=whole_s / 4), "count")
     assert caught.value.kind is FaultKind.TIMEOUT
-    assert time.monotonic() - start >= whole_s / 4
+    ends_at = time.monotonic() + START_S
     while server.metric("num_requests_running"):
-        assert time.monotonic() - start < 10 * whole_s, "the server goes on"
+        assert time.monotonic() < ends_at, "the server still has the request"
     assert 0 < server.metric("generation_tokens_total") - generated < MANY_TOKENS
     assert replies(settings(server), "2 + 2?")[0].text
 

@@ -195,20 +195,23 @@ def test_a_server_gets_the_variables_that_are_named_for_it_and_no_secret(
 
 def test_calls_run_beside_each_other_in_one_session(shared: Connected) -> None:
     async def twenty() -> list[Reply]:
-        return await asyncio.gather(*(call(shared.server, "slow", seconds=0.5) for _ in range(20)))
+        together = {"place": "beside each other", "count": 20}
+        return await asyncio.gather(*(call(shared.server, "meet", **together) for _ in range(20)))
 
-    shared.call("process")
-    start = time.monotonic()
     assert {reply.text for reply in shared.run(twenty())} == {"done"}
-    assert time.monotonic() - start < 5.0  # one after another: ten seconds
 
 
 def test_a_caller_that_leaves_takes_no_other_along(shared: Connected) -> None:
     async def two() -> Reply:
-        leaving = asyncio.create_task(call(shared.server, "slow", seconds=5))
-        staying = asyncio.create_task(call(shared.server, "slow", seconds=0.5))
-        await asyncio.sleep(0.1)
+        three = {"place": "one leaves", "count": 3}
+        leaving, staying = (
+            asyncio.create_task(call(shared.server, "meet", **three)) for _ in range(2)
+        )
+        await call(shared.server, "watch", **three | {"count": 2})
         leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        await call(shared.server, "meet", **three)
         return await staying
 
     assert shared.run(two()).text == "done"
@@ -216,9 +219,7 @@ def test_a_caller_that_leaves_takes_no_other_along(shared: Connected) -> None:
 
 def test_a_call_ends_at_its_deadline_and_the_session_goes_on(hasty: Connected) -> None:
     process = hasty.call("process").text
-    start = time.monotonic()
-    assert hasty.fault("slow", seconds=30).kind is FaultKind.TIMEOUT
-    assert HASTE_S <= time.monotonic() - start < HASTE_S + 2.0
+    assert hasty.fault("slow", seconds=3600).kind is FaultKind.TIMEOUT
     assert hasty.call("process").text == process
 
 
@@ -274,12 +275,10 @@ def test_a_command_that_is_not_there_is_unavailable() -> None:
 
 
 def test_a_command_that_never_answers_is_given_up() -> None:
-    silent = (sys.executable, "-c", "import time; print('hello', flush=True); time.sleep(60)")
-    start = time.monotonic()
+    silent = (sys.executable, "-c", "import time; print('hello', flush=True); time.sleep(3600)")
     for connected in connect(McpSettings("tests", silent, connect_s=1.0)):
         fault = connected.fault("echo", text="")
         assert fault.kind is FaultKind.CONNECTION and "within 1 s" in str(fault)
-    assert time.monotonic() - start < 10.0
 
 
 def test_listing_tells_why_a_server_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:

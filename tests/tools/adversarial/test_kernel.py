@@ -288,9 +288,11 @@ from orchestra_ray.tools.sandbox_setup import Limits
 asyncio.run(Sandbox(Limits(wall_s=60)).run({program!r}))
 """
     with subprocess.Popen([sys.executable, "-c", host]) as process:
-        within(20, lambda: bearers() != [])
+        within(60, lambda: bearers() != [])
+        running = bearers()
         process.kill()
-    within(5, lambda: bearers() == [])
+    _, alive = psutil.wait_procs(running, timeout=60)
+    assert not alive and not bearers()
 
 
 def within(seconds: float, holds: Callable[[], bool]) -> None:
