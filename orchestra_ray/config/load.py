@@ -110,6 +110,10 @@ def _locate_inputs(config: Config, files: Sequence[Path]) -> None:
     ]
     if catalogue.tools_json is not None:
         catalogue.tools_json = _located("catalogue.tools_json", catalogue.tools_json, files)
+    for key in ("path", "heldout_path"):
+        file: str | None = getattr(config.tasks, key)
+        if file is not None:
+            setattr(config.tasks, key, _located(f"tasks.{key}", file, files))
     path = config.model.path
     if path is not None and (looks_local(path) or _find(path, files)):
         config.model.path = _located("model.path", path, files)
