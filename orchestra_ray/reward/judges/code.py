@@ -39,12 +39,9 @@ class CodeJudge:
 
     async def judge(self, task: Task, answer: str, asker: Asker) -> Verdict | Failure:
         program = parse(Parser.CODE, answer)
-        try:
-            whole = with_tests(program, str(task.payload["tests"]), word := secrets.token_hex(16))
-            if len(whole.encode()) > MAX_PROGRAM_BYTES:
-                return Verdict(False, f"longer than {MAX_PROGRAM_BYTES} bytes")
-        except UnicodeEncodeError:
-            return Verdict(False, "the program is not text")
+        whole = with_tests(program, str(task.payload["tests"]), word := secrets.token_hex(16))
+        if len(whole.encode()) > MAX_PROGRAM_BYTES:
+            return Verdict(False, f"longer than {MAX_PROGRAM_BYTES} bytes")
         try:
             async with self._room:
                 outcome = await (await self._started()).run(whole)

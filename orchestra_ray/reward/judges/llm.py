@@ -85,7 +85,7 @@ class JudgeDesk:
             call_id=f"{asker.episode_id}/{key}.{self._asked[key]}",
             asker=asker,
             offer=self._offer,
-            arguments={},
+            arguments={"prompt": prompt},  # by which a recording knows the call
             task=Task(f"judge/{key}", IDENTITY, prompt, {}),
             seed=derive_seed("judge", key),
             attempt=attempt,

@@ -7,7 +7,7 @@ Where no process can be had at all there is a failure instead.
 import asyncio
 import re
 
-from orchestra_ray.catalogue.parsers import Parser, parse
+from orchestra_ray.catalogue.parsers import Parser, found
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.money import Prices
 from orchestra_ray.core.records import Asker, Offer, Task, ToolRequest
@@ -20,8 +20,8 @@ from orchestra_ray.tools.tool import Fault, FaultKind
 
 NAME = "math"
 FUNCTION = "orchestra_ray.reward.judges.equal:equal"
-LIMITS = FunctionLimits(processes=1, deadline_s=40.0, start_s=60.0, memory_mib=2048)
-MOST_CHARACTERS = 2_000  # of an answer's marked part, which is an expression
+LIMITS = FunctionLimits(processes=1, deadline_s=20.0, start_s=60.0, memory_mib=2048)
+MOST_CHARACTERS = 2_000  # of an expression, or of the end of the prose that it stands in
 _TEXT = re.compile(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}")
 _OFFER = Offer(NAME, NAME, "judge", "", Prices(), 0.0)
 
@@ -32,13 +32,14 @@ class MathJudge:
         self._one = asyncio.Lock()  # a comparison's deadline holds for it, not for its wait
 
     async def judge(self, task: Task, answer: str, asker: Asker) -> Verdict | Failure:
-        right, given = reference(task), answer.strip()
-        if is_exact(_words(right), _words(parse(Parser.BOXED, given))):
+        right, boxed = reference(task), found(Parser.BOXED, answer)
+        given = answer.strip()[-MOST_CHARACTERS:] if boxed is None else boxed
+        if is_exact(_words(right), _words(given)):
             return Verdict(True, "the same text")
-        if not given or len(parse(Parser.BOXED, given)) > MOST_CHARACTERS:
-            return Verdict(False, "no expression" if not given else "too long for an expression")
+        if not given or len(given) > MOST_CHARACTERS:
+            return Verdict(False, "too long for an expression" if given else "no expression")
         arguments = {"reference": right, "answer": given}
-        request = ToolRequest(f"{asker.episode_id}", asker, _OFFER, arguments, task, 0, 0)
+        request = ToolRequest(asker.episode_id, asker, _OFFER, arguments, task, 0, 0)
         async with self._one:
             try:
                 if self._tool is None:

@@ -18,6 +18,7 @@ from orchestra_ray.reward.judges.exact import is_exact
 
 TOLERANCE = Fraction(1, 1_000_000)  # of the reference
 MOST_DIGITS, MOST_EXPONENT = 300, 400  # what is longer is no amount that anyone means
+MOST_CHARACTERS = 20_000  # at the end of an answer, that are read
 
 _DECIMAL = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
 _AMOUNT = re.compile(
@@ -120,7 +121,7 @@ def _near(right: Fraction, given: Fraction) -> bool:
 
 def _plain(text: str) -> str:
     """`text` in the characters and forms that `_AMOUNT` knows."""
-    text = " ".join(text.split())  # patterns take long over long gaps
+    text = " ".join(text[-MOST_CHARACTERS:].split())  # patterns take long over long gaps
     text = _RAISED.sub(lambda raised: f"^{raised[0]}", _VULGAR.sub(" ", text))
     text = unicodedata.normalize("NFKC", text).translate(_SIGNS)
     text = _FRACTION.sub(r" \1/\2 ", _TEXT.sub(r" \1 ", text))
