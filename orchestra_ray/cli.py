@@ -1,4 +1,4 @@
-"""The command line: `orchestra train|eval|plan|ledger|tools|doctor`.
+"""The command line: `orchestra train|eval|plan|ledger|tools|preferences|doctor`.
 
 A user's mistake is one line on stderr and exit code 2, before Ray is imported; any other failure
 is one line and exit code 1; Ctrl-C is 130. `--debug` prints the traceback as well. Heavy imports
@@ -96,6 +96,15 @@ def tools_describe(options: argparse.Namespace) -> int:
     return FAILED if left else 0
 
 
+def preferences_make(options: argparse.Namespace) -> int:
+    from orchestra_ray.commands.preferences import make_preferences
+    from orchestra_ray.config import load
+
+    config = load(options.config, options.overrides)
+    make_preferences(config, options.out, options.count, options.by, options.validator)
+    return 0
+
+
 def doctor(options: argparse.Namespace) -> int:
     from orchestra_ray.doctor import Verdict, findings
 
@@ -162,6 +171,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_ledger(commands)
     _add_tools(commands)
+    _add_preferences(commands)
     example = "orchestra doctor --config configs/quickstart.yaml"
     checked = _add(commands, doctor, "doctor", "check this machine for a run", example)
     _add_config(checked, required=False)
@@ -244,6 +254,35 @@ def _add_tools(commands: Commands) -> None:
     )
     parser.add_argument(
         "--out", metavar="FILE", help="the new catalogue (default: beside it, as NAME_described)"
+    )
+
+
+def _add_preferences(commands: Commands) -> None:
+    group = commands.add_parser(
+        "preferences",
+        help="make instructions of users and the weights that they mean",
+        description="Makes instructions of users and the weights that they mean.",
+        epilog="example: orchestra preferences make --config mine.yaml --out preferences.jsonl",
+        allow_abbrev=False,
+    )
+    nested = group.add_subparsers(required=True, metavar="command")
+    parser = _add_configured(
+        nested,
+        preferences_make,
+        "preferences make",
+        "write pairs of instruction and weights, split into train and held out",
+        "orchestra preferences make --config configs/quickstart.yaml --out preferences.jsonl",
+        "--out FILE [--count N] [--by NAME --validator NAME]",
+    )
+    parser.add_argument("--out", metavar="FILE", required=True, help="the new file, JSONL")
+    parser.add_argument(
+        "--count", metavar="N", type=_count, default=1_000, help="pairs in all (default: 1000)"
+    )
+    parser.add_argument(
+        "--by", metavar="NAME", help="a model that proposes them (default: none, by templates)"
+    )
+    parser.add_argument(
+        "--validator", metavar="NAME", help="a second model that checks what the first proposes"
     )
 
 

@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from orchestra_ray.config import Config
     from orchestra_ray.rollout.chat import Chat
     from orchestra_ray.tasks.sampler import GroupSampler
-    from orchestra_ray.tools.guard import SpendLimits
+    from orchestra_ray.tools.local import LocalBooks
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -32,34 +32,10 @@ settings.register_profile(
 settings.load_profile("any machine")
 
 
-class LocalBooks:
-    """The books in this process, without an actor between."""
-
-    def __init__(self, limits: "SpendLimits | None" = None, folder: Path | None = None):
-        from orchestra_ray.tools.books import Lost, SpendBooks
-        from orchestra_ray.tools.guard import SpendGuard, SpendLimits
-        from orchestra_ray.tools.ledger import Ledger
-
-        self.guard, self.ledger = SpendGuard(limits or SpendLimits()), Ledger("run", folder)
-        self.books = SpendBooks(self.guard, self.ledger)
-        self.count_calls = self.guard.limits.count_calls
-        self._lost = Lost
-
-    async def reserve(self, asked: Any) -> str | None:
-        return self.books.reserve([asked])[0]
-
-    def enter(self, posting: Any) -> None:
-        self.books.post([posting])
-
-    def lost(self, request: Any) -> None:
-        self.books.post([self._lost(request)])
-
-    def report(self, failure: Any) -> None:
-        self.books.post([failure])
-
-
 @pytest.fixture(scope="session")
-def local_books() -> type[LocalBooks]:
+def local_books() -> "type[LocalBooks]":
+    from orchestra_ray.tools.local import LocalBooks
+
     return LocalBooks
 
 

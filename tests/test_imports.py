@@ -16,6 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("core",),
     ("config",),
     ("catalogue", "tracking"),
+    ("preferences",),
     ("tasks",),
     ("tools", "weights"),
     ("reward", "rollout", "learner"),

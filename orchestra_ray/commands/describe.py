@@ -45,7 +45,7 @@ def describe_models(
     catalogue = read_catalogue(config.catalogue)
     wanted = resolve(config, catalogue, models, by, tasks, out)
     chosen = pick_tasks(TaskSource.train(config.tasks), tasks, config.seed)
-    books = LocalBooks(config.name, limits_of(config.spend))
+    books = LocalBooks(limits_of(config.spend), config.name)
     try:
         found = asyncio.run(_describe_all(catalogue, wanted, chosen, books, config.seed))
     finally:

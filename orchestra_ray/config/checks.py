@@ -214,7 +214,7 @@ def _check_catalogue(config: Config) -> None:
 
 def _check_preferences(config: Config) -> None:
     preferences = config.catalogue.preferences
-    if not preferences:
+    if not preferences and config.catalogue.preferences_path is None:
         problem = "no preference for a task to have"
         raise BadValue("catalogue.preferences", problem, "add one with name and instruction")
     _unique("catalogue.preferences", [preference.name for preference in preferences])

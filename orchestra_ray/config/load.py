@@ -114,6 +114,9 @@ def _locate_inputs(config: Config, files: Sequence[Path]) -> None:
         file: str | None = getattr(config.tasks, key)
         if file is not None:
             setattr(config.tasks, key, _located(f"tasks.{key}", file, files))
+    if catalogue.preferences_path is not None:
+        key = "catalogue.preferences_path"
+        catalogue.preferences_path = _located(key, catalogue.preferences_path, files)
     path = config.model.path
     if path is not None and (looks_local(path) or _find(path, files)):
         config.model.path = _located("model.path", path, files)

@@ -25,6 +25,13 @@ class Aggregation(StrEnum):
     SEQUENCE = "sequence"  # over the mean of each sequence
 
 
+class ContextPolicy(StrEnum):
+    """What the policy reads before each of its turns; see `orchestra_ray.rollout.contexts`."""
+
+    TRANSCRIPT = "transcript"  # the conversation so far; an episode is one training sequence
+    REBUILD = "rebuild"  # a fresh prompt of what is known; every turn is one
+
+
 class KlEstimator(StrEnum):
     K1 = "k1"
     K2 = "k2"
@@ -178,6 +185,7 @@ class CatalogueConfig:
     latency_factors: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])
     submit: bool = False  # offer `submit(reply)`, which answers with a reply as it stands
     preferences: list[PreferenceConfig] = field(default_factory=list)
+    preferences_path: str | None = None  # more, from `orchestra preferences make`, with a split
 
 
 @dataclass
@@ -188,6 +196,9 @@ class RolloutConfig:
     cpus_per_worker: float = 1.0
     gpus_per_worker: int = 0
     tensor_parallel: int = 1
+    context: ContextPolicy = ContextPolicy.TRANSCRIPT
+    rebuild_system: str = "You are good at using tools."  # the system message under `rebuild`
+    rebuild_instruction: str = "Choose the tool that brings the solution nearer."  # its last line
     max_turns: int = 50
     max_prompt_tokens: int = 24_000
     max_response_tokens: int = 8_000  # a turn

@@ -116,6 +116,8 @@ class ToolRequest:
     attempt: int  # how many calls of this episode went before
     found: tuple[str, ...] = ()  # by tools of this episode before; what a recipe's model reads
     issue: int = 0  # how often the call was given to an executor that died
+    messages: tuple[Mapping[str, Any], ...] = ()  # of a model that is the policy: what it reads
+    functions: tuple[Mapping[str, Any], ...] = ()  # and what it may call
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,8 @@ class Turn:
 class Trajectory:
     """The payload of an ended episode: what was sampled is what will be trained.
 
-    tokens_T: int32, prompt, responses and observations in the order the engine saw them.
+    tokens_T: int32, prompt, responses and observations in the order the engine saw them; where the
+    context policy starts new sequences (at `starts`, ascending from 0), one after another.
     mask_T: bool, True where the policy sampled the token.
     logprobs_T: float32, the behaviour policy's; 0 outside the mask.
     versions_T: int32, the weight version that sampled the token; -1 outside the mask.
@@ -187,6 +190,16 @@ class Trajectory:
     ledger: tuple[LedgerEntry, ...]
     answer: str | None
     stop: Stop
+    starts: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One training sequence of a trajectory."""
+
+    tokens: int
+    response_tokens: int
+    format_ok: bool  # of one turn of it at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,23 +222,31 @@ class Card:
     generate_s: float
     tools_s: float
     calls: Mapping[str, int] = field(default_factory=dict)
+    parts: tuple[Part, ...] = ()  # the trajectory's sequences, in their order
 
 
 @dataclass(frozen=True, slots=True)
 class EpisodeScore:
-    """One episode's part of a scored group."""
+    """One episode's part of a scored group.
+
+    turn_advantages: one a turn; empty: every turn has `advantage`. parts: what the outcome, cost,
+    latency and tools add to the reward.
+    """
 
     episode_id: str
     correct: bool
     reward: float
     advantage: float
+    turn_advantages: tuple[float, ...] = ()
+    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class GroupScore:
-    """`keep` is False where the rewards of the group hardly differ (the homogeneity filter)."""
+    """`keep` is False where the group teaches nothing; `reason` then names why, for a counter."""
 
     group_id: str
     episodes: tuple[EpisodeScore, ...]
     keep: bool
     failure: Failure | None = None
+    reason: str | None = None

@@ -24,6 +24,7 @@ from orchestra_ray.core.records import Card, GroupScore, GroupSpec
 from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.driver.selection import Rollout, ScoredGroup
 from orchestra_ray.reward.actor import RewardScorer
+from orchestra_ray.reward.settings import RewardSettings
 from orchestra_ray.rollout.actor import RolloutWorker
 from orchestra_ray.tools.actor import Books, ToolExecutor
 from orchestra_ray.tools.books import Closing
@@ -87,7 +88,8 @@ class Crew:
             for index in range(tools.actors)
         ]
         scorer = RewardScorer.options(num_cpus=config.reward.cpus, runtime_env=env)
-        self.scorer = scorer.remote(config.reward.preset)
+        self.scorer = scorer.remote()
+        self.reward = RewardSettings.preset(config.reward.preset)  # of the groups from here on
         worker = RolloutWorker.options(  # pyright: ignore[reportAttributeAccessIssue]
             num_cpus=rollout.cpus_per_worker, num_gpus=rollout.gpus_per_worker, runtime_env=env
         )
@@ -156,7 +158,7 @@ class Crew:
         """References in, a small record out; a failure is a field of it."""
         try:
             async with asyncio.timeout(self._config.reward.deadline_s):
-                return await self.scorer.score.remote(spec, *(r.ref for r in rollouts))
+                return await self.scorer.score.remote(self.reward, spec, *(r.ref for r in rollouts))
         except TimeoutError:
             message = f"no score within {self._config.reward.deadline_s:g} s"
         except RayError as error:

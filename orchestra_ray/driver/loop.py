@@ -17,7 +17,7 @@ from orchestra_ray.driver.accounting import Accounting
 from orchestra_ray.driver.crew import STREAM_MARGIN_S, Crew, OnEvent, RunFailed
 from orchestra_ray.driver.dispatcher import Dispatcher
 from orchestra_ray.driver.metrics import group_metrics
-from orchestra_ray.driver.selection import Rollout, ScoredGroup, select
+from orchestra_ray.driver.selection import Chosen, ScoredGroup, select
 from orchestra_ray.learner.actor import LearnerGroup
 from orchestra_ray.tasks.sampler import GroupSampler
 from orchestra_ray.tools.books import RUN_REFUSED
@@ -149,10 +149,10 @@ class TrainingLoop:
                 episodes=episode_ids,
             )
 
-    def _choose(self, groups: Sequence[ScoredGroup]) -> list[tuple[Rollout, float]]:
+    def _choose(self, groups: Sequence[ScoredGroup]) -> list[Chosen]:
         """What to train; everything else ends here, in its named state."""
         stale_before = self.version - self._training.max_staleness
-        chosen: list[tuple[Rollout, float]] = []
+        chosen: list[Chosen] = []
         for group in groups:
             selection = select(group, stale_before)
             chosen.extend(selection.trained)
@@ -160,18 +160,21 @@ class TrainingLoop:
                 self._accounting.end(episode_id, state)
         return chosen
 
-    async def _train(self, chosen: Sequence[tuple[Rollout, float]]) -> Metrics:
+    async def _train(self, chosen: Sequence[Chosen]) -> Metrics:
         if not chosen:
             return {"trained_episodes": 0}
+        sequences = [(episode, part) for episode in chosen for part in episode.parts]
+        cards = [episode.rollout.card.parts[part] for episode, part in sequences]
         stats = await self._learner.train(
-            refs=[rollout.ref for rollout, _ in chosen],
-            advantages=[advantage for _, advantage in chosen],
-            lengths=[rollout.card.tokens for rollout, _ in chosen],
-            response_tokens=[rollout.card.response_tokens for rollout, _ in chosen],
+            refs=[episode.rollout.ref for episode, _ in sequences],
+            parts=[part for _, part in sequences],
+            advantages=[episode.advantage for episode, _ in sequences],
+            lengths=[card.tokens for card in cards],
+            response_tokens=[card.response_tokens for card in cards],
         )
-        for rollout, _ in chosen:
-            self._accounting.end(rollout.card.episode_id, Ended.TRAINED)
-        return {**stats, "trained_episodes": len(chosen)}
+        for episode in chosen:
+            self._accounting.end(episode.rollout.card.episode_id, Ended.TRAINED)
+        return {**stats, "trained_episodes": len(chosen), "trained_sequences": len(sequences)}
 
     async def _publish(self) -> Metrics:
         self.version += 1

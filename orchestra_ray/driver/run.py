@@ -16,7 +16,7 @@ from typing import Any
 import ray
 
 from orchestra_ray.catalogue import Catalogue, read_catalogue
-from orchestra_ray.catalogue.preferences import load_preferences
+from orchestra_ray.catalogue.preferences import load_heldout_preferences, load_preferences
 from orchestra_ray.config import Config
 from orchestra_ray.config.checks import cassette_of, run_folder
 from orchestra_ray.core.records import Preference
@@ -81,15 +81,17 @@ def load_world(config: Config) -> World:
         print(line, file=sys.stderr)
     preferences = load_preferences(config.catalogue)
 
-    def sampler(source: TaskSource, seed: int) -> GroupSampler:
-        return GroupSampler(source, catalogue, config.catalogue, preferences, seed)
+    heldout = load_heldout_preferences(config.catalogue)
+
+    def sampler(source: TaskSource, wishes: Sequence[Preference], seed: int) -> GroupSampler:
+        return GroupSampler(source, catalogue, config.catalogue, wishes, seed)
 
     return World(
         config=config,
         catalogue=catalogue,
         preferences=preferences,
-        train=sampler(TaskSource.train(config.tasks), config.seed),
-        heldout=sampler(TaskSource.heldout(config.tasks), config.evaluation.seed),
+        train=sampler(TaskSource.train(config.tasks), preferences, config.seed),
+        heldout=sampler(TaskSource.heldout(config.tasks), heldout, config.evaluation.seed),
     )
 
 

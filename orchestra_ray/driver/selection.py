@@ -36,10 +36,19 @@ class ScoredGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
-    """Episodes to train with their advantages, and the others with their states."""
+class Chosen:
+    """An episode to train: its advantage, and those of its sequences that kept the format."""
 
-    trained: tuple[tuple[Rollout, float], ...]
+    rollout: Rollout
+    advantage: float
+    parts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What to train of each episode, and the states of the episodes that are not trained."""
+
+    trained: tuple["Chosen", ...]
     dropped: Mapping[str, Ended]
 
 
@@ -52,11 +61,12 @@ def select(group: ScoredGroup, stale_before: int) -> Selection:
         state = Ended.failed(group.score.failure.kind)
         dropped |= {rollout.card.episode_id: state for rollout in group.rollouts}
         return Selection((), dropped)
-    trained: list[tuple[Rollout, float]] = []
+    trained: list[Chosen] = []
     for rollout, score in group.pairs():
         state = _reason_to_drop(rollout.card, group.score.keep, stale_before)
         if state is None:
-            trained.append((rollout, score.advantage))
+            well_formed = (n for n, part in enumerate(rollout.card.parts) if part.format_ok)
+            trained.append(Chosen(rollout, score.advantage, tuple(well_formed)))
         else:
             dropped[rollout.card.episode_id] = state
     return Selection(tuple(trained), dropped)

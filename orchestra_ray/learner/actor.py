@@ -42,10 +42,10 @@ class LearnerFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RankStep:
-    """`batch.Minibatch` with references in the place of trajectories."""
+    """`batch.Minibatch` with (trajectory, its sequence, advantage) in the place of samples."""
 
     normaliser: float
-    microbatches: list[list[tuple[ObjectRef, float]]]
+    microbatches: list[list[tuple[ObjectRef, int, float]]]
 
 
 @ray.remote
@@ -75,13 +75,17 @@ class LearnerRank:
 
     def train(self, steps: list[RankStep]) -> dict[str, float]:
         from orchestra_ray.learner.batch import Minibatch, Sample
+        from orchestra_ray.learner.parts import part_of
 
-        refs = [ref for step in steps for batch in step.microbatches for ref, _ in batch]
+        refs = [ref for step in steps for batch in step.microbatches for ref, _, _ in batch]
         payloads = iter(ray.get(refs, timeout=self._config.learner.step_deadline_s))
         minibatches = [
             Minibatch(
                 step.normaliser,
-                [[Sample(next(payloads), adv) for _, adv in batch] for batch in step.microbatches],
+                [
+                    [Sample(part_of(next(payloads), part), adv) for _, part, adv in batch]
+                    for batch in step.microbatches
+                ],
             )
             for step in steps
         ]
@@ -144,22 +148,25 @@ class LearnerGroup:
         advantages: Sequence[float],
         lengths: Sequence[int],
         response_tokens: Sequence[int],
+        parts: Sequence[int] | None = None,
     ) -> dict[str, float]:
-        """The optimizer steps of one batch of trajectories; see `LearnerEngine.train_step`.
+        """The optimizer steps of one batch of sequences; see `LearnerEngine.train_step`.
 
-        refs of `Trajectory`, and for each its advantage, its tokens and its response tokens.
-        Raises ValueError where the batch is empty or a trajectory is over the cap of a micro-batch.
+        refs of `Trajectory`, and for each which of its sequences is meant (`parts`; None: the
+        first), its advantage, its tokens and its response tokens.
+        Raises ValueError where the batch is empty or a sequence is over the cap of a micro-batch.
         """
         if not refs:
             raise ValueError("LearnerGroup.train: an empty batch")
         padded = is_padded(self._config.model.attention)
         plans = plan_batch(lengths, response_tokens, self._config.learner, padded)
+        items = list(zip(refs, parts or [0] * len(refs), advantages, strict=True))
         calls = []
         for rank, actor in enumerate(self.ranks):
             steps = [
                 RankStep(
                     plan.normaliser,
-                    [[(refs[i], advantages[i]) for i in batch] for batch in plan.ranks[rank]],
+                    [[items[i] for i in batch] for batch in plan.ranks[rank]],
                 )
                 for plan in plans
             ]

@@ -14,26 +14,28 @@ from orchestra_ray.core.records import GroupScore, GroupSpec, Trajectory
 from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.reward.judges.bench import Bench, Judging, described
 from orchestra_ray.reward.score import score_group
+from orchestra_ray.reward.settings import RewardSettings
 from orchestra_ray.tools.actor import BooksLine
 
 
 @ray.remote(max_restarts=-1)  # all it keeps are verdicts, which are in the run's folder too
 class RewardScorer:
-    def __init__(self, preset: str, judging: Judging | None = None, books: Any = None):
+    def __init__(self, judging: Judging | None = None, books: Any = None):
         """Without `books`, the actor that holds them, there is no LLM judge."""
         judging = judging or Judging()
-        self._preset = preset
         self._books = None if books is None else BooksLine(books, judging.count_calls)
         self._bench = Bench(judging, self._books)
 
-    async def score(self, group: GroupSpec, *trajectories_G: Trajectory) -> GroupScore:
+    async def score(
+        self, settings: RewardSettings, group: GroupSpec, *trajectories_G: Trajectory
+    ) -> GroupScore:
         """References in, so that Ray reads the payloads here; a small record out."""
         verdicts_G = await self._bench.verdicts(group, trajectories_G)
         if isinstance(verdicts_G, Failure):
             return GroupScore(group.group_id, (), False, verdicts_G)
         correct = {t.answer: v.correct for t, v in zip(trajectories_G, verdicts_G, strict=True)}
         try:
-            return score_group(group, trajectories_G, lambda _, a: correct[a], self._preset)
+            return score_group(group, trajectories_G, lambda _, a: correct[a], settings)
         except Exception as error:  # a bug of ours costs one group, not the run
             failure = Failure(FailureKind.REWARD, "RewardScorer", described(group.task, error))
             return GroupScore(group.group_id, (), False, failure)

@@ -1,60 +1,94 @@
 """From a group's trajectories to its score. Amounts come from the ledger and from nowhere else."""
 
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 
 import numpy as np
 
-from orchestra_ray.core.money import usd
-from orchestra_ray.core.records import (
-    Draw,
-    EpisodeScore,
-    GroupScore,
-    GroupSpec,
-    Preference,
-    Task,
-    Trajectory,
-)
-from orchestra_ray.reward.advantage import group_advantages
-from orchestra_ray.reward.objectives import group_rewards
+from orchestra_ray.core.records import EpisodeScore, GroupScore, GroupSpec, Task, Trajectory
+from orchestra_ray.reward.advantage import Yardstick, yardstick
+from orchestra_ray.reward.columns import SPENT, Column, Part, amounts, columns
+from orchestra_ray.reward.objectives import group_terms
+from orchestra_ray.reward.settings import RewardSettings
+from orchestra_ray.reward.turns import turn_returns
 
 Judge = Callable[[Task, str | None], bool]
 
 
+class DropReason(StrEnum):
+    """Why a group teaches nothing."""
+
+    SINGLE = "single"  # one episode has nothing to be measured against
+    ALL_WRONG = "all_wrong"  # nobody was right, and the rewards are equal
+    EQUAL = "equal"  # the rewards are equal, with a right one among them
+    CLOSE = "close"  # the rewards differ by less than the estimator asks for
+
+
 def score_group(
-    group: GroupSpec, trajectories_G: Sequence[Trajectory], judge: Judge, preset: str
+    group: GroupSpec,
+    trajectories_G: Sequence[Trajectory],
+    judge: Judge,
+    settings: RewardSettings,
 ) -> GroupScore:
     """Rewards and advantages of the episodes that came back, in their order.
 
     A group of one can be measured but teaches nothing: its advantage is 0 and `keep` is False.
     """
-    correct_G = np.array([judge(group.task, t.answer) for t in trajectories_G])
-    features_G_K = np.array(
-        [_features(group.draw, t, c) for t, c in zip(trajectories_G, correct_G, strict=True)]
+    released = settings.combination == "released"
+    columns_K = columns(group.draw, settings.weights_under(group.preference), released)
+    amounts_G = [amounts(group.draw, columns_K, t, released) for t in trajectories_G]
+    correct_G = np.array([judge(group.task, t.answer) for t in trajectories_G], dtype=bool)
+    terms = group_terms(
+        np.array([a.row(c) for a, c in zip(amounts_G, correct_G, strict=True)]),
+        np.array([column.weight for column in columns_K]),
+        correct_G,
+        np.array([column.minimise for column in columns_K]),
+        settings.combination,
     )
-    preference_K, minimise_K = weights(group.draw, group.preference)
-    rewards_G = group_rewards(features_G_K, preference_K, correct_G, minimise_K, preset)
-    if len(trajectories_G) > 1:
-        advantages_G, keep = group_advantages(rewards_G, preset)
-    else:
-        advantages_G, keep = np.zeros(1), False
-    episodes = (
-        EpisodeScore(t.episode_id, bool(c), float(r), float(a))
-        for t, c, r, a in zip(trajectories_G, correct_G, rewards_G, advantages_G, strict=True)
+    rewards_G = terms.rewards_G
+    measure = _measure(rewards_G, settings)
+    turns_G = [()] * len(trajectories_G)
+    if settings.turn_credit and measure is not None and measure.keep:
+        spent_G = [a.spent_T_2 for a in amounts_G]
+        returns_G = turn_returns(rewards_G, terms.slopes_G_K[:, -len(SPENT) :], spent_G)
+        turns_G = [
+            tuple(measure.advantages(returns_T[: len(t.turns)]).tolist())
+            for returns_T, t in zip(returns_G, trajectories_G, strict=True)
+        ]
+    advantages_G = np.zeros_like(rewards_G) if measure is None else measure.advantages(rewards_G)
+    episodes = tuple(
+        EpisodeScore(
+            episode_id=t.episode_id,
+            correct=bool(correct_G[g]),
+            reward=float(rewards_G[g]),
+            advantage=float(advantages_G[g]),
+            turn_advantages=turns_G[g],
+            parts=_parts(columns_K, terms.terms_G_K[g]),
+        )
+        for g, t in enumerate(trajectories_G)
     )
-    return GroupScore(group.group_id, tuple(episodes), keep)
+    keep = measure is not None and measure.keep
+    reason = None if keep else _reason(rewards_G, correct_G)
+    return GroupScore(group.group_id, episodes, keep, reason=reason)
 
 
-def weights(draw: Draw, preference: Preference) -> tuple[np.ndarray, np.ndarray]:
-    """(preference_K, minimise_K) in the columns' order: offers, outcome, dollars, seconds."""
-    tools = [preference.tools.get(offer.identity, 0.0) for offer in draw.offers]
-    preference_K = np.array([*tools, preference.outcome, preference.cost, preference.latency])
-    minimise_K = np.array([False] * (len(tools) + 1) + [True, True])
-    return preference_K, minimise_K
+def _measure(rewards_G: np.ndarray, settings: RewardSettings) -> Yardstick | None:
+    """None for a group of one, which has nothing to be measured against."""
+    if rewards_G.size < 2:
+        return None
+    return yardstick(rewards_G, settings.advantage, settings.clip)
 
 
-def _features(draw: Draw, trajectory: Trajectory, correct: bool) -> list[float]:
-    ledger = trajectory.ledger
-    calls = [float(sum(e.identity == offer.identity for e in ledger)) for offer in draw.offers]
-    dollars = usd(sum(entry.price_nanousd for entry in ledger))
-    seconds = sum(entry.service_s for entry in ledger)
-    return [*calls, float(correct), dollars, seconds]
+def _parts(columns_K: Sequence[Column], terms_K: np.ndarray) -> dict[str, float]:
+    parts = dict.fromkeys(map(str, Part), 0.0)
+    for column, term in zip(columns_K, terms_K, strict=True):
+        parts[column.part] += float(term)
+    return parts
+
+
+def _reason(rewards_G: np.ndarray, correct_G: np.ndarray) -> DropReason:
+    if rewards_G.size < 2:
+        return DropReason.SINGLE
+    if np.ptp(rewards_G) > 0:
+        return DropReason.CLOSE
+    return DropReason.EQUAL if correct_G.any() else DropReason.ALL_WRONG

@@ -21,6 +21,8 @@ from orchestra_ray.core.memory import peak_mib
 from orchestra_ray.core.records import Card, GroupSpec, Trajectory
 from orchestra_ray.core.states import Failure
 from orchestra_ray.rollout.chat import Chat
+from orchestra_ray.rollout.contexts import context_of
+from orchestra_ray.rollout.endpoint_policy import endpoint_policies
 from orchestra_ray.rollout.engine import Engine, EngineFailed
 from orchestra_ray.rollout.episode import Stage, run_episode
 from orchestra_ray.rollout.parsing import PARSERS
@@ -84,17 +86,21 @@ class RolloutWorker:
             name: Router(chat, choose) for name, choose in routers(self._catalogue).items()
         }
         policies["model"] = ModelPolicy(self._engine, config, chat.end_id)
+        submit = config.catalogue.submit
+        context = context_of(chat, config.rollout, submit)
+        name = f"rollout worker {self._index}"
+        tools = ToolPool(self._executors, self._books, self._catalogue, name)
+        policies |= endpoint_policies(self._catalogue, chat, context, tools, submit)
         self._stage = Stage(
             chat=chat,
+            context=context,
             parse=PARSERS[config.model.tool_parser],
             policies=policies,
-            tools=ToolPool(
-                self._executors, self._books, self._catalogue, f"rollout worker {self._index}"
-            ),
+            tools=tools,
             model=config.model,
             limits=config.rollout,
             price_sheet=self._catalogue.price_sheet,
-            submit=config.catalogue.submit,
+            submit=submit,
         )
         return {"engine_s": engine_s, "warm_up_s": time.monotonic() - started_s - engine_s}
 

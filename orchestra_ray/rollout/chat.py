@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 CUT_MARK = " [cut]"
+CUT_FRONT_MARK = "[cut] "
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,24 @@ class Chat:
             data = data[: max(0, max_tokens - len(mark))] + mark
         before, after = self._family.before_data, self._family.after_data
         return [*self.encode_response(before), *data, *self.encode_response(after)]
+
+    def cut_front(self, text: str, most: int) -> str:
+        """The end of the text, of `most` tokens at most; a mark says that its start is missing."""
+        if len(self.encode_text(text)) <= most:
+            return text
+        room = most
+        while room > 0:
+            kept = CUT_FRONT_MARK + self.decode(self.encode_text(text)[-room:])
+            over = len(self.encode_text(kept)) - most
+            if over <= 0:
+                return kept
+            room -= over
+        return ""
+
+    def cut_end(self, text: str, most: int) -> str:
+        """The start of the text, of about `most` tokens; a mark says that its end is missing."""
+        ids = self.encode_text(text)
+        return text if len(ids) <= most else self.decode(ids[:most]) + CUT_MARK
 
     def encode_text(self, text: str) -> list[int]:
         """Ids of plain text; the spelling of a control token stays text.

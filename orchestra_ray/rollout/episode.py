@@ -1,21 +1,20 @@
-"""The episode: the policy speaks, its tool calls run, what comes back is appended, until it ends.
+"""The episode: the policy speaks, its tool calls run, it reads what came back, until it ends.
 
-`transcript` context policy: history only grows, so that all turns are one training sequence with a
-mask over the sampled tokens. An episode ends in a trajectory or in a failure, always with a card,
-and never later than its deadline.
+What it reads before a turn is the context policy's (`contexts.py`). An episode ends in a trajectory
+or in a failure, always with a card, and never later than its deadline.
 """
 
 import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from orchestra_ray.catalogue import model_of
-from orchestra_ray.catalogue.signatures import SUBMIT, SUBMIT_SCHEMA, signatures
+from orchestra_ray.catalogue.signatures import SUBMIT, SUBMIT_SCHEMA
 from orchestra_ray.config.schema import ModelConfig, RolloutConfig
 from orchestra_ray.core.money import Prices, Usage, nanousd
 from orchestra_ray.core.records import (
@@ -25,16 +24,17 @@ from orchestra_ray.core.records import (
     GroupSpec,
     LedgerEntry,
     Offer,
+    Part,
     ToolRequest,
-    ToolResult,
     Trajectory,
     Turn,
 )
 from orchestra_ray.core.seeds import derive_seed
 from orchestra_ray.core.states import Failure, FailureKind, Stop
 from orchestra_ray.rollout.chat import Chat
+from orchestra_ray.rollout.contexts import Context, Exchange, Heard
 from orchestra_ray.rollout.parsing import AskedCall, ParsedTurn, Parser
-from orchestra_ray.rollout.policy import Completion, Policy, View
+from orchestra_ray.rollout.policy import Completion, Policy, ToolCaller, View
 from orchestra_ray.tools.checks import check_arguments, resolve
 from orchestra_ray.tools.tool import Fault, FaultKind
 
@@ -42,23 +42,12 @@ POLICY = "policy"
 FAULTY = "faulty call"  # one that never left the worker
 
 
-class ToolCaller(Protocol):
-    async def call(self, request: ToolRequest) -> ToolResult | Failure: ...
-
-    def enter(self, entry: LedgerEntry) -> None:
-        """Into the books of the run: what happened in the episode and not in the pool."""
-        ...
-
-    async def drain(self) -> int:
-        """Returns once all that was entered here is in the books; how much never came there."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Stage:
     """What every episode of a worker shares."""
 
     chat: Chat
+    context: Context
     parse: Parser
     policies: Mapping[str, Policy]
     tools: ToolCaller
@@ -72,12 +61,6 @@ def policy_prices(model: ModelConfig) -> Prices:
     """What the policy's own tokens cost an episode."""
     price_in = nanousd(model.input_usd_per_mtok)
     return Prices(price_in, price_in, nanousd(model.output_usd_per_mtok))
-
-
-def opening_ids(chat: Chat, group: GroupSpec, submit: bool) -> list[int]:
-    """The prompt of every episode of the group: the tools of its draw, question, preference."""
-    content = f"{group.task.question}\n\n{group.preference.instruction}"
-    return chat.opening([{"role": "user", "content": content}], signatures(group.draw, submit))
 
 
 async def run_episode(
@@ -105,10 +88,11 @@ class _Episode:
     group: GroupSpec
     spec: EpisodeSpec
     tokens: list[int] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)  # of the sequences among the tokens
     sampled: list[tuple[int, float, int]] = field(default_factory=list)  # place, logprob, version
     turns: list[Turn] = field(default_factory=list)
     ledger: list[LedgerEntry] = field(default_factory=list)
-    heard: list[str] = field(default_factory=list)  # every observation
+    exchanges: list[Exchange] = field(default_factory=list)
     replies: list[str] = field(default_factory=list)  # those without a fault, to answer with
     found: list[str] = field(default_factory=list)  # the replies of tools, for models of recipes
     answer: str | None = None
@@ -118,9 +102,9 @@ class _Episode:
 
     async def play(self) -> Stop | Failure:
         limits = self.stage.limits
-        self.tokens.extend(opening_ids(self.stage.chat, self.group, self.stage.submit))
         for _ in range(limits.max_turns):
-            if len(self.tokens) > limits.max_prompt_tokens:
+            self._read()
+            if len(self.tokens) - self.starts[-1] > limits.max_prompt_tokens:
                 return Stop.LENGTH
             completion = await self._speak()
             if isinstance(completion, Failure):
@@ -137,14 +121,21 @@ class _Episode:
                 return ended
         return Stop.TURN_LIMIT
 
+    def _read(self) -> None:
+        addition = self.stage.context.before_turn(self.group, self.exchanges)
+        if addition.fresh:
+            self.starts.append(len(self.tokens))
+        self.tokens.extend(addition.ids)
+
     async def _speak(self) -> Completion | Failure:
         started_s = time.monotonic()
         view = View(
             request_id=f"{self.spec.episode_id}/{len(self.turns)}",
-            prompt_ids=self.tokens,
+            asker=self._asker(len(self.turns)),
+            prompt_ids=self.tokens[self.starts[-1] :],
             group=self.group,
             seed=derive_seed(self.spec.seed, len(self.turns)),
-            heard=self.heard,
+            turns=self.exchanges,
             deadline_s=self.stage.limits.episode_deadline_s,
         )
         completion = await self.stage.policies[self.group.policy].respond(view)
@@ -154,7 +145,9 @@ class _Episode:
     def _record(self, completion: Completion, parsed: ParsedTurn) -> None:
         start = len(self.tokens)
         if self.group.policy == "model":
-            self._enter(self._own_entry(start, len(completion.token_ids)))
+            self._enter(self._own_entry(start - self.starts[-1], len(completion.token_ids)))
+        elif completion.entry is not None:
+            self.ledger.append(replace(completion.entry, identity=POLICY, kind=POLICY))
         self.tokens.extend(completion.token_ids)
         places = range(start, len(self.tokens))
         self.sampled.extend(zip(places, completion.logprobs, completion.versions, strict=True))
@@ -186,21 +179,19 @@ class _Episode:
         return Asker(self.group.step, self.group.group_id, self.spec.episode_id, turn)
 
     async def _run_calls(self, calls: Sequence[AskedCall]) -> Stop | Failure | None:
-        """One after another, in the order asked; the observations enter as one turn."""
+        """One after another, in the order asked; what came back is heard in the next turn."""
         started_s = time.monotonic()
-        texts: list[str] = []
+        heard: list[Heard] = []
         for call in calls:
             result = await self._run_call(call)
-            if isinstance(result, Stop | Failure):  # a Stop is a string too
+            if not isinstance(result, Heard):
                 return result
-            texts.append(result)
-        self.heard.extend(texts)
+            heard.append(result)
+        self.exchanges.append(Exchange(calls, heard))
         self.tools_s += time.monotonic() - started_s
-        limit = self.stage.limits.max_observation_tokens
-        self.tokens.extend(self.stage.chat.observation("\n".join(texts), limit))
         return None
 
-    async def _run_call(self, call: AskedCall) -> str | Stop | Failure:
+    async def _run_call(self, call: AskedCall) -> Heard | Stop | Failure:
         """What the policy reads; or the end, where the call submits a reply or the pool fails."""
         self.asked += 1
         try:
@@ -212,20 +203,21 @@ class _Episode:
             offer = resolve(self.group.draw, call.name, call.arguments)
         except Fault as fault:
             self._enter(self._faulty_entry(fault))
-            return f"error: {fault}"
+            return Heard(f"error: {fault}", "", "fault")
         result = await self.stage.tools.call(self._request(call, offer))
         if isinstance(result, Failure):
             return result
         self.ledger.append(result.entry)
         if result.error is not None:
-            return result.text
+            return Heard(result.text, offer.alias, "fault")
         if offer.terminal:
             self.answer = result.text
             return Stop.ANSWERED
         self.replies.append(result.text)
         if offer.kind == "tool":
             self.found.append(result.text)
-        return result.text
+        code = call.arguments.get("code")
+        return Heard(result.text, offer.alias, offer.kind, code if isinstance(code, str) else None)
 
     def _submitted(self, arguments: Mapping[str, Any]) -> str:
         check_arguments(SUBMIT_SCHEMA, arguments)
@@ -289,6 +281,19 @@ class _Episode:
             ledger=tuple(self.ledger),
             answer=self.answer,
             stop=stop,
+            starts=tuple(start for start in self.starts if start < tokens_T.size),
+        )
+
+    def _parts(self) -> tuple[Part, ...]:
+        ends = [*self.starts[1:], self._length()]
+        return tuple(
+            Part(
+                tokens=end - start,
+                response_tokens=sum(t.end - t.start for t in turns),
+                format_ok=any(t.format_ok for t in turns),
+            )
+            for start, end in zip(self.starts, ends, strict=True)
+            if (turns := [t for t in self.turns if start <= t.start < end])
         )
 
     def _card(self, stop: Stop, failure: Failure | None) -> Card:
@@ -310,4 +315,5 @@ class _Episode:
             generate_s=self.generate_s,
             tools_s=self.tools_s,
             calls=dict(Counter(entry.identity for entry in self.ledger if entry.kind != POLICY)),
+            parts=self._parts(),
         )

@@ -12,36 +12,61 @@ from typing import Protocol
 
 from orchestra_ray.catalogue import Catalogue, Entry
 from orchestra_ray.catalogue.signatures import ASK
-from orchestra_ray.core.records import GroupSpec, Offer
+from orchestra_ray.core.records import (
+    Asker,
+    GroupSpec,
+    LedgerEntry,
+    Offer,
+    ToolRequest,
+    ToolResult,
+)
 from orchestra_ray.core.seeds import derive_seed
 from orchestra_ray.core.states import Failure
 from orchestra_ray.rollout.chat import Chat
+from orchestra_ray.rollout.contexts import Exchange
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A response: ids with the behaviour policy's log-probability and weight version of each."""
+    """A response: ids with the behaviour policy's log-probability and weight version of each.
+
+    `entry` is in the ledger already, where the response was paid for there.
+    """
 
     token_ids: Sequence[int]
     logprobs: Sequence[float]
     versions: Sequence[int]
     finish: str  # "stop" or "length"
+    entry: LedgerEntry | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a policy may look at when it speaks. `heard` are the observations so far."""
+    """What a policy may look at when it speaks. `turns` are its own before this one."""
 
     request_id: str
+    asker: Asker
     prompt_ids: Sequence[int]
     group: GroupSpec
     seed: int
-    heard: Sequence[str]
+    turns: Sequence[Exchange]
     deadline_s: float
 
 
 class Policy(Protocol):
     async def respond(self, view: View) -> Completion | Failure: ...
+
+
+class ToolCaller(Protocol):
+    async def call(self, request: ToolRequest) -> ToolResult | Failure: ...
+
+    def enter(self, entry: LedgerEntry) -> None:
+        """Into the books of the run: what happened in the episode and not in the pool."""
+        ...
+
+    async def drain(self) -> int:
+        """Returns once all that was entered here is in the books; how much never came there."""
+        ...
 
 
 Chooser = Callable[[GroupSpec, Sequence[Offer], int], Offer]
@@ -55,8 +80,8 @@ class Router:
         self._choose = choose
 
     async def respond(self, view: View) -> Completion:
-        if view.heard:
-            return self._say(view.heard[-1])
+        if view.turns:
+            return self._say(view.turns[-1].heard[-1].text)
         models = [offer for offer in view.group.draw.offers if offer.kind == "model"]
         chosen = self._choose(view.group, models, view.seed)
         return self._say(tool_call_text(ASK, {"model": chosen.alias}))

@@ -1,6 +1,8 @@
 """The order in which tasks are drawn, with a cursor that a checkpoint can save.
 
 Group n of a run (its task, draw, preference and seeds) is a pure function of the run's seed and n.
+Its preference is one that its draw can serve. Training and measurement each have a sampler, with
+preferences of their own: `load_preferences` and `load_heldout_preferences`.
 """
 
 import random
@@ -8,6 +10,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from orchestra_ray.catalogue import Catalogue, draw_offers
+from orchestra_ray.catalogue.preferences import fitting
 from orchestra_ray.config.schema import CatalogueConfig
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.records import EpisodeSpec, GroupSpec, Preference
@@ -53,12 +56,14 @@ class GroupSampler:
         seed = derive_seed(self._seed, "group", n)
         rng = random.Random(seed)
         group_id = f"{prefix}/{n}"
+        task = self._source.make(n % families, self._place(n, rng))
+        draw = draw_offers(self._catalogue, self._config, seed)
         return GroupSpec(
             group_id=group_id,
             step=step,
-            task=self._source.make(n % families, self._place(n, rng)),
-            draw=draw_offers(self._catalogue, self._config, seed),
-            preference=rng.choice(self._preferences),
+            task=task,
+            draw=draw,
+            preference=rng.choice(fitting(self._preferences, draw)),
             episodes=tuple(
                 EpisodeSpec(f"{group_id}/{i}", derive_seed(seed, "episode", i))
                 for i in range(episodes)

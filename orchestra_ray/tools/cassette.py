@@ -84,6 +84,8 @@ def key_of(request: ToolRequest, version: str) -> Key:
     }
     if model:
         asked["question"] = request.task.question
+    if request.messages:
+        asked |= {"messages": request.messages, "functions": request.functions}
     if model and model != offer.identity:
         asked |= {"model": model, "found": request.found}
     return Key(

@@ -6,6 +6,7 @@ sent or came back, up to that same most. Cached tokens beyond the input and reas
 the output count as none, so that the tokens they are part of are billed like the others.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -21,18 +22,32 @@ class Unreadable(ValueError):
 
 
 @dataclass(slots=True)
+class AskedFunction:
+    """A function that the model calls, as far as it has come."""
+
+    name: list[str] = field(default_factory=list)
+    arguments: list[str] = field(default_factory=list)  # JSON, as the model wrote it
+
+    def as_text(self) -> str:
+        """In Hermes form, as a policy of ours would have written it."""
+        name, arguments = json.dumps("".join(self.name)), "".join(self.arguments) or "{}"
+        return f'<tool_call>\n{{"name": {name}, "arguments": {arguments}}}\n</tool_call>'
+
+
+@dataclass(slots=True)
 class Answer:
     """One answer, gathered from a whole body or from the chunks of a stream."""
 
     content: list[str] = field(default_factory=list)
     thinking: list[str] = field(default_factory=list)
     refusal: list[str] = field(default_factory=list)
+    calls: dict[int, "AskedFunction"] = field(default_factory=dict)  # by their place
     finish_reason: str | None = None
     figures: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def started(self) -> bool:
-        return bool(self.content or self.thinking or self.refusal)
+        return bool(self.content or self.thinking or self.refusal or self.calls)
 
     def add(self, piece: object) -> None:
         """Takes in a body, or a chunk of a stream; `Unreadable` where it is neither."""
@@ -57,16 +72,31 @@ class Answer:
         for texts, piece in zip((self.content, self.thinking, self.refusal), pieces, strict=True):
             if isinstance(piece, str) and piece:
                 texts.append(piece)
+        asked = part.get("tool_calls")
+        for place, call in enumerate(asked if isinstance(asked, list) else []):
+            self._add_call(place, call)
         reason = choice.get("finish_reason")
         self.finish_reason = reason if isinstance(reason, str) else self.finish_reason
 
+    def _add_call(self, place: int, piece: object) -> None:
+        """A call, or a chunk of one: a stream tells its place, its name and arguments in parts."""
+        if not isinstance(piece, Mapping):
+            raise Unreadable("its tool call is not a JSON object")
+        index, function = piece.get("index"), _object(piece, "function")
+        call = self.calls.setdefault(index if isinstance(index, int) else place, AskedFunction())
+        for texts, key in ((call.name, "name"), (call.arguments, "arguments")):
+            value = function.get(key)
+            if isinstance(value, str):
+                texts.append(value)
+
     def text(self, strip_thinking: bool) -> str:
-        """What the model said, with or without what it thought before."""
+        """What the model said, with or without what it thought before; then its calls."""
         content, thinking = "".join(self.content), "".join(self.thinking)
+        calls = [call.as_text() for _, call in sorted(self.calls.items())]
         if strip_thinking:
-            return without_thinking(content).strip()
+            return "\n".join(filter(None, [without_thinking(content).strip(), *calls]))
         before = f"{THINK}\n{thinking}\n{END_OF_THINKING}\n\n" if thinking else ""
-        return (before + content).strip()
+        return "\n".join(filter(None, [(before + content).strip(), *calls]))
 
     def usage(self, most: Usage, otherwise: Usage = _NONE) -> Usage:
         """What the server told of usage, each figure that cannot be believed from `otherwise`."""
@@ -82,7 +112,8 @@ class Answer:
 
     def estimate(self, sent_characters: int, most: Usage) -> Usage:
         """Usage by the characters that were sent and that came back."""
-        texts = (*self.content, *self.thinking, *self.refusal)
+        asked = (text for call in self.calls.values() for text in (*call.name, *call.arguments))
+        texts = (*self.content, *self.thinking, *self.refusal, *asked)
         return Usage(
             input_tokens=min(tokens(sent_characters), most.input_tokens),
             output_tokens=min(tokens(sum(map(len, texts))), most.output_tokens),

@@ -6,6 +6,7 @@ every attempt. Whatever goes wrong, from a refused connection to half a JSON, is
 """
 
 import asyncio
+import json
 import logging
 import math
 import os
@@ -96,7 +97,7 @@ class EndpointModel:
         endpoint = min(self._endpoints, key=lambda one: (one.rests_until > now, one.in_flight))
         endpoint.in_flight += 1
         try:
-            return await self._ask(endpoint.client, request.task.question)
+            return await self._ask(endpoint.client, request)
         except Fault as fault:
             if fault.kind in _FAILED:
                 endpoint.rests_until = time.monotonic() + (fault.retry_after_s or REST_S)
@@ -107,15 +108,16 @@ class EndpointModel:
     async def close(self) -> None:
         await asyncio.gather(*(endpoint.client.close() for endpoint in self._endpoints))
 
-    async def _ask(self, client: AsyncOpenAI, question: str) -> Reply:
-        messages = self._messages(question)
-        sent = "".join(message["content"] for message in messages)
+    async def _ask(self, client: AsyncOpenAI, request: ToolRequest) -> Reply:
+        messages, functions = self._messages(request), list(request.functions)
+        contents = [str(message["content"]) for message in messages]
+        sent = json.dumps([messages, functions]) if request.messages else "".join(contents)
         # A token of a byte-level vocabulary holds a byte at least.
         most_input = len(sent.encode()) + TEMPLATE_TOKENS
         most = Usage(input_tokens=most_input, output_tokens=self._settings.max_output_tokens)
         answer = Answer()
         try:
-            await self._fill(answer, client, self._body(messages))
+            await self._fill(answer, client, self._body(messages, functions))
             text = self._text(answer)
         except Fault as fault:
             fault.usage = answer.usage(most) if answer.figures else None
@@ -131,20 +133,27 @@ class EndpointModel:
             told, model = dict(answer.figures), self._settings.model
             logger.warning("%s tells no usage to believe (%.200s): it is estimated", model, told)
 
-    def _messages(self, question: str) -> list[dict[str, str]]:
-        # Half of a surrogate pair, which JSON can hold, cannot be sent.
-        question = cut_middle(question, self._room).encode(errors="replace").decode()
+    def _messages(self, request: ToolRequest) -> list[Mapping[str, Any]]:
         system = self._settings.system
         before = [{"role": "system", "content": system}] if system else []
-        return [*before, {"role": "user", "content": question}]
+        if request.messages:
+            return [*before, *request.messages]
+        # Half of a surrogate pair, which JSON can hold, cannot be sent.
+        question = cut_middle(request.task.question, self._room)
+        content = question.encode(errors="replace").decode()
+        return [*before, {"role": "user", "content": content}]
 
-    def _body(self, messages: list[dict[str, str]]) -> dict[str, Any]:
+    def _body(
+        self, messages: list[Mapping[str, Any]], functions: list[Mapping[str, Any]]
+    ) -> dict[str, Any]:
         settings = self._settings
         body: dict[str, Any] = {
             "model": settings.model,
             "messages": messages,
             settings.max_tokens_field: settings.max_output_tokens,
         }
+        if functions:
+            body["tools"] = functions
         if settings.temperature is not None:
             body["temperature"] = settings.temperature
         if settings.stream:

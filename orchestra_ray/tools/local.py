@@ -12,20 +12,21 @@ from orchestra_ray.tools.ledger import Ledger
 class LocalBooks:
     """What an `Executor` reserves at and posts to, without an actor between."""
 
-    def __init__(self, name: str, limits: SpendLimits):
-        self._books = SpendBooks(SpendGuard(limits), Ledger(name))
+    def __init__(self, limits: SpendLimits | None = None, run: str = "run"):
+        self.guard, self.ledger = SpendGuard(limits or SpendLimits()), Ledger(run)
+        self.books = SpendBooks(self.guard, self.ledger)
+        self.count_calls = self.guard.limits.count_calls
         self._entries: list[LedgerEntry] = []
-        self.count_calls = limits.count_calls
 
     async def reserve(self, asked: Reservation) -> str | None:
-        return self._books.reserve([asked])[0]
+        return self.books.reserve([asked])[0]
 
     def enter(self, posting: Posting) -> None:
-        self._books.post([posting])
+        self.books.post([posting])
         self._entries.append(posting.entry)
 
     def report(self, failure: Failure) -> None:
-        self._books.post([failure])
+        self.books.post([failure])
 
     @property
     def entries(self) -> Sequence[LedgerEntry]:

@@ -18,7 +18,7 @@ from orchestra_ray.config.schema import Config
 from orchestra_ray.core.records import Draw, GroupSpec, Offer, Preference, Task
 from orchestra_ray.core.seeds import derive_seed
 from orchestra_ray.rollout.chat import Chat
-from orchestra_ray.rollout.episode import opening_ids
+from orchestra_ray.rollout.contexts import Context, Exchange, Heard, context_of
 from orchestra_ray.rollout.policy import tool_call_text
 from orchestra_ray.tasks.reasoning_gym import TaskSource, reference
 from orchestra_ray.tools.models import plausible_wrong_answer
@@ -32,7 +32,7 @@ CALCULATOR = "calculator"
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """Ids of a whole conversation, and which of them the policy is to learn to say."""
+    """Ids of what the policy reads and says, and which of them it is to learn to say."""
 
     tokens: list[int]
     spoken: list[bool]
@@ -41,13 +41,34 @@ class Demonstration:
         return len(self.tokens)
 
 
+class Conversation:
+    """A demonstration in the making: one sequence, or one a turn, as the context policy has it."""
+
+    def __init__(self, context: Context, group: GroupSpec):
+        self._context, self._group = context, group
+        self._turns: list[Exchange] = []
+        self.sequences: list[Demonstration] = []
+
+    def say(self, ids: list[int], own: bool) -> None:
+        """A turn of the policy, after what it reads before; `own` is what it is to learn."""
+        addition = self._context.before_turn(self._group, self._turns)
+        if addition.fresh:
+            self.sequences.append(Demonstration([], []))
+        sequence = self.sequences[-1]
+        sequence.tokens.extend([*addition.ids, *ids])
+        sequence.spoken.extend([False] * len(addition.ids) + [own] * len(ids))
+
+    def hear(self, heard: Heard) -> None:
+        self._turns.append(Exchange((), (heard,)))
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A choice in the thought's words, the call, and what came back; whether that is an answer."""
 
     choice: str
     call: str
-    reply: str
+    heard: Heard
     answers: bool
 
 
@@ -69,30 +90,25 @@ class Demonstrator:
         draw = draw_offers(self._catalogue, self._config.catalogue, seed)
         return GroupSpec(f"demo/{n}", 0, task, draw, rng.choice(self._preferences), ())
 
-    def make(self, chat: Chat, n: int) -> Demonstration:
+    def make(self, chat: Chat, n: int) -> list[Demonstration]:
+        """The sequences of demonstration n in which there is something to learn."""
         group, rng = self.group(n), random.Random(derive_seed("demonstration", n))
-        tokens = opening_ids(chat, group, self._config.catalogue.submit)
-        spoken = [False] * len(tokens)
-
-        def say(ids: list[int], own: bool) -> None:
-            tokens.extend(ids)
-            spoken.extend([own] * len(ids))
-
+        submit = self._config.catalogue.submit
+        talk = Conversation(context_of(chat, self._config.rollout, submit), group)
         thought, asked = think(group.task, group.draw, self._topics), []
         if rng.random() < FAULTY_CALL:
             choice, call, error = self._faulty(group.draw, rng)
-            say(_response(chat, f"{thought}; {choice}", call), False)
-            say(chat.observation(error, self._config.rollout.max_observation_tokens), False)
+            talk.say(_response(chat, f"{thought}; {choice}", call), False)
+            talk.hear(Heard(error, "", "fault"))
         while not any(one.answers for one in asked) or rng.random() < ASK_AGAIN:
             one = self._choose(group.task, group.draw, rng)
             asked.append(one)
-            say(_response(chat, f"{thought}; {one.choice}", one.call), True)
-            say(chat.observation(one.reply, self._config.rollout.max_observation_tokens), False)
+            talk.say(_response(chat, f"{thought}; {one.choice}", one.call), True)
+            talk.hear(one.heard)
         chosen = rng.choice([i for i, one in enumerate(asked) if one.answers])
-        submission = tool_call_text(SUBMIT, {"reply": chosen + 1})
-        last = submission if self._config.catalogue.submit else asked[chosen].reply
-        say(_response(chat, "", last), True)
-        return Demonstration(tokens, spoken)
+        last = tool_call_text(SUBMIT, {"reply": chosen + 1}) if submit else asked[chosen].heard.text
+        talk.say(_response(chat, "", last), True)
+        return [sequence for sequence in talk.sequences if any(sequence.spoken)]
 
     def _faulty(self, draw: Draw, rng: random.Random) -> tuple[str, str, str]:
         """(choice, call, observation) for a model that is not on offer, or no expression."""
@@ -116,7 +132,7 @@ class Demonstrator:
         thought = f"{think(group.task, group.draw, self._topics)}; {one.choice}"
         request = f"{group.task.question}\n\n{group.preference.instruction}"
         submission = tool_call_text(SUBMIT, {"reply": 1})
-        return [request, *described, *tables, thought, one.call, one.reply, submission]
+        return [request, *described, *tables, thought, one.call, one.heard.text, submission]
 
     def _choose(self, task: Task, draw: Draw, rng: random.Random) -> Asked:
         """A random offer, of those that are of any use to the task."""
@@ -127,10 +143,12 @@ class Demonstrator:
         script = scripts.get(offer.alias)
         if script is not None:
             call = tool_call_text(offer.alias, script.arguments)
-            return Asked(choice, call, script.reply, script.answers)
+            heard = Heard(script.reply, offer.alias, offer.kind, script.arguments.get("code"))
+            return Asked(choice, call, heard, script.answers)
         wrong = rng.random() < WRONG_REPLY
         reply = plausible_wrong_answer(task, rng) if wrong else reference(task)
-        return Asked(choice, tool_call_text(ASK, {"model": offer.alias}), reply, True)
+        heard = Heard(reply, offer.alias, offer.kind)
+        return Asked(choice, tool_call_text(ASK, {"model": offer.alias}), heard, True)
 
 
 def _properties(function: Mapping[str, Any]) -> list[Mapping[str, str]]:

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 
 import torch
@@ -25,7 +25,7 @@ from orchestra_ray.catalogue import Catalogue, draw, signatures
 from orchestra_ray.config.schema import Config, TinyModelConfig
 from orchestra_ray.core.records import Preference
 from orchestra_ray.rollout import chat as chat_module
-from orchestra_ray.rollout import episode
+from orchestra_ray.rollout import contexts
 from orchestra_ray.rollout.chat import Chat
 from orchestra_ray.warmstart.demonstrations import Demonstration, Demonstrator
 from orchestra_ray.warmstart.tokenizer import train_tokenizer
@@ -139,7 +139,9 @@ def _batches(
     """Batches of demonstrations of about one length, so that little is padded."""
     for first in count(0, SORTED_BATCHES * size):
         numbers = range(first, first + SORTED_BATCHES * size)
-        by_length = sorted((demonstrator.make(chat, n) for n in numbers), key=len)
+        by_length = sorted(
+            chain.from_iterable(demonstrator.make(chat, n) for n in numbers), key=len
+        )
         batches = [by_length[i : i + size] for i in range(0, len(by_length), size)]
         random.Random(first).shuffle(batches)
         yield from batches
@@ -162,9 +164,11 @@ def _loss(model: Qwen3ForCausalLM, batch: Sequence[Demonstration]) -> torch.Tens
 
 def _digest(config: Config, catalogue: Catalogue, preferences: Sequence[Preference]) -> str:
     files = sorted(Path(__file__).parent.glob("*.py"))
-    files += [Path(str(module.__file__)) for module in (signatures, draw, chat_module, episode)]
+    files += [Path(str(module.__file__)) for module in (signatures, draw, chat_module, contexts)]
     code = b"".join(path.read_bytes() for path in files)
     parts = [config.model.tiny, config.tasks, config.catalogue, catalogue, *preferences]
     text = json.dumps([asdict(part) for part in parts], sort_keys=True, default=str)  # pyright: ignore
-    observation = str(config.rollout.max_observation_tokens)
+    limits = config.rollout
+    rendered = (limits.context, limits.rebuild_system, limits.rebuild_instruction)
+    observation = str(limits.max_observation_tokens) + "".join(rendered)
     return hashlib.sha256(code + text.encode() + observation.encode()).hexdigest()[:16]

@@ -4,6 +4,9 @@ writer  counts the records that it is shown; its first answer on them has no des
 mute    never writes a description
 solver  adds up the sum in a question, in a box
 down    answers 500
+proposer  writes preferences of each sort that is kept or dropped, others each time
+checker   finds those consistent that do not speak of money where cost has no weight
+hasty     judges the first pair alone
 
 GET /seen answers with the requests so far.
 """
@@ -16,7 +19,36 @@ from typing import Any
 SEEN: list[dict[str, Any]] = []
 
 
+def proposed(number: int) -> list[Any]:
+    """Four that will do, and one for each reason to drop it."""
+    free = {"outcome": 1, "cost": 0, "latency": 0, "tools": {}}
+    return [
+        {**free, "cost": 1, "instructions": [f"Spend little, case {number}.", f"Save, {number}."]},
+        {
+            **free,
+            "tools": {"search": 0.5},
+            "instructions": [f"Search, {number}.", f"{number}!"],
+        },
+        {**free, "cost": 2, "instructions": ["A weight above 1."]},
+        {**free, "tools": {"teapot": 1}, "instructions": ["A tool that there is not."]},
+        {**free, "cost": 1, "instructions": ["Ask nova only."]},
+        {**free, "instructions": [f"Spend nothing, case {number}."]},
+        {**free, "cost": 1, "instructions": ["Be cheap.", "Be cheap."]},
+        "no object",
+    ]
+
+
+def judged(text: str) -> list[bool]:
+    pairs = [json.loads(pair) for pair in re.findall(r"<pair number=.*?>(.*?)</pair>", text)]
+    return [pair["cost"] > 0 or "Spend" not in pair["instruction"] for pair in pairs]
+
+
 def said(model: str, text: str) -> str:
+    if model == "proposer":
+        return f"<think><pairs>[]</pairs></think><pairs>{json.dumps(proposed(len(SEEN)))}</pairs>"
+    if model in ("checker", "hasty"):
+        verdicts = judged(text)[: 1 if model == "hasty" else None]
+        return f"So: <verdicts>{json.dumps(verdicts)}</verdicts>"
     if model == "solver":
         terms = re.search(r"([\d+ -]+) =", text)
         return f"I add. \\boxed{{{eval(terms[1]) if terms else 0}}}"

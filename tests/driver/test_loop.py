@@ -6,10 +6,12 @@ from copy import copy
 from dataclasses import replace
 from typing import Any, cast
 
+import pytest
+
 from orchestra_ray.config import Config
-from orchestra_ray.core.records import Card, EpisodeScore, GroupScore, GroupSpec
+from orchestra_ray.core.records import Card, EpisodeScore, GroupScore, GroupSpec, Part
 from orchestra_ray.core.states import Ended, Failure, FailureKind, Stop
-from orchestra_ray.driver.accounting import Accounting
+from orchestra_ray.driver.accounting import Accounting, AccountingError
 from orchestra_ray.driver.crew import Crew
 from orchestra_ray.driver.loop import Metrics, TrainingLoop
 from orchestra_ray.driver.selection import Rollout, ScoredGroup
@@ -17,7 +19,8 @@ from orchestra_ray.learner.actor import LearnerGroup
 from orchestra_ray.tasks.sampler import GroupSampler
 from orchestra_ray.tools.books import RUN_REFUSED, Closing
 
-CARD = Card("", "g", Stop.ANSWERED, None, True, 50, 10, 2, 2, 9, 9, 0, 0.0, 0.0, 0.0)
+PARTS = (Part(50, 10, True),)
+CARD = Card("", "g", Stop.ANSWERED, None, True, 50, 10, 2, 2, 9, 9, 0, 0.0, 0.0, 0.0, {}, PARTS)
 DISK = Failure(FailureKind.INFRASTRUCTURE, "ledger", "the disk is full")
 
 
@@ -53,12 +56,16 @@ class Actors:
 
 
 def train(
-    quickstart: Config, sampler: GroupSampler, actors: Actors, steps: int
+    quickstart: Config,
+    sampler: GroupSampler,
+    actors: Actors,
+    steps: int,
+    accounting: Accounting | None = None,
 ) -> tuple[list[Metrics], list[tuple[str, dict[str, Any]]], Accounting]:
     small = replace(quickstart.training, steps=steps, groups_per_step=2, group_size=2)
     reached: list[Metrics] = []
     events: list[tuple[str, dict[str, Any]]] = []
-    accounting, fresh = Accounting(), copy(sampler)
+    accounting, fresh = accounting or Accounting(), copy(sampler)
     fresh.cursor = 0
     loop = TrainingLoop(
         replace(quickstart, training=small),
@@ -95,3 +102,22 @@ def test_training_ends_after_the_step_in_which_the_budget_of_the_run_was_spent(
     reached, _, accounting = train(quickstart, sampler, Actors(closings), steps=3)
     assert len(reached) == 2 and reached[-1]["trained_episodes"] == 4
     assert accounting.metrics()[f"accounting/{Ended.TRAINED.value}"] == 8
+
+
+class Forgetful(Accounting):
+    """A bug in the driver: its first episode ends without being written down."""
+
+    def end(self, episode_id: str, state: Ended) -> None:
+        if episode_id == "train/0/0":
+            self._in_flight.discard(episode_id)
+        else:
+            super().end(episode_id, state)
+
+
+def test_books_that_do_not_balance_stop_the_run_before_the_step_is_told(
+    quickstart: Config, sampler: GroupSampler
+) -> None:
+    actors, accounting = Actors([]), Forgetful()
+    with pytest.raises(AccountingError, match=r"^dispatched 4 != ended 3 \+ in flight 0$"):
+        train(quickstart, sampler, actors, steps=2, accounting=accounting)
+    assert actors.closed == []

@@ -2,12 +2,13 @@ from dataclasses import replace
 
 import pytest
 
-from orchestra_ray.core.records import Card, EpisodeScore, GroupScore
+from orchestra_ray.core.records import Card, EpisodeScore, GroupScore, Part
 from orchestra_ray.core.states import Ended, Failure, FailureKind, Stop
 from orchestra_ray.driver.selection import Rollout, ScoredGroup, select
 from orchestra_ray.tasks.sampler import GroupSampler
 
-CARD = Card("", "g", Stop.ANSWERED, None, True, 50, 10, 2, 2, 5, 5, 0, 0.0, 0.0, 0.0)
+PARTS = (Part(50, 10, True),)
+CARD = Card("", "g", Stop.ANSWERED, None, True, 50, 10, 2, 2, 5, 5, 0, 0.0, 0.0, 0.0, {}, PARTS)
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def with_card(group: ScoredGroup, **changes: object) -> ScoredGroup:
 
 def test_a_good_group_is_trained_whole(group: ScoredGroup) -> None:
     selection = select(group, stale_before=5)
-    assert [advantage for _, advantage in selection.trained] == [1.0, 0.0, -1.0]
+    assert [chosen.advantage for chosen in selection.trained] == [1.0, 0.0, -1.0]
     assert not selection.dropped
 
 

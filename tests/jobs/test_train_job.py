@@ -73,7 +73,7 @@ async def _ray_head() -> AsyncIterator[JobSubmissionClient]:
     with tempfile.TemporaryDirectory(prefix="ray-") as temp_dir:
         head = await asyncio.create_subprocess_exec(
             commands / "ray",
-            *("start", "--head", "--block", "--num-cpus=4", "--object-store-memory=300000000"),
+            *("start", "--head", "--block", "--num-cpus=2", "--object-store-memory=300000000"),
             *(f"--port={gcs}", f"--ray-client-server-port={ray_client}"),
             *(f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"),
             *("--dashboard-host=127.0.0.1", f"--temp-dir={temp_dir}"),

@@ -19,10 +19,12 @@ from orchestra_ray.core.records import Draw, EpisodeSpec, GroupSpec, Preference,
 from orchestra_ray.core.states import FailureKind, Stop
 from orchestra_ray.reward.actor import RewardScorer
 from orchestra_ray.reward.judges.bench import Judging
+from orchestra_ray.reward.settings import RewardSettings
 from orchestra_ray.tools.actor import Books
 from orchestra_ray.tools.guard import SpendLimits
 
 pytestmark = pytest.mark.cpu
+PAPER = RewardSettings()
 GATHER = 8  # groups that wait for verdicts at once
 
 
@@ -86,12 +88,14 @@ def test_groups_are_judged_side_by_side_and_what_it_costs_is_in_the_books(
     )
     judging = Judging(JudgeConfig("grader"), Catalogue({"grader": entry}, ""), deadline_s=100.0)
     books = Books.options(num_cpus=0).remote("run", str(tmp_path), SpendLimits())
-    scorer = RewardScorer.options(num_cpus=0.1).remote("paper", judging, books)
+    scorer = RewardScorer.options(num_cpus=0.1).remote(judging, books)
     asked = [group(f"g{n}", "paper", "yes" if n % 2 else "no", "42") for n in range(GATHER)]
 
     async def play() -> Any:
         async with asyncio.timeout(120):
-            scores = await asyncio.gather(*(scorer.score.remote(g, *refs) for g, refs in asked))
+            scores = await asyncio.gather(
+                *(scorer.score.remote(PAPER, g, *refs) for g, refs in asked)
+            )
             return scores, await scorer.drain.remote(), await books.close_step.remote(1)
 
     scores, unposted, closing = asyncio.run(play())
@@ -105,10 +109,11 @@ def test_groups_are_judged_side_by_side_and_what_it_costs_is_in_the_books(
 
 
 def test_plain_judges_need_nothing_and_failures_are_values(ray_cluster: str) -> None:
-    scorer = RewardScorer.options(num_cpus=0.1).remote("paper")
+    scorer = RewardScorer.options(num_cpus=0.1).remote()
     (right, refs), (none, no_refs) = group("a", "number", "$42", "41"), group("b", "paper", "x")
     score, failed = ray.get(
-        [scorer.score.remote(right, *refs), scorer.score.remote(none, *no_refs)], timeout=120
+        [scorer.score.remote(PAPER, right, *refs), scorer.score.remote(PAPER, none, *no_refs)],
+        timeout=120,
     )
     assert [episode.correct for episode in score.episodes] == [True, False]
     assert score.episodes[0].reward > score.episodes[1].reward
@@ -120,8 +125,8 @@ def test_plain_judges_need_nothing_and_failures_are_values(ray_cluster: str) -> 
 
 def test_expressions_are_compared_in_an_actor(ray_cluster: str) -> None:
     pytest.importorskip("math_verify")
-    scorer = RewardScorer.options(num_cpus=0.1).remote("paper")
+    scorer = RewardScorer.options(num_cpus=0.1).remote()
     spec, refs = group("c", "math", "$\\frac{84}{2}$", "43", "9^{9^{9^9}}")
-    score = ray.get(scorer.score.remote(spec, *refs), timeout=240)
+    score = ray.get(scorer.score.remote(PAPER, spec, *refs), timeout=240)
     assert [episode.correct for episode in score.episodes] == [True, False, False]
     ray.kill(scorer)

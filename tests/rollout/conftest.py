@@ -1,9 +1,9 @@
-"""A tiny random model, its twin with other weights, and engines that serve it."""
+"""Engines that serve a tiny random model and its twins, and a stage without one."""
 
 import asyncio
 import os
 import re
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,10 +15,18 @@ import torch
 from torch import Tensor
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config import Config
+from orchestra_ray.rollout.chat import Chat
+from orchestra_ray.rollout.contexts import context_of
 from orchestra_ray.rollout.engine import Engine
+from orchestra_ray.rollout.episode import Stage
+from orchestra_ray.rollout.parsing import parse_hermes
+from orchestra_ray.rollout.policy import Router, routers
 from orchestra_ray.weights.actor import Board, publish, start_board
 from orchestra_ray.weights.buckets import Manifest
+
+from .acting import Direct
 
 T = TypeVar("T")
 VOCABULARY = 256
@@ -122,3 +130,20 @@ def expendable(
     """An engine for one test, to be broken, whose control calls have little time."""
     config = replace(tiny_config, weights=replace(tiny_config.weights, deadline_s=5.0))
     yield from serve(config, tiny_model_path, ray_cluster, path_without_compilers)
+
+
+@pytest.fixture
+def stage(
+    chat: Chat, catalogue: Catalogue, quickstart: Config, local_books: Callable[[], Any]
+) -> Stage:
+    return Stage(
+        chat=chat,
+        context=context_of(chat, quickstart.rollout, submit=True),
+        parse=parse_hermes,
+        policies={name: Router(chat, choose) for name, choose in routers(catalogue).items()},
+        tools=Direct(catalogue, local_books()),
+        model=quickstart.model,
+        limits=quickstart.rollout,
+        price_sheet=catalogue.price_sheet,
+        submit=True,
+    )

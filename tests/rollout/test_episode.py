@@ -1,96 +1,21 @@
 """The episode with scripted policies and a tool pool in the same process: no engine is needed."""
 
 import asyncio
-from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from orchestra_ray.catalogue import Catalogue, draw_offers, load_catalogue
 from orchestra_ray.config import Config
-from orchestra_ray.config.schema import CatalogueConfig
-from orchestra_ray.core.records import (
-    Card,
-    GroupSpec,
-    LedgerEntry,
-    ToolRequest,
-    ToolResult,
-    Trajectory,
-)
+from orchestra_ray.config.schema import ContextPolicy
 from orchestra_ray.core.states import Failure, FailureKind, Stop
-from orchestra_ray.rollout.chat import Chat
-from orchestra_ray.rollout.episode import Stage, opening_ids, run_episode
-from orchestra_ray.rollout.parsing import parse_hermes
-from orchestra_ray.rollout.policy import Completion, Policy, Router, View, routers, tool_call_text
-from orchestra_ray.tasks.reasoning_gym import reference
+from orchestra_ray.learner.parts import part_of
+from orchestra_ray.rollout.contexts import context_of
+from orchestra_ray.rollout.episode import Stage, run_episode
+from orchestra_ray.rollout.policy import Completion, View, tool_call_text
 from orchestra_ray.tasks.sampler import GroupSampler
-from orchestra_ray.tools.books import Posting
-from orchestra_ray.tools.executor import Executor
-from orchestra_ray.tools.tool import Fault, FaultKind
-from orchestra_ray.tools.toolbox import make_tools
 
-
-class Direct:
-    """The executor without a pool between."""
-
-    def __init__(self, catalogue: Catalogue, books: Any):
-        self.books = books
-        self._executor = Executor(catalogue, make_tools(catalogue), books)
-
-    async def call(self, request: ToolRequest) -> ToolResult | Failure:
-        return await self._executor.execute(request)
-
-    def enter(self, entry: LedgerEntry) -> None:
-        self.books.enter(Posting(entry.call_id, entry))
-
-    async def drain(self) -> int:
-        return 0
-
-
-class Script:
-    """Says the given texts in turn, with made-up log-probabilities and versions."""
-
-    def __init__(self, chat: Chat, texts: Sequence[str], finish: str = "stop"):
-        self.chat, self.texts, self.finish = chat, list(texts), finish
-        self.prompts: list[list[int]] = []
-
-    async def respond(self, view: View) -> Completion:
-        self.prompts.append(list(view.prompt_ids))
-        ids = [*self.chat.encode_response(self.texts[len(self.prompts) - 1]), self.chat.end_id]
-        turn = len(self.prompts)
-        return Completion(ids, [-0.5 * turn] * len(ids), [turn] * len(ids), self.finish)
-
-
-@pytest.fixture
-def stage(
-    chat: Chat, catalogue: Catalogue, quickstart: Config, local_books: Callable[[], Any]
-) -> Stage:
-    return Stage(
-        chat=chat,
-        parse=parse_hermes,
-        policies={name: Router(chat, choose) for name, choose in routers(catalogue).items()},
-        tools=Direct(catalogue, local_books()),
-        model=quickstart.model,
-        limits=quickstart.rollout,
-        price_sheet=catalogue.price_sheet,
-        submit=True,
-    )
-
-
-def play(stage: Stage, policy: Policy, group: GroupSpec) -> tuple[Trajectory | None, Card]:
-    acting = replace(stage, policies={**stage.policies, "model": policy})
-    return asyncio.run(run_episode(acting, group, group.episodes[0]))
-
-
-def first_model(group: GroupSpec) -> str:
-    return next(offer.alias for offer in group.draw.offers if offer.kind == "model")
-
-
-def ask(group: GroupSpec) -> str:
-    return tool_call_text("ask", {"model": first_model(group)})
+from .acting import Direct, Script, ask, play
 
 
 def test_history_only_grows_and_the_mask_marks_what_was_sampled(
@@ -119,7 +44,7 @@ def test_the_opening_holds_question_preference_and_every_offer(
     stage: Stage, sampler: GroupSampler
 ) -> None:
     group = sampler.group(3, 1)
-    text = stage.chat.decode(opening_ids(stage.chat, group, submit=True))
+    text = stage.chat.decode(list(stage.context.before_turn(group, []).ids))
     assert group.task.question in text and group.preference.instruction in text
     assert all(offer.alias in text for offer in group.draw.offers)
 
@@ -205,162 +130,6 @@ def test_each_fault_of_a_call_is_an_observation_that_names_it_and_counts_in_the_
     assert counted[f"ledger/fault/{kind}"] == counted["ledger/errors"] == 1
 
 
-def submit(reply: object) -> str:
-    return tool_call_text("submit", {"reply": reply})
-
-
-def test_a_submitted_reply_is_the_answer_word_for_word(stage: Stage, sampler: GroupSampler) -> None:
-    group = sampler.group(0, 1)
-    trajectory, card = play(stage, Script(stage.chat, [ask(group), ask(group), submit(1)]), group)
-    assert trajectory is not None and card.stop is Stop.ANSWERED and card.turns == 3
-    observation = stage.chat.observation(str(trajectory.answer), 100)
-    after_first_turn = trajectory.tokens_T[trajectory.turns[0].end :].tolist()
-    assert after_first_turn[: len(observation)] == observation
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says", "kind"),
-    [
-        ({"reply": 0}, "there is no reply 0; there are 1", "bad_input"),
-        ({"reply": 2}, "there is no reply 2", "bad_input"),
-        ({"reply": -1}, "there is no reply -1", "bad_input"),
-        ({"reply": "1"}, "argument reply must be of type integer", "wrong_type"),
-        ({"reply": 1.5}, "argument reply must be of type integer", "wrong_type"),
-        ({"reply": True}, "argument reply must be of type integer", "wrong_type"),
-        ({"reply": None}, "argument reply must be of type integer", "wrong_type"),
-        ({"reply": [1]}, "argument reply must be of type integer", "wrong_type"),
-        ({}, "argument reply is missing", "missing_argument"),
-        ({"reply": 1, "why": "so"}, "there is no argument why", "extra_argument"),
-    ],
-)
-def test_a_bad_submission_is_an_observation_that_names_it_and_counts(
-    stage: Stage, sampler: GroupSampler, arguments: dict[str, Any], says: str, kind: str
-) -> None:
-    group = sampler.group(0, 1)
-    bad = tool_call_text("submit", arguments)
-    trajectory, card = play(stage, Script(stage.chat, [ask(group), bad, "7"]), group)
-    assert trajectory is not None and trajectory.answer == "7"
-    assert f"error: {says}" in stage.chat.decode(trajectory.tokens_T.tolist())
-    assert [e.error for e in trajectory.ledger if e.kind != "policy"] == [None, kind]
-    assert isinstance(stage.tools, Direct)
-    assert stage.tools.books.ledger.metrics()[f"ledger/fault/{kind}"] == 1
-    assert len({entry.call_id for entry in trajectory.ledger}) == len(trajectory.ledger)
-
-
-def test_a_whole_number_written_as_a_decimal_submits(stage: Stage, sampler: GroupSampler) -> None:
-    group = sampler.group(0, 1)
-    trajectory, _ = play(stage, Script(stage.chat, [ask(group), submit(1.0)]), group)
-    assert trajectory is not None and trajectory.stop is Stop.ANSWERED
-
-
-class FailsFirst(Direct):
-    """Has no answer to the first call."""
-
-    async def call(self, request: ToolRequest) -> ToolResult | Failure:
-        result = await super().call(request)
-        if request.attempt > 0 or isinstance(result, Failure):
-            return result
-        fault = Fault(FaultKind.SERVER_ERROR, "the endpoint is down")
-        return replace(result, text=f"error: {fault}", error=fault.kind.value)
-
-
-def test_only_replies_that_are_answers_can_be_submitted(
-    stage: Stage, catalogue: Catalogue, sampler: GroupSampler
-) -> None:
-    group, tools = sampler.group(0, 1), stage.tools
-    assert isinstance(tools, Direct)
-    failing = replace(stage, tools=FailsFirst(catalogue, tools.books))
-    script = Script(stage.chat, [ask(group), submit(1), ask(group), submit(1)])
-    trajectory, card = play(failing, script, group)
-    assert trajectory is not None and card.stop is Stop.ANSWERED and card.turns == 4
-    assert "error" not in str(trajectory.answer)
-    assert "there is no reply 1; there are 0" in stage.chat.decode(trajectory.tokens_T.tolist())
-
-
-def test_a_router_whose_call_failed_ends_with_what_it_heard(
-    stage: Stage, catalogue: Catalogue, sampler: GroupSampler
-) -> None:
-    group, tools = replace(sampler.group(0, 1), policy="cheapest"), stage.tools
-    assert isinstance(tools, Direct)
-    failing = replace(stage, tools=FailsFirst(catalogue, tools.books))
-    trajectory, card = asyncio.run(run_episode(failing, group, group.episodes[0]))
-    assert trajectory is not None and card.stop is Stop.ANSWERED and card.turns == 2
-    assert trajectory.answer == "error: the endpoint is down"
-
-
-def test_submit_is_a_tool_like_any_other_where_it_is_not_offered(
-    stage: Stage, sampler: GroupSampler
-) -> None:
-    group = sampler.group(0, 1)
-    without = replace(stage, submit=False)
-    trajectory, _ = play(without, Script(stage.chat, [ask(group), submit(1), "7"]), group)
-    assert trajectory is not None and trajectory.answer == "7"
-    assert [e.error for e in trajectory.ledger if e.kind != "policy"] == [None, "unknown_tool"]
-
-
-THREE_TOOLS = """
-models:
-  - {name: nova, description: knows, executor: simulated, latency_s: 1, output_tokens: 10,
-     offered: false, prices: {input_usd_per_mtok: 1, output_usd_per_mtok: 1}, skill: {default: 1.0}}
-tools:
-  - name: search
-    description: looks it up
-    executor: recipe
-    runs: calculator
-    parser: query_tag
-    choices: &choices [{name: by-1, model: nova, description: knows, latency_s: 3}]
-  - {name: answer, description: answers, executor: recipe, terminal: true, choices: *choices}
-  - name: calculator
-    description: computes
-    executor: calculator
-    offered: false
-    latency_s: 1
-    parameters: {type: object, properties: {expression: {type: string}}, required: [expression]}
-"""
-
-
-def test_a_recipe_is_called_by_a_models_name_and_a_terminal_one_answers(
-    stage: Stage, sampler: GroupSampler, tmp_path: Path, local_books: Callable[[], Any]
-) -> None:
-    path = tmp_path / "three.yaml"
-    path.write_text(THREE_TOOLS)
-    catalogue = load_catalogue(path)
-    config = CatalogueConfig(path=str(path), price_factors=[1.0], latency_factors=[1.0])
-    draw = draw_offers(catalogue, config, seed=1)
-    task = replace(sampler.group(0, 1).task, question="6*7")
-    group = replace(sampler.group(0, 1), draw=draw, task=task)
-    search, answer = (draw.offer(name) for name in ("search", "answer"))
-    assert search is not None and answer is not None
-
-    class Watched(Direct):
-        asked: list[ToolRequest] = []
-
-        async def call(self, request: ToolRequest) -> ToolResult | Failure:
-            self.asked.append(request)
-            return await super().call(request)
-
-    books = local_books()
-    texts = [
-        tool_call_text("search", {"model": "nova"}),
-        tool_call_text("search", {"model": search.choices[0].alias}),
-        tool_call_text("answer", {"model": answer.choices[0].alias}),
-    ]
-    tools = Watched(catalogue, books)
-    trajectory, card = play(replace(stage, tools=tools), Script(stage.chat, texts), group)
-    assert trajectory is not None and card.stop is Stop.ANSWERED and card.turns == 3
-    assert trajectory.answer == reference(task)
-    told = [(e.identity, e.alias, e.model, e.error) for e in trajectory.ledger if e.kind == "tool"]
-    assert told == [
-        ("faulty call", "faulty call", "", "unknown_tool"),
-        ("search", "search-1", "nova", None),
-        ("answer", "answer-1", "nova", None),
-    ]
-    assert [request.found for request in tools.asked] == [(), ("42",)]
-    assert all(request.arguments == {} for request in tools.asked)
-    assert "choose from: search-1" in stage.chat.decode(trajectory.tokens_T.tolist())
-    assert card.price_nanousd == sum(entry.price_nanousd for entry in trajectory.ledger)
-
-
 class Hangs:
     async def respond(self, view: View) -> Completion:
         await asyncio.Event().wait()
@@ -401,3 +170,27 @@ def test_routers_ask_once_and_repeat_the_reply(
         assert asked in sorted(prices, key=prices.__getitem__)[:2]
     if name == "strongest" and "nova" in prices:
         assert asked == "nova"
+
+
+def test_under_rebuild_every_turn_is_a_sequence_of_its_own(
+    stage: Stage, sampler: GroupSampler, quickstart: Config
+) -> None:
+    limits = replace(quickstart.rollout, context=ContextPolicy.REBUILD)
+    rebuilt = replace(stage, context=context_of(stage.chat, limits, submit=True), limits=limits)
+    group = sampler.group(0, 1)
+    script = Script(stage.chat, [ask(group), "<think>\nno end", "42"])
+    trajectory, card = play(rebuilt, script, group)
+    assert trajectory is not None and len(trajectory.starts) == len(card.parts)
+    for n, prompt in enumerate(script.prompts):
+        part = part_of(trajectory, n)
+        said = [*stage.chat.encode_response(script.texts[n]), stage.chat.end_id]
+        assert part.tokens_T.tolist() == prompt + said
+        assert part.tokens_T[part.mask_T].tolist() == said
+        assert [(t.start, t.end) for t in part.turns] == [(len(prompt), len(prompt) + len(said))]
+        assert (card.parts[n].tokens, card.parts[n].response_tokens) == (
+            part.tokens_T.size,
+            len(said),
+        )
+    assert sum(part.tokens for part in card.parts) == card.tokens == trajectory.tokens_T.size
+    own = [entry.usage.input_tokens for entry in trajectory.ledger if entry.kind == "policy"]
+    assert own == [len(prompt) for prompt in script.prompts]

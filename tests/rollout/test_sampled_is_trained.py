@@ -5,7 +5,7 @@ an untrained policy talking.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,22 @@ from transformers import AutoModelForCausalLM
 
 from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config import Config
+from orchestra_ray.config.schema import ContextPolicy
 from orchestra_ray.core.records import GroupSpec, Trajectory
 from orchestra_ray.core.states import Failure
 from orchestra_ray.learner.batch import Sample, collate
 from orchestra_ray.learner.logprobs import TokenLogprobs
+from orchestra_ray.learner.parts import part_of
 from orchestra_ray.rollout.actor import ModelPolicy
 from orchestra_ray.rollout.chat import Chat
+from orchestra_ray.rollout.contexts import context_of
 from orchestra_ray.rollout.engine import Engine
 from orchestra_ray.rollout.episode import Stage, run_episode
 from orchestra_ray.rollout.parsing import AskedCall, ParsedTurn
 from orchestra_ray.rollout.policy import Completion, View
 from orchestra_ray.tasks.sampler import GroupSampler
 
-from .test_episode import Direct
+from .acting import Direct
 
 pytestmark = [pytest.mark.cpu, pytest.mark.timeout(300)]
 TURNS, EPISODES, TOLERANCE = 3, 8, 1e-3
@@ -57,29 +60,30 @@ class Played:
 
 
 @pytest.fixture(scope="module")
-def played(
+def played_in(
     quickstart: Config,
     catalogue: Catalogue,
     chat: Chat,
     policy_folder: Path,
     sampler: GroupSampler,
     local_books: Callable[[], Any],
-) -> Iterator[Played]:
+) -> Mapping[ContextPolicy, Played]:
     group = sampler.group(0, EPISODES)
     limits = replace(quickstart.rollout, max_turns=TURNS, max_response_tokens=32)
     config = replace(quickstart, rollout=limits)
 
-    async def main() -> Played:
+    async def main() -> Mapping[ContextPolicy, Played]:
         engine = await Engine.start(config, str(policy_folder), seed=0)
         try:
-            recorder = Recorder(ModelPolicy(engine, config, chat.end_id))
-            return Played(await play(recorder), recorder)
+            return {context: await play(engine, context) for context in ContextPolicy}
         finally:
             await engine.stop()
 
-    async def play(recorder: Recorder) -> list[Trajectory]:
+    async def play(engine: Engine, context: ContextPolicy) -> Played:
+        recorder = Recorder(ModelPolicy(engine, config, chat.end_id))
         stage = Stage(
             chat,
+            context_of(chat, replace(limits, context=context), submit=False),
             lambda chat, ids: always_a_call(group),
             {"model": recorder},
             Direct(catalogue, local_books()),
@@ -88,9 +92,16 @@ def played(
             catalogue.price_sheet,
         )
         ended = await asyncio.gather(*(run_episode(stage, group, e) for e in group.episodes))
-        return [trajectory for trajectory, _ in ended if trajectory is not None]
+        return Played([trajectory for trajectory, _ in ended if trajectory is not None], recorder)
 
-    yield asyncio.run(main())
+    return asyncio.run(main())
+
+
+@pytest.fixture(params=ContextPolicy)
+def played(
+    request: pytest.FixtureRequest, played_in: Mapping[ContextPolicy, Played]
+) -> tuple[ContextPolicy, Played]:
+    return request.param, played_in[request.param]
 
 
 def always_a_call(group: GroupSpec) -> ParsedTurn:
@@ -98,13 +109,18 @@ def always_a_call(group: GroupSpec) -> ParsedTurn:
     return ParsedTurn((AskedCall("ask", {"model": model}),), None)
 
 
-def test_a_trajectory_is_what_the_engine_saw_and_said(played: Played) -> None:
-    assert len(played.trajectories) == EPISODES
-    for trajectory in played.trajectories:
-        said = played.recorder.said[trajectory.episode_id]
+def test_a_trajectory_is_what_the_engine_saw_and_said(
+    played: tuple[ContextPolicy, Played],
+) -> None:
+    context, played_there = played
+    assert len(played_there.trajectories) == EPISODES
+    for trajectory in played_there.trajectories:
+        assert len(trajectory.starts) == (TURNS if context is ContextPolicy.REBUILD else 1)
+        said = played_there.recorder.said[trajectory.episode_id]
         assert len(said) == len(trajectory.turns) == TURNS
         for turn, (prompt_ids, completion) in zip(trajectory.turns, said, strict=True):
-            assert trajectory.tokens_T[: turn.start].tolist() == prompt_ids
+            start = max(start for start in trajectory.starts if start < turn.start)
+            assert trajectory.tokens_T[start : turn.start].tolist() == prompt_ids
             spoken = slice(turn.start, turn.end)
             assert trajectory.tokens_T[spoken].tolist() == list(completion.token_ids)
             assert trajectory.mask_T[spoken].all()
@@ -116,16 +132,20 @@ def test_a_trajectory_is_what_the_engine_saw_and_said(played: Played) -> None:
 
 @pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
 def test_the_learner_trains_just_these_tokens(
-    played: Played, policy_folder: Path, packed: bool
+    played: tuple[ContextPolicy, Played], policy_folder: Path, packed: bool
 ) -> None:
-    batch = collate(
-        [Sample(t, 1.0) for t in played.trajectories], packed=packed, device=torch.device("cpu")
-    )
+    _, played_there = played
+    samples = [
+        Sample(part_of(trajectory, part), 1.0)
+        for trajectory in played_there.trajectories
+        for part in range(len(trajectory.starts))
+    ]
+    batch = collate(samples, packed=packed, device=torch.device("cpu"))
     trained = batch.labels[batch.labels != -100].tolist()
     assert trained == [
         token
-        for t in played.trajectories
-        for _, completion in played.recorder.said[t.episode_id]
+        for t in played_there.trajectories
+        for _, completion in played_there.recorder.said[t.episode_id]
         for token in completion.token_ids
     ]
     model = AutoModelForCausalLM.from_pretrained(policy_folder, dtype=torch.float32)

@@ -1,4 +1,12 @@
+from typing import TYPE_CHECKING
+
+from orchestra_ray.core.records import Preference
+from orchestra_ray.tasks.reasoning_gym import TaskSource
 from orchestra_ray.tasks.sampler import GroupSampler
+
+if TYPE_CHECKING:
+    from orchestra_ray.catalogue import Catalogue
+    from orchestra_ray.config import Config
 
 
 def test_the_cursor_deals_each_group_once(sampler: GroupSampler) -> None:
@@ -19,3 +27,16 @@ def test_policies_are_compared_on_the_same_task_draw_and_seeds(sampler: GroupSam
     assert (one.task, one.draw, one.preference) == (other.task, other.draw, other.preference)
     assert one.episodes[0].seed == other.episodes[0].seed
     assert one.episodes[0].episode_id != other.episodes[0].episode_id
+
+
+def test_a_preference_for_a_tool_stands_only_where_the_tool_is(
+    quickstart: "Config", catalogue: "Catalogue"
+) -> None:
+    plain = Preference("plain", "Be right.", 1.0, 0.0, 0.0)
+    python = Preference("python", "Use the python tool.", 1.0, 0.0, 0.0, {"python": 1.0})
+    source = TaskSource.train(quickstart.tasks)
+    sampler = GroupSampler(source, catalogue, quickstart.catalogue, [plain, python], seed=1)
+    groups = [sampler.group(n, 1) for n in range(100)]
+    wished = [group for group in groups if group.preference is python]
+    assert wished and all(group.draw.offer("python") is not None for group in wished)
+    assert any(group.draw.offer("python") is None for group in groups)

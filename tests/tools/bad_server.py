@@ -8,7 +8,8 @@ that came before it:
     end               "keep" the connection, "close" it, "reset" it, "hang", or "flood" it
     first             another script, for the first request with this one
 
-GET /seen answers with what came so far, and forgets it.
+GET /seen answers with what came so far, and forgets it; GET /seen?after=hung_up waits until there
+is some of `hung_up` (or another field of `Seen`).
 """
 
 import asyncio
@@ -32,7 +33,7 @@ class Seen:
 
 class Server:
     def __init__(self) -> None:
-        self.seen = Seen()
+        self.seen, self.changed = Seen(), asyncio.Condition()
         self.played = 0
         self.begun: set[str] = set()
 
@@ -41,18 +42,20 @@ class Server:
         try:
             while head := await self._head(reader):
                 path, headers = head
+                path, _, query = path.partition("?")
                 if path.endswith("/seen"):
-                    await self._tell(writer)
+                    await self._tell(writer, query.removeprefix("after="))
                     return
                 self.seen.connections += new
                 new = False
                 body = json.loads(await reader.readexactly(int(headers["content-length"])))
                 self.seen.headers.append(headers)
                 self.seen.bodies.append(body)
+                await self._has_changed()
                 if not await self._play(body["script"], reader, writer):
                     return
         except (ConnectionError, asyncio.IncompleteReadError):
-            self.seen.hung_up += 1
+            await self._has_hung_up()
         finally:
             writer.close()
 
@@ -66,7 +69,18 @@ class Server:
             headers[name.lower()] = value.strip()
         return first.split()[1], headers
 
-    async def _tell(self, writer: asyncio.StreamWriter) -> None:
+    async def _has_hung_up(self) -> None:
+        self.seen.hung_up += 1
+        await self._has_changed()
+
+    async def _has_changed(self) -> None:
+        async with self.changed:
+            self.changed.notify_all()
+
+    async def _tell(self, writer: asyncio.StreamWriter, after: str) -> None:
+        if after:
+            async with self.changed:
+                await self.changed.wait_for(lambda: getattr(self.seen, after))
         body = json.dumps(asdict(self.seen)).encode()
         self.seen = Seen()
         writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + body)
@@ -110,7 +124,7 @@ class Server:
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         elif end == "hang":
             await reader.read()  # until the client hangs up
-            self.seen.hung_up += 1
+            await self._has_hung_up()
         elif end == "flood":
             while True:
                 writer.write(FLOOD)

@@ -1,12 +1,6 @@
-import json
 import os
 import shutil
-import subprocess
-import sys
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +8,8 @@ import pytest
 from orchestra_ray.catalogue import Entry, Kind, Limits
 from orchestra_ray.core.money import Prices
 from orchestra_ray.core.records import Asker, Offer, Task, ToolRequest
+
+from .scripts import BadServer, serve
 
 MakeRequest = Callable[..., ToolRequest]
 SEVEN_A_CALL = Prices(call_nanousd=7)
@@ -32,31 +28,22 @@ def sandbox_here() -> None:
     pytest.skip(why)
 
 
-@dataclass(frozen=True)
-class BadServer:
-    """A chat endpoint that does as it is told."""
+@pytest.fixture
+def bad_server() -> Iterator[BadServer]:
+    """One for a test, which may stop it."""
+    yield from serve()
 
-    url: str
-    process: subprocess.Popen[str]
 
-    def seen(self) -> dict[str, Any]:
-        """What came since the last time."""
-        with urllib.request.urlopen(f"{self.url}/seen", timeout=5) as reply:
-            return json.load(reply)
-
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.wait(10)
+@pytest.fixture(scope="session")
+def shared_bad_server() -> Iterator[BadServer]:
+    yield from serve()
 
 
 @pytest.fixture
-def bad_server() -> Iterator[BadServer]:
-    """See `bad_server.py`; a test may stop it."""
-    command = [sys.executable, str(Path(__file__).parent / "bad_server.py")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        yield BadServer(f"http://127.0.0.1:{int(process.stdout.readline())}/v1", process)
-        process.kill()
+def server(shared_bad_server: BadServer) -> BadServer:
+    """The shared one, with nothing seen yet."""
+    shared_bad_server.seen()
+    return shared_bad_server
 
 
 @pytest.fixture(scope="session")
@@ -88,3 +75,10 @@ def make_entry() -> Callable[..., Entry]:
         return Entry(name, Kind.TOOL, "", "null", prices, 0.0, Limits(**given))
 
     return make
+
+
+@pytest.fixture
+def entries(make_entry: Callable[..., Entry]) -> dict[str, Entry]:
+    made = [make_entry("fast"), make_entry("slow"), make_entry("slow-once", idempotent=False)]
+    made.append(make_entry("fast-one", concurrency=1))
+    return {entry.name: entry for entry in made}

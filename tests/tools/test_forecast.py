@@ -20,7 +20,6 @@ from orchestra_ray.tasks.sampler import GroupSampler
 from orchestra_ray.tools.attempts import most_cost_nanousd
 from orchestra_ray.tools.executor import Executor
 from orchestra_ray.tools.forecast import POLICY, Case, Forecast, forecast, menu, total
-from orchestra_ray.tools.guard import SpendLimits
 from orchestra_ray.tools.local import LocalBooks
 from orchestra_ray.tools.toolbox import make_tools
 
@@ -214,7 +213,7 @@ def test_the_executor_charges_about_what_is_usual_and_never_more_than_the_most(
         small.evaluation.seed,
     )
     groups = [heldout.group(n, 1) for n in range(300)]
-    books = LocalBooks("run", SpendLimits())
+    books = LocalBooks()
 
     async def play() -> None:
         executor = Executor(catalogue, make_tools(catalogue), books)

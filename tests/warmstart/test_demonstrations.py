@@ -19,7 +19,8 @@ def test_with_aliases_no_demonstration_names_a_model(
 ) -> None:
     demonstrations = demonstrator(quickstart, catalogue, aliases=True)
     for n in range(60):
-        said = chat.decode(demonstrations.make(chat, n).tokens) + " ".join(demonstrations.texts(n))
+        (demonstration,) = demonstrations.make(chat, n)
+        said = chat.decode(demonstration.tokens) + " ".join(demonstrations.texts(n))
         said = said.replace(demonstrations.group(n).task.question, "")  # may hold any word
         assert "model-1" in said
         assert not [name for name in catalogue.models if name in said]
@@ -33,7 +34,8 @@ def test_a_model_that_is_not_on_offer_is_asked_by_a_name_that_one_can_have(
     config = replace(quickstart.catalogue, aliases=aliases)
     faults = 0
     for n in range(120):
-        said = chat.decode(demonstrations.make(chat, n).tokens)
+        (demonstration,) = demonstrations.make(chat, n)
+        said = chat.decode(demonstration.tokens)
         _, fault, rest = said.partition("error: there is no model ")
         if fault:
             faults += 1

@@ -1,0 +1,29 @@
+"""One training sequence of a trajectory, as a trajectory of its own.
+
+Under the context policy `transcript` a trajectory is one sequence; under `rebuild` every turn is.
+"""
+
+from dataclasses import replace
+
+from orchestra_ray.core.records import Trajectory
+
+
+def part_of(trajectory: Trajectory, index: int) -> Trajectory:
+    """Sequence `index`, with its own turns; its arrays are views of the trajectory's."""
+    if len(trajectory.starts) == 1:
+        return trajectory
+    ends = (*trajectory.starts[1:], trajectory.tokens_T.size)
+    start, end = trajectory.starts[index], ends[index]
+    return replace(
+        trajectory,
+        tokens_T=trajectory.tokens_T[start:end],
+        mask_T=trajectory.mask_T[start:end],
+        logprobs_T=trajectory.logprobs_T[start:end],
+        versions_T=trajectory.versions_T[start:end],
+        turns=tuple(
+            replace(turn, start=turn.start - start, end=turn.end - start)
+            for turn in trajectory.turns
+            if start <= turn.start < end
+        ),
+        starts=(0,),
+    )

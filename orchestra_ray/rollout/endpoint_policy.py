@@ -1,0 +1,76 @@
+"""A model behind an endpoint as the orchestrator: it reads the same, and has the same functions.
+
+It is a model of the catalogue, asked through the tool pool, so that its calls keep to limits and
+deadlines, are charged at its prices, and are played back by a cassette. What it says is rendered as
+a policy of ours would have said it, and read by the same parser. It is measured, never trained.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from orchestra_ray.catalogue import Catalogue
+from orchestra_ray.catalogue.signatures import signatures
+from orchestra_ray.core.records import Offer, ToolRequest
+from orchestra_ray.core.states import Failure, FailureKind
+from orchestra_ray.rollout.chat import Chat
+from orchestra_ray.rollout.contexts import Context
+from orchestra_ray.rollout.policy import Completion, ToolCaller, View
+from orchestra_ray.tools.tool import FaultKind
+
+PREFIX = "orchestrator:"  # then the model's name in the catalogue
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointPolicy:
+    chat: Chat
+    context: Context
+    offer: Offer
+    tools: ToolCaller
+    submit: bool
+
+    async def respond(self, view: View) -> Completion | Failure:
+        request = ToolRequest(
+            call_id=f"{view.request_id}/policy",
+            asker=view.asker,
+            offer=self.offer,
+            arguments={},
+            task=view.group.task,
+            seed=view.seed,
+            attempt=len(view.turns),
+            messages=tuple(self.context.messages(view.group, view.turns)),
+            functions=tuple(signatures(view.group.draw, self.submit)),
+        )
+        result = await self.tools.call(request)
+        if isinstance(result, Failure):
+            return result
+        if result.error is not None:
+            spent = result.error == FaultKind.BUDGET.value
+            kind = FailureKind.BUDGET if spent else FailureKind.ENGINE
+            return Failure(kind, self.offer.identity, result.text)
+        ids = [*self.chat.encode_response(result.text), self.chat.end_id]
+        zeros = [0] * len(ids)
+        return Completion(ids, [0.0] * len(ids), zeros, "stop", result.entry)
+
+
+def endpoint_policies(
+    catalogue: Catalogue, chat: Chat, context: Context, tools: ToolCaller, submit: bool
+) -> Mapping[str, EndpointPolicy]:
+    """Every model of the catalogue that has an endpoint, at the prices of the catalogue."""
+    return {
+        PREFIX + name: EndpointPolicy(chat, context, _offer(catalogue, name), tools, submit)
+        for name, entry in catalogue.models.items()
+        if entry.executor == "endpoint"
+    }
+
+
+def _offer(catalogue: Catalogue, name: str) -> Offer:
+    entry = catalogue.models[name]
+    return Offer(
+        alias=name,
+        identity=name,
+        kind="model",
+        description=entry.description,
+        prices=entry.prices,
+        latency_s=entry.latency_s,
+        price_sheet=catalogue.price_sheet,
+    )

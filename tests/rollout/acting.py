@@ -1,0 +1,67 @@
+"""Episodes without an engine: scripted policies, and a tool pool in the same process."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from orchestra_ray.catalogue import Catalogue
+from orchestra_ray.core.records import (
+    Card,
+    GroupSpec,
+    LedgerEntry,
+    ToolRequest,
+    ToolResult,
+    Trajectory,
+)
+from orchestra_ray.core.states import Failure
+from orchestra_ray.rollout.chat import Chat
+from orchestra_ray.rollout.episode import Stage, run_episode
+from orchestra_ray.rollout.policy import Completion, Policy, View, tool_call_text
+from orchestra_ray.tools.books import Posting
+from orchestra_ray.tools.executor import Executor
+from orchestra_ray.tools.toolbox import make_tools
+
+
+class Direct:
+    """The executor without a pool between."""
+
+    def __init__(self, catalogue: Catalogue, books: Any):
+        self.books = books
+        self._executor = Executor(catalogue, make_tools(catalogue), books)
+
+    async def call(self, request: ToolRequest) -> ToolResult | Failure:
+        return await self._executor.execute(request)
+
+    def enter(self, entry: LedgerEntry) -> None:
+        self.books.enter(Posting(entry.call_id, entry))
+
+    async def drain(self) -> int:
+        return 0
+
+
+class Script:
+    """Says the given texts in turn, with made-up log-probabilities and versions."""
+
+    def __init__(self, chat: Chat, texts: Sequence[str], finish: str = "stop"):
+        self.chat, self.texts, self.finish = chat, list(texts), finish
+        self.prompts: list[list[int]] = []
+
+    async def respond(self, view: View) -> Completion:
+        self.prompts.append(list(view.prompt_ids))
+        ids = [*self.chat.encode_response(self.texts[len(self.prompts) - 1]), self.chat.end_id]
+        turn = len(self.prompts)
+        return Completion(ids, [-0.5 * turn] * len(ids), [turn] * len(ids), self.finish)
+
+
+def play(stage: Stage, policy: Policy, group: GroupSpec) -> tuple[Trajectory | None, Card]:
+    acting = replace(stage, policies={**stage.policies, "model": policy})
+    return asyncio.run(run_episode(acting, group, group.episodes[0]))
+
+
+def first_model(group: GroupSpec) -> str:
+    return next(offer.alias for offer in group.draw.offers if offer.kind == "model")
+
+
+def ask(group: GroupSpec) -> str:
+    return tool_call_text("ask", {"model": first_model(group)})

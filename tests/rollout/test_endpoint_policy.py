@@ -1,0 +1,155 @@
+"""A model behind an endpoint plays the orchestrator, over real HTTP."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from orchestra_ray.catalogue import Catalogue, Entry, Kind, Limits
+from orchestra_ray.config import Config
+from orchestra_ray.config.schema import ContextPolicy
+from orchestra_ray.core.money import Prices
+from orchestra_ray.core.records import Card, GroupSpec, Trajectory
+from orchestra_ray.core.states import FailureKind, Stop
+from orchestra_ray.rollout.chat import Chat
+from orchestra_ray.rollout.contexts import context_of
+from orchestra_ray.rollout.endpoint_policy import PREFIX, endpoint_policies
+from orchestra_ray.rollout.episode import POLICY, Stage, run_episode
+from orchestra_ray.rollout.parsing import parse_hermes
+from orchestra_ray.tasks.sampler import GroupSampler
+
+from .test_episode import Direct
+
+NAME = "gpt"
+PRICES = Prices(1_250_000_000, 125_000_000, 10_000_000_000)
+
+
+class Orchestrator(BaseHTTPRequestHandler):
+    """Asks the first model on offer, with a second call that is no JSON, then answers its reply."""
+
+    seen: list[dict[str, Any]] = []
+    broken = False
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.seen.append(body)
+        if self.broken:
+            self.send_error(400)
+            return
+        results = [m["content"] for m in body["messages"] if m["role"] == "tool"]
+        told = "\n".join(str(m["content"]) for m in body["messages"])
+        if results or "Attempt1" in told:
+            message: dict[str, Any] = {"content": f"<answer>{results[:1]}"}
+        else:
+            (ask,) = [f["function"] for f in body["tools"] if f["function"]["name"] == "ask"]
+            first = ask["parameters"]["properties"]["model"]["enum"][0]
+            calls = [("ask", json.dumps({"model": first})), ("ask", "{oops")]
+            functions = [{"function": {"name": n, "arguments": a}} for n, a in calls]
+            message = {"content": None, "tool_calls": functions}
+        usage = {"prompt_tokens": 100, "completion_tokens": 20}
+        text = json.dumps({"choices": [{"message": message}], "usage": usage}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    Orchestrator.seen, Orchestrator.broken = [], False
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Orchestrator)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+Play = Callable[[ContextPolicy], tuple[Trajectory | None, Card]]
+
+
+@pytest.fixture
+def play(
+    url: str,
+    chat: Chat,
+    catalogue: Catalogue,
+    quickstart: Config,
+    group: GroupSpec,
+    local_books: Callable[[], Any],
+) -> Play:
+    settings = {"base_urls": [url], "model": "m"}
+    limits = Limits(retries=0, deadline_s=10)
+    entry = Entry(NAME, Kind.MODEL, "", "endpoint", PRICES, 1.0, limits, settings=settings)
+    whole = replace(catalogue, entries={**catalogue.entries, NAME: entry})
+
+    def play(policy: ContextPolicy) -> tuple[Trajectory | None, Card]:
+        limits = replace(quickstart.rollout, context=policy)
+        context = context_of(chat, limits, submit=False)
+
+        async def main() -> tuple[Trajectory | None, Card]:
+            tools = Direct(whole, local_books())
+            policies = endpoint_policies(whole, chat, context, tools, submit=False)
+            stage = Stage(
+                chat, context, parse_hermes, policies, tools, quickstart.model, limits, "sheet"
+            )
+            return await run_episode(stage, group, group.episodes[0])
+
+        return asyncio.run(main())
+
+    return play
+
+
+@pytest.fixture
+def group(sampler: GroupSampler) -> GroupSpec:
+    return replace(sampler.group(0, 1), policy=PREFIX + NAME)
+
+
+@pytest.mark.parametrize("policy", ContextPolicy)
+def test_it_has_the_same_functions_and_is_charged_as_the_policy(
+    play: Play, group: GroupSpec, policy: ContextPolicy
+) -> None:
+    trajectory, card = play(policy)
+    assert trajectory is not None and card.stop is Stop.ANSWERED, card
+    assert len(Orchestrator.seen) == card.turns == 2
+    names = {function["function"]["name"] for function in Orchestrator.seen[0]["tools"]}
+    assert names == {"ask"} | {o.alias for o in group.draw.offers if o.kind == "tool"}
+    own = [entry for entry in trajectory.ledger if entry.kind == POLICY]
+    assert [entry.charged_nanousd for entry in own] == [100 * 1250 + 20 * 10_000] * 2
+    asked = [entry for entry in trajectory.ledger if entry.kind == "model"]
+    assert len(asked) == 1 and NAME not in card.calls
+    assert [entry.error for entry in trajectory.ledger if entry.error] == ["bad_json"]
+    assert card.price_nanousd == sum(entry.price_nanousd for entry in trajectory.ledger)
+
+
+def test_it_reads_the_conversation_with_a_result_for_each_call(play: Play) -> None:
+    play(ContextPolicy.TRANSCRIPT)
+    messages = Orchestrator.seen[1]["messages"]
+    assert [message["role"] for message in messages] == ["user", "assistant", "tool", "tool"]
+    ids = [call["id"] for call in messages[1]["tool_calls"]]
+    assert ids == [message["tool_call_id"] for message in messages[2:]] and len(set(ids)) == 2
+    assert messages[3]["content"].startswith("error: the tool call is not valid JSON")
+
+
+def test_it_reads_what_is_known_under_rebuild(play: Play, group: GroupSpec) -> None:
+    play(ContextPolicy.REBUILD)
+    roles: list[list[str]] = [[m["role"] for m in seen["messages"]] for seen in Orchestrator.seen]
+    assert roles == [["system", "user"]] * 2
+    last: Mapping[str, str] = Orchestrator.seen[1]["messages"][1]
+    assert group.task.question in last["content"] and "Attempt1 answer by " in last["content"]
+
+
+def test_an_endpoint_that_refuses_ends_the_episode_as_a_failure(play: Play) -> None:
+    Orchestrator.broken = True
+    trajectory, card = play(ContextPolicy.TRANSCRIPT)
+    assert trajectory is None and card.failure is not None
+    assert (card.failure.kind, card.failure.where) == (FailureKind.ENGINE, NAME)

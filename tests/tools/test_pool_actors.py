@@ -1,0 +1,243 @@
+"""The pool with its real actors: executors and books."""
+
+import asyncio
+import itertools
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import ray
+
+from orchestra_ray.catalogue import Catalogue, Entry
+from orchestra_ray.core.money import Usage
+from orchestra_ray.core.records import Asker, LedgerEntry, ToolRequest, ToolResult
+from orchestra_ray.core.states import Failure
+from orchestra_ray.tasks.sampler import GroupSampler
+from orchestra_ray.tools.actor import Books, BooksLine, ToolExecutor, ToolPool, reshare
+from orchestra_ray.tools.attempts import most_cost_nanousd
+from orchestra_ray.tools.books import Posting
+from orchestra_ray.tools.checks import resolve
+from orchestra_ray.tools.executor import Load
+from orchestra_ray.tools.guard import Reservation, SpendLimits
+from orchestra_ray.tools.ledger import FOLDER, read
+from orchestra_ray.tools.tool import Fault, FaultKind
+
+
+def requests(sampler: GroupSampler, count: int, prefix: str = "c") -> list[ToolRequest]:
+    group = sampler.group(0, 1)
+    offer = resolve(group.draw, "ask", {"model": group.draw.offers[0].alias})
+    asker = Asker(1, group.group_id, "e", 0)
+    return [ToolRequest(f"{prefix}{i}", asker, offer, {}, group.task, i, 0) for i in range(count)]
+
+
+@pytest.fixture
+def books(ray_cluster: str, tmp_path: Path) -> Any:
+    return Books.options(num_cpus=0).remote("run", str(tmp_path), SpendLimits())
+
+
+def executors_of(catalogue: Catalogue, books: Any, count: int) -> list[Any]:
+    made = [
+        ToolExecutor.options(num_cpus=0.1).remote(catalogue, books, (i, count))
+        for i in range(count)
+    ]
+    ray.get([executor.peak_mib.remote() for executor in made])
+    return made
+
+
+def test_each_caller_gets_its_own_result_and_the_ledger_has_them_all(
+    catalogue: Catalogue, sampler: GroupSampler, books: Any, tmp_path: Path
+) -> None:
+    executors = executors_of(catalogue, books, 2)
+
+    async def main() -> list[ToolResult | Failure]:
+        pool = ToolPool(executors, books, catalogue, "test")
+        return await asyncio.gather(*(pool.call(r) for r in requests(sampler, 40)))
+
+    results = [r for r in asyncio.run(main()) if isinstance(r, ToolResult)]
+    assert [r.entry.call_id for r in results] == [f"c{i}" for i in range(40)]
+    assert ray.get([executor.drain.remote() for executor in executors]) == [0, 0]
+    closing = ray.get(books.close_step.remote(1))
+    totals = closing.totals
+    assert closing.failures == ()
+    written = read(tmp_path / FOLDER)
+    charged = sum(r.entry.charged_nanousd for r in results)
+    assert sum(written["charged_nanousd"].to_pylist()) == charged > 0
+    assert totals["ledger/calls"] == written.num_rows == 40
+    assert totals["ledger/charged_usd"] == pytest.approx(charged / 1e9)
+
+
+def test_an_executor_that_dies_is_replaced_and_loses_no_call(
+    catalogue: Catalogue, sampler: GroupSampler, books: Any
+) -> None:
+    executors = executors_of(catalogue, books, 2)
+
+    async def main() -> list[ToolResult | Failure]:
+        pool, results = ToolPool(executors, books, catalogue, "test"), []
+        for executor, prefix in zip(executors, "ab", strict=True):
+            ray.kill(executor, no_restart=False)
+            calls = requests(sampler, 20, prefix)
+            results += await asyncio.gather(*(pool.call(call) for call in calls))
+        assert await pool.drain() == 0
+        return results
+
+    results = [result for result in asyncio.run(main()) if isinstance(result, ToolResult)]
+    ray.get([executor.ready.remote() for executor in executors])  # one may be starting again
+    assert len(results) == 40 and all(result.error is None for result in results)
+    assert ray.get([executor.drain.remote() for executor in executors]) == [0, 0]
+    totals = ray.get(books.close_step.remote(1)).totals
+    assert totals["ledger/misposted"] == 0
+    # An issue that was lost is an entry of its own: at 0 before its executor reserved anything,
+    # else at the most.
+    lost = totals.get("ledger/fault/lost", 0)
+    assert totals["ledger/calls"] == 40 + lost
+    answered_usd = sum(result.entry.charged_nanousd for result in results) / 1e9
+    offer = requests(sampler, 1)[0].offer
+    most_usd = most_cost_nanousd(catalogue.entries[offer.identity], offer.prices) / 1e9
+    charged_usd = totals["ledger/charged_usd"]
+    assert answered_usd - 1e-9 <= charged_usd <= answered_usd + lost * most_usd + 1e-9
+
+
+def test_pool_wide_concurrency_holds_while_executors_come_and_go(
+    make_entry: Callable[..., Entry], make_request: Callable[..., ToolRequest], books: Any
+) -> None:
+    entry = make_entry(concurrency=3)
+    catalogue = Catalogue({entry.name: entry}, "p")
+
+    def register(_: object) -> None:
+        import asyncio
+        import time
+
+        from orchestra_ray.catalogue import Kind
+        from orchestra_ray.tools.tool import Reply
+        from orchestra_ray.tools.toolbox import EXECUTORS, Executable, NoSettings
+
+        class Timed:
+            async def call(self, request: object) -> Reply:
+                started_s = time.monotonic()
+                await asyncio.sleep(0.02)
+                return Reply(f"{started_s} {time.monotonic()}")
+
+        null = Executable(lambda entry: NoSettings(), lambda entry, settings, servers: Timed())
+        cast(Any, EXECUTORS)[Kind.TOOL]["null"] = null
+
+    def made(share: Any) -> Any:
+        executor = ToolExecutor.options(num_cpus=0).remote(catalogue, books, share)
+        ray.get(executor.__ray_call__.remote(register))
+        return executor
+
+    first, second = made((0, 2)), made((1, 2))
+
+    async def main() -> list[ToolResult | Failure]:
+        pool = ToolPool([first, second], books, catalogue, "test")
+        calls = [
+            asyncio.create_task(pool.call(make_request(entry, call_id=f"{i}"))) for i in range(150)
+        ]
+        await calls[9]
+        third = made(None)
+        await reshare([first, second, third], deadline_s=60)
+        pool.add_executor(third)
+        more = [
+            asyncio.create_task(pool.call(make_request(entry, call_id=f"m{i}"))) for i in range(60)
+        ]
+        await more[9]
+        assert await pool.drain_executor(first, deadline_s=60) == 0
+        ray.kill(first)
+        await reshare([second, third], deadline_s=60)
+        last = [pool.call(make_request(entry, call_id=f"l{i}")) for i in range(30)]
+        assert len(await second.load.remote()) == 1
+        return await asyncio.gather(*calls, *more, *last)
+
+    results = [r for r in asyncio.run(main()) if isinstance(r, ToolResult) and r.error is None]
+    assert len(results) == 240
+    edges = []
+    for result in results:
+        started_s, ended_s = map(float, result.text.split())
+        edges += [(started_s, 1), (ended_s, -1)]
+    running = list(itertools.accumulate(change for _, change in sorted(edges)))
+    assert max(running) == 3
+
+
+def test_a_restarted_executor_keeps_the_share_that_it_was_given_last(
+    catalogue: Catalogue, sampler: GroupSampler, books: Any
+) -> None:
+    limited = {
+        name: replace(entry, limits=replace(entry.limits, concurrency=1))
+        for name, entry in catalogue.entries.items()
+    }
+    executor = ToolExecutor.options(num_cpus=0).remote(
+        replace(catalogue, entries=limited), books, None
+    )
+
+    async def main() -> None:
+        pool = ToolPool([executor], books, catalogue, "test")
+        held, again = requests(sampler, 2)
+        waits = asyncio.create_task(pool.call(held))
+        async with asyncio.timeout(60):
+            while not (load := (await executor.load.remote())[held.offer.identity]).held:
+                pass
+        assert load == Load(running=0, held=1) and not waits.done()
+        await executor.set_share.remote(0, 1)
+        assert isinstance(await waits, ToolResult)
+        ray.kill(executor, no_restart=False)
+        assert isinstance(await asyncio.wait_for(pool.call(again), 60), ToolResult)
+
+    asyncio.run(main())
+
+
+def posting(number: int) -> Posting:
+    entry = LedgerEntry(
+        call_id=f"e/{number}/policy",
+        asker=Asker(1, "g", "e", number),
+        identity="policy",
+        alias="policy",
+        kind="policy",
+        price_sheet="prices",
+        usage=Usage(),
+        charged_nanousd=7,
+        service_s=0.0,
+    )
+    return Posting(entry.call_id, entry)
+
+
+def test_postings_reach_books_that_were_away_and_are_entered_once(
+    books: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestra_ray.tools.actor.BOOKS_DEADLINE_S", 0.2)
+    monkeypatch.setattr("orchestra_ray.tools.actor.POSTING_TRIES", 200)
+    pid = ray.get(books.__ray_call__.remote(lambda self: os.getpid()))
+
+    async def main() -> int:
+        line = BooksLine(books)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            for number in range(3):
+                line.enter(posting(number))
+            await asyncio.sleep(0.5)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        return await line.drain()
+
+    assert asyncio.run(main()) == 0
+    totals = ray.get(books.close_step.remote(1)).totals
+    assert (totals["ledger/calls"], totals["ledger/charged_usd"]) == (3, 21e-9)
+
+
+def test_where_the_books_are_gone_calls_are_refused_and_lost_postings_counted(
+    books: Any, sampler: GroupSampler
+) -> None:
+    ray.kill(books)
+
+    async def main() -> int:
+        line = BooksLine(books)
+        with pytest.raises(Fault, match="the spend guard does not answer") as caught:
+            await line.reserve(Reservation("c#0.1", Asker(1, "g", "e", 0), 5))
+        assert caught.value.kind is FaultKind.UNAVAILABLE
+        line.enter(posting(0))
+        line.lost(requests(sampler, 1)[0])
+        return await line.drain()
+
+    assert asyncio.run(main()) == 2
