@@ -173,7 +173,8 @@ def test_a_group_that_waits_too_long_fails_and_its_verdicts_come_for_the_next(
 def test_what_judges_cost_stands_apart_in_the_ledger(
     run: Any, make_group: Any, local_books: Any, tmp_path: Path
 ) -> None:
-    books = local_books(SpendLimits(run_nanousd=10_000), tmp_path)
+    books = local_books(SpendLimits(run_nanousd=10_000))
+    books.ledger.folder = tmp_path
     ([verdicts], _, _) = run(by_answer, make_group(TASK, "Ida M.", "Bo"), books=books)
     closing = books.books.close_step(3)
     assert not closing.failures and closing.totals["ledger/charged_usd/judge"] == 2e-6
@@ -218,7 +219,8 @@ def test_no_file_holds_a_word_of_a_private_task(
     _, heldout = open_files(TasksConfig("hle", path=str(data)))
     task = heldout.make(0, 0)
     for last_line in ("correct: yes", "no verdict"):
-        books = local_books(folder=tmp_path / "ledger")
+        books = local_books()
+        books.ledger.folder = tmp_path / "ledger"
         group = make_group(task, f"seventeen of Grendel, {last_line}", name=last_line)
 
         def reply(prompt: str, number: int, last_line: str = last_line) -> str:
