@@ -15,7 +15,13 @@ from typing import get_args
 from orchestra_ray.config.bundles import Bundle, bundles
 from orchestra_ray.config.errors import BadValue
 from orchestra_ray.config.ranges import LlmJudge, check_interval, check_ranges
-from orchestra_ray.config.schema import CassetteConfig, CassetteMode, Config, TasksConfig
+from orchestra_ray.config.schema import (
+    CassetteConfig,
+    CassetteMode,
+    Config,
+    Overlong,
+    TasksConfig,
+)
 from orchestra_ray.config.shape import model_shape
 
 HUB_DEADLINE_S = 10.0
@@ -30,6 +36,7 @@ def check(config: Config) -> None:
     _check_tasks(config)
     _check_catalogue(config)
     _check_preferences(config)
+    _check_reward(config)
     _check_cassette(config)
     _check_lengths(config)
     _check_devices(config)
@@ -223,6 +230,17 @@ def _check_preferences(config: Config) -> None:
         weights |= {f"tools.{name}": weight for name, weight in preference.tools.items()}
         for name, weight in weights.items():
             check_interval(f"catalogue.preferences[{i}].{name}", weight, "[0, 1]")
+
+
+def _check_reward(config: Config) -> None:
+    if config.reward.preset == "budgeted" and config.reward.budget_usd is None:
+        problem = "preset budgeted has no budget"
+        raise BadValue("reward.budget_usd", problem, "set the mean dollars of an episode")
+    training, limit = config.training, config.rollout.max_response_tokens
+    if training.overlong is Overlong.PENALISE and not 0 < training.overlong_margin <= limit:
+        problem = f"{training.overlong_margin} tokens before the limit of {limit}"
+        remedy = "give the tokens over which the penalty grows"
+        raise BadValue("training.overlong_margin", problem, remedy)
 
 
 def _check_cassette(config: Config) -> None:

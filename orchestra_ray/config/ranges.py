@@ -13,7 +13,8 @@ TaskSourceName = Literal["reasoning_gym", "jsonl", "gsm8k", "frames", "hle", "ma
 PlainJudge = Literal["exact", "number", "math", "choice", "code"]
 LlmJudge = Literal["llm", "paper", "hle", "frames"]
 JudgeName = Literal[PlainJudge, LlmJudge]
-RewardPreset = Literal["paper"]
+RewardPreset = Literal["paper", "released", "gdpo", "scalarised", "budgeted"]
+Estimator = Literal["paper", "released", "grpo", "dr_grpo", "rloo", "reinforce_pp", "gdpo"]
 WeightBackend = Literal["object_store"]
 Baseline = Literal["random", "cheapest", "strongest", "oracle"]
 
@@ -25,6 +26,7 @@ _CHOICES: dict[str, Any] = {
     "tasks.source": TaskSourceName,
     "tasks.judge": JudgeName,
     "reward.preset": RewardPreset,
+    "reward.advantage": Estimator,
     "weights.backend": WeightBackend,
     "evaluation.baselines": Baseline,
 }
@@ -38,7 +40,9 @@ _INTERVALS: dict[str, str] = {
         spend.call_usd spend.episode_usd spend.step_usd spend.run_usd
         spend.episode_calls spend.step_calls spend.run_calls
         learner.weight_decay learner.lr_warmup_steps learner.loss.kl_coef
-        training.max_staleness training.checkpoint_every evaluation.tasks evaluation.seed
+        reward.multiplier reward.multiplier_rate
+        training.max_staleness training.overlong_margin training.checkpoint_every
+        evaluation.tasks evaluation.seed
     """,
     "[1, inf)": """
         cluster.cpus cluster.gpu_memory_gib
@@ -52,13 +56,15 @@ _INTERVALS: dict[str, str] = {
         rollout.max_response_tokens rollout.max_observation_tokens rollout.max_sequences
         rollout.cpu_kv_cache_gib tools.actors
         learner.ranks learner.minibatches learner.tokens_per_microbatch judge.tries
-        weights.bucket_mib training.steps training.groups_per_step training.keep_checkpoints
+        weights.bucket_mib training.steps training.sampling_factor training.groups_per_step
+        training.keep_checkpoints
         evaluation.bootstrap
     """,
     "(0, inf)": """
         model.tiny.warmup_lr rollout.cpus_per_worker rollout.temperature
         rollout.episode_deadline_s rollout.start_deadline_s tools.start_deadline_s
-        reward.deadline_s learner.cpus_per_rank learner.lr learner.grad_clip
+        reward.deadline_s reward.budget_usd reward.advantage_clip
+        learner.cpus_per_rank learner.lr learner.grad_clip
         learner.start_deadline_s learner.step_deadline_s learner.loss.clip_high
         learner.loss.importance_cap weights.deadline_s
     """,
@@ -84,9 +90,9 @@ def check_ranges(config: Config) -> None:
 
 
 def check_choice(key: str, value: str | list[str] | None, choices: tuple[str, ...]) -> None:
-    """A value of None is an option not taken."""
-    for name in value if isinstance(value, list) else [value]:
-        if name is not None and name not in choices:
+    names = value if isinstance(value, list) else [value] if value is not None else []
+    for name in names:
+        if name not in choices:
             raise BadValue(key, f"{name!r} is unknown", f"choose from {', '.join(choices)}")
 
 

@@ -45,6 +45,14 @@ class WandbMode(StrEnum):
     DISABLED = "disabled"
 
 
+class Overlong(StrEnum):
+    """What becomes of an episode that a token limit cut short (DAPO, arXiv 2503.14476)."""
+
+    KEEP = "keep"  # it is scored and trained like any other; without an answer it is filtered
+    FILTER = "filter"  # it is not trained
+    PENALISE = "penalise"  # long responses lose reward before they reach the limit
+
+
 class CassetteMode(StrEnum):
     """What tools do beside a recording of earlier calls."""
 
@@ -248,10 +256,27 @@ class SpendConfig:
 
 
 @dataclass
-class RewardConfig:
-    """How a group is scored. Presets: see `orchestra_ray.reward`."""
+class RewardWeightsConfig:
+    """Of the preset `scalarised`: what one unit of each amount is worth, in reward."""
 
-    preset: str = "paper"
+    outcome: float = 1.0
+    usd: float = 0.0
+    seconds: float = 0.0
+    tools: dict[str, float] = field(default_factory=dict)  # by the call
+
+
+@dataclass
+class RewardConfig:
+    """How a group is scored. Presets and estimators: see `orchestra_ray.reward`."""
+
+    preset: str = "paper"  # or released, gdpo, scalarised, budgeted
+    advantage: str | None = None  # the estimator; None: the preset's own, or grpo
+    advantage_clip: float | None = None  # the largest absolute advantage
+    turn_credit: bool = False  # a turn is charged what the episode spends from it on
+    weights: RewardWeightsConfig = field(default_factory=RewardWeightsConfig)
+    budget_usd: float | None = None  # of `budgeted`: the mean cost of an episode
+    multiplier: float = 0.0  # of `budgeted`: where it starts
+    multiplier_rate: float = 0.1  # of `budgeted`: how fast it follows the cost
     cpus: float = 0.25
     deadline_s: float = 300.0
 
@@ -310,6 +335,9 @@ class TrainingConfig:
     groups_per_step: int = 16
     group_size: int = 8
     max_staleness: int = 0
+    sampling_factor: int = 1  # above 1: sample up to so many times the groups, until enough teach
+    overlong: Overlong = Overlong.KEEP
+    overlong_margin: int = 0  # of `penalise`: tokens before the limit where it begins
     checkpoint_every: int = 0  # steps; 0: only at the end
     keep_checkpoints: int = 2
 

@@ -199,6 +199,7 @@ class Part:
 
     tokens: int
     response_tokens: int
+    turns: int
     format_ok: bool  # of one turn of it at least
 
 

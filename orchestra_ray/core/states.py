@@ -40,6 +40,7 @@ class Ended(StrEnum):
     HOMOGENEOUS = "filtered_homogeneous"  # its group's rewards hardly differ: no signal
     INVALID = "filtered_invalid"  # it gave no answer
     FORMAT = "filtered_format"  # no turn of it kept the tool-call format
+    OVERLONG = "filtered_overlong"  # a token limit cut it short
     STALE = "stale"  # sampled by weights older than max_staleness allows
     FAILED_ENGINE = "failed_engine"
     FAILED_TOOL = "failed_tool"

@@ -89,7 +89,7 @@ class Crew:
         ]
         scorer = RewardScorer.options(num_cpus=config.reward.cpus, runtime_env=env)
         self.scorer = scorer.remote()
-        self.reward = RewardSettings.preset(config.reward.preset)  # of the groups from here on
+        self.reward = RewardSettings.of(config.reward)  # of the groups from here on
         worker = RolloutWorker.options(  # pyright: ignore[reportAttributeAccessIssue]
             num_cpus=rollout.cpus_per_worker, num_gpus=rollout.gpus_per_worker, runtime_env=env
         )

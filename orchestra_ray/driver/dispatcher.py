@@ -12,21 +12,26 @@ class Dispatcher:
     def __init__(
         self, steps: int, groups_per_step: int, max_staleness: int, workers: Sequence[int]
     ):
-        self._total_groups = steps * groups_per_step
-        self._ceiling = (1 + max_staleness) * groups_per_step
-        self._dispatched = 0
-        self._consumed = 0
+        self._steps_left = steps
+        self._steps_ended = 0
+        self._groups_per_step = groups_per_step
+        self._batches = 1 + max_staleness
+        self._outstanding = 0  # dispatched and not yet consumed
         self._load = dict.fromkeys(workers, 0)
 
     def next_worker(self) -> int | None:
         """The least loaded worker for one more group, or None where none is due now."""
-        outstanding = self._dispatched - self._consumed
-        if self._dispatched >= self._total_groups or outstanding >= self._ceiling:
+        if self._outstanding >= min(self._batches, self._steps_left) * self._groups_per_step:
             return None
         return min(self._load, key=self._load.__getitem__, default=None)
 
+    @property
+    def step(self) -> int:
+        """The step that the next group is for, if groups are consumed in their order."""
+        return self._steps_ended + self._outstanding // self._groups_per_step + 1
+
     def dispatched(self, worker: int) -> None:
-        self._dispatched += 1
+        self._outstanding += 1
         self._load[worker] += 1
 
     def returned(self, worker: int) -> None:
@@ -36,7 +41,11 @@ class Dispatcher:
 
     def consumed(self, groups: int) -> None:
         """A step has taken these groups out of the buffer."""
-        self._consumed += groups
+        self._outstanding -= groups
+
+    def step_ended(self) -> None:
+        self._steps_ended += 1
+        self._steps_left -= 1
 
     def lost(self, worker: int) -> None:
         """The worker is gone; it gets no more groups."""

@@ -9,16 +9,21 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean
 
 from orchestra_ray.config import Config
+from orchestra_ray.core.money import usd
 from orchestra_ray.core.records import GroupSpec
 from orchestra_ray.core.states import Ended, Failure
 from orchestra_ray.driver.accounting import Accounting
+from orchestra_ray.driver.batch import training_sequences
 from orchestra_ray.driver.crew import STREAM_MARGIN_S, Crew, OnEvent, RunFailed
 from orchestra_ray.driver.dispatcher import Dispatcher
 from orchestra_ray.driver.metrics import group_metrics
 from orchestra_ray.driver.selection import Chosen, ScoredGroup, select
 from orchestra_ray.learner.actor import LearnerGroup
+from orchestra_ray.reward.combinations import next_multiplier
 from orchestra_ray.tasks.sampler import GroupSampler
 from orchestra_ray.tools.books import RUN_REFUSED
 
@@ -37,7 +42,7 @@ class TrainingLoop:
         accounting: Accounting,
         on_event: OnEvent,
     ):
-        self._training = config.training
+        self._training, self._reward = config.training, config.reward
         self._deadline_s = (
             config.rollout.episode_deadline_s + config.reward.deadline_s + 2 * STREAM_MARGIN_S
         )
@@ -72,16 +77,16 @@ class TrainingLoop:
     async def _step(self, step: int) -> Metrics:
         started_s, cpu_s = time.monotonic(), _cpu_s()
         self._dispatch()
-        groups = [await self._next_group() for _ in range(self._training.groups_per_step)]
+        groups = await self._sample()
         generated_s = time.monotonic()
-        self._dispatcher.consumed(len(groups))
+        self._dispatcher.step_ended()
         chosen = self._choose(groups)
         trained = await self._train(chosen)
         trained_s = time.monotonic()
         published = await self._publish() if chosen else {}
         ended_s = time.monotonic()
         self._accounting.check()
-        measured = group_metrics(groups, generated_s - started_s)
+        measured = {**group_metrics(groups, generated_s - started_s), **self._follow(groups)}
         closing = await self._crew.close_step(step - 1 - self._training.max_staleness)
         report(self._on_event, closing.failures)
         return {
@@ -99,11 +104,37 @@ class TrainingLoop:
             **await self._crew.peak_mib(),
         }
 
+    async def _sample(self) -> list[ScoredGroup]:
+        """The next groups; with a sampling factor, until enough teach (DAPO's dynamic sampling)."""
+        wanted, groups, teaching = self._training.groups_per_step, [], 0
+        for _ in range(self._training.sampling_factor):
+            more = [await self._next_group() for _ in range(wanted - teaching)]
+            self._dispatcher.consumed(len(more))
+            groups += more
+            teaching += sum(group.score.keep for group in more)
+            if teaching >= wanted:
+                break
+            self._dispatch()
+        return groups
+
+    def _follow(self, groups: Sequence[ScoredGroup]) -> Metrics:
+        """The multiplier of a budgeted reward, moved by what the episodes have cost."""
+        settings, costs = (
+            self._crew.reward,
+            [usd(rollout.card.price_nanousd) for group in groups for rollout in group.rollouts],
+        )
+        if settings.combination != "budgeted" or settings.budget_usd is None or not costs:
+            return {}
+        rate = self._reward.multiplier_rate
+        multiplier = next_multiplier(settings.multiplier, fmean(costs), settings.budget_usd, rate)
+        self._crew.reward = replace(settings, multiplier=multiplier)
+        return {"reward/multiplier": multiplier}
+
     def _dispatch(self) -> None:
         for lost in set(self._dispatcher.workers) - self._crew.workers.keys():
             self._dispatcher.lost(lost)
         while (worker := self._dispatcher.next_worker()) is not None:
-            step = self._sampler.cursor // self._training.groups_per_step + 1
+            step = self._dispatcher.step
             spec = self._sampler.next_group(self._training.group_size, step)
             self._accounting.dispatch(episode.episode_id for episode in spec.episodes)
             self._dispatcher.dispatched(worker)
@@ -154,7 +185,7 @@ class TrainingLoop:
         stale_before = self.version - self._training.max_staleness
         chosen: list[Chosen] = []
         for group in groups:
-            selection = select(group, stale_before)
+            selection = select(group, stale_before, self._training.overlong)
             chosen.extend(selection.trained)
             for episode_id, state in selection.dropped.items():
                 self._accounting.end(episode_id, state)
@@ -163,15 +194,8 @@ class TrainingLoop:
     async def _train(self, chosen: Sequence[Chosen]) -> Metrics:
         if not chosen:
             return {"trained_episodes": 0}
-        sequences = [(episode, part) for episode in chosen for part in episode.parts]
-        cards = [episode.rollout.card.parts[part] for episode, part in sequences]
-        stats = await self._learner.train(
-            refs=[episode.rollout.ref for episode, _ in sequences],
-            parts=[part for _, part in sequences],
-            advantages=[episode.advantage for episode, _ in sequences],
-            lengths=[card.tokens for card in cards],
-            response_tokens=[card.response_tokens for card in cards],
-        )
+        sequences = training_sequences(chosen, self._crew.reward)
+        stats = await self._learner.train(sequences)
         for episode in chosen:
             self._accounting.end(episode.rollout.card.episode_id, Ended.TRAINED)
         return {**stats, "trained_episodes": len(chosen), "trained_sequences": len(sequences)}

@@ -1,15 +1,17 @@
 """Which episodes of a scored group are trained, and the terminal state of those that are not.
 
 The three filters of the paper (section 4.4): homogeneous groups, episodes without an answer, and
-episodes in which no turn kept the format. Filtered episodes still count in their group's mean.
+episodes in which no turn kept the format; where it is asked for, those that a token limit cut short
+as well. Filtered episodes still count in their group's mean.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from orchestra_ray.config.schema import Overlong
 from orchestra_ray.core.records import Card, EpisodeScore, GroupScore, GroupSpec
-from orchestra_ray.core.states import Ended, Failure
+from orchestra_ray.core.states import Ended, Failure, Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +39,10 @@ class ScoredGroup:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """An episode to train: its advantage, and those of its sequences that kept the format."""
+    """An episode to train: its advantages, one a turn, and its sequences that kept the format."""
 
     rollout: Rollout
-    advantage: float
+    advantages: tuple[float, ...]
     parts: tuple[int, ...]
 
 
@@ -52,7 +54,7 @@ class Selection:
     dropped: Mapping[str, Ended]
 
 
-def select(group: ScoredGroup, stale_before: int) -> Selection:
+def select(group: ScoredGroup, stale_before: int, overlong: Overlong = Overlong.KEEP) -> Selection:
     """Applies staleness and the filters; `stale_before` is the oldest version still allowed."""
     dropped = {
         episode_id: Ended.failed(failure.kind) for episode_id, failure in group.failed.items()
@@ -63,22 +65,27 @@ def select(group: ScoredGroup, stale_before: int) -> Selection:
         return Selection((), dropped)
     trained: list[Chosen] = []
     for rollout, score in group.pairs():
-        state = _reason_to_drop(rollout.card, group.score.keep, stale_before)
+        state = _reason_to_drop(rollout.card, group.score.keep, stale_before, overlong)
         if state is None:
             well_formed = (n for n, part in enumerate(rollout.card.parts) if part.format_ok)
-            trained.append(Chosen(rollout, score.advantage, tuple(well_formed)))
+            advantages = score.turn_advantages or (score.advantage,) * rollout.card.turns
+            trained.append(Chosen(rollout, advantages, tuple(well_formed)))
         else:
             dropped[rollout.card.episode_id] = state
     return Selection(tuple(trained), dropped)
 
 
-def _reason_to_drop(card: Card, keep_group: bool, stale_before: int) -> Ended | None:
+def _reason_to_drop(
+    card: Card, keep_group: bool, stale_before: int, overlong: Overlong
+) -> Ended | None:
     if card.turns == 0:
         return Ended.INVALID  # its prompt was over the limit: nothing was sampled
     if card.version_min < stale_before:
         return Ended.STALE
     if not keep_group:
         return Ended.HOMOGENEOUS
+    if card.stop is Stop.LENGTH and overlong is Overlong.FILTER:
+        return Ended.OVERLONG
     if card.turns_well_formed == 0:
         return Ended.FORMAT
     if not card.answered:

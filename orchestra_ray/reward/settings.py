@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from orchestra_ray.config.schema import RewardConfig
 from orchestra_ray.core.records import Preference
 from orchestra_ray.reward.advantage import ESTIMATORS
 from orchestra_ray.reward.combinations import COMBINATIONS
@@ -43,9 +44,19 @@ class RewardSettings:
             raise ValueError("reward: `budgeted` has no budget; set budget_usd above 0")
 
     @classmethod
-    def preset(cls, name: str) -> "RewardSettings":
-        """The combination of this name with the estimator that belongs to it."""
-        return cls(combination=name, advantage=name if name in ESTIMATORS else "grpo")
+    def of(cls, config: RewardConfig) -> "RewardSettings":
+        """As configured. A combination has the estimator of its name, where there is one."""
+        own = config.preset if config.preset in ESTIMATORS else "grpo"
+        weights = config.weights
+        return cls(
+            combination=config.preset,
+            advantage=config.advantage or own,
+            weights=Weights(weights.outcome, weights.usd, weights.seconds, weights.tools),
+            budget_usd=config.budget_usd,
+            multiplier=config.multiplier,
+            clip=config.advantage_clip,
+            turn_credit=config.turn_credit,
+        )
 
     def weights_under(self, preference: Preference) -> Weights:
         """What weighs in a group of this preference."""

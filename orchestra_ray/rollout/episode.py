@@ -290,6 +290,7 @@ class _Episode:
             Part(
                 tokens=end - start,
                 response_tokens=sum(t.end - t.start for t in turns),
+                turns=len(turns),
                 format_ok=any(t.format_ok for t in turns),
             )
             for start, end in zip(self.starts, ends, strict=True)

@@ -20,8 +20,20 @@ def test_synchronous_training_dispatches_one_batch_and_waits() -> None:
     dispatcher.returned(0)
     assert fill(dispatcher) == []
     dispatcher.consumed(3)
-    assert len(fill(dispatcher)) == 3
+    dispatcher.step_ended()
+    assert dispatcher.step == 2 and len(fill(dispatcher)) == 3
     dispatcher.consumed(3)
+    dispatcher.step_ended()
+    assert fill(dispatcher) == []
+
+
+def test_a_step_that_asks_for_more_groups_gets_them_for_itself() -> None:
+    dispatcher = Dispatcher(steps=1, groups_per_step=3, max_staleness=0, workers=[0])
+    fill(dispatcher)
+    dispatcher.consumed(2)
+    assert dispatcher.step == 1 and len(fill(dispatcher)) == 2
+    dispatcher.consumed(3)
+    dispatcher.step_ended()
     assert fill(dispatcher) == []
 
 
@@ -34,6 +46,7 @@ def test_in_order_no_group_is_older_than_max_staleness(steps: int, size: int, st
         batch = [born.popleft() for _ in range(size)]
         assert version - min(batch) <= stale
         dispatcher.consumed(size)
+        dispatcher.step_ended()
     assert not born
 
 

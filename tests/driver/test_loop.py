@@ -19,7 +19,7 @@ from orchestra_ray.learner.actor import LearnerGroup
 from orchestra_ray.tasks.sampler import GroupSampler
 from orchestra_ray.tools.books import RUN_REFUSED, Closing
 
-PARTS = (Part(50, 10, True),)
+PARTS = (Part(50, 10, 2, True),)
 CARD = Card("", "g", Stop.ANSWERED, None, True, 50, 10, 2, 2, 9, 9, 0, 0.0, 0.0, 0.0, {}, PARTS)
 DISK = Failure(FailureKind.INFRASTRUCTURE, "ledger", "the disk is full")
 

@@ -7,7 +7,7 @@ from orchestra_ray.core.states import Ended, Failure, FailureKind, Stop
 from orchestra_ray.driver.selection import Rollout, ScoredGroup, select
 from orchestra_ray.tasks.sampler import GroupSampler
 
-PARTS = (Part(50, 10, True),)
+PARTS = (Part(50, 10, 2, True),)
 CARD = Card("", "g", Stop.ANSWERED, None, True, 50, 10, 2, 2, 5, 5, 0, 0.0, 0.0, 0.0, {}, PARTS)
 
 

@@ -132,7 +132,7 @@ SPECS_GROUP = [
 def test_three_right_and_one_wrong_as_the_paper_and_as_the_released_code_score_them(
     name: str, preference: Preference, expected: list[float]
 ) -> None:
-    settings = RewardSettings.preset(name)
+    settings = RewardSettings.of(RewardConfig(preset=name, budget_usd=1.0))
     np.testing.assert_allclose(rewards(SPECS_GROUP, preference, settings), expected)
 
 
@@ -359,7 +359,7 @@ def test_an_episode_that_never_spoke_is_scored() -> None:
     ],
 )
 def test_a_preset_brings_its_estimator(name: str, estimator: str) -> None:
-    settings = RewardSettings.preset(name)
+    settings = RewardSettings.of(RewardConfig(preset=name, budget_usd=1.0))
     assert (settings.combination, settings.advantage) == (name, estimator)
 
 
