@@ -8,7 +8,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test check bench bench-tools clean
+.PHONY: help install quickstart test check bench bench-tools bench-peers clean
 
 help: ## list the commands
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -19,7 +19,8 @@ install: ## make .venv and install everything into it; nothing where that is don
 quickstart: install ## train a tiny orchestrator, evaluate it, print the table, write the report
 	$(BIN)/orchestra train --config configs/quickstart.yaml name=quickstart-$$(date +%Y%m%d-%H%M%S) $(ARGS)
 
-test: install ## run every test that needs no GPU
+test: ## run every test that needs no GPU
+	@scripts/install.sh tests
 	$(BIN)/pytest $(ARGS)
 
 check: install ## lint, check the formatting, check the types
@@ -33,6 +34,9 @@ bench: install ## time the phases of a step beside plain vLLM
 bench-tools: install ## time a tool call beside plain Ray, threads and HTTP; sandbox, search, books
 	$(BIN)/python benchmarks/tools.py $(ARGS)
 
+bench-peers: install ## compare loss and advantages with TRL's and verl's, in an environment beside
+	benchmarks/peers/run.sh $(ARGS)
+
 clean: ## remove .venv, build outputs and caches; runs stay
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv benchmarks/peers/.venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -52,6 +52,7 @@ GPU = [
 
 DEV = [
     "hypothesis>=6.150",
+    "playwright==1.65.2",  # drives the distribution's Chromium, which it is not released with
     "pyright[nodejs]==1.1.414",  # a type checker's new release finds new errors; brings its node
     "pytest>=9",
     "pytest-timeout>=2.4",

@@ -1,4 +1,4 @@
-"""The command line: `orchestra train|eval|plan|ledger|tools|preferences|doctor`.
+"""The command line: `orchestra train|eval|report|plan|ledger|tools|preferences|doctor`.
 
 A user's mistake is one line on stderr and exit code 2, before Ray is imported; any other failure
 is one line and exit code 1; Ctrl-C is 130. `--debug` prints the traceback as well. Heavy imports
@@ -76,6 +76,16 @@ def ledger(options: argparse.Namespace) -> int:
     from orchestra_ray.tools.statement import By
 
     show_ledger(Path(options.run), By(options.by), options.top)
+    return 0
+
+
+def report(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from orchestra_ray.commands.report import make_report
+
+    out = Path(options.out) if options.out else None
+    print(f"report: {make_report([Path(run) for run in options.runs], out)}")
     return 0
 
 
@@ -162,6 +172,7 @@ def _parser() -> argparse.ArgumentParser:
         "compare a policy with the baselines on held-out tasks",
         "orchestra eval --config configs/quickstart.yaml name=mine evaluation.tasks=50",
     )
+    _add_report(commands)
     _add_configured(
         commands,
         plan,
@@ -188,6 +199,20 @@ def _add_run(commands: Commands, command: Command, name: str, summary: str, exam
         metavar="N",
         type=float,
         help="of a prediction: calls of an expected episode (default: by rollout.max_turns)",
+    )
+
+
+def _add_report(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        report,
+        "report",
+        "make one page of a run, or of several side by side",
+        "orchestra report runs/study-1 runs/study-2 runs/study-3 --out study.html",
+    )
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="the folder of a run")
+    parser.add_argument(
+        "--out", metavar="FILE", help="the page (default: report.html in the first run's folder)"
     )
 
 

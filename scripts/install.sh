@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes .venv and installs this project with vLLM for the CPU into it. Where that is done it does
 # nothing; where an earlier run was interrupted it goes on from there. pip's own settings (indexes,
-# proxies, caches) are the user's; PYTHON=... chooses the interpreter.
+# proxies, caches) are the user's; PYTHON=... chooses the interpreter. `install.sh tests` adds what
+# only tests use.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -79,23 +80,40 @@ from vllm.v1.engine.async_llm import AsyncLLM' 2>&1) ||
         fail "an import fails: ${output##*$'\n'} (make clean install starts over)"
 }
 
-# Debian's and Ubuntu's package of bubblewrap, in which tools run a policy's code. Without it all else
-# works, so that nothing here ends the installation.
+has_browser() {
+    command -v chromium >/dev/null || command -v google-chrome >/dev/null
+}
+
+# Debian's and Ubuntu's package, where this may install one. It never ends the installation.
+apt_install() {
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 0
+    (
+        export DEBIAN_FRONTEND=noninteractive
+        apt() { apt-get -qq -y -o Acquire::Retries=0 -o Acquire::http::Timeout=20 "$@"; }
+        apt update && apt install --no-install-recommends "$1"
+    ) >/dev/null 2>&1 || true
+}
+
+# Bubblewrap, in which tools run a policy's code. Without it all else works.
 offer_sandbox() {
     [ "$(uname)" = Linux ] && ! command -v bwrap >/dev/null || return 0
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        echo "install: bubblewrap, the sandbox of tools that run code"
-        (
-            export DEBIAN_FRONTEND=noninteractive
-            apt() { apt-get -qq -y -o Acquire::Retries=0 -o Acquire::http::Timeout=20 "$@"; }
-            apt update && apt install --no-install-recommends bubblewrap
-        ) >/dev/null 2>&1 || true
-    fi
+    echo "install: bubblewrap, the sandbox of tools that run code"
+    apt_install bubblewrap
     command -v bwrap >/dev/null ||
         echo "install: no bubblewrap, so tools that run code stay off (Debian, Ubuntu: apt install bubblewrap)" >&2
 }
 
+# Chromium, in which tests look at a report; 110 MB to download, about a minute.
+offer_browser() {
+    [ "$(uname)" = Linux ] && ! has_browser || return 0
+    echo "install: chromium, for the tests of reports"
+    apt_install chromium
+    has_browser ||
+        echo "install: no chromium, so the tests of reports in a browser are skipped (Debian: apt install chromium)" >&2
+}
+
 offer_sandbox
+[ "${1:-}" != tests ] || offer_browser
 if [ -x $venv/bin/python ] && [ "$(cat $stamp 2>/dev/null)" = "$wanted" ]; then
     exit
 fi

@@ -90,7 +90,7 @@ def pairs_table(pairs: Sequence[Pair]) -> Table:
 
 
 def _written(config: Config, catalogue: Catalogue, models: Models, count: int) -> Written:
-    books = LocalBooks(config.name, limits_of(config.spend))
+    books = LocalBooks(limits_of(config.spend), config.name)
     try:
         written = asyncio.run(_write(config, catalogue, models, count, books))
     finally:

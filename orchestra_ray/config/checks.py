@@ -63,6 +63,14 @@ def cassette_of(config: Config) -> CassetteConfig:
     return replace(config.cassette, path=str(path.absolute()))
 
 
+def overlong_of(config: Config) -> tuple[int, int] | None:
+    """(cap, margin) in tokens of a response, where long ones lose reward."""
+    if config.training.overlong is not Overlong.PENALISE:
+        return None
+    cap = config.rollout.max_response_tokens
+    return cap, max(1, round(cap * config.training.overlong_margin))
+
+
 def context_tokens(config: Config) -> int:
     """The longest trajectory: a prompt at its limit and one more response."""
     return config.rollout.max_prompt_tokens + config.rollout.max_response_tokens
@@ -236,11 +244,6 @@ def _check_reward(config: Config) -> None:
     if config.reward.preset == "budgeted" and config.reward.budget_usd is None:
         problem = "preset budgeted has no budget"
         raise BadValue("reward.budget_usd", problem, "set the mean dollars of an episode")
-    training, limit = config.training, config.rollout.max_response_tokens
-    if training.overlong is Overlong.PENALISE and not 0 < training.overlong_margin <= limit:
-        problem = f"{training.overlong_margin} tokens before the limit of {limit}"
-        remedy = "give the tokens over which the penalty grows"
-        raise BadValue("training.overlong_margin", problem, remedy)
 
 
 def _check_cassette(config: Config) -> None:

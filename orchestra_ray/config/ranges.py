@@ -39,9 +39,9 @@ _INTERVALS: dict[str, str] = {
         rollout.gpus_per_worker tools.cpus_per_actor reward.cpus
         spend.call_usd spend.episode_usd spend.step_usd spend.run_usd
         spend.episode_calls spend.step_calls spend.run_calls
-        learner.weight_decay learner.lr_warmup_steps learner.loss.kl_coef
+        learner.weight_decay learner.lr_warmup_steps learner.loss.kl_coef learner.loss.entropy_coef
         reward.multiplier reward.multiplier_rate
-        training.max_staleness training.overlong_margin training.checkpoint_every
+        training.max_staleness training.checkpoint_every
         evaluation.tasks evaluation.seed
     """,
     "[1, inf)": """
@@ -55,21 +55,21 @@ _INTERVALS: dict[str, str] = {
         rollout.workers rollout.tensor_parallel rollout.max_turns rollout.max_prompt_tokens
         rollout.max_response_tokens rollout.max_observation_tokens rollout.max_sequences
         rollout.cpu_kv_cache_gib tools.actors
-        learner.ranks learner.minibatches learner.tokens_per_microbatch judge.tries
-        weights.bucket_mib training.steps training.sampling_factor training.groups_per_step
-        training.keep_checkpoints
+        learner.ranks learner.loss.constant_tokens learner.minibatches learner.tokens_per_microbatch judge.tries
+        weights.bucket_mib training.steps training.groups_per_step
+        training.sampling_factor training.keep_checkpoints
         evaluation.bootstrap
     """,
     "(0, inf)": """
         model.tiny.warmup_lr rollout.cpus_per_worker rollout.temperature
         rollout.episode_deadline_s rollout.start_deadline_s tools.start_deadline_s
-        reward.deadline_s reward.budget_usd reward.advantage_clip
-        learner.cpus_per_rank learner.lr learner.grad_clip
+        reward.deadline_s reward.budget_usd reward.advantage_clip learner.cpus_per_rank
+        learner.lr learner.grad_clip
         learner.start_deadline_s learner.step_deadline_s learner.loss.clip_high
         learner.loss.importance_cap weights.deadline_s
     """,
     "[0, 1]": "learner.gpus_per_rank learner.lr_final tasks.heldout_share",
-    "(0, 1]": "rollout.gpu_memory_utilization",
+    "(0, 1]": "training.overlong_margin rollout.gpu_memory_utilization",
     "[0, 1)": "learner.beta1 learner.beta2",
     "(0, 1)": "learner.loss.clip_low",
     "(1, inf)": "learner.loss.dual_clip",

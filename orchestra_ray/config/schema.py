@@ -18,11 +18,22 @@ class ZeroStage(IntEnum):
     THREE = 3  # and parameters
 
 
+class Surrogate(StrEnum):
+    """What of a token is maximised, and what its ratio of policy to old policy is."""
+
+    CLIP = "clip"  # the clipped ratio of the token times the advantage: PPO, GRPO, DAPO
+    GSPO = "gspo"  # the same with the ratio of the whole sequence, the mean over its tokens
+    CISPO = "cispo"  # the log-probability, weighted by the clipped ratio as a constant
+
+
 class Aggregation(StrEnum):
     """How the loss of an optimizer batch is averaged."""
 
     TOKEN = "token"  # over all its response tokens
+    TURN = "turn"  # over the mean of each turn
     SEQUENCE = "sequence"  # over the mean of each sequence
+    EPISODE = "episode"  # over the mean of each episode, which may be several sequences
+    CONSTANT = "constant"  # over the sum of each sequence divided by `constant_tokens`
 
 
 class ContextPolicy(StrEnum):
@@ -33,9 +44,11 @@ class ContextPolicy(StrEnum):
 
 
 class KlEstimator(StrEnum):
-    K1 = "k1"
-    K2 = "k2"
-    K3 = "k3"
+    """An estimate of KL(policy, reference) from the two probabilities of a sampled token."""
+
+    K1 = "k1"  # the log-ratio
+    K2 = "k2"  # half its square
+    K3 = "k3"  # the inverse ratio - 1 - its logarithm
 
 
 class WandbMode(StrEnum):
@@ -48,9 +61,9 @@ class WandbMode(StrEnum):
 class Overlong(StrEnum):
     """What becomes of an episode that a token limit cut short (DAPO, arXiv 2503.14476)."""
 
-    KEEP = "keep"  # it is scored and trained like any other; without an answer it is filtered
     FILTER = "filter"  # it is not trained
-    PENALISE = "penalise"  # long responses lose reward before they reach the limit
+    KEEP = "keep"  # it is trained, as one that is wrong
+    PENALISE = "penalise"  # the same, and long responses lose reward before they reach the limit
 
 
 class CassetteMode(StrEnum):
@@ -285,13 +298,18 @@ class RewardConfig:
 class LossConfig:
     """The policy-gradient loss (paper section 3.2; SPEC section 4)."""
 
+    surrogate: Surrogate = Surrogate.CLIP
     clip_low: float = 0.2
     clip_high: float = 0.2
-    dual_clip: float | None = None
+    dual_clip: float | None = None  # bounds the loss of a negative advantage; not of cispo
     kl_coef: float = 0.0
     kl_estimator: KlEstimator = KlEstimator.K2
+    entropy_coef: float = 0.0  # of the bonus for the entropy of each token's distribution
+    measure_entropy: bool = False  # report it where the coefficient is 0 too
     importance_cap: float | None = None  # truncates pi_old / pi_behaviour; None leaves it out
     aggregation: Aggregation = Aggregation.TOKEN
+    constant_tokens: int = 8_000  # of aggregation `constant`
+    drop_malformed_turns: bool = False  # train no token of a turn whose format is wrong
 
 
 @dataclass
@@ -336,8 +354,8 @@ class TrainingConfig:
     group_size: int = 8
     max_staleness: int = 0
     sampling_factor: int = 1  # above 1: sample up to so many times the groups, until enough teach
-    overlong: Overlong = Overlong.KEEP
-    overlong_margin: int = 0  # of `penalise`: tokens before the limit where it begins
+    overlong: Overlong = Overlong.FILTER
+    overlong_margin: float = 0.2  # of `penalise`: the share before the limit where it grows
     checkpoint_every: int = 0  # steps; 0: only at the end
     keep_checkpoints: int = 2
 

@@ -5,26 +5,13 @@ whole batch, and it sees advantages, not tokens.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from orchestra_ray.driver.selection import Chosen
+from orchestra_ray.learner.parts import TrainingSequence
 from orchestra_ray.reward.advantage import batch_advantages
 from orchestra_ray.reward.settings import RewardSettings
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingSequence:
-    """Sequence `part` of the trajectory behind `ref`; advantages are one a turn of it."""
-
-    ref: Any
-    part: int
-    advantages: tuple[float, ...]
-    tokens: int
-    response_tokens: int
-    episode_tokens: int  # response tokens over all trained sequences of its episode
 
 
 def training_sequences(
@@ -50,6 +37,5 @@ def _sequences(episode: Chosen, advantages: Sequence[float]) -> Iterator[Trainin
             part=n,
             advantages=tuple(advantages[first : first + parts[n].turns]),
             tokens=parts[n].tokens,
-            response_tokens=parts[n].response_tokens,
             episode_tokens=episode_tokens,
         )

@@ -18,7 +18,7 @@ from ray.exceptions import RayError
 
 from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config import Config
-from orchestra_ray.config.checks import cassette_of
+from orchestra_ray.config.checks import cassette_of, overlong_of
 from orchestra_ray.core.memory import peak_mib
 from orchestra_ray.core.records import Card, GroupScore, GroupSpec
 from orchestra_ray.core.states import Failure, FailureKind
@@ -89,7 +89,9 @@ class Crew:
         ]
         scorer = RewardScorer.options(num_cpus=config.reward.cpus, runtime_env=env)
         self.scorer = scorer.remote()
-        self.reward = RewardSettings.of(config.reward)  # of the groups from here on
+        self.reward = RewardSettings.of(
+            config.reward, overlong_of(config)
+        )  # of the groups from here on
         worker = RolloutWorker.options(  # pyright: ignore[reportAttributeAccessIssue]
             num_cpus=rollout.cpus_per_worker, num_gpus=rollout.gpus_per_worker, runtime_env=env
         )

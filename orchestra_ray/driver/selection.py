@@ -54,7 +54,9 @@ class Selection:
     dropped: Mapping[str, Ended]
 
 
-def select(group: ScoredGroup, stale_before: int, overlong: Overlong = Overlong.KEEP) -> Selection:
+def select(
+    group: ScoredGroup, stale_before: int, overlong: Overlong = Overlong.FILTER
+) -> Selection:
     """Applies staleness and the filters; `stale_before` is the oldest version still allowed."""
     dropped = {
         episode_id: Ended.failed(failure.kind) for episode_id, failure in group.failed.items()
@@ -88,6 +90,6 @@ def _reason_to_drop(
         return Ended.OVERLONG
     if card.turns_well_formed == 0:
         return Ended.FORMAT
-    if not card.answered:
+    if not card.answered and card.stop is not Stop.LENGTH:
         return Ended.INVALID
     return None

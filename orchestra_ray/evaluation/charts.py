@@ -1,4 +1,4 @@
-"""The charts of a report: curves over steps, stacked phases, and accuracy against cost."""
+"""The charts of a report over steps: curves, and stacked phases."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from orchestra_ray.evaluation.labels import leader, place_labels
 from orchestra_ray.evaluation.svg import (
     CHAR_PX,
     Box,
@@ -18,15 +17,12 @@ from orchestra_ray.evaluation.svg import (
     linear_ticks,
     padded,
     picture,
-    text,
     tooltip,
 )
 from orchestra_ray.tracking.units import short, trimmed
 
 MAX_DOTS = 120  # points of a curve; longer ones are shown as means of neighbours
 _SMOOTHED_FROM = 12  # points; shorter curves are shown as they are
-_LOG_FROM = 15.0  # ratio of the largest to the smallest cost that needs a logarithmic axis
-_ZERO_PX = 26.0  # room for costs of zero, left of a logarithmic axis
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +31,6 @@ class Curve:
 
     name: str
     values_N: np.ndarray
-    class_: str
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One policy. Cost in the unit of the axis, accuracy and its interval in percent."""
-
-    name: str
-    cost: float
-    accuracy: float
-    low: float
-    high: float
     class_: str
 
 
@@ -97,39 +81,6 @@ def stacked(
     y_ticks = [Tick(up.at(value), trimmed(value)) for value in values]
     grid = frame(plot, _step_ticks(along), y_ticks)
     return picture(title, width, height, grid, *drawn, class_=class_)
-
-
-def scatter(
-    title: str, points: Sequence[Point], cost_name: str, width: float, height: float, class_: str
-) -> str:
-    """Accuracy over cost, with intervals of accuracy and a label at every point.
-
-    The first points get the best places for their labels and are drawn on top.
-    """
-    plot = Box(46.0, 24.0, width - 14.0, height - 44.0)
-    low, high = padded([end for p in points for end in (p.low, p.high, p.accuracy)])
-    up = Scale(max(low, -4.0), min(high, 104.0), plot.bottom, plot.top)
-    along = _cost_scale([point.cost for point in points], plot)
-    x_ticks = axis_ticks(along, 6)
-    if along.log and min(point.cost for point in points) <= 0.0:
-        x_ticks = [Tick(plot.left + _ZERO_PX / 3, "0"), *x_ticks]
-    y_values = [value for value in linear_ticks(up.low, up.high, 6) if 0.0 <= value <= 100.0]
-    anchors = [(_cost_at(p.cost, along, plot), up.at(p.accuracy)) for p in points]
-    spans = [(up.at(p.high), up.at(p.low)) for p in points]
-    marks = [Box(x - 8, y - 8, x + 8, y + 8) for x, y in anchors]
-    marks += [
-        Box(x - 5, top - 2, x + 5, bottom + 2)
-        for (x, _), (top, bottom) in zip(anchors, spans, strict=True)
-    ]
-    boxes = place_labels(anchors, [point.name for point in points], marks, plot)
-    lines = [_leader(anchor, box) for anchor, box in zip(anchors, boxes, strict=True)]
-    dots = [_dot(*one) for one in zip(points, anchors, spans, strict=True)][::-1]
-    names = [_name(*one) for one in zip(points, anchors, boxes, strict=True)]
-    titles = text("accuracy, %", 4, 13, "start", "tick") + text(
-        cost_name, plot.right, height - 6, "end", "tick"
-    )
-    grid = frame(plot, x_ticks, [Tick(up.at(value), trimmed(value)) for value in y_values])
-    return picture(title, width, height, grid, titles, *lines, *dots, *names, class_=class_)
 
 
 def _curve(line: Curve, steps_N: np.ndarray, along: Scale, up: Scale) -> str:
@@ -192,49 +143,6 @@ def _step_ticks(along: Scale) -> list[Tick]:
     if along.low == along.high:
         return [Tick(along.at(along.low), trimmed(along.low))]
     return [tick for tick in axis_ticks(along, 5) if "." not in tick.label]
-
-
-def _cost_scale(costs: Sequence[float], plot: Box) -> Scale:
-    """Logarithmic where the costs above zero span `_LOG_FROM` or more."""
-    above = [cost for cost in costs if cost > 0.0]
-    if not above or max(above) / min(above) < _LOG_FROM:
-        low, high = padded(costs)
-        return Scale(max(low, 0.0) if min(costs) >= 0.0 else low, high, plot.left, plot.right)
-    room = (max(above) / min(above)) ** 0.08
-    start = plot.left + (_ZERO_PX if len(above) < len(costs) else 0.0)
-    return Scale(min(above) / room, max(above) * room, start, plot.right, log=True)
-
-
-def _cost_at(cost: float, along: Scale, plot: Box) -> float:
-    return plot.left + _ZERO_PX / 3 if along.log and cost <= 0.0 else along.at(cost)
-
-
-def _leader(anchor: tuple[float, float], box: Box) -> str:
-    end = leader(anchor, box)
-    if end is None:
-        return ""
-    return element("line", class_="leader", x1=anchor[0], y1=anchor[1], x2=end[0], y2=end[1])
-
-
-def _name(point: Point, anchor: tuple[float, float], box: Box) -> str:
-    """The label starts at the side of its box that is next to the point: fonts differ in width."""
-    x, side = (box.left + box.right) / 2, "middle"
-    if box.left >= anchor[0]:
-        x, side = box.left, "start"
-    elif box.right <= anchor[0]:
-        x, side = box.right, "end"
-    return text(point.name, x, box.bottom - 3, side, "name")
-
-
-def _dot(point: Point, anchor: tuple[float, float], span: tuple[float, float]) -> str:
-    x, y = anchor
-    bar = {"class_": f"whisker {point.class_}"}
-    whisker = element("line", x1=x, x2=x, y1=span[0], y2=span[1], **bar) + "".join(
-        element("line", x1=x - 4, x2=x + 4, y1=end, y2=end, **bar) for end in span
-    )
-    interval = f"{point.accuracy:.1f}% [{point.low:.1f}, {point.high:.1f}]"
-    note = tooltip(f"{point.name}: accuracy {interval}, cost {short(point.cost)}")
-    return whisker + element("circle", note, cx=x, cy=y, r=6, class_=f"dot {point.class_}")
 
 
 def parts_mean(parts: Sequence[Curve]) -> Mapping[str, float]:

@@ -5,9 +5,12 @@ from collections.abc import Iterator, Sequence
 
 from orchestra_ray.evaluation.svg import LINE_PX, Box
 
-_BOLD_CHAR_PX = 7.8  # at 12 px; labels are bold
+BOLD_CHAR_PX = 8.4  # at 12 px, on the wide side of fonts; labels are bold
 _NEAR_PX = 10.0
-_DIRECTIONS = [(1, 0), (-1, 0), (0, -1), (0, 1), (1, -1), (-1, -1), (1, 1), (-1, 1)]
+_DIRECTIONS = [
+    *((1, 0), (-1, 0), (0, -1), (0, 1), (1, -1), (-1, -1), (1, 1), (-1, 1)),
+    *((0.5, -1), (-0.5, -1), (0.5, 1), (-0.5, 1)),
+]
 
 
 def place_labels(
@@ -18,16 +21,34 @@ def place_labels(
 ) -> list[Box]:
     """A box for each text, near its anchor: the nearest free place, first come first served.
 
-    Where the plot has no free place left, the label goes to the right of its anchor.
+    Where the plot has no free place left, the label goes where it covers the least.
     """
     placed: list[Box] = []
     for anchor, text in zip(anchors, texts, strict=True):
-        candidates = list(_candidates(anchor, len(text) * _BOLD_CHAR_PX, plot))
-        inside = [box for box in candidates if plot.holds(box)]
-        taken = [*marks, *placed]
-        free = (box for box in inside if not any(box.overlaps(one) for one in taken))
-        placed.append(next(free, candidates[0]))
+        candidates = list(_candidates(anchor, len(text) * BOLD_CHAR_PX, plot))
+        inside = [box for box in candidates if plot.holds(box)] or candidates
+        free = (box for box in inside if not _covered(box, (*placed, *marks)))
+        found = next(free, None)
+        if found is None:  # another label is worse to cover than a mark
+            found = min(inside, key=lambda box: (_covered(box, placed), _covered(box, marks)))
+        placed.append(found)
     return placed
+
+
+def _covered(box: Box, others: Sequence[Box]) -> float:
+    """The area of `box` that lies over others."""
+    return sum(
+        (min(box.right, one.right) - max(box.left, one.left))
+        * (min(box.bottom, one.bottom) - max(box.top, one.top))
+        for one in others
+        if box.overlaps(one)
+    )
+
+
+def elided(text: str, most: int) -> str:
+    """Both ends of a text of more than `most` characters: names often differ in their last ones."""
+    half = (most - 1) // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
 
 
 def leader(anchor: tuple[float, float], box: Box) -> tuple[float, float] | None:

@@ -4,11 +4,14 @@ Pure NumPy. Episodes of one task are not independent, so tasks are what is resam
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
+
+Interval = tuple[float, float]  # [low, high] of a mean, at 95%
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,37 +24,81 @@ class EpisodeOutcome:
     latency_s: float
     reward: float
     turns: int
+    family: str = ""  # of its task; where all have none, there is nothing by family
+    calls: Mapping[str, int] = field(default_factory=dict)  # by identity of the tool or model
+
+
+@dataclass(frozen=True, slots=True)
+class FamilySummary:
+    """The accuracy on one family of tasks, or one benchmark."""
+
+    accuracy: float
+    accuracy_ci95: Interval
+    tasks: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"accuracy_ci95": list(self.accuracy_ci95)}
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> "FamilySummary":
+        return FamilySummary(
+            float(values["accuracy"]), _pair(values["accuracy_ci95"]), int(values["tasks"])
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Means over episodes; `_ci95` are [low, high] of the mean."""
+    """Means over episodes; `_ci95` are [low, high] of the mean. What is optional may be unknown:
+    a summary that was written without it has none.
+    """
 
     accuracy: float
-    accuracy_ci95: tuple[float, float]
+    accuracy_ci95: Interval
     cost_usd: float
     latency_s: float
     reward: float
-    reward_ci95: tuple[float, float]
+    reward_ci95: Interval
     turns: float
+    cost_usd_ci95: Interval | None = None
+    latency_s_ci95: Interval | None = None
+    latency_p50_s: float | None = None
+    latency_p95_s: float | None = None
+    preference_score: float | None = None
+    by_family: Mapping[str, FamilySummary] = field(default_factory=dict)
+    calls: Mapping[str, float] = field(default_factory=dict)  # an episode, by identity
 
     def to_json(self) -> dict[str, Any]:
-        """The object M of `summary.json`."""
-        values = asdict(self)
-        return values | {name: list(values[name]) for name in ("accuracy_ci95", "reward_ci95")}
+        """The object M of `summary.json`, without what is unknown."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        values = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+        values["by_family"] = {name: one.to_json() for name, one in self.by_family.items()}
+        values["calls"] = dict(self.calls)
+        return {name: value for name, value in values.items() if value not in (None, {})}
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> "Summary":
-        accuracy_low, accuracy_high = map(float, values["accuracy_ci95"])
-        reward_low, reward_high = map(float, values["reward_ci95"])
+        def number(name: str) -> float | None:
+            return float(values[name]) if name in values else None
+
+        def interval(name: str) -> Interval | None:
+            return _pair(values[name]) if name in values else None
+
+        families, calls = values.get("by_family", {}), values.get("calls", {})
         return Summary(
             accuracy=float(values["accuracy"]),
-            accuracy_ci95=(accuracy_low, accuracy_high),
+            accuracy_ci95=_pair(values["accuracy_ci95"]),
             cost_usd=float(values["cost_usd"]),
             latency_s=float(values["latency_s"]),
             reward=float(values["reward"]),
-            reward_ci95=(reward_low, reward_high),
+            reward_ci95=_pair(values["reward_ci95"]),
             turns=float(values["turns"]),
+            cost_usd_ci95=interval("cost_usd_ci95"),
+            latency_s_ci95=interval("latency_s_ci95"),
+            latency_p50_s=number("latency_p50_s"),
+            latency_p95_s=number("latency_p95_s"),
+            preference_score=number("preference_score"),
+            by_family={name: FamilySummary.from_json(one) for name, one in families.items()},
+            calls={name: float(count) for name, count in calls.items()},
         )
 
 
@@ -62,18 +109,67 @@ def summarise(outcomes: Sequence[EpisodeOutcome], bootstrap: int, seed: int) -> 
     """
     if not outcomes or bootstrap < 1:
         raise ValueError(f"summarise: {len(outcomes)} outcomes, {bootstrap} resamples; needs both")
-    correct_N = [float(outcome.correct) for outcome in outcomes]
-    reward_N = [outcome.reward for outcome in outcomes]
-    intervals = _intervals([o.task_id for o in outcomes], [correct_N, reward_N], bootstrap, seed)
+    columns = {
+        "accuracy": [float(outcome.correct) for outcome in outcomes],
+        "reward": [outcome.reward for outcome in outcomes],
+        "cost_usd": [outcome.cost_usd for outcome in outcomes],
+        "latency_s": [outcome.latency_s for outcome in outcomes],
+    }
+    task_ids = [outcome.task_id for outcome in outcomes]
+    found = _intervals(task_ids, list(columns.values()), bootstrap, seed)
+    intervals = dict(zip(columns, found, strict=True))
+    p50_s, p95_s = percentiles(columns["latency_s"], (50, 95))
     return Summary(
-        accuracy=_mean(correct_N),
-        accuracy_ci95=intervals[0],
-        cost_usd=_mean([outcome.cost_usd for outcome in outcomes]),
-        latency_s=_mean([outcome.latency_s for outcome in outcomes]),
-        reward=_mean(reward_N),
-        reward_ci95=intervals[1],
+        accuracy=_mean(columns["accuracy"]),
+        accuracy_ci95=intervals["accuracy"],
+        cost_usd=_mean(columns["cost_usd"]),
+        latency_s=_mean(columns["latency_s"]),
+        reward=_mean(columns["reward"]),
+        reward_ci95=intervals["reward"],
         turns=_mean([outcome.turns for outcome in outcomes]),
+        cost_usd_ci95=intervals["cost_usd"],
+        latency_s_ci95=intervals["latency_s"],
+        latency_p50_s=p50_s,
+        latency_p95_s=p95_s,
+        by_family=_by_family(outcomes, bootstrap, seed),
+        calls=_calls(outcomes),
     )
+
+
+def percentiles(values: Sequence[float], percents: Sequence[float]) -> list[float]:
+    """The values below which `percents` of all lie, on the line between the nearest two."""
+    return [float(found) for found in np.percentile(np.asarray(values, np.float64), percents)]
+
+
+def _by_family(
+    outcomes: Sequence[EpisodeOutcome], bootstrap: int, seed: int
+) -> dict[str, FamilySummary]:
+    """By name; nothing where no outcome names its family."""
+    families: dict[str, list[EpisodeOutcome]] = {}
+    for outcome in outcomes:
+        families.setdefault(outcome.family, []).append(outcome)
+    if set(families) == {""}:
+        return {}
+    found = {}
+    for name, members in sorted(families.items()):
+        task_ids = [outcome.task_id for outcome in members]
+        correct = [float(outcome.correct) for outcome in members]
+        (interval,) = _intervals(task_ids, [correct], bootstrap, seed)
+        found[name] = FamilySummary(_mean(correct), interval, len(set(task_ids)))
+    return found
+
+
+def _calls(outcomes: Sequence[EpisodeOutcome]) -> dict[str, float]:
+    """Calls an episode of each identity that was called at all."""
+    sums: Counter[str] = Counter()
+    for outcome in outcomes:
+        sums.update(outcome.calls)
+    return {name: count / len(outcomes) for name, count in sorted(sums.items())}
+
+
+def _pair(ends: Sequence[Any]) -> Interval:
+    low, high = map(float, ends)
+    return low, high
 
 
 def _mean(values_N: Sequence[float]) -> float:
@@ -82,7 +178,7 @@ def _mean(values_N: Sequence[float]) -> float:
 
 def _intervals(
     task_ids_N: Sequence[str], columns_K_N: Sequence[Sequence[float]], bootstrap: int, seed: int
-) -> list[tuple[float, float]]:
+) -> list[Interval]:
     """The 2.5th and 97.5th percentile of each column's mean over resampled tasks.
 
     Percentile bootstrap (Efron and Tibshirani 1993, chapter 13), clustered by task: a resample

@@ -47,6 +47,15 @@ ENGINE = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The metrics of one run among several, with the name and the colour of its lines."""
+
+    name: str
+    metrics: "Metrics"
+    class_: str
+
+
 class Metrics:
     """The steps of a run in order; of a step that stands twice, as after a resume, the last."""
 
@@ -86,10 +95,33 @@ def panel(metrics: Metrics, wanted: Panel) -> str:
     return element(
         "section",
         element("div", heading, class_="head"),
-        legend(lines) if len(wanted.names) > 1 else "",
+        legend({one.name: one.class_ for one in lines}) if len(wanted.names) > 1 else "",
         curves(title, metrics.steps_N, lines),
         class_="card",
     )
+
+
+def beside(traces: Sequence[Trace], wanted: Panel) -> str:
+    """A card with the panel's chart of several runs, by the first of its keys, or nothing."""
+    key, name = next(iter(wanted.names.items()))
+    found = [(trace, trace.metrics.values(key)) for trace in traces]
+    known = [(trace, values_N) for trace, values_N in found if values_N is not None]
+    if not known:
+        return ""
+    title, factor = wanted.title, wanted.factor
+    if len(wanted.names) > 1:
+        title = f"{title}: {name}"
+    if key == "cost_usd":
+        unit = cost_unit([value for _, values_N in known for value in values_N.tolist()])
+        title, factor = f"{title}, {unit.symbol}", unit.per_usd
+    steps_N = np.unique(np.concatenate([trace.metrics.steps_N for trace, _ in known]))
+    lines = []
+    for trace, values_N in known:
+        on_all_N = np.full(len(steps_N), math.nan)
+        on_all_N[np.searchsorted(steps_N, trace.metrics.steps_N)] = values_N * factor
+        lines.append(Curve(trace.name, on_all_N, trace.class_))
+    heading = element("div", element("h3", html.escape(title)), class_="head")
+    return element("section", heading, curves(title, steps_N, lines), class_="card")
 
 
 def phases(metrics: Metrics) -> str:
@@ -111,12 +143,13 @@ def phases(metrics: Metrics) -> str:
         for n, (key, values_N) in enumerate(known.items())
     ]
     title = "Seconds of each phase, by step"
-    means = {name: f"{name} {short(mean, 2)} s" for name, mean in parts_mean(parts).items()}
+    means = parts_mean(parts)
+    named = {f"{one.name} {short(means[one.name], 2)} s": one.class_ for one in parts}
     return element(
         "section",
         element("h2", "Time of a step"),
         element("p", "Seconds of each phase; the legend gives the mean over all steps."),
-        legend(parts, means),
+        legend(named),
         stacked(title, metrics.steps_N, parts, 1000.0, 80, "wide"),
         stacked(title, metrics.steps_N, parts, 340.0, 32, "narrow"),
         class_="card",
@@ -142,11 +175,11 @@ def endings(metrics: Metrics) -> str:
     )
 
 
-def legend(lines: Sequence[Curve], words: Mapping[str, str] | None = None) -> str:
-    said = words or {}
+def legend(colours: Mapping[str, str]) -> str:
+    """Names with the class of their colour."""
     items = [
-        element("li", element("i", class_=line.class_), html.escape(said.get(line.name, line.name)))
-        for line in lines
+        element("li", element("i", class_=class_), html.escape(name))
+        for name, class_ in colours.items()
     ]
     return element("ul", *items, class_="legend")
 

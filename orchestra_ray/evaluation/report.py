@@ -1,25 +1,38 @@
-"""One HTML file about a run: what it reached, at what cost, and how training went.
+"""One HTML page about runs: what they reached, at what cost, and how training went.
 
 Self-contained: inline style and SVG, no script, no address outside the file, and a policy in the
-page that forbids loading any. All text is redacted and escaped.
+page that forbids loading any. All text is redacted and escaped. What a run has no data for is left
+out.
 """
 
 import html
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
 from orchestra_ray.core.states import Failure
-from orchestra_ray.evaluation.charts import Point, scatter
-from orchestra_ray.evaluation.metrics import Summary
-from orchestra_ray.evaluation.panels import ENGINE, LEARNING, Metrics, Panel, endings, panel, phases
+from orchestra_ray.evaluation.front import fronts
+from orchestra_ray.evaluation.panels import (
+    ENGINE,
+    LEARNING,
+    Metrics,
+    Trace,
+    beside,
+    endings,
+    legend,
+    panel,
+    phases,
+)
+from orchestra_ray.evaluation.runs import Run, Setting, rows_of, settings
+from orchestra_ray.evaluation.shares import shares
+from orchestra_ray.evaluation.standings import against, result, side_by_side
 from orchestra_ray.evaluation.style import CSS
 from orchestra_ray.evaluation.svg import element
-from orchestra_ray.evaluation.verdict import MEASURED, Comparison, compare_all, sentences, subject
 from orchestra_ray.tracking.files import write_text
 from orchestra_ray.tracking.redact import Redactor
-from orchestra_ray.tracking.units import column_decimals, cost_unit, duration
+from orchestra_ray.tracking.units import cost, duration
+
+_COLOURS = ("blue", "amber", "green", "violet", "pink", "grey")
 
 
 class RunInfo(TypedDict):
@@ -38,8 +51,8 @@ def write_report(
     metrics: Sequence[Mapping[str, Any]],
     run: RunInfo,
 ) -> Failure | None:
-    """Writes the report. `summary` is the object of `summary.json`, {} without an evaluation;
-    `metrics` are the lines of `metrics.jsonl`."""
+    """Writes the page of one run. `summary` is the object of `summary.json`, {} without an
+    evaluation; `metrics` are the lines of `metrics.jsonl`."""
     clean = Redactor.of().clean
     return write_text(path, render_report(clean(summary), clean(metrics), clean(run)))
 
@@ -47,12 +60,36 @@ def write_report(
 def render_report(
     summary: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], run: RunInfo
 ) -> str:
-    """The page as text."""
-    steps = Metrics(metrics)
-    evaluation = _evaluation(summary) if summary else ""
-    sections = [evaluation, _training(steps), phases(steps), endings(steps), _reproduce(run)]
-    body = element("main", _title(summary, steps, run), *sections)
-    return _PAGE.format(title=html.escape(run["name"]), css=CSS, body=body)
+    """The page of one run as text."""
+    one = Run(
+        name=run["name"],
+        command=run["command"],
+        metrics=Metrics(metrics),
+        rows=rows_of(summary),
+        tasks=summary.get("tasks", 0),
+        wall_s=run["wall_s"],
+        shown=run["config"],
+        versions=run["versions"],
+    )
+    return render_page([one])
+
+
+def render_page(runs: Sequence[Run], command: str = "") -> str:
+    """The page of one run or several; `command` is what made it, where it is worth telling."""
+    found = settings(runs)
+    title = found[0].label if len(found) == 1 else f"{len(runs)} runs"
+    sections = [
+        result(found),
+        fronts(found),
+        against(found),
+        side_by_side(found),
+        shares(found),
+        _training(found),
+        *([phases(runs[0].metrics), endings(runs[0].metrics)] if len(runs) == 1 else []),
+        _reproduce(found, command),
+    ]
+    body = element("main", _title(title, runs), *sections)
+    return _PAGE.format(title=html.escape(title), css=CSS, body=body)
 
 
 _PAGE = """<!DOCTYPE html>
@@ -74,152 +111,78 @@ _PAGE = """<!DOCTYPE html>
 """
 
 
-def _title(summary: Mapping[str, Any], steps: Metrics, run: RunInfo) -> str:
-    parts = [f"training steps: {len(steps.steps_N):,}", f"wall time {duration(run['wall_s'])}"]
-    if summary:
-        parts.insert(1, f"held-out tasks: {summary['tasks']:,}")
-    return element("h1", html.escape(run["name"])) + element(
+def _title(title: str, runs: Sequence[Run]) -> str:
+    steps = [len(run.metrics.steps_N) for run in runs]
+    tasks = [run.tasks for run in runs if run.rows]
+    wall_s = [run.wall_s for run in runs if run.wall_s is not None]
+    spent_usd = [run.spent_usd for run in runs if run.spent_usd is not None]
+    parts = [f"runs: {len(runs)}"] if len(runs) > 1 else []
+    parts += [f"training steps: {_span(steps)}"] if any(steps) else []
+    parts += [f"held-out tasks: {_span(tasks)}"] if tasks else []
+    parts += [f"wall time {duration(sum(wall_s))}"] if wall_s else []
+    parts += [f"spent {cost(sum(spent_usd))}"] if spent_usd else []
+    return element("h1", html.escape(title)) + element(
         "p", html.escape(" · ".join(parts)), class_="soft"
     )
 
 
-def _evaluation(summary: Mapping[str, Any]) -> str:
-    measured = {name: summary[name] for name in MEASURED if name in summary}
-    found = measured | summary["baselines"]
-    rows = {name: Summary.from_json(values) for name, values in found.items()}
-    result = element(
-        "section",
-        element("h2", "Result"),
-        element("p", html.escape(sentences(rows)), class_="verdict"),
-        _table(rows),
-        element("p", _HOW_TO_READ, class_="soft"),
-        class_="card",
-    )
-    return result + _pareto(rows)
+def _span(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-_HOW_TO_READ = (
-    "Means over the episodes of the held-out tasks; the same tasks, draws and seeds for every row."
-    " Small figures are 95% bootstrap intervals over tasks. “− this” is the difference of"
-    " the mean rewards: “outside both” where the mean of each lies outside the other’s interval,"
-    " else no difference is shown."
-)
-
-
-def _table(rows: Mapping[str, Summary]) -> str:
-    own, comparisons = subject(rows), compare_all(rows)
-    unit = cost_unit(one.cost_usd for one in rows.values())
-    cost_places = column_decimals([one.cost_usd * unit.per_usd for one in rows.values()])
-    time_places = column_decimals([one.latency_s for one in rows.values()])
-    body = []
-    for name, one in rows.items():
-        accuracy_ends = [100 * end for end in one.accuracy_ci95]
-        cells = {
-            "Accuracy, %": (f"{100 * one.accuracy:.1f}", _interval(accuracy_ends, 1)),
-            f"Cost, {unit.symbol}": (f"{one.cost_usd * unit.per_usd:,.{cost_places}f}", ""),
-            "Latency, s": (f"{one.latency_s:,.{time_places}f}", ""),
-            "Reward": (_signed(one.reward, 3), _interval(one.reward_ci95, 3)),
-            "Turns": (f"{one.turns:.2f}", ""),
-            f"{own.capitalize()} − this": _against(comparisons.get(name)),
-        }
-        body.append(_row(name, cells, "own rule" if name == own else ""))
-    headings = ("Policy", *cells)
-    head = [element("th", html.escape(h), scope="col", role="columnheader") for h in headings]
-    return element(
-        "table",
-        element("thead", element("tr", *head, role="row"), role="rowgroup"),
-        element("tbody", *body, role="rowgroup"),
-        role="table",
-    )
-
-
-def _row(name: str, cells: Mapping[str, tuple[str, str]], class_: str) -> str:
-    """A row of the table. The roles stay where a phone's layout takes the table's away."""
-    drawn = [
-        element(
-            "td",
-            html.escape(value),
-            element("small", html.escape(note)) if note else "",
-            role="cell",
-            data_label=heading,
-        )
-        for heading, (value, note) in cells.items()
+def _training(found: Sequence[Setting]) -> str:
+    runs = [run for setting in found for run in setting.runs]
+    one = len(runs) == 1
+    traces = _traces(found)
+    cards = [
+        panel(runs[0].metrics, wanted) if one else beside(traces, wanted)
+        for wanted in (*LEARNING, *ENGINE)
     ]
-    label = element("th", html.escape(name), scope="row", role="rowheader")
-    return element("tr", label, *drawn, role="row", class_=class_)
-
-
-def _against(comparison: Comparison | None) -> tuple[str, str]:
-    """The difference of the rewards, and whether it is shown."""
-    if comparison is None:
-        return "–", ""
-    gain = f"{'+' if comparison.difference >= 0 else ''}{_signed(comparison.difference, 3)}"
-    return gain, "outside both" if comparison.outside_both else "not shown"
-
-
-def _interval(ends: Sequence[float], places: int) -> str:
-    return f"{_signed(ends[0], places)} to {_signed(ends[1], places)}"
-
-
-def _signed(value: float, places: int) -> str:
-    return f"{value:.{places}f}".replace("-", "−")
-
-
-def _pareto(rows: Mapping[str, Summary]) -> str:
-    unit = cost_unit(one.cost_usd for one in rows.values())
-    points = [
-        Point(
-            name,
-            one.cost_usd * unit.per_usd,
-            100 * one.accuracy,
-            100 * one.accuracy_ci95[0],
-            100 * one.accuracy_ci95[1],
-            _POINT_CLASS.get(name, "grey"),
-        )
-        for name, one in sorted(rows.items(), key=lambda row: row[0] != subject(rows))
-        if math.isfinite(sum((one.cost_usd, one.accuracy, *one.accuracy_ci95)))
-    ]
-    if not points:
-        return ""
-    title, axis = "Accuracy against cost", f"cost an episode, {unit.symbol}"
-    return element(
-        "section",
-        element("h2", title),
-        element("p", "Up is more often right, left is cheaper. Bars are 95% intervals."),
-        scatter(title, points, axis, 820.0, 400.0, "wide"),
-        scatter(title, points, axis, 340.0, 360.0, "narrow"),
-        class_="card",
-    )
-
-
-_POINT_CLASS = {"after": "blue", "policy": "blue", "before": "blue hollow", "oracle": "green"}
-
-
-def _training(steps: Metrics) -> str:
-    learning, engine = _grid(steps, LEARNING), _grid(steps, ENGINE)
-    if not learning and not engine:
+    if not any(cards):
         return ""
     note = (
         "By step, over the episodes of the training batches, which are sampled; not the held-out"
-        " tasks. Thin lines are as measured, thick ones means of neighbouring steps, and the"
-        " figure beside a title is the mean of the last five steps."
+        " tasks. Thin lines are as measured, thick ones means of neighbouring steps"
     )
+    note += ", and the figure beside a title is the mean of the last five steps." if one else "."
     heading = element("h2", "Training") + element("p", note)
-    return element("section", heading, class_="intro") + learning + engine
+    heading += "" if one else legend({trace.name: trace.class_ for trace in traces})
+    return element("section", heading, class_="intro") + element("div", *cards, class_="grid")
 
 
-def _grid(steps: Metrics, panels: Sequence[Panel]) -> str:
-    cards = "".join(panel(steps, one) for one in panels)
-    return element("div", cards, class_="grid") if cards else ""
+def _traces(found: Sequence[Setting]) -> list[Trace]:
+    """A line a run: in a colour of its own or, of several settings, in the colour of its own."""
+    pairs = [(n, setting, run) for n, setting in enumerate(found) for run in setting.runs]
+    if len(found) == 1:
+        pairs = [(n, setting, run) for n, (_, setting, run) in enumerate(pairs)]
+    several = len(found) > 1
+    return [
+        Trace(setting.label if several else run.name, run.metrics, _COLOURS[n % len(_COLOURS)])
+        for n, setting, run in pairs
+    ]
 
 
-def _reproduce(run: RunInfo) -> str:
-    groups = (("Configuration", run["config"]), ("Versions", run["versions"]))
-    lists = [element("h3", title) + _definitions(values) for title, values in groups if values]
+def _reproduce(found: Sequence[Setting], command: str) -> str:
+    runs = [run for setting in found for run in setting.runs]
+    commands = [*(run.command for run in runs), *([command] if command else [])]
+    code = "\n".join(one for one in commands if one)
+    lists = []
+    for setting in found:
+        first = setting.runs[0]
+        more = f" of {setting.label}" if len(found) > 1 else ""
+        groups = (("Configuration", first.shown), ("Versions", first.versions))
+        lists += [
+            element("h3", html.escape(title + more)) + _definitions(values)
+            for title, values in groups
+            if values
+        ]
+    if not code and not lists:
+        return ""
     return element(
         "section",
         element("h2", "Reproduce"),
-        element("pre", element("code", html.escape(run["command"]))),
+        element("pre", element("code", html.escape(code))) if code else "",
         *lists,
         class_="card",
     )

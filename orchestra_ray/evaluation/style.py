@@ -12,7 +12,7 @@ CSS = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink);
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
-main { max-width: 1080px; margin: 0 auto; padding: 28px 16px 48px; }
+main { max-width: 1120px; margin: 0 auto; padding: 28px 16px 48px; }
 h1 { font-size: 1.65rem; line-height: 1.2; margin: 0; overflow-wrap: anywhere; }
 h2 { font-size: 1.1rem; margin: 0 0 4px; }
 h3 { font-size: .95rem; margin: 0; }
@@ -32,11 +32,14 @@ table + p { margin-top: 12px; }
 .legend i { display: inline-block; width: 10px; height: 10px; border-radius: 3px;
   background: var(--c); margin-right: 6px; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: 7px 10px; border-bottom: 1px solid var(--line);
+th, td { text-align: right; padding: 7px 6px; border-bottom: 1px solid var(--line);
   vertical-align: top; font-weight: 400; }
 th:first-child { text-align: left; }
 thead th { color: var(--soft); font-size: .85rem; vertical-align: bottom; }
-td small { display: block; color: var(--soft); font-size: .78rem; }
+tr > :first-child { padding-left: 8px; } tr > :last-child { padding-right: 8px; }
+tr.over th { padding-top: 16px; font-weight: 650; color: var(--soft); }
+h3.over { margin: 18px 0 0; } table + h3 { margin: 26px 0 6px; }
+td small { display: block; white-space: nowrap; color: var(--soft); font-size: .78rem; }
 tr.own { background: var(--accent); }
 tr.own th, tr.own td { font-weight: 650; }
 tr.own small { font-weight: 400; }
@@ -61,15 +64,27 @@ line.rule { stroke: var(--line); stroke-width: 1; }
 .dot.hollow { fill: var(--card); stroke: var(--c); stroke-width: 2.5; }
 .whisker { stroke: var(--c); stroke-width: 1.5; }
 .leader { stroke: var(--grey); stroke-width: 1; }
+.run { fill: var(--c); opacity: .5; }
+.front { fill: none; stroke: var(--ink); stroke-width: 1.5; stroke-dasharray: 5 4; opacity: .65; }
+.below { fill: var(--blue); fill-opacity: .07; }
+dl.bars { grid-template-columns: minmax(70px, max-content) 1fr max-content; gap: 5px 10px;
+  margin: 10px 0 0; align-items: center; }
+dl.bars dt { color: var(--ink); max-width: 9.5em; }
+dl.bars dd:nth-of-type(even) { text-align: right; } dl.bars dd.none { color: var(--soft); }
+.track { display: block; height: 10px; border-radius: 3px; background: var(--page); }
+.track i { display: block; height: 100%; min-width: 2px; border-radius: 3px; background: var(--c); }
 .name { fill: var(--ink); font-weight: 600; }
 @media (max-width: 720px) { main { padding: 20px 12px 36px; } .card { padding: 14px; }
-  svg.wide { display: none; } svg.narrow { display: block; }
+  svg.wide { display: none; } svg.narrow { display: block; } }
+@media (max-width: 960px) {
   table, tbody { display: block; }
   thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-  tbody tr { display: grid; grid-template-columns: repeat(3, 1fr); gap: 4px 10px; padding: 10px 8px;
-    border-bottom: 1px solid var(--line); }
-  tbody th, tbody td, tr.rule th, tr.rule td { padding: 0; border: 0; text-align: left; }
+  tbody tr { display: grid; grid-template-columns: repeat(auto-fill, minmax(100px, 1fr));
+    gap: 6px 10px; padding: 10px 8px; border-bottom: 1px solid var(--line); }
+  tbody tr > th, tbody tr > td { padding: 0 !important; border: 0 !important; text-align: left; }
   tbody th { grid-column: 1 / -1; font-weight: 650; }
+  tbody small { white-space: normal; }
+  tbody tr.over { padding-top: 16px; }
   td::before { content: attr(data-label); display: block; color: var(--soft); font-size: .75rem;
     font-weight: 400; } }
 @media print { .card { break-inside: avoid; } }

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from orchestra_ray.evaluation.metrics import Summary
 
 MEASURED = ("before", "after", "policy")  # the rows that are no baselines, in their order
+INTERVALS, RANGES = "95% intervals", "ranges over seeds"  # what may be given of a mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,35 +55,42 @@ def compare_all(rows: Mapping[str, Summary]) -> dict[str, Comparison]:
     return {name: compare(rows[own], name, other) for name, other in rows.items() if name != own}
 
 
-def sentences(rows: Mapping[str, Summary]) -> str:
-    """One sentence on the subject, and one on the baselines where there are some."""
+def sentences(rows: Mapping[str, Summary], ends: str = INTERVALS) -> str:
+    """One sentence on the subject, and one on the baselines where there are some.
+
+    `ends` says what the intervals of the rows are.
+    """
     reward, comparisons = rows[subject(rows)].reward, compare_all(rows)
     before = comparisons.pop("before", None)
-    first = f"The reward is {reward:.3f}." if before is None else _before_and_after(reward, before)
-    return f"{first} {_against(list(comparisons.values()))}" if comparisons else first
+    first = (
+        f"The reward is {reward:.3f}."
+        if before is None
+        else _before_and_after(reward, before, ends)
+    )
+    return f"{first} {_against(list(comparisons.values()), ends)}" if comparisons else first
 
 
-def _before_and_after(reward: float, before: Comparison) -> str:
+def _before_and_after(reward: float, before: Comparison, ends: str) -> str:
     if before.outside_both:
         change = f"{abs(before.difference):.3f} {before.word} before"
         return (
             f"After training the reward is {reward:.3f}, {change} ({before.other_reward:.3f}),"
-            " outside both 95% intervals."
+            f" outside both {ends}."
         )
     return (
         f"The reward is {before.other_reward:.3f} before training and {reward:.3f} after;"
-        " the 95% intervals show no difference."
+        f" the {ends} show no difference."
     )
 
 
-def _against(baselines: Sequence[Comparison]) -> str:
+def _against(baselines: Sequence[Comparison], ends: str) -> str:
     clear = [
         f"{word} {_listed([one.other for one in baselines if one.word == word])}"
         for word in ("above", "below")
         if any(one.word == word for one in baselines)
     ]
     unclear = [one.other for one in baselines if not one.outside_both]
-    claims = [f"lies {' and '.join(clear)}, outside both intervals"] if clear else []
+    claims = [f"lies {' and '.join(clear)}, outside both {ends}"] if clear else []
     claims += [f"is not shown to differ from {_listed(unclear)}"] if unclear else []
     return f"It {'; it '.join(claims)}."
 

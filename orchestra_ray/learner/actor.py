@@ -10,7 +10,6 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
@@ -25,6 +24,7 @@ from orchestra_ray.config.model_folder import model_folder
 from orchestra_ray.config.schema import Config
 from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.learner.packing import is_padded, plan_batch
+from orchestra_ray.learner.parts import TrainingSequence, part_of
 from orchestra_ray.weights.actor import publish
 
 POLICY = "policy"  # folders within a checkpoint
@@ -40,12 +40,7 @@ class LearnerFailed(Exception):
         self.failure = failure
 
 
-@dataclass(frozen=True, slots=True)
-class RankStep:
-    """`batch.Minibatch` with (trajectory, its sequence, advantage) in the place of samples."""
-
-    normaliser: float
-    microbatches: list[list[tuple[ObjectRef, int, float]]]
+RankStep = list[list[TrainingSequence]]  # the micro-batches of one optimizer step
 
 
 @ray.remote
@@ -75,17 +70,18 @@ class LearnerRank:
 
     def train(self, steps: list[RankStep]) -> dict[str, float]:
         from orchestra_ray.learner.batch import Minibatch, Sample
-        from orchestra_ray.learner.parts import part_of
 
-        refs = [ref for step in steps for batch in step.microbatches for ref, _, _ in batch]
+        refs = [sequence.ref for step in steps for batch in step for sequence in batch]
         payloads = iter(ray.get(refs, timeout=self._config.learner.step_deadline_s))
         minibatches = [
             Minibatch(
-                step.normaliser,
                 [
-                    [Sample(part_of(next(payloads), part), adv) for _, part, adv in batch]
-                    for batch in step.microbatches
-                ],
+                    [
+                        Sample(part_of(next(payloads), s.part), s.advantages, s.episode_tokens)
+                        for s in batch
+                    ]
+                    for batch in step
+                ]
             )
             for step in steps
         ]
@@ -142,33 +138,19 @@ class LearnerGroup:
         await group._results("start", joins, deadline_s)
         return group
 
-    async def train(
-        self,
-        refs: Sequence[ObjectRef],
-        advantages: Sequence[float],
-        lengths: Sequence[int],
-        response_tokens: Sequence[int],
-        parts: Sequence[int] | None = None,
-    ) -> dict[str, float]:
-        """The optimizer steps of one batch of sequences; see `LearnerEngine.train_step`.
+    async def train(self, sequences: Sequence[TrainingSequence]) -> dict[str, float]:
+        """The optimizer steps of one batch; see `LearnerEngine.train_step`.
 
-        refs of `Trajectory`, and for each which of its sequences is meant (`parts`; None: the
-        first), its advantage, its tokens and its response tokens.
         Raises ValueError where the batch is empty or a sequence is over the cap of a micro-batch.
         """
-        if not refs:
+        if not sequences:
             raise ValueError("LearnerGroup.train: an empty batch")
         padded = is_padded(self._config.model.attention)
-        plans = plan_batch(lengths, response_tokens, self._config.learner, padded)
-        items = list(zip(refs, parts or [0] * len(refs), advantages, strict=True))
+        plans = plan_batch([s.tokens for s in sequences], self._config.learner, padded)
         calls = []
         for rank, actor in enumerate(self.ranks):
-            steps = [
-                RankStep(
-                    plan.normaliser,
-                    [[items[i] for i in batch] for batch in plan.ranks[rank]],
-                )
-                for plan in plans
+            steps: list[RankStep] = [
+                [[sequences[i] for i in batch] for batch in plan[rank]] for plan in plans
             ]
             calls.append(actor.train.remote(steps))
         return (await self._results("train", calls, self._config.learner.step_deadline_s))[0]

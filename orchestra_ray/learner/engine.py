@@ -22,12 +22,12 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from orchestra_ray.config.schema import Config, ZeroStage
 from orchestra_ray.learner import checkpoint, zero
 from orchestra_ray.learner.batch import Microbatch, Minibatch, collate
-from orchestra_ray.learner.logprobs import TokenLogprobs
+from orchestra_ray.learner.logprobs import Entropy, TokenLogprobs
 from orchestra_ray.learner.loss import policy_loss
 from orchestra_ray.learner.packing import is_padded
 
 _TAG = "state"  # DeepSpeed's name for the one checkpoint in a folder
-_NOT_A_TOKEN_SUM = {"loss", "tokens", "trained_tokens"}
+_NOT_A_TOKEN_SUM = {"loss", "tokens", "trained_tokens", "malformed_turns", "malformed_tokens"}
 
 
 class LearnerEngine:
@@ -60,26 +60,33 @@ class LearnerEngine:
         """One optimizer step for each of the minibatches; the metrics of all ranks together.
 
         The old policy is the one before the first step. `loss` and `grad_norm` (before clipping)
-        are means over the steps; `lr` is the next step's; `ratio`, `clip_fraction`, `approx_kl`,
-        `logprob_gap` (mean |old - behaviour|), `behaviour_kl`, and where configured `importance`
-        and `ref_kl`, are means over response tokens; `forward_s`, `backward_s`, `step_s`,
-        `train_s`, and `peak_rss_bytes` are those of the slowest and the largest rank.
+        are means over the steps; `lr` is the next step's; the stats of `policy_loss` are means
+        over trained tokens; `dropped/...` counts what was sampled and not trained, by reason;
+        `forward_s`, `backward_s`, `step_s`, `train_s`, and `peak_rss_bytes` are those of the
+        slowest and the largest rank.
         Raises FloatingPointError where the gradient is not finite.
         """
         started = perf_counter()
         self._seconds.clear()
         batches = [
-            [collate(m, packed=self._packed, device=self._device) for m in minibatch.microbatches]
+            [
+                collate(m, packed=self._packed, device=self._device, loss=self._cfg.loss)
+                for m in minibatch.microbatches
+            ]
             for minibatch in minibatches
         ]
+        normalisers = self._normalisers(batches)
         on_policy = len(minibatches) == 1
         old = [None if on_policy else [self._old_logp(b) for b in m] for m in batches]
         sums: defaultdict[str, float] = defaultdict(float)
         grad_norms = []
-        for i, minibatch in enumerate(minibatches):
-            for stats in self._update(batches[i], old[i], minibatch.normaliser):
+        for batch, old_logps, normaliser in zip(batches, old, normalisers, strict=True):
+            for stats in self._update(batch, old_logps, normaliser):
                 for name, value in stats.items():
                     sums[name] += value.item()
+            for microbatch in batch:
+                for name, count in microbatch.dropped.items():
+                    sums[name] += count
             grad_norms.append(self._grad_norm())
         sums["trained_tokens"] += sum(minibatch.tokens for minibatch in minibatches)
         totals = self._over_ranks(sums, dist.ReduceOp.SUM)
@@ -89,6 +96,8 @@ class LearnerEngine:
             "grad_norm": sum(grad_norms) / len(grad_norms),
             "lr": self._engine.get_lr()[0],
             "trained_response_tokens": totals["tokens"],
+            "dropped/malformed_turns": totals["malformed_turns"],
+            "dropped/malformed_tokens": totals["malformed_tokens"],
             "trained_tokens": totals["trained_tokens"],
             "train_tokens_per_s": totals["trained_tokens"] / worst["train_s"],
             "microbatches": float(sum(len(m.microbatches) for m in minibatches)),
@@ -180,34 +189,52 @@ class LearnerEngine:
         for i, batch in enumerate(batches):
             self._engine.set_gradient_accumulation_boundary(i == len(batches) - 1)
             with self._phase("forward"):
-                logp = self._logp(self._engine, batch)
+                logp, entropy = self._logp_and_entropy(batch)
                 loss, sums = policy_loss(
                     logp,
                     logp.detach() if old_logps is None else old_logps[i],
-                    batch.advantages_B,
+                    batch.advantages_B_T,
                     batch.mask_B_T,
                     self._cfg.loss,
                     behaviour_logp=batch.behaviour_logp_B_T,
                     ref_logp=self._reference_logp(batch),
+                    entropy=entropy,
+                    weights=batch.weights_B_T,
                     normaliser=normaliser,
                 )
             with self._phase("backward"):
-                # DeepSpeed averages over ranks, while the normaliser has made the losses addends
+                # DeepSpeed averages over ranks, while their losses are addends
                 self._engine.backward(loss * self._world_size)
             stats.append(sums)
         with self._phase("step"):
             self._engine.step()
         return stats
 
+    def _normalisers(self, batches: Sequence[Sequence[Microbatch]]) -> list[float]:
+        """Of each optimizer step, over all ranks: what makes their losses addends."""
+        shares = {str(i): sum(batch.share for batch in step) for i, step in enumerate(batches)}
+        return list(self._over_ranks(shares, dist.ReduceOp.SUM).values())
+
+    def _logp_and_entropy(self, batch: Microbatch) -> tuple[Tensor, Tensor | None]:
+        loss = self._cfg.loss
+        if loss.entropy_coef == 0 and not loss.measure_entropy:
+            return self._logp(self._engine, batch), None
+        entropy = Entropy.TRAINED if loss.entropy_coef > 0 else Entropy.MEASURED
+        both = self._call(self._engine, batch, entropy)
+        return batch.rows(both[0]), batch.rows(both[1])
+
     def _logp(self, module: nn.Module, batch: Microbatch) -> Tensor:
-        logp = module(
+        return batch.rows(self._call(module, batch, Entropy.LEFT_OUT))
+
+    def _call(self, module: nn.Module, batch: Microbatch, entropy: Entropy) -> Tensor:
+        return module(
             batch.input_ids,
             batch.attention_mask,
             batch.position_ids,
             batch.labels,
             self._temperature,
+            entropy,
         )
-        return batch.rows(logp)
 
     @torch.no_grad()
     def _old_logp(self, batch: Microbatch) -> Tensor:

@@ -7,9 +7,8 @@ slot in which a rank has nothing to do (it computes a dummy of zero loss).
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-from orchestra_ray.config.schema import Aggregation, LearnerConfig
+from orchestra_ray.config.schema import LearnerConfig
 
 Bins = list[list[int]]
 
@@ -81,33 +80,22 @@ def plan_microbatches(
     return plan
 
 
-@dataclass(frozen=True, slots=True)
-class MinibatchPlan:
-    """One optimizer step: its normaliser (see `loss.aggregate`) and each rank's micro-batches."""
-
-    normaliser: float
-    ranks: list[list[list[int]]]
-
-
 def plan_batch(
-    lengths: Sequence[int], response_tokens: Sequence[int], cfg: LearnerConfig, padded: bool
-) -> list[MinibatchPlan]:
-    """The optimizer steps of one batch, as indices into it.
+    lengths: Sequence[int], cfg: LearnerConfig, padded: bool
+) -> list[list[list[list[int]]]]:
+    """The optimizer steps of one batch, each as in `plan_microbatches`; indices into the batch.
 
     Step i takes every `minibatches`-th sequence from the i-th on, so that the episodes of a group
-    are spread over the steps. Sequences with an advantage of 0 count in the normaliser.
+    are spread over the steps.
     """
-    plans = []
+    steps = []
     for first in range(min(cfg.minibatches, len(lengths))):
         chosen = range(first, len(lengths), cfg.minibatches)
         local = plan_microbatches(
             [lengths[i] for i in chosen], cfg.tokens_per_microbatch, cfg.ranks, padded
         )
-        by_token = cfg.loss.aggregation is Aggregation.TOKEN
-        normaliser = sum(response_tokens[i] for i in chosen) if by_token else len(chosen)
-        ranks = [[[chosen[i] for i in members] for members in rank] for rank in local]
-        plans.append(MinibatchPlan(float(normaliser), ranks))
-    return plans
+        steps.append([[[chosen[i] for i in members] for members in rank] for rank in local])
+    return steps
 
 
 def _descending(lengths: Sequence[int], cap: int) -> list[int]:

@@ -1,11 +1,28 @@
-"""One training sequence of a trajectory, as a trajectory of its own.
+"""One training sequence of a trajectory: what the learner is told of it, and itself.
 
 Under the context policy `transcript` a trajectory is one sequence; under `rebuild` every turn is.
 """
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from orchestra_ray.core.records import Trajectory
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSequence:
+    """Sequence `part` of the trajectory behind `ref`, with an advantage for each of its turns.
+
+    tokens: of the sequence. episode_tokens: response tokens of its episode, over all of the
+    episode's sequences that are trained.
+    """
+
+    ref: Any  # a Ray reference
+    part: int
+    advantages: Sequence[float]
+    tokens: int
+    episode_tokens: int
 
 
 def part_of(trajectory: Trajectory, index: int) -> Trajectory:

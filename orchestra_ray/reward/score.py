@@ -9,6 +9,7 @@ from orchestra_ray.core.records import EpisodeScore, GroupScore, GroupSpec, Task
 from orchestra_ray.reward.advantage import Yardstick, yardstick
 from orchestra_ray.reward.columns import SPENT, Column, Part, amounts, columns
 from orchestra_ray.reward.objectives import group_terms
+from orchestra_ray.reward.overlong import overlong_penalty
 from orchestra_ray.reward.settings import RewardSettings
 from orchestra_ray.reward.turns import turn_returns
 
@@ -45,7 +46,8 @@ def score_group(
         np.array([column.minimise for column in columns_K]),
         settings.combination,
     )
-    rewards_G = terms.rewards_G
+    lengths_G = np.array([_length_part(t, settings) for t in trajectories_G])
+    rewards_G = terms.rewards_G + lengths_G
     measure = _measure(rewards_G, settings)
     turns_G = [()] * len(trajectories_G)
     if settings.turn_credit and measure is not None and measure.keep:
@@ -63,7 +65,8 @@ def score_group(
             reward=float(rewards_G[g]),
             advantage=float(advantages_G[g]),
             turn_advantages=turns_G[g],
-            parts=_parts(columns_K, terms.terms_G_K[g]),
+            parts=_parts(columns_K, terms.terms_G_K[g])
+            | ({} if settings.overlong is None else {"length": float(lengths_G[g])}),
         )
         for g, t in enumerate(trajectories_G)
     )
@@ -77,6 +80,14 @@ def _measure(rewards_G: np.ndarray, settings: RewardSettings) -> Yardstick | Non
     if rewards_G.size < 2:
         return None
     return yardstick(rewards_G, settings.advantage, settings.clip)
+
+
+def _length_part(trajectory: Trajectory, settings: RewardSettings) -> float:
+    """Of the longest response, where length is a part of the reward."""
+    if settings.overlong is None:
+        return 0.0
+    longest = max((turn.end - turn.start for turn in trajectory.turns), default=0)
+    return overlong_penalty(longest, *settings.overlong)
 
 
 def _parts(columns_K: Sequence[Column], terms_K: np.ndarray) -> dict[str, float]:

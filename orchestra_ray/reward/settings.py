@@ -25,7 +25,8 @@ class RewardSettings:
 
     weights: of `scalarised`, in place of the preference. budget_usd: of `budgeted`, a mean an
     episode, with the multiplier as it stands. clip: the largest absolute advantage. turn_credit:
-    see `orchestra_ray.reward.turns`.
+    see `orchestra_ray.reward.turns`. overlong: cap and margin in tokens of a response, where its
+    length is a part of the reward.
     """
 
     combination: str = "paper"
@@ -35,6 +36,7 @@ class RewardSettings:
     multiplier: float = 0.0
     clip: float | None = None
     turn_credit: bool = False
+    overlong: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         for value, known in ((self.combination, COMBINATIONS), (self.advantage, ESTIMATORS)):
@@ -44,7 +46,7 @@ class RewardSettings:
             raise ValueError("reward: `budgeted` has no budget; set budget_usd above 0")
 
     @classmethod
-    def of(cls, config: RewardConfig) -> "RewardSettings":
+    def of(cls, config: RewardConfig, overlong: tuple[int, int] | None = None) -> "RewardSettings":
         """As configured. A combination has the estimator of its name, where there is one."""
         own = config.preset if config.preset in ESTIMATORS else "grpo"
         weights = config.weights
@@ -56,6 +58,7 @@ class RewardSettings:
             multiplier=config.multiplier,
             clip=config.advantage_clip,
             turn_credit=config.turn_credit,
+            overlong=overlong,
         )
 
     def weights_under(self, preference: Preference) -> Weights:

@@ -16,6 +16,8 @@ from orchestra_ray.driver.crew import Crew
 from orchestra_ray.driver.loop import Metrics, TrainingLoop
 from orchestra_ray.driver.selection import Rollout, ScoredGroup
 from orchestra_ray.learner.actor import LearnerGroup
+from orchestra_ray.learner.parts import TrainingSequence
+from orchestra_ray.reward.settings import RewardSettings
 from orchestra_ray.tasks.sampler import GroupSampler
 from orchestra_ray.tools.books import RUN_REFUSED, Closing
 
@@ -29,6 +31,7 @@ class Actors:
 
     def __init__(self, closings: Sequence[Closing]):
         self.workers = {0: None}
+        self.reward = RewardSettings()
         self.closings = list(closings)
         self.closed: list[int] = []
 
@@ -38,7 +41,7 @@ class Actors:
         scores = tuple(EpisodeScore(i, True, 1.0, 1.0) for i in ids)
         return ScoredGroup(spec, worker, rollouts, {}, GroupScore("g", scores, True), 0.0)
 
-    async def train(self, **batch: Any) -> Metrics:
+    async def train(self, sequences: Sequence[TrainingSequence]) -> Metrics:
         return {"loss": 0.0}
 
     async def publish(self, version: int) -> Metrics:

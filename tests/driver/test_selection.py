@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from orchestra_ray.config.schema import Overlong
 from orchestra_ray.core.records import Card, EpisodeScore, GroupScore, Part
 from orchestra_ray.core.states import Ended, Failure, FailureKind, Stop
 from orchestra_ray.driver.selection import Rollout, ScoredGroup, select
@@ -30,7 +31,7 @@ def with_card(group: ScoredGroup, **changes: object) -> ScoredGroup:
 
 def test_a_good_group_is_trained_whole(group: ScoredGroup) -> None:
     selection = select(group, stale_before=5)
-    assert [chosen.advantage for chosen in selection.trained] == [1.0, 0.0, -1.0]
+    assert [chosen.advantages for chosen in selection.trained] == [(a, a) for a in (1.0, 0.0, -1.0)]
     assert not selection.dropped
 
 
@@ -41,6 +42,7 @@ def test_a_good_group_is_trained_whole(group: ScoredGroup) -> None:
         ({"turns": 0, "turns_well_formed": 0, "version_min": -1}, Ended.INVALID),
         ({"answered": False}, Ended.INVALID),
         ({"turns_well_formed": 0, "answered": False}, Ended.FORMAT),
+        ({"stop": Stop.LENGTH, "answered": False}, Ended.OVERLONG),
     ],
 )
 def test_each_filter_has_a_state_of_its_own(
@@ -49,6 +51,20 @@ def test_each_filter_has_a_state_of_its_own(
     selection = select(with_card(group, **changes), stale_before=5)
     assert selection.dropped == {group.rollouts[0].card.episode_id: state}
     assert len(selection.trained) == 2
+
+
+@pytest.mark.parametrize("overlong", [Overlong.KEEP, Overlong.PENALISE])
+def test_what_a_limit_cut_short_is_trained_where_it_is_wanted(
+    group: ScoredGroup, overlong: Overlong
+) -> None:
+    cut = with_card(group, stop=Stop.LENGTH, answered=False)
+    assert not select(cut, 5, overlong).dropped
+
+
+def test_a_sequence_out_of_format_is_left_out_of_its_episode(group: ScoredGroup) -> None:
+    parts = (Part(50, 10, 1, True), Part(40, 5, 1, False))
+    first, *_ = select(with_card(group, parts=parts), 5).trained
+    assert first.parts == (0,)
 
 
 def test_a_homogeneous_group_is_dropped_whole(group: ScoredGroup) -> None:

@@ -7,8 +7,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestra_ray.evaluation.charts import MAX_DOTS, Curve, Point, curves, scatter, stacked
-from orchestra_ray.evaluation.labels import place_labels
+from orchestra_ray.evaluation.charts import MAX_DOTS, Curve, curves, stacked
+from orchestra_ray.evaluation.labels import elided, place_labels
+from orchestra_ray.evaluation.scatter import Point, front_of, scatter
 from orchestra_ray.evaluation.svg import (
     Box,
     Scale,
@@ -101,6 +102,26 @@ def test_costs_that_span_decades_get_a_logarithmic_axis_with_a_place_for_zero() 
     assert math.isclose(steps[0], steps[1], abs_tol=0.2)
     assert places["none"][0] < places["a"][0]
     assert ">0</text>" in markup
+
+
+def test_the_front_is_drawn_through_what_is_not_dominated_and_no_bound() -> None:
+    oracle = Point("oracle", 1, 99, 98, 100, "green", bound=True)
+    points = [point("dear", 9, 80), oracle, point("cheap", 1, 40), point("worse", 9.5, 60)]
+    assert [one.name for one in front_of(points)] == ["cheap", "dear"]
+    markup = scatter("t", points, "cost", 340, 360, "")
+    places = circles(markup)
+    (drawn,) = re.findall(r'<polyline points="([^"]+)" class="front"', markup)
+    corners = [tuple(map(float, corner.split(","))) for corner in drawn.split()]
+    assert corners[0] == places["cheap"] and corners[2] == places["dear"]
+    assert corners[1] == (places["dear"][0], places["cheap"][1])
+    assert corners[3][1] == places["dear"][1] and len(corners) == 4
+
+
+@given(st.text(max_size=40), st.integers(5, 30))
+def test_a_long_label_keeps_both_ends(label: str, most: int) -> None:
+    short = elided(label, most)
+    assert len(short) <= most
+    assert short == label or (label.startswith(short[: most // 2 - 1]) and short[-1] == label[-1])
 
 
 def test_a_long_curve_is_thinned_and_keeps_its_end() -> None:

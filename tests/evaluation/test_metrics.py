@@ -2,13 +2,20 @@
 
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestra_ray.evaluation.metrics import EpisodeOutcome, Summary, summarise
+from orchestra_ray.evaluation.metrics import (
+    EpisodeOutcome,
+    FamilySummary,
+    Summary,
+    percentiles,
+    summarise,
+)
 
 amounts = st.floats(-1e3, 1e3)
 outcomes = st.builds(
@@ -111,10 +118,54 @@ def test_nothing_to_summarise_is_an_error(count: int, bootstrap: int) -> None:
         summarise([outcome("a", True, 1.0)] * count, bootstrap, 0)
 
 
+def test_families_and_calls_are_told_where_outcomes_name_them() -> None:
+    known = [
+        replace(outcome("a", True, 1.0), family="sums", calls={"nova": 2}),
+        replace(outcome("a", False, 1.0), family="sums"),
+        replace(outcome("b", False, 0.0), family="bits", calls={"nova": 1, "calculator": 1}),
+    ]
+    summary = summarise(known, 50, 0)
+    assert summary.by_family == {
+        "bits": FamilySummary(0.0, (0.0, 0.0), 1), "sums": FamilySummary(0.5, (0.5, 0.5), 1),
+    }  # fmt: skip
+    assert summary.calls == {"calculator": pytest.approx(1 / 3), "nova": 1.0}
+    assert Summary.from_json(json.loads(json.dumps(summary.to_json()))) == summary
+    assert summarise(noisy(5, 0), 50, 0).by_family == {}
+
+
+def test_a_family_s_interval_is_that_of_its_tasks_alone() -> None:
+    members = [replace(one, family="sums") for one in noisy(40, 1)]
+    others = [replace(one, task_id=f"x{one.task_id}", family="bits") for one in noisy(40, 2)]
+    alone, together = summarise(members, 200, 3), summarise([*members, *others], 200, 3)
+    assert together.by_family["sums"].accuracy_ci95 == alone.accuracy_ci95
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40))
+def test_percentiles_are_ordered_and_have_the_ends(values: list[float]) -> None:
+    low, middle, high = percentiles(values, (0, 50, 100))
+    assert (low, high) == (min(values), max(values)) and low <= middle <= high
+
+
+def test_percentiles_lie_between_neighbours() -> None:
+    assert percentiles([4.0, 1.0, 3.0, 2.0], (50, 95)) == pytest.approx([2.5, 3.85])
+    assert percentiles([7.0], (50, 95)) == [7.0, 7.0]
+
+
+def test_a_summary_from_before_the_optional_figures_reads() -> None:
+    old = {
+        "accuracy": 0.5, "accuracy_ci95": [0.4, 0.6], "cost_usd": 0.01, "latency_s": 2.0,
+        "reward": 0.1, "reward_ci95": [0.0, 0.2], "turns": 1.0,
+    }  # fmt: skip
+    summary = Summary.from_json(old)
+    assert summary.latency_p95_s is None and summary.by_family == {}
+    assert summary.to_json() == old
+
+
 def test_json_has_the_names_of_the_summary_file_and_reads_back() -> None:
     summary = summarise(noisy(20, 0), 100, 0)
     written = json.loads(json.dumps(summary.to_json()))
     assert list(written) == [
         "accuracy", "accuracy_ci95", "cost_usd", "latency_s", "reward", "reward_ci95", "turns",
+        "cost_usd_ci95", "latency_s_ci95", "latency_p50_s", "latency_p95_s",
     ]  # fmt: skip
     assert Summary.from_json(written) == summary

@@ -113,24 +113,78 @@ def test_the_page_is_balanced_and_loads_nothing() -> None:
 
 
 def test_every_policy_has_its_row_with_intervals() -> None:
-    rows = Page(render_report(SUMMARY, steps(), RUN)).rows
-    assert [row[0] for row in rows] == [
-        "Policy", "before", "after", "random", "cheapest", "strongest", "oracle",
+    rows = Page(render_report(SUMMARY, steps(), RUN)).rows[:7]
+    assert rows[0] == ["Policy", "Accuracy, %", "Cost, ¢", "Latency, s", "Reward", "Turns"]
+    assert [row[0] for row in rows[1:]] == [
+        "before", "after", "random", "cheapest", "strongest", "oracle",
     ]  # fmt: skip
-    assert rows[0][2] == "Cost, ¢"
     assert rows[4] == [
-        "cheapest", "36.5", "31.5 to 41.5", "0.0070", "2.50", "−0.249", "−0.299 to −0.199",
-        "1.50", "+0.955", "outside both",
+        "cheapest", "36.5", "31.5–41.5", "0.0070", "2.50", "−0.249", "−0.299 to −0.199", "1.50",
     ]  # fmt: skip
-    assert rows[5][-2:] == ["+0.016", "not shown"]
-    assert rows[2][-1] == "–"
+
+
+def test_every_other_policy_is_compared_with_the_policy() -> None:
+    rows = Page(render_report(SUMMARY, steps(), RUN)).rows[7:]
+    assert rows[0][0] == "After against"
+    assert [row[0] for row in rows[1:]] == ["before", "random", "cheapest", "strongest", "oracle"]
+    assert rows[2][1:] == ["+0.541", "outside both", "+29.0", "0.0990", "0.0166", "17% of its cost"]
+    assert rows[3][1:3] == ["+0.955", "outside both"] and rows[3][-1] == "–"
+    assert rows[4][1:4] == ["+0.016", "not shown", "−1.5"] and rows[4][-1] == "not reached"
 
 
 def test_an_evaluation_without_training_shows_its_policy() -> None:
     summary = {"policy": SUMMARY["after"], "baselines": SUMMARY["baselines"], "tasks": 200}
-    page = Page(render_report(summary, [], RUN))
-    assert [row[0] for row in page.rows][:3] == ["Policy", "policy", "random"]
-    assert page.rows[0][-1] == "Policy − this" and page.rows[2][-2] == "+0.541"
+    rows = Page(render_report(summary, [], RUN)).rows
+    assert [row[0] for row in rows][:3] == ["Policy", "policy", "random"]
+    assert rows[6][0] == "Policy against" and rows[7][1] == "+0.541"
+
+
+def with_optional(families: int) -> dict[str, Any]:
+    more = {
+        "by_family": {
+            f"family_{n}": {"accuracy": n / 20, "accuracy_ci95": [0.0, 1.0], "tasks": 9}
+            for n in range(families)
+        },
+        "calls": {"nova": 1.5, "calculator": 0.5},
+        "latency_p50_s": 1.25,
+        "latency_p95_s": 9.5,
+        "preference_score": 0.25,
+    }
+    return {"policy": SUMMARY["after"] | more, "baselines": {}, "tasks": 9}
+
+
+def test_families_stand_before_the_whole_and_optional_figures_have_columns() -> None:
+    rows = Page(render_report(with_optional(2), [], RUN)).rows
+    assert [text for text in rows[0] if text != "family_"] == [
+        "Policy", "0", "1", "Overall, %", "Cost, ¢", "Latency, s", "p50 / p95, s", "Reward",
+        "Preference score", "Turns",
+    ]  # fmt: skip
+    assert rows[1][:5] == ["policy", "0.0", "0.0–100.0", "5.0", "0.0–100.0"]
+    assert "1.25 / 9.50" in rows[1] and "0.250" in rows[1]
+
+
+def test_many_families_have_tables_of_their_own() -> None:
+    page = Page(render_report(with_optional(11), [], RUN))
+    headings = [[text for text in row if text != "family_"] for row in page.rows[::2]]
+    assert [len(row) for row in headings] == [8, 10, 3]
+    assert "Accuracy on each family of tasks, %" in page.said("h3")
+
+
+def test_calls_are_told_as_shares_of_all_of_a_policy() -> None:
+    page = Page(render_report(with_optional(0), [], RUN))
+    assert "Who is called" in page.said("h2")
+    assert page.said("dt")[:2] == ["nova", "calculator"]
+    assert [text for text in page.said("dd") if text.endswith("%")] == ["75.0%", "25.0%"]
+    assert "2.00 a task" in page.said("span")
+
+
+def test_the_front_and_its_hypervolume_are_told() -> None:
+    (said,) = [text for text in Page(render_report(SUMMARY, [], RUN)).said("p") if "Pareto" in text]
+    assert "Pareto front: cheapest, after, strongest." in said
+    assert "The oracle router is a bound" in said
+    # 0.00237 is the dearest: cheapest adds (237-7)*36.5, after (237-33)*(82.5-36.5).
+    whole = ((237 - 7) * 36.5 + (237 - 33) * 46.0) / (237 * 100)
+    assert f"hypervolume is {whole:.3f}, without after" in said
 
 
 def test_the_verdict_stands_on_the_page() -> None:
@@ -152,7 +206,10 @@ def test_charts_name_what_they_show() -> None:
 def test_what_the_metrics_lack_is_left_out() -> None:
     page = Page(render_report(SUMMARY, [{"step": 1, "time_s": 1.0, "loss": "NaN"}], RUN))
     headings = page.said("h2") + page.said("h3")
-    assert headings == ["Result", "Accuracy against cost", "Reproduce", "Configuration", "Versions"]
+    assert headings == [
+        "Result", "Accuracy against cost", "Against each other policy", "Reproduce",
+        "Configuration", "Versions",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("metrics", [[], steps()])

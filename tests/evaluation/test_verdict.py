@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra_ray.evaluation.metrics import Summary
-from orchestra_ray.evaluation.verdict import compare, compare_all, in_order, sentences
+from orchestra_ray.evaluation.verdict import RANGES, compare, compare_all, in_order, sentences
 
 
 def policy(reward: float, half: float = 0.05) -> Summary:
@@ -67,7 +67,7 @@ def test_what_the_intervals_do_not_show_is_not_claimed() -> None:
 def test_baselines_stand_on_the_side_where_they_are() -> None:
     said = verdict(0.2, 0.7, random=0.1, cheapest=0.3, strongest=0.71, oracle=0.9)
     assert said.endswith(
-        "It lies above random and cheapest and below oracle, outside both intervals;"
+        "It lies above random and cheapest and below oracle, outside both 95% intervals;"
         " it is not shown to differ from strongest."
     )
     assert verdict(0.2, 0.7, random=0.69).endswith(" It is not shown to differ from random.")
@@ -76,7 +76,7 @@ def test_baselines_stand_on_the_side_where_they_are() -> None:
 def test_without_training_the_policy_is_measured_against_the_baselines() -> None:
     rows = {"random": policy(0.1), "policy": policy(0.5), "oracle": policy(0.52)}
     assert sentences(rows) == (
-        "The reward is 0.500. It lies above random, outside both intervals;"
+        "The reward is 0.500. It lies above random, outside both 95% intervals;"
         " it is not shown to differ from oracle."
     )
     assert sentences({"policy": policy(0.5)}) == "The reward is 0.500."
@@ -87,3 +87,8 @@ def test_what_was_measured_comes_before_the_baselines_in_their_own_order() -> No
     names = ["before", "random", "oracle", "after", "cheapest"]
     rows = {name: policy(0.5) for name in names}
     assert list(in_order(rows)) == ["before", "after", "random", "oracle", "cheapest"]
+
+
+def test_what_stands_beside_the_means_is_named() -> None:
+    rows = {"policy": policy(0.7), "random": policy(0.1)}
+    assert sentences(rows, RANGES).endswith("above random, outside both ranges over seeds.")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from orchestra_ray.core.records import Trajectory
+from orchestra_ray.core.records import Trajectory, Turn
 from orchestra_ray.core.states import Stop
 
 VOCAB = 128
@@ -60,7 +60,10 @@ def make_trajectory() -> Callable[[int, int], Trajectory]:
             mask_T=mask,
             logprobs_T=np.where(mask, draw.uniform(-6, -3, length), 0).astype(np.float32),
             versions_T=np.where(mask, 0, -1).astype(np.int32),
-            turns=(),
+            turns=(
+                Turn(max(1, length // 4), length // 2, format_ok=True),
+                Turn(3 * length // 4, length, format_ok=seed % 2 == 0),
+            ),
             ledger=(),
             answer=None,
             stop=Stop.ANSWERED,

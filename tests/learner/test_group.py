@@ -19,20 +19,21 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from orchestra_ray.config.schema import Config, LossConfig, ZeroStage
+from orchestra_ray.config.schema import Aggregation, Config, LossConfig, Surrogate, ZeroStage
 from orchestra_ray.core.records import Trajectory
 from orchestra_ray.core.states import FailureKind
 from orchestra_ray.learner.actor import OPTIMIZER, POLICY, LearnerFailed, LearnerGroup
 from orchestra_ray.learner.batch import Sample, collate
-from orchestra_ray.learner.logprobs import TokenLogprobs
+from orchestra_ray.learner.logprobs import Entropy, TokenLogprobs
 from orchestra_ray.learner.loss import policy_loss
+from orchestra_ray.learner.parts import TrainingSequence
 from orchestra_ray.weights.actor import WeightBoard
 from orchestra_ray.weights.buckets import read_bucket
 
 pytestmark = pytest.mark.cpu
 
 LENGTHS = [44, 21, 9, 33, 58, 12, 27]
-ADVANTAGES = [1.0, -1.0, 0.5, 0.0, -2.0, 0.3, 1.5]
+ADVANTAGES = [1.0, -1.0, (0.5, -0.5), 0.0, -2.0, (0.3, 0.9), 1.5]  # some of them one a turn
 STEPS = 3
 CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5}
 
@@ -72,8 +73,17 @@ class Outcome:
 def train(
     group: LearnerGroup, refs: list[ObjectRef], trajectories: list[Trajectory]
 ) -> dict[str, float]:
-    response_tokens = [int(t.mask_T.sum()) for t in trajectories]
-    return asyncio.run(group.train(refs, ADVANTAGES, LENGTHS, response_tokens))
+    sequences = [
+        TrainingSequence(
+            ref,
+            0,
+            advantage if isinstance(advantage, tuple) else [advantage] * len(t.turns),
+            length,
+            int(t.mask_T.sum()),
+        )
+        for ref, t, advantage, length in zip(refs, trajectories, ADVANTAGES, LENGTHS, strict=True)
+    ]
+    return asyncio.run(group.train(sequences))
 
 
 def published(group: LearnerGroup, board: ActorHandle, version: int) -> dict[str, Tensor]:
@@ -98,10 +108,12 @@ def plain_torch(config: Config, path: Path, trajectories: list[Trajectory]) -> O
     for first in range(learner.minibatches):
         chosen = range(first, len(trajectories), learner.minibatches)
         samples = [Sample(trajectories[i], ADVANTAGES[i]) for i in chosen]
-        batches.append(collate(samples, packed=False, device=torch.device("cpu")))
+        cpu = torch.device("cpu")
+        batches.append(collate(samples, packed=False, device=cpu, loss=learner.loss))
 
-    def logp_of(module: TokenLogprobs, batch: Any) -> Tensor:
-        return module(batch.input_ids, batch.attention_mask, batch.position_ids, batch.labels, 1.0)
+    def logp_of(module: TokenLogprobs, batch: Any, entropy: Entropy = Entropy.LEFT_OUT) -> Tensor:
+        inputs = batch.input_ids, batch.attention_mask, batch.position_ids, batch.labels
+        return module(*inputs, 1.0, entropy)
 
     metrics = []
     for _ in range(STEPS):
@@ -109,14 +121,17 @@ def plain_torch(config: Config, path: Path, trajectories: list[Trajectory]) -> O
             old = [logp_of(policy, batch) for batch in batches]
         losses, norms = [], []
         for batch, old_logp in zip(batches, old, strict=True):
+            logp, entropy = logp_of(policy, batch, Entropy.TRAINED)
             loss, _ = policy_loss(
-                logp_of(policy, batch),
+                logp,
                 old_logp,
-                batch.advantages_B,
+                batch.advantages_B_T,
                 batch.mask_B_T,
                 learner.loss,
                 batch.behaviour_logp_B_T,
                 logp_of(reference, batch).detach(),
+                entropy,
+                weights=batch.weights_B_T,
             )
             optimizer.zero_grad()
             loss.backward()
@@ -182,14 +197,47 @@ def test_every_stage_makes_the_update_of_plain_torch(
     asyncio.run(resumed.stop())
 
 
-@pytest.mark.parametrize("stage", [ZeroStage.TWO, ZeroStage.THREE])
+@pytest.mark.parametrize(
+    ("stage", "loss"),
+    [
+        (ZeroStage.TWO, LossConfig(kl_coef=0.1, importance_cap=2.0, dual_clip=3.0)),
+        (
+            ZeroStage.THREE,
+            LossConfig(
+                surrogate=Surrogate.GSPO,
+                aggregation=Aggregation.TURN,
+                kl_coef=0.1,
+                entropy_coef=0.01,
+                drop_malformed_turns=True,
+            ),
+        ),
+        (
+            ZeroStage.TWO,
+            LossConfig(
+                surrogate=Surrogate.CISPO,
+                aggregation=Aggregation.EPISODE,
+                kl_coef=0.1,
+                measure_entropy=True,
+            ),
+        ),
+        (
+            ZeroStage.THREE,
+            LossConfig(aggregation=Aggregation.CONSTANT, constant_tokens=64, kl_coef=0.1),
+        ),
+    ],
+    ids=["token", "turn", "episode", "constant"],
+)
 def test_several_optimizer_steps_keep_the_old_policy_and_the_reference(
-    stage: ZeroStage, board: ActorHandle, tiny_model_path: Path, trajectories: list[Trajectory]
+    stage: ZeroStage,
+    loss: LossConfig,
+    board: ActorHandle,
+    tiny_model_path: Path,
+    trajectories: list[Trajectory],
 ) -> None:
     config = make_config(stage)
     config.learner.minibatches = 2
     config.learner.gradient_checkpointing = True
-    config.learner.loss = LossConfig(kl_coef=0.1, importance_cap=2.0, dual_clip=3.0)
+    config.learner.loss = loss
     group = asyncio.run(LearnerGroup.start(config, tiny_model_path, board))
     refs = [ray.put(t) for t in trajectories]
     metrics = [train(group, refs, trajectories) for _ in range(STEPS)]
@@ -197,6 +245,11 @@ def test_several_optimizer_steps_keep_the_old_policy_and_the_reference(
     assert_same(outcome, plain_torch(config, tiny_model_path, trajectories))
     assert metrics[-1]["ref_kl"] > 0
     assert metrics[-1]["approx_kl"] > 0
+    assert ("entropy" in metrics[-1]) is (loss.entropy_coef > 0 or loss.measure_entropy)
+    sampled = sum(int(t.mask_T.sum()) for t in trajectories)
+    dropped = metrics[-1]["dropped/malformed_tokens"]
+    assert metrics[-1]["trained_response_tokens"] + dropped == sampled
+    assert (dropped > 0) is loss.drop_malformed_turns
     asyncio.run(group.stop())
 
 

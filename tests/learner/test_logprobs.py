@@ -9,15 +9,20 @@ from transformers import Qwen3ForCausalLM
 
 from orchestra_ray.core.records import Trajectory
 from orchestra_ray.learner.batch import IGNORE, Microbatch, Sample, collate
-from orchestra_ray.learner.logprobs import TokenLogprobs
+from orchestra_ray.learner.logprobs import Entropy, TokenLogprobs
 
 CPU = torch.device("cpu")
 TEMPERATURE = 0.7
 
 
-def run(model: TokenLogprobs, batch: Microbatch) -> Tensor:
+def run(model: TokenLogprobs, batch: Microbatch, entropy: Entropy = Entropy.LEFT_OUT) -> Tensor:
     return model(
-        batch.input_ids, batch.attention_mask, batch.position_ids, batch.labels, TEMPERATURE
+        batch.input_ids,
+        batch.attention_mask,
+        batch.position_ids,
+        batch.labels,
+        TEMPERATURE,
+        entropy,
     )
 
 
@@ -48,7 +53,7 @@ def test_batches_hold_the_trajectories_shifted_by_one(samples: list[Sample]) -> 
             assert labels[row, :last][sampled].tolist() == t.tokens_T[1:][t.mask_T[1:]].tolist()
             assert (labels[row, :last][~sampled] == IGNORE).all()
             assert batch.behaviour_logp_B_T[row, :last].tolist() == t.logprobs_T[1:].tolist()
-        assert batch.advantages_B.tolist() == [0.0, 1.0, 2.0, 3.0]
+        assert batch.advantages_B_T[:, 0].tolist() == [0.0, 1.0, 2.0, 3.0]
         assert batch.lengths_B == (17, 5, 40, 29)
 
 
@@ -93,6 +98,28 @@ def test_the_output_layer_sees_no_more_than_a_chunk_at_once(
     assert sum(rows) == 2 * int(batch.mask_B_T.sum())  # once forward, once again backward
 
 
+@pytest.mark.parametrize("entropy", [Entropy.MEASURED, Entropy.TRAINED])
+def test_entropies_in_chunks_equal_the_plain_ones_and_their_gradients(
+    any_tiny_model: Qwen3ForCausalLM, samples: list[Sample], entropy: Entropy
+) -> None:
+    batch = collate(samples, packed=False, device=CPU)
+    model = TokenLogprobs(any_tiny_model, chunk_tokens=7)
+    everything = any_tiny_model(batch.input_ids, attention_mask=batch.attention_mask).logits
+    plain = torch.distributions.Categorical(logits=everything.float() / TEMPERATURE).entropy()
+    plain = torch.where(batch.labels == IGNORE, 0.0, plain)
+    weights = torch.randn(plain.shape, generator=torch.Generator().manual_seed(0))
+    expected = gradients(any_tiny_model, (plain * weights).sum())
+
+    logp, entropies = run(model, batch, entropy)
+    torch.testing.assert_close(entropies, plain)
+    torch.testing.assert_close(logp, run(model, batch), rtol=0, atol=0)
+    actual = gradients(any_tiny_model, (entropies * weights).sum())
+    if entropy is Entropy.MEASURED:
+        assert all(not gradient.any() for gradient in actual.values())
+    else:
+        torch.testing.assert_close(actual, expected)
+
+
 def test_packed_and_padded_give_the_same_log_probabilities(
     any_tiny_model: Qwen3ForCausalLM, samples: list[Sample]
 ) -> None:
@@ -103,13 +130,14 @@ def test_packed_and_padded_give_the_same_log_probabilities(
     )
 
 
+@pytest.mark.parametrize("entropy", list(Entropy))
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_rank_without_work_still_reaches_every_parameter(
-    any_tiny_model: Qwen3ForCausalLM, packed: bool
+    any_tiny_model: Qwen3ForCausalLM, packed: bool, entropy: Entropy
 ) -> None:
     batch = collate([], packed=packed, device=CPU)
     assert not batch.mask_B_T.any()
-    logp = run(TokenLogprobs(any_tiny_model), batch)
+    logp = run(TokenLogprobs(any_tiny_model), batch, entropy)
     grads = gradients(any_tiny_model, logp.sum())
     assert grads.keys() == {name for name, _ in any_tiny_model.named_parameters()}
     assert all(not grad.any() for grad in grads.values())

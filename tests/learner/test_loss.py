@@ -1,26 +1,17 @@
 """The loss equals its formulas, and micro-batches add up to one batch."""
 
 import math
+from random import Random
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from orchestra_ray.config.schema import Aggregation, KlEstimator, LossConfig
-from orchestra_ray.learner.loss import aggregate, kl_penalty, policy_loss
-
-
-def one_token(log_ratio: float, advantage: float, cfg: LossConfig) -> tuple[float, float]:
-    """Loss and its gradient in logp for a single response token."""
-    logp = torch.tensor([[log_ratio]], requires_grad=True)
-    loss, _ = policy_loss(
-        logp, torch.zeros(1, 1), torch.tensor([advantage]), torch.ones(1, 1, dtype=torch.bool), cfg
-    )
-    loss.backward()
-    assert logp.grad is not None
-    return loss.item(), logp.grad.item()
+from orchestra_ray.config.schema import Aggregation, KlEstimator, LossConfig, Surrogate
+from orchestra_ray.learner.aggregation import share_of_normaliser
+from orchestra_ray.learner.loss import kl_penalty, policy_loss
 
 
 def loss_of(
@@ -34,50 +25,29 @@ def loss_of(
         cfg,
         batch.get("behaviour_logp"),
         batch.get("ref_logp"),
+        batch.get("entropy"),
+        weights=batch.get("weights"),
         normaliser=normaliser,
     )
 
 
 def random_batch(seed: int, rows: int, length: int) -> dict[str, Tensor]:
+    """float64, with weights of any size, as those of turns and episodes can be."""
     draw = torch.Generator().manual_seed(seed)
 
-    def logp() -> Tensor:
-        return -torch.rand(rows, length, generator=draw) * 3
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(rows, length, generator=draw, dtype=torch.float64)
 
     return {
-        "logp": logp(),
-        "old_logp": logp(),
-        "behaviour_logp": logp(),
-        "ref_logp": logp(),
-        "advantages": torch.randn(rows, generator=draw),
+        "logp": uniform(-3, 0),
+        "old_logp": uniform(-3, 0),
+        "behaviour_logp": uniform(-3, 0),
+        "ref_logp": uniform(-3, 0),
+        "entropy": uniform(0, 3),
+        "weights": uniform(0.1, 1),
+        "advantages": torch.randn(rows, generator=draw, dtype=torch.float64),
         "mask": torch.rand(rows, length, generator=draw) < 0.5,
     }
-
-
-@pytest.mark.parametrize(
-    ("ratio", "advantage", "expected", "has_gradient"),
-    [
-        (1.0, 2.0, -2.0, True),
-        (1.5, 2.0, -2.0 * 1.28, False),  # clipped above where the advantage is positive
-        (0.5, 2.0, -1.0, True),
-        (1.5, -2.0, 3.0, True),
-        (0.5, -2.0, 1.6, False),  # clipped below where it is negative
-    ],
-)
-def test_a_token_is_clipped_only_on_the_side_that_its_advantage_pushes_to(
-    ratio: float, advantage: float, expected: float, has_gradient: bool
-) -> None:
-    cfg = LossConfig(clip_low=0.2, clip_high=0.28)
-    loss, gradient = one_token(math.log(ratio), advantage, cfg)
-    assert loss == pytest.approx(expected, rel=1e-5)
-    assert (gradient != 0) is has_gradient
-
-
-def test_dual_clip_bounds_the_loss_of_negative_advantages_alone() -> None:
-    cfg = LossConfig(dual_clip=3.0)
-    assert one_token(math.log(50.0), -2.0, cfg) == (pytest.approx(6.0), 0.0)
-    assert one_token(math.log(2.0), -2.0, cfg)[0] == pytest.approx(4.0)
-    assert one_token(math.log(0.1), 2.0, cfg)[0] == pytest.approx(-0.2)
 
 
 @pytest.mark.parametrize("estimator", list(KlEstimator))
@@ -92,10 +62,21 @@ def test_kl_estimators_have_the_expectation_they_estimate(estimator: KlEstimator
 
 def test_the_kl_term_is_added_with_its_coefficient() -> None:
     batch = random_batch(0, 3, 5)
+    del batch["weights"]
     plain, _ = loss_of(batch, LossConfig())
     cfg = LossConfig(kl_coef=0.5, kl_estimator=KlEstimator.K3)
     loss, sums = loss_of(batch, cfg)
     assert (loss - plain).item() == pytest.approx(0.5 * (sums["ref_kl"] / sums["tokens"]).item())
+
+
+def test_the_entropy_is_a_bonus_with_its_coefficient_and_a_stat_without() -> None:
+    batch = random_batch(0, 3, 5)
+    del batch["weights"]
+    plain, sums = loss_of(batch, LossConfig())
+    loss, _ = loss_of(batch, LossConfig(entropy_coef=0.5))
+    assert (plain - loss).item() == pytest.approx(0.5 * (sums["entropy"] / sums["tokens"]).item())
+    bare = {name: value for name, value in batch.items() if name != "entropy"}
+    assert loss_of(bare, LossConfig())[0] == plain
 
 
 def test_importance_weights_are_truncated_and_take_no_gradient() -> None:
@@ -114,17 +95,6 @@ def test_importance_weights_are_truncated_and_take_no_gradient() -> None:
     assert sums["logprob_gap"].item() == pytest.approx(math.log(1.5) + math.log(10.0), rel=1e-5)
 
 
-def test_tokens_outside_the_mask_change_nothing() -> None:
-    batch = random_batch(1, 3, 6)
-    cfg = LossConfig(kl_coef=0.1, importance_cap=2.0, dual_clip=5.0)
-    before, sums_before = loss_of(batch, cfg)
-    for name in ("logp", "old_logp", "behaviour_logp", "ref_logp"):
-        batch[name] = torch.where(batch["mask"], batch[name], torch.nan)
-    after, sums_after = loss_of(batch, cfg)
-    assert before == after
-    assert sums_before == sums_after
-
-
 def test_a_missing_input_is_an_error() -> None:
     batch = random_batch(2, 1, 2)
     bare = {k: batch[k] for k in ("logp", "old_logp", "advantages", "mask")}
@@ -132,13 +102,8 @@ def test_a_missing_input_is_an_error() -> None:
         loss_of(bare, LossConfig(importance_cap=2.0))
     with pytest.raises(ValueError, match="ref_logp"):
         loss_of(bare, LossConfig(kl_coef=0.1))
-
-
-def test_aggregation_weighs_tokens_or_sequences_alike() -> None:
-    values = torch.tensor([[1.0, 1.0, 1.0], [4.0, 9.0, 9.0]])
-    mask = torch.tensor([[True, True, True], [True, False, False]])
-    assert aggregate(values, mask, Aggregation.TOKEN).item() == pytest.approx(7 / 4)
-    assert aggregate(values, mask, Aggregation.SEQUENCE).item() == pytest.approx((1 + 4) / 2)
+    with pytest.raises(ValueError, match="entropy"):
+        loss_of(bare, LossConfig(entropy_coef=0.1))
 
 
 def test_advantages_a_token_equal_advantages_a_sequence() -> None:
@@ -149,25 +114,86 @@ def test_advantages_a_token_equal_advantages_a_sequence() -> None:
     assert by_sequence == by_token
 
 
-@settings(deadline=None)
-@given(
-    seed=st.integers(0, 2**31),
-    rows=st.integers(1, 6),
-    cut=st.integers(0, 6),
+def naive_loss(batch: dict[str, Tensor], cfg: LossConfig) -> Tensor:
+    """The formula of the documentation, token by token, with Python's own control flow."""
+    total = torch.zeros((), dtype=torch.float64)
+    for b, t in batch["mask"].nonzero().tolist():
+        logp, old, advantage = batch["logp"][b, t], batch["old_logp"][b, t], batch["advantages"][b]
+        log_ratio = logp - old
+        if cfg.surrogate is Surrogate.GSPO:
+            row = batch["mask"][b]
+            mean = (batch["logp"][b][row] - batch["old_logp"][b][row]).mean()
+            log_ratio = mean.detach() + logp - logp.detach()
+        ratio = log_ratio.exp()
+        clipped = ratio.clamp(1 - cfg.clip_low, 1 + cfg.clip_high)
+        if cfg.surrogate is Surrogate.CISPO:
+            loss = -clipped.item() * advantage * logp
+        else:
+            loss = -min(ratio * advantage, clipped * advantage)
+            if cfg.dual_clip is not None and advantage < 0:
+                loss = min(loss, -cfg.dual_clip * advantage)
+        if cfg.importance_cap is not None:
+            loss = loss * min((old - batch["behaviour_logp"][b, t]).exp(), cfg.importance_cap)
+        gap = batch["ref_logp"][b, t] - logp
+        kl = {"k1": -gap, "k2": gap**2 / 2, "k3": gap.exp() - 1 - gap}[cfg.kl_estimator]
+        loss = loss + cfg.kl_coef * kl - cfg.entropy_coef * batch["entropy"][b, t]
+        total = total + batch["weights"][b, t] * loss
+    if cfg.aggregation is Aggregation.CONSTANT:
+        return total / max(int(batch["mask"].any(-1).sum()), 1)
+    own = batch["weights"][batch["mask"]].sum()
+    return total / own if own > 0 else total
+
+
+configurations = st.builds(
+    LossConfig,
+    surrogate=st.sampled_from(Surrogate),
+    clip_low=st.sampled_from([3e-4, 0.2]),
+    clip_high=st.sampled_from([4e-4, 0.28]),
+    dual_clip=st.sampled_from([None, 1.5]),
+    kl_coef=st.sampled_from([0.0, 0.1]),
+    kl_estimator=st.sampled_from(KlEstimator),
+    entropy_coef=st.sampled_from([0.0, 0.01]),
+    importance_cap=st.sampled_from([None, 2.0]),
     aggregation=st.sampled_from(Aggregation),
 )
-def test_microbatches_sum_to_one_big_batch(
-    seed: int, rows: int, cut: int, aggregation: Aggregation
+batches = st.builds(random_batch, st.integers(0, 2**31), st.integers(1, 5), st.integers(1, 6))
+
+
+def value_and_gradients(
+    loss: Tensor, batch: dict[str, Tensor]
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    inputs = batch["logp"], batch["entropy"]
+    by_logp, by_entropy = torch.autograd.grad(
+        loss, inputs, allow_unused=True, materialize_grads=True
+    )
+    return loss.detach(), by_logp, by_entropy
+
+
+@settings(deadline=None)
+@given(batches, configurations)
+def test_the_loss_and_its_gradient_are_those_of_the_naive_formula(
+    batch: dict[str, Tensor], cfg: LossConfig
 ) -> None:
-    batch = random_batch(seed, rows, 5)
+    assume(batch["mask"].any())
+    batch["logp"].requires_grad_()
+    batch["entropy"].requires_grad_()
+    expected = value_and_gradients(naive_loss(batch, cfg), batch)
+    actual = value_and_gradients(loss_of(batch, cfg)[0], batch)
+    torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-12)
+
+
+@settings(deadline=None)
+@given(batches, configurations, st.integers(0, 5))
+def test_microbatches_sum_to_one_big_batch(
+    batch: dict[str, Tensor], cfg: LossConfig, cut: int
+) -> None:
     logp = batch["logp"].requires_grad_()
-    cfg = LossConfig(kl_coef=0.1, importance_cap=2.0, aggregation=aggregation)
-    by_token = aggregation is Aggregation.TOKEN
-    normaliser = float(batch["mask"].sum()) if by_token else float(rows)
+    normaliser = share_of_normaliser(batch["weights"], batch["mask"], cfg.aggregation).item()
 
     whole, sums = loss_of(batch, cfg)
     (gradient,) = torch.autograd.grad(whole, logp)
-    parts, part_sums = torch.zeros(()), {name: torch.zeros(()) for name in sums}
+    parts = torch.zeros((), dtype=torch.float64)
+    part_sums = {name: torch.zeros(()) for name in sums}
     for rows_of in (slice(0, cut), slice(cut, None)):
         part = {name: value[rows_of] for name, value in batch.items()}
         loss, stats = loss_of(part, cfg, normaliser)
@@ -176,4 +202,45 @@ def test_microbatches_sum_to_one_big_batch(
     (sum_of_gradients,) = torch.autograd.grad(parts, logp)
     torch.testing.assert_close(parts, whole)
     torch.testing.assert_close(sum_of_gradients, gradient)
-    torch.testing.assert_close(part_sums, sums)
+    torch.testing.assert_close(part_sums, sums, check_dtype=False)
+
+
+@settings(deadline=None)
+@given(batches, configurations, st.randoms())
+def test_the_order_of_the_sequences_does_not_matter(
+    batch: dict[str, Tensor], cfg: LossConfig, random: Random
+) -> None:
+    order = list(range(len(batch["mask"])))
+    random.shuffle(order)
+    shuffled = {name: value[order] for name, value in batch.items()}
+    torch.testing.assert_close(loss_of(shuffled, cfg), loss_of(batch, cfg))
+
+
+@settings(deadline=None)
+@given(batches, configurations)
+def test_tokens_outside_the_mask_change_nothing(batch: dict[str, Tensor], cfg: LossConfig) -> None:
+    poisoned = {
+        name: torch.where(batch["mask"], value, torch.nan) if value.is_floating_point() else value
+        for name, value in batch.items()
+        if value.dim() == 2
+    }
+    poisoned["advantages"] = batch["advantages"]
+    results = []
+    for each in (batch, poisoned):
+        logp = each["logp"].detach().requires_grad_()
+        loss, sums = loss_of(each | {"logp": logp}, cfg)
+        results.append((loss, sums, torch.autograd.grad(loss, logp)[0]))
+    torch.testing.assert_close(results[0], results[1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("preset", ["clip", "gspo", "cispo"])
+def test_float32_stays_finite_where_the_policies_have_nothing_in_common(preset: str) -> None:
+    logp = torch.tensor([[-1e4, 0.0]], requires_grad=True)
+    old = torch.tensor([[0.0, -1e4]])
+    cfg = LossConfig(surrogate=Surrogate(preset), kl_coef=1.0, kl_estimator=KlEstimator.K3)
+    loss, sums = policy_loss(
+        logp, old, torch.tensor([-1.0]), torch.ones(1, 2, dtype=torch.bool), cfg, ref_logp=old
+    )
+    (gradient,) = torch.autograd.grad(loss, logp)
+    assert gradient.isfinite().all()
+    assert all(value.isfinite() for value in sums.values())

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra_ray.config.schema import Aggregation, LearnerConfig, LossConfig
+from orchestra_ray.config.schema import LearnerConfig
 from orchestra_ray.learner.packing import pack, pack_padded, plan_batch, plan_microbatches
 
 CAP = 100
@@ -82,18 +82,13 @@ def test_tokens_are_balanced_between_ranks(lengths: list[int], ranks: int) -> No
     assert max(loads) - min(loads) <= CAP
 
 
-def test_minibatches_split_the_batch_and_carry_their_own_normaliser() -> None:
-    lengths, response_tokens = [8, 9, 10, 11, 12], [1, 2, 3, 4, 5]
+def test_minibatches_split_the_batch() -> None:
     cfg = LearnerConfig(ranks=2, minibatches=2, tokens_per_microbatch=16)
-    plans = plan_batch(lengths, response_tokens, cfg, padded=True)
-    members = [sorted(i for rank in p.ranks for m in rank for i in m) for p in plans]
+    plans = plan_batch([8, 9, 10, 11, 12], cfg, padded=True)
+    members = [sorted(i for rank in plan for m in rank for i in m) for plan in plans]
     assert members == [[0, 2, 4], [1, 3]]
-    assert [p.normaliser for p in plans] == [9.0, 6.0]
-    cfg.loss = LossConfig(aggregation=Aggregation.SEQUENCE)
-    assert [p.normaliser for p in plan_batch(lengths, response_tokens, cfg, True)] == [3.0, 2.0]
 
 
 def test_more_minibatches_than_sequences_make_one_step_a_sequence() -> None:
     cfg = LearnerConfig(ranks=2, minibatches=4)
-    plans = plan_batch([5, 5], [2, 2], cfg, padded=True)
-    assert [p.ranks for p in plans] == [[[[0]], [[]]], [[[1]], [[]]]]
+    assert plan_batch([5, 5], cfg, padded=True) == [[[[0]], [[]]], [[[1]], [[]]]]

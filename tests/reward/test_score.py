@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra_ray.config.schema import RewardConfig
 from orchestra_ray.core.money import Prices, Usage, nanousd
 from orchestra_ray.core.records import (
     Asker,
