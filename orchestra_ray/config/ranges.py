@@ -55,7 +55,8 @@ _INTERVALS: dict[str, str] = {
         rollout.workers rollout.tensor_parallel rollout.max_turns rollout.max_prompt_tokens
         rollout.max_response_tokens rollout.max_observation_tokens rollout.max_sequences
         rollout.cpu_kv_cache_gib tools.actors
-        learner.ranks learner.loss.constant_tokens learner.minibatches learner.tokens_per_microbatch judge.tries
+        learner.ranks learner.loss.constant_tokens learner.minibatches learner.tokens_per_microbatch
+        judge.tries
         weights.bucket_mib training.steps training.groups_per_step
         training.sampling_factor training.keep_checkpoints
         evaluation.bootstrap
