@@ -24,6 +24,7 @@ from orchestra_ray.core.records import Card, GroupScore, GroupSpec
 from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.driver.selection import Rollout, ScoredGroup
 from orchestra_ray.reward.actor import RewardScorer
+from orchestra_ray.reward.judges.bench import judging_of
 from orchestra_ray.reward.settings import RewardSettings
 from orchestra_ray.rollout.actor import RolloutWorker
 from orchestra_ray.tools.actor import Books, ToolExecutor
@@ -88,7 +89,8 @@ class Crew:
             for index in range(tools.actors)
         ]
         scorer = RewardScorer.options(num_cpus=config.reward.cpus, runtime_env=env)
-        self.scorer = scorer.remote()
+        judging = judging_of(config, catalogue, limits.count_calls)
+        self.scorer = scorer.remote(judging, self.books)
         self.reward = RewardSettings.of(
             config.reward, overlong_of(config)
         )  # of the groups from here on
@@ -248,7 +250,7 @@ class Crew:
         """Has every process post what it entered; how much the books never took in."""
         posting = [
             within(deadline_s, "postings", actor.drain.remote())
-            for actor in (*self.executors, *self.workers.values())
+            for actor in (*self.executors, *self.workers.values(), self.scorer)
         ]
         drained = await asyncio.gather(*posting, return_exceptions=True)
         return sum(count for count in drained if isinstance(count, int))
