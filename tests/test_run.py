@@ -22,7 +22,7 @@ from orchestra_ray.tools.ledger import FOLDER, read
 STEPS, TASKS = 3, 12
 CALLS = 20  # that the budget of a run allows: fewer than its first step asks for
 SMALL = [
-    "model.tiny.warmup_steps=40",
+    "model.tiny.warmup_steps=60",
     "model.tiny.warmup_batch=16",
     f"training.steps={STEPS}",
     f"evaluation.tasks={TASKS}",
