@@ -79,6 +79,6 @@ class EpisodeLog:
                 values = json.loads(line)
                 measured = Measured(**{k: v for k, v in values.items() if k != "policy"})
                 self._done.setdefault(values["policy"], {})[measured.number] = measured
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, AttributeError):
                 problem = "is no episode of this version; evaluate under another name"
                 raise ConfigError(f"{path}:{number}: {problem}") from None
