@@ -67,10 +67,8 @@ class Study:
     def wishes(self, arm: str, seed: int) -> Mapping[int, str]:
         """The name of each held-out task's preference."""
         config = load([self.runs / f"{arm}-{seed}" / "config.yaml"], [])
-        world = load_world(config)
-        return {
-            n: world.heldout.group(n, 1).preference.name for n in range(config.evaluation.tasks)
-        }
+        heldout, numbers = load_world(config).heldout, range(config.evaluation.tasks)
+        return {n: heldout.group(n, 1).preference.name for n in numbers}
 
 
 def after(summary: Mapping[str, Any]) -> Row:
@@ -111,29 +109,24 @@ def _head(study: Study, minutes: float) -> str:
 
 `make study` makes this page from its runs' own files. A policy of 1.06 million parameters, eight
 families of reasoning-gym, simulated experts, two CPU cores: it shows that the method does here what
-the paper says, and nothing of how large models do. {len(study.seeds)} seeds of policy and training
-({", ".join(map(str, study.seeds))}), {tasks} held-out tasks each; a cell is the mean over seeds, the
-lowest and the highest seed in brackets. Nothing was tuned on the held-out tasks. The last run of the
-study took {minutes:.0f} minutes."""
+the paper says, and nothing of how large models do. {len(study.seeds)} seeds of policy and training,
+{tasks} held-out tasks each; a cell is the mean over seeds, the lowest and the highest seed in
+brackets. Nothing was tuned on the held-out tasks. The last run of the study took {minutes:.0f} min."""
 
 
 def _accuracy(study: Study) -> str:
     experts = [
         name for name in study.summary("ours", study.seeds[0])["baselines"] if EXPERT in name
     ]
-    best = max(
-        experts, key=lambda name: fmean(r["accuracy"] for r in study.rows("ours", baseline(name)))
-    )
-    own, theirs = study.rows("ours", after), study.rows("ours", baseline(best))
+    alone = {name: study.rows("ours", baseline(name)) for name in experts}
+    best = max(alone, key=lambda name: fmean(row["accuracy"] for row in alone[name]))
+    own, theirs = study.rows("ours", after), alone[best]
     share = fmean(row["cost_usd"] for row in own) / fmean(row["cost_usd"] for row in theirs)
     above = sum(a["accuracy"] > b["accuracy"] for a, b in zip(own, theirs, strict=True))
     rows = [
         policy_row("before training", study.rows("ours", lambda summary: summary["before"])),
         policy_row("**after training**", own),
-        *(
-            policy_row(name.removeprefix(EXPERT), study.rows("ours", baseline(name)))
-            for name in experts
-        ),
+        *(policy_row(name.removeprefix(EXPERT), rows) for name, rows in alone.items()),
     ]
     return f"""## 1. Against every expert alone
 
