@@ -111,7 +111,7 @@ def _head(study: Study, minutes: float) -> str:
 families of reasoning-gym, simulated experts, two CPU cores: it shows that the method does here what
 the paper says, and nothing of how large models do. {len(study.seeds)} seeds of policy and training,
 {tasks} held-out tasks each; a cell is the mean over seeds, the lowest and the highest seed in
-brackets. Nothing was tuned on the held-out tasks. The last run of the study took {minutes:.0f} min."""
+brackets. Nothing was tuned on the held-out tasks. The study took {minutes:.0f} minutes."""
 
 
 def _accuracy(study: Study) -> str:
