@@ -21,6 +21,7 @@ BASE = [
     "httpx2",  # bounded by openai, whose client it is, and by mcp
     "huggingface_hub",  # bounded by transformers
     "jsonschema>=4.23",  # vLLM's bound too
+    "math-verify[antlr4-13-2]==0.9.0",  # another release finds other answers equal
     "mcp>=2.3,<3",  # vLLM takes 2.0 to 2.x; its first release has no Client
     "numpy",  # bounded by numba, which vLLM pins
     "openai>=3.57,<4",  # vLLM takes 2.25 and newer; 3 is the one on httpx2

@@ -21,7 +21,7 @@ def evaluate(config: "Config") -> "RunResult":
     """Compares the policy of `config` with the baselines; `ConfigError` before any actor starts."""
     from orchestra_ray.preflight import preflight
 
-    preflight(config)
+    preflight(config, training=False)
     from orchestra_ray.driver import run
 
     return run.evaluate(config)

@@ -10,6 +10,7 @@ from orchestra_ray.commands.terminal import add_row, plain_table, show
 from orchestra_ray.config.schema import Config, SpendConfig
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.money import usd
+from orchestra_ray.tasks.source import sources
 from orchestra_ray.tools.completion import CHARACTERS_PER_TOKEN, tokens
 from orchestra_ray.tools.forecast import (
     LEAST_RESPONSE_TOKENS,
@@ -53,10 +54,8 @@ def show_forecast(config: Config, training: bool, calls: float | None) -> None:
 
 def usual_question_tokens(config: Config) -> int:
     """The mean length of the first tasks' questions."""
-    # Inside: importing the task families takes a second or two.
-    from orchestra_ray.tasks.reasoning_gym import TaskSource
-
-    source = TaskSource.train(config.tasks)
+    train, heldout = sources(config.tasks)
+    source = train if train.size else heldout
     count = min(TASKS_A_FAMILY, source.size)
     lengths = [
         len(source.make(family, i).question)

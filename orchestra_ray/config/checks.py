@@ -10,14 +10,22 @@ import socket
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 from orchestra_ray.config.bundles import Bundle, bundles
 from orchestra_ray.config.errors import BadValue
-from orchestra_ray.config.ranges import check_interval, check_ranges
-from orchestra_ray.config.schema import CassetteConfig, CassetteMode, Config, Overlong
+from orchestra_ray.config.ranges import LlmJudge, check_interval, check_ranges
+from orchestra_ray.config.schema import (
+    CassetteConfig,
+    CassetteMode,
+    Config,
+    Overlong,
+    TasksConfig,
+)
 from orchestra_ray.config.shape import model_shape
 
 HUB_DEADLINE_S = 10.0
+BENCHMARKS = {"frames", "hle"}  # whose tasks are only ever held out, and have judges of their own
 
 
 def check(config: Config) -> None:
@@ -159,6 +167,12 @@ def _check_positions(max_positions: int | None, context: int) -> None:
 
 def _check_tasks(config: Config) -> None:
     tasks = config.tasks
+    if tasks.source == "reasoning_gym":
+        _check_no_file(config)
+    else:
+        _check_file(config)
+        if not tasks.families and config.model.tiny is None:
+            return
     if not tasks.families:
         raise BadValue("tasks.families", "no family of tasks", "add one: [{name: chain_sum}]")
     _unique("tasks.families", [family.name for family in tasks.families])
@@ -169,9 +183,35 @@ def _check_tasks(config: Config) -> None:
         problem = "train and held-out tasks share seeds"
         raise BadValue("tasks.heldout_seed", problem, "move it past train_seed + train_size")
     held_out = tasks.heldout_size * len(tasks.families)
-    if config.evaluation.tasks > held_out:
+    if tasks.source == "reasoning_gym" and config.evaluation.tasks > held_out:
         problem = f"{config.evaluation.tasks} of {held_out} held-out tasks"
         raise BadValue("evaluation.tasks", problem, "lower it or raise tasks.heldout_size")
+
+
+def _check_no_file(config: Config) -> None:
+    for key in ("path", "heldout_path", "judge", "private"):
+        if getattr(config.tasks, key):
+            problem = f"reasoning_gym makes its tasks and scores them, and has no {key}"
+            raise BadValue(f"tasks.{key}", problem, "leave it out or choose another tasks.source")
+
+
+def _check_file(config: Config) -> None:
+    """What can be said of a file of tasks before it is read."""
+    tasks = config.tasks
+    if tasks.path is None and tasks.heldout_path is None:
+        raise BadValue("tasks.path", f"{tasks.source} reads a file", "name it")
+    if is_private(tasks) and config.cassette.mode is not CassetteMode.LIVE:
+        problem = f"{config.cassette.mode.value}, and the tasks are private"
+        raise BadValue("cassette.mode", problem, "use live: no file may hold what is said of them")
+    judge = tasks.judge or (tasks.source if tasks.source in BENCHMARKS else None)
+    if judge in get_args(LlmJudge) and config.judge.model is None:
+        remedy = "name a model of the catalogue, or a tasks.judge without one, such as exact"
+        raise BadValue("judge.model", f"the judge {judge} asks a model", remedy)
+
+
+def is_private(tasks: TasksConfig) -> bool:
+    """Whether no file of a run may hold what the tasks say."""
+    return tasks.private or tasks.source == "hle"
 
 
 def _check_catalogue(config: Config) -> None:

@@ -110,6 +110,10 @@ def _locate_inputs(config: Config, files: Sequence[Path]) -> None:
     ]
     if catalogue.tools_json is not None:
         catalogue.tools_json = _located("catalogue.tools_json", catalogue.tools_json, files)
+    for key in ("path", "heldout_path"):
+        file: str | None = getattr(config.tasks, key)
+        if file is not None:
+            setattr(config.tasks, key, _located(f"tasks.{key}", file, files))
     if catalogue.preferences_path is not None:
         key = "catalogue.preferences_path"
         catalogue.preferences_path = _located(key, catalogue.preferences_path, files)

@@ -9,7 +9,10 @@ Dtype = Literal["bfloat16", "float32"]
 Attention = Literal["sdpa", "flash_attention_2", "eager"]
 ChatTemplate = Literal["qwen3"]
 ToolParser = Literal["hermes"]
-TaskSourceName = Literal["reasoning_gym"]
+TaskSourceName = Literal["reasoning_gym", "jsonl", "gsm8k", "frames", "hle", "math", "hotpotqa"]
+PlainJudge = Literal["exact", "number", "math", "choice", "code"]
+LlmJudge = Literal["llm", "paper", "hle", "frames"]
+JudgeName = Literal[PlainJudge, LlmJudge]
 RewardPreset = Literal["paper", "released", "gdpo", "scalarised", "budgeted"]
 Estimator = Literal["paper", "released", "grpo", "dr_grpo", "rloo", "reinforce_pp", "gdpo"]
 WeightBackend = Literal["object_store"]
@@ -21,6 +24,7 @@ _CHOICES: dict[str, Any] = {
     "model.chat_template": ChatTemplate,
     "model.tool_parser": ToolParser,
     "tasks.source": TaskSourceName,
+    "tasks.judge": JudgeName,
     "reward.preset": RewardPreset,
     "reward.advantage": Estimator,
     "weights.backend": WeightBackend,
@@ -31,7 +35,7 @@ _CHOICES: dict[str, Any] = {
 _INTERVALS: dict[str, str] = {
     "[0, inf)": """
         model.input_usd_per_mtok model.output_usd_per_mtok model.seconds_per_token
-        model.tiny.warmup_steps tasks.train_seed tasks.heldout_seed
+        model.tiny.warmup_steps tasks.train_seed tasks.heldout_seed judge.temperature
         rollout.gpus_per_worker tools.cpus_per_actor reward.cpus
         spend.call_usd spend.episode_usd spend.step_usd spend.run_usd
         spend.episode_calls spend.step_calls spend.run_calls
@@ -52,6 +56,7 @@ _INTERVALS: dict[str, str] = {
         rollout.max_response_tokens rollout.max_observation_tokens rollout.max_sequences
         rollout.cpu_kv_cache_gib tools.actors
         learner.ranks learner.loss.constant_tokens learner.minibatches learner.tokens_per_microbatch
+        judge.tries
         weights.bucket_mib training.steps training.groups_per_step
         training.sampling_factor training.keep_checkpoints
         evaluation.bootstrap
@@ -64,7 +69,7 @@ _INTERVALS: dict[str, str] = {
         learner.start_deadline_s learner.step_deadline_s learner.loss.clip_high
         learner.loss.importance_cap weights.deadline_s
     """,
-    "[0, 1]": "learner.gpus_per_rank learner.lr_final",
+    "[0, 1]": "learner.gpus_per_rank learner.lr_final tasks.heldout_share",
     "(0, 1]": "training.overlong_margin rollout.gpu_memory_utilization",
     "[0, 1)": "learner.beta1 learner.beta2",
     "(0, 1)": "learner.loss.clip_low",

@@ -151,14 +151,33 @@ class FamilyConfig:
 
 @dataclass
 class TasksConfig:
-    """Where tasks come from. Train and held-out tasks have disjoint ranges of generator seeds."""
+    """Where tasks come from, and which of them are held out.
+
+    reasoning_gym makes them: train and held-out ones from disjoint ranges of generator seeds. Every
+    other source reads a file; what is held out of it is decided by a hash of each question.
+    """
 
     source: str = "reasoning_gym"
-    families: list[FamilyConfig] = field(default_factory=list)
+    families: list[FamilyConfig] = field(default_factory=list)  # of reasoning_gym, and warm starts
     train_seed: int = 0
     train_size: int = 100_000  # tasks a family
     heldout_seed: int = 1_000_000_000
     heldout_size: int = 1_000
+    path: str | None = None  # of the file: lines of JSON, a JSON list, or Parquet
+    heldout_path: str | None = None  # a file of held-out tasks; then none of `path` are held out
+    heldout_share: float = 0.1  # of the tasks in `path`
+    split_seed: int = 0
+    judge: str | None = None  # of the tasks that name none; None: what the source's format says
+    private: bool = False  # no file of a run may hold a question or an answer; hle is private
+
+
+@dataclass
+class JudgeConfig:
+    """The LLM judge: a model of the catalogue, which stands in the ledger as `judge`."""
+
+    model: str | None = None  # its entry, with executor endpoint; offered: false keeps it out
+    temperature: float | None = 0.0  # None leaves it to a server that takes no other than its own
+    tries: int = 3  # times an answer is shown to it, until a verdict can be read
 
 
 @dataclass
@@ -386,6 +405,7 @@ class Config:
     cassette: CassetteConfig = field(default_factory=CassetteConfig)
     spend: SpendConfig = field(default_factory=SpendConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     weights: WeightsConfig = field(default_factory=WeightsConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)

@@ -24,6 +24,7 @@ from orchestra_ray.core.records import Card, GroupScore, GroupSpec
 from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.driver.selection import Rollout, ScoredGroup
 from orchestra_ray.reward.actor import RewardScorer
+from orchestra_ray.reward.judges.bench import judging_of
 from orchestra_ray.reward.settings import RewardSettings
 from orchestra_ray.rollout.actor import RolloutWorker
 from orchestra_ray.tools.actor import Books, ToolExecutor
@@ -89,7 +90,8 @@ class Crew:
             for index in range(tools.actors)
         ]
         scorer = RewardScorer.options(num_cpus=config.reward.cpus, runtime_env=env)
-        self.scorer = scorer.remote()
+        judging = judging_of(config, catalogue, limits.count_calls)
+        self.scorer = scorer.remote(judging, self.books)
         self.reward = RewardSettings.of(
             config.reward, overlong_of(config)
         )  # of the groups from here on
@@ -255,8 +257,11 @@ class Crew:
 
         What one that failed has entered is unknown: it may be posted yet.
         """
-        actors = {f"tool executor {i}": actor for i, actor in enumerate(self.executors)}
-        actors |= {f"rollout worker {i}": actor for i, actor in self.workers.items()}
+        actors: dict[str, Any] = {
+            **{f"tool executor {i}": actor for i, actor in enumerate(self.executors)},
+            **{f"rollout worker {i}": actor for i, actor in self.workers.items()},
+            "scorer": self.scorer,
+        }
         posting = [
             within(deadline_s, "its postings", actor.drain.remote()) for actor in actors.values()
         ]

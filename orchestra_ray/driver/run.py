@@ -33,8 +33,8 @@ from orchestra_ray.driver.results import (
 )
 from orchestra_ray.driver.session import Session, ray_session
 from orchestra_ray.learner.actor import LearnerGroup
-from orchestra_ray.tasks.reasoning_gym import TaskSource
 from orchestra_ray.tasks.sampler import GroupSampler
+from orchestra_ray.tasks.source import Source, sources
 from orchestra_ray.tools.guard import MEASUREMENT
 from orchestra_ray.tools.toolbox import available
 from orchestra_ray.tracking.progress import Progress, phase
@@ -83,15 +83,16 @@ def load_world(config: Config) -> World:
 
     heldout = load_heldout_preferences(config.catalogue)
 
-    def sampler(source: TaskSource, wishes: Sequence[Preference], seed: int) -> GroupSampler:
+    def sampler(source: Source, wishes: Sequence[Preference], seed: int) -> GroupSampler:
         return GroupSampler(source, catalogue, config.catalogue, wishes, seed)
 
+    train, held_out = sources(config.tasks)
     return World(
         config=config,
         catalogue=catalogue,
         preferences=preferences,
-        train=sampler(TaskSource.train(config.tasks), preferences, config.seed),
-        heldout=sampler(TaskSource.heldout(config.tasks), heldout, config.evaluation.seed),
+        train=sampler(train, preferences, config.seed),
+        heldout=sampler(held_out, heldout, config.evaluation.seed),
     )
 
 

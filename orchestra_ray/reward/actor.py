@@ -1,33 +1,48 @@
 """The reward scorer: one CPU actor that reads trajectories from the object store and judges them.
 
-A group that cannot be scored comes back as a `GroupScore` with a failure, never as an exception.
+Groups are scored side by side: while one waits for a judge, others go on. A group that cannot be
+scored comes back as a `GroupScore` with a failure, never as an exception.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import ray
 
 from orchestra_ray.core.memory import peak_mib
 from orchestra_ray.core.records import GroupScore, GroupSpec, Trajectory
 from orchestra_ray.core.states import Failure, FailureKind
+from orchestra_ray.reward.judges.bench import Bench, Judging, described
 from orchestra_ray.reward.score import score_group
 from orchestra_ray.reward.settings import RewardSettings
-from orchestra_ray.tasks.reasoning_gym import is_correct
+from orchestra_ray.tools.actor import BooksLine
 
 
-@ray.remote(max_restarts=-1)  # it keeps no state
+@ray.remote(max_restarts=-1)  # all it keeps are verdicts, which are in the run's folder too
 class RewardScorer:
-    def score(
+    def __init__(self, judging: Judging | None = None, books: Any = None):
+        """Without `books`, the actor that holds them, there is no LLM judge."""
+        judging = judging or Judging()
+        self._books = None if books is None else BooksLine(books, judging.count_calls)
+        self._bench = Bench(judging, self._books)
+
+    async def score(
         self, settings: RewardSettings, group: GroupSpec, *trajectories_G: Trajectory
     ) -> GroupScore:
         """References in, so that Ray reads the payloads here; a small record out."""
+        verdicts_G = await self._bench.verdicts(group, trajectories_G)
+        if isinstance(verdicts_G, Failure):
+            return GroupScore(group.group_id, (), False, verdicts_G)
+        correct = {t.answer: v.correct for t, v in zip(trajectories_G, verdicts_G, strict=True)}
         try:
-            return score_group(group, trajectories_G, is_correct, settings)
-        except Exception as error:  # a scorer of any family may raise anything on any answer
-            message = f"{group.task.task_id}: {type(error).__name__}: {error}"
-            return GroupScore(
-                group.group_id, (), False, Failure(FailureKind.REWARD, "RewardScorer", message)
-            )
+            return score_group(group, trajectories_G, lambda _, a: correct[a], settings)
+        except Exception as error:  # a bug of ours costs one group, not the run
+            failure = Failure(FailureKind.REWARD, "RewardScorer", described(group.task, error))
+            return GroupScore(group.group_id, (), False, failure)
 
-    def peak_mib(self) -> Mapping[str, float]:
+    async def drain(self) -> int:
+        """Returns once what judges cost is in the books; how many entries never came there."""
+        return 0 if self._books is None else await self._books.drain()
+
+    async def peak_mib(self) -> Mapping[str, float]:
         return {"scorer": peak_mib()}

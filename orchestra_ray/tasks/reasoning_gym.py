@@ -17,6 +17,8 @@ from orchestra_ray.core.records import Task
 class TaskSource:
     """The tasks of one seed range: `make(family_index, i)` is a pure function of its arguments."""
 
+    endless = True
+
     def __init__(self, families: list[FamilyConfig], seed: int, size: int):
         self.families = [family.name for family in families]
         self.size = size

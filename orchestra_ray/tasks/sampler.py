@@ -7,21 +7,26 @@ preferences of their own: `load_preferences` and `load_heldout_preferences`.
 
 import random
 from collections.abc import Sequence
+from functools import lru_cache
 
 from orchestra_ray.catalogue import Catalogue, draw_offers
 from orchestra_ray.catalogue.preferences import fitting
 from orchestra_ray.config.schema import CatalogueConfig
+from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.records import EpisodeSpec, GroupSpec, Preference
 from orchestra_ray.core.seeds import derive_seed
-from orchestra_ray.tasks.reasoning_gym import TaskSource
+from orchestra_ray.tasks.source import Source
 
 
 class GroupSampler:
-    """Deals groups in order: families in turn, tasks in a seeded order within each."""
+    """Deals groups in order: families in turn, tasks in a seeded order within each.
+
+    Of a source that is not endless every task is dealt once before any is dealt again.
+    """
 
     def __init__(
         self,
-        source: TaskSource,
+        source: Source,
         catalogue: Catalogue,
         config: CatalogueConfig,
         preferences: Sequence[Preference],
@@ -51,7 +56,7 @@ class GroupSampler:
         seed = derive_seed(self._seed, "group", n)
         rng = random.Random(seed)
         group_id = f"{prefix}/{n}"
-        task = self._source.make(n % families, rng.randrange(self._source.size))
+        task = self._source.make(n % families, self._place(n, rng))
         draw = draw_offers(self._catalogue, self._config, seed)
         return GroupSpec(
             group_id=group_id,
@@ -66,3 +71,17 @@ class GroupSampler:
             policy=policy,
             greedy=greedy,
         )
+
+    def _place(self, n: int, rng: random.Random) -> int:
+        size, families = self._source.size, len(self._source.families)
+        if not size:
+            raise ConfigError("tasks: there are none to deal; give a file that has some")
+        if self._source.endless:
+            return rng.randrange(size)
+        epoch, place = divmod(n // families, size)
+        return _order(derive_seed(self._seed, "epoch", epoch, n % families), size)[place]
+
+
+@lru_cache(maxsize=8)  # of the epochs that groups are being dealt from
+def _order(seed: int, size: int) -> Sequence[int]:
+    return random.Random(seed).sample(range(size), size)

@@ -184,9 +184,9 @@ class BooksLine:
                 if not future.done():
                     future.set_exception(Fault(FaultKind.UNAVAILABLE, text))
             return
-        for (_, future), answer in zip(asked, answers, strict=True):
+        for (_, future), refusal in zip(asked, answers, strict=True):
             if not future.done():
-                future.set_result(answer)
+                future.set_result(refusal)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -217,7 +217,7 @@ class ToolExecutor:
         self._running: set[asyncio.Task[None]] = set()
 
     async def exchange(self, client: str, requests: bytes) -> bytes:
-        """Packed calls in; packed results of those that have ended out, see `Line`; and its life."""
+        """Packed calls in; its life out, packed with the results of those that have ended."""
         received_s = time.monotonic()
         executor = await self._made()
         outbox = self._outboxes[client]
@@ -273,7 +273,7 @@ class ToolExecutor:
     async def _make(self) -> Executor:
         """On the loop that its tools live on."""
         share = self._share
-        restarted = ray.get_runtime_context().was_current_actor_reconstructed
+        restarted = bool(ray.get_runtime_context().was_current_actor_reconstructed)
         if restarted:
             async with asyncio.timeout(BOOKS_DEADLINE_S):
                 share = await self._keeper.share_of.remote(_own_id(), self._life) or share

@@ -4,8 +4,8 @@ Invariants, for each call, episode, step and the whole run, whatever order thing
 settled + reserved never passes a limit, so what is spent cannot, by not one nano-dollar; a
 reservation that nobody settles (its process died) stays, as the most that it can have cost; a key
 is granted once and settled once. A call is all its attempts together: retries, hedges, and those
-of its other issues, whichever executor makes them. Measurements have no step of their own, so that the limit of a
-step is not spread over the evaluations of all policies.
+of its other issues, whichever executor makes them. Measurements have no step of their own, so that
+the limit of a step is not spread over the evaluations of all policies.
 
 Pure state: the actor that owns it makes it safe for processes.
 """

@@ -1,9 +1,8 @@
 """Whether an executor hangs, and whether it may be ended: once, and none that lives.
 
-A client that hears nothing may itself have stood still. What came in meanwhile is heard, and only an
-executor that leaves several questions in a row unanswered hangs. Each process of an executor is one
-life of it; all clients that see it hang mean the life that they heard last, and only one of them is
-told that it may be ended.
+A client that hears nothing may itself have stood still. So what came in meanwhile is heard, and an
+executor hangs only where it leaves several questions in a row unanswered. Each process of it is one
+life: all clients that see it hang mean the life that they heard last, and it is ended once.
 """
 
 import asyncio

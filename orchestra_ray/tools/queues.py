@@ -51,6 +51,8 @@ def metrics_of(states: Sequence[PoolState]) -> Mapping[str, float]:
 
     They share the executors: one that any client cannot reach is down.
     """
+    if not states:
+        return {}
     metrics: dict[str, float] = {}
     for state in states:
         for tool, queue in state.queues.items():

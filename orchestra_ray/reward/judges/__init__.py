@@ -1,0 +1,1 @@
+"""Judges: is an answer right? One module a judge; `bench` has them all, `actor.py` calls it."""

@@ -1,0 +1,14 @@
+"""Private tasks: whose questions and answers no file of a run may hold.
+
+Benchmarks such as HLE ask that none of their rows is ever published, and mark them with a canary
+string. Their tasks carry the mark below, and whoever writes to a file or a log asks for it first;
+a task's id may be written.
+"""
+
+from orchestra_ray.core.records import Task
+
+PRIVATE = "private"
+
+
+def is_private(task: Task) -> bool:
+    return bool(task.payload.get(PRIVATE))
