@@ -22,6 +22,8 @@ FIGURES = (
     "service s",
     "retries",
     "hedges",
+    "cache hits",
+    "replayed",
     "faults",
 )
 
@@ -62,6 +64,7 @@ def ledger_table(lines: list[Line], by: By) -> Table:
             line.output_tokens,
             line.reasoning_tokens,
         )
+        counts = (line.retries, line.hedges, line.cache_hits, line.replayed, line.faults)
         add_row(
             table,
             [
@@ -70,7 +73,7 @@ def ledger_table(lines: list[Line], by: By) -> Table:
                 charged_usd,
                 saved_usd,
                 *(f"{seconds:,.1f}" for seconds in (line.queue_s, line.service_s)),
-                *(f"{count:,}" for count in (line.retries, line.hedges, line.faults)),
+                *(f"{count:,}" for count in counts),
             ],
             bold=line is rows[-1],
         )

@@ -117,6 +117,7 @@ class ToolRequest:
     attempt: int  # how many calls of this episode went before
     found: tuple[str, ...] = ()  # by tools of this episode before; what a recipe's model reads
     issue: int = 0  # how often the call was given to an executor that died
+    waited_s: float = 0.0  # at its client, until this issue was sent
     messages: tuple[Mapping[str, Any], ...] = ()  # of a model that is the policy: what it reads
     functions: tuple[Mapping[str, Any], ...] = ()  # and what it may call
 
@@ -126,8 +127,10 @@ class LedgerEntry:
     """One call and what it cost; all its attempts together, charged once.
 
     charged_nanousd: what a provider bills, failed attempts included; 0 for a replay.
-    saved_nanousd: what a replay would have cost. queue_s: waiting for the pool and for limits.
-    service_s: the tool's own time, on a simulated clock where it has one.
+    usage: what all attempts together told. saved_nanousd: what a replay would have cost. queue_s:
+    waiting at the client, in the executor, and for limits and the guard. service_s: the tool's own
+    time, on a simulated clock where it has one. cache_hit: a result from a cache of ours, or input
+    that the provider had cached.
     """
 
     call_id: str
@@ -146,6 +149,10 @@ class LedgerEntry:
     replayed: bool = False
     error: str | None = None  # the class of its fault
     model: str = ""  # who did it: the model itself, or the one behind a recipe
+    cache_hit: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cache_hit", self.cache_hit or self.usage.cached_tokens > 0)
 
     @property
     def price_nanousd(self) -> int:

@@ -31,6 +31,7 @@ from orchestra_ray.rollout.actor import RolloutWorker
 from orchestra_ray.tools.actor import Books, ToolExecutor
 from orchestra_ray.tools.books import Closing
 from orchestra_ray.tools.guard import MEASUREMENT, limits_of
+from orchestra_ray.tools.queues import PoolState, metrics_of
 from orchestra_ray.weights.actor import Board
 
 T = TypeVar("T")
@@ -234,16 +235,21 @@ class Crew:
     async def close_step(self, step: int, deadline_s: float = CONTROL_S) -> Closing:
         """Writes the ledger of a step whose episodes have all ended; the run's totals so far.
 
-        What has ended before is in it, but for what a process took along that died.
+        With them what waits in the workers' pools at this moment. What has ended before is in the
+        ledger, but for what a process has that did not answer, which a failure names, or that took
+        it along when it died. What such a process comes to post later is in a later close.
         """
-        unposted = await self._drain(deadline_s)
+        (unposted, failures), waiting = await asyncio.gather(
+            self._drain(deadline_s), self._pool_metrics()
+        )
         closing = await within(deadline_s, "the books", self.books.close_step.remote(step))
-        failures = closing.failures
+        failures = (*closing.failures, *failures)
         if unposted > self._unposted:
             message = f"{unposted - self._unposted} ended calls could not be posted"
             failures += (Failure(FailureKind.INFRASTRUCTURE, "the books", message),)
             self._unposted = unposted
-        return Closing({**closing.totals, "ledger/unposted": float(unposted)}, failures)
+        totals = {**closing.totals, **waiting, "ledger/unposted": float(unposted)}
+        return Closing(totals, failures)
 
     async def stop(self) -> Sequence[Failure]:
         """Closes the books and ends every actor; the engines first, with their own processes."""
@@ -261,14 +267,39 @@ class Crew:
             ray.kill(actor)
         return failures
 
-    async def _drain(self, deadline_s: float) -> int:
-        """Has every process post what it entered; how much the books never took in."""
+    async def _drain(self, deadline_s: float) -> tuple[int, list[Failure]]:
+        """Has every process post what it entered; how much the books never took in, and who failed.
+
+        What one that failed has entered is unknown: it may be posted yet.
+        """
+        actors: dict[str, Any] = {
+            **{f"tool executor {i}": actor for i, actor in enumerate(self.executors)},
+            **{f"rollout worker {i}": actor for i, actor in self.workers.items()},
+            "scorer": self.scorer,
+        }
         posting = [
-            within(deadline_s, "postings", actor.drain.remote())
-            for actor in (*self.executors, *self.workers.values(), self.scorer)
+            within(deadline_s, "its postings", actor.drain.remote()) for actor in actors.values()
         ]
-        drained = await asyncio.gather(*posting, return_exceptions=True)
-        return sum(count for count in drained if isinstance(count, int))
+        unposted, failures = 0, []
+        for where, drained in zip(
+            actors, await asyncio.gather(*posting, return_exceptions=True), strict=True
+        ):
+            if isinstance(drained, RunFailed):
+                failures.append(Failure(FailureKind.INFRASTRUCTURE, where, str(drained)))
+            elif isinstance(drained, BaseException):
+                raise drained
+            else:
+                unposted += drained
+        return unposted, failures
+
+    async def _pool_metrics(self) -> Mapping[str, float]:
+        """Of the workers that answer."""
+        asked = [
+            within(FIGURES_S, "its pool", worker.pool_state.remote())
+            for worker in self.workers.values()
+        ]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        return metrics_of([one for one in answers if isinstance(one, PoolState)])
 
     async def peak_mib(self) -> Mapping[str, float]:
         """Peak memory by role, the largest of each role's processes; the driver's own too.

@@ -28,6 +28,7 @@ from orchestra_ray.rollout.episode import Stage, run_episode
 from orchestra_ray.rollout.parsing import PARSERS
 from orchestra_ray.rollout.policy import Completion, Policy, Router, View, routers
 from orchestra_ray.tools.actor import ToolPool
+from orchestra_ray.tools.queues import PoolState
 
 EPISODE_SLOTS = 10_000
 T = TypeVar("T")
@@ -95,7 +96,7 @@ class RolloutWorker:
         submit = config.catalogue.submit
         context = context_of(chat, config.rollout, submit)
         name = f"rollout worker {self._index}"
-        tools = ToolPool(self._executors, self._books, self._catalogue, name)
+        tools = self._tools = ToolPool(self._executors, self._books, self._catalogue, name)
         policies |= endpoint_policies(self._catalogue, chat, context, tools, submit)
         self._stage = Stage(
             chat=chat,
@@ -143,6 +144,11 @@ class RolloutWorker:
     async def drain(self) -> int:
         """Returns once all that was entered here is in the books; how much never came there."""
         return await self._on_engine_loop(self._stage.tools.drain())
+
+    @ray.method(concurrency_group="control")
+    async def pool_state(self) -> PoolState:
+        """Which calls of this worker wait, and which executors it reaches."""
+        return await self._on_engine_loop(self._tools.state())
 
     @ray.method(concurrency_group="control")
     async def stop(self) -> None:

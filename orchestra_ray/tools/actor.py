@@ -5,11 +5,14 @@ calls are given out once more, under their own keys. Executors reserve and post 
 posted is sent until the books have it, or is counted as unposted. A result goes out after that, so
 one that a caller has is in the books, however its executor ends. Only books that are slow do not
 hold it: it then goes out with its posting still on the way, and a death before that is a call lost.
+
+An executor that hangs without dying is ended, see `liveness`; the books see to it that it is once.
 """
 
 import asyncio
 import gc
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
@@ -29,9 +32,10 @@ from orchestra_ray.tools.cassette import CassetteError, open_cassette
 from orchestra_ray.tools.executor import Executor, Load
 from orchestra_ray.tools.guard import Reservation, SpendGuard, SpendLimits
 from orchestra_ray.tools.ledger import FOLDER, Ledger
+from orchestra_ray.tools.liveness import Lives, answer, hangs
 from orchestra_ray.tools.outbox import Outbox
 from orchestra_ray.tools.pool import LineLost, Pool, Results
-from orchestra_ray.tools.queues import ExecutorHealth, ToolQueue
+from orchestra_ray.tools.queues import ExecutorHealth, PoolState, ToolQueue
 from orchestra_ray.tools.tool import Fault, FaultKind
 from orchestra_ray.tools.toolbox import make_tools
 from orchestra_ray.tools.wire import pack, unpack
@@ -57,6 +61,7 @@ class Books:
         ledger = Ledger(run, None if folder is None else Path(folder) / FOLDER)
         self._books = SpendBooks(SpendGuard(limits), ledger)
         self._shares: dict[str, Share] = {}
+        self._lives = Lives()
         gc.freeze()  # what is imported stays: to walk it at each collection is most of the work
 
     def reserve(self, asked: bytes) -> list[str | None]:
@@ -71,8 +76,16 @@ class Books:
         """For `share_of`, should the executor have to be started again."""
         self._shares[executor] = share
 
-    def share_of(self, executor: str) -> Share | None:
+    def share_of(self, executor: str, life: str) -> Share | None:
+        """Asked by an executor that was started again: this life of it is there now."""
+        self._lives.begin(executor, life)
         return self._shares.get(executor)
+
+    def end_life(self, executor: Any, life: str) -> None:
+        """Kills an executor that hangs, unless that was done before; Ray starts it again."""
+        if self._lives.end(_name(executor), life):
+            _log.warning("executor %s hangs and is ended", _name(executor))
+            ray.kill(executor, no_restart=False)
 
     def close_step(self, step: int) -> Closing:
         return self._books.close_step(step)
@@ -171,9 +184,9 @@ class BooksLine:
                 if not future.done():
                     future.set_exception(Fault(FaultKind.UNAVAILABLE, text))
             return
-        for (_, future), answer in zip(asked, answers, strict=True):
+        for (_, future), refusal in zip(asked, answers, strict=True):
             if not future.done():
-                future.set_result(answer)
+                future.set_result(refusal)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -197,27 +210,33 @@ class ToolExecutor:
         self._catalogue, self._share = catalogue, share
         self._cassette = cassette or CassetteConfig()
         self._keeper = books
+        self._life = ray.get_runtime_context().get_worker_id()
         self._books = BooksLine(books, count_calls)
         self._making: asyncio.Task[Executor] | None = None
         self._outboxes: defaultdict[str, Outbox[Ended]] = defaultdict(Outbox)
         self._running: set[asyncio.Task[None]] = set()
 
     async def exchange(self, client: str, requests: bytes) -> bytes:
-        """Packed calls in; packed results of those that have ended out, see `Line`."""
+        """Packed calls in; its life out, packed with the results of those that have ended."""
+        received_s = time.monotonic()
         executor = await self._made()
         outbox = self._outboxes[client]
         for request in unpack(requests):
-            task = asyncio.create_task(self._run(executor, outbox, request))
+            task = asyncio.create_task(self._run(executor, outbox, request, received_s))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
-        return pack(await outbox.take(POLL_S))
+        return pack((self._life, await outbox.take(POLL_S)))
+
+    async def answers(self) -> None:
+        """Returns at once, unless something holds up the event loop and with it every call."""
 
     # What may be asked twice outlives the process: it is asked again of the next one.
 
     @ray.method(max_task_retries=-1)
-    async def ready(self) -> None:
-        """Returns when the tools are made."""
+    async def ready(self) -> str:
+        """Returns when the tools are made; its life."""
         await self._made()
+        return self._life
 
     @ray.method(max_task_retries=-1)
     async def load(self) -> Mapping[str, Load]:
@@ -254,18 +273,21 @@ class ToolExecutor:
     async def _make(self) -> Executor:
         """On the loop that its tools live on."""
         share = self._share
-        if ray.get_runtime_context().was_current_actor_reconstructed:
+        restarted = bool(ray.get_runtime_context().was_current_actor_reconstructed)
+        if restarted:
             async with asyncio.timeout(BOOKS_DEADLINE_S):
-                share = await self._keeper.share_of.remote(_own_id()) or share
+                share = await self._keeper.share_of.remote(_own_id(), self._life) or share
         tools = make_tools(self._catalogue, self._cassette.mode)
         tape = open_cassette(self._cassette)
         gc.freeze()  # see `Books`
-        return Executor(self._catalogue, tools, self._books, tape, share)
+        return Executor(self._catalogue, tools, self._books, tape, share, restarted)
 
-    async def _run(self, executor: Executor, outbox: Outbox[Ended], request: ToolRequest) -> None:
+    async def _run(
+        self, executor: Executor, outbox: Outbox[Ended], request: ToolRequest, received_s: float
+    ) -> None:
         result: ToolResult | Failure
         try:
-            result = await executor.execute(request)
+            result = await executor.execute(request, time.monotonic() - received_s)
         except CassetteError as error:
             result = Failure(FailureKind.TOOL, "cassette", str(error))
         except Exception as error:  # a bug of ours ends one episode, not the executor
@@ -283,30 +305,48 @@ def _own_id() -> str:
 class ActorLine:
     """A `Line` to a `ToolExecutor`."""
 
-    def __init__(self, actor: Any, client: str):
-        self._actor, self._client = actor, client
+    def __init__(self, actor: Any, client: str, books: Any):
+        self._actor, self._client, self._books = actor, client, books
+        self._life: str | None = None  # which was heard last; one never heard may be starting still
+        self._silent = False  # an exchange came to nothing, and it did not die
 
     async def exchange(self, requests: Sequence[ToolRequest]) -> Results:
         try:
-            async with asyncio.timeout(POLL_S + POLL_MARGIN_S):
-                return unpack(await self._actor.exchange.remote(self._client, pack(requests)))
+            asked = self._actor.exchange.remote(self._client, pack(requests))
+            self._life, ended = unpack(await answer(_future(asked), POLL_S + POLL_MARGIN_S))
+            return ended
         except (TimeoutError, RayError) as error:
+            self._silent = isinstance(error, TimeoutError)
             raise LineLost(type(error).__name__) from None
 
     async def revived(self) -> None:
         try:
             async with asyncio.timeout(REVIVAL_S):
-                await self._actor.ready.remote()
+                if self._silent and self._life is not None:
+                    await self._end_if_it_hangs(self._life)
+                self._life = await self._actor.ready.remote()
         except (TimeoutError, RayError) as error:
             raise LineLost(type(error).__name__) from None
+
+    async def _end_if_it_hangs(self, life: str) -> None:
+        try:
+            if await hangs(lambda: _future(self._actor.answers.remote())):
+                ended = self._books.end_life.remote(self._actor, life)
+                await answer(_future(ended), BOOKS_DEADLINE_S)
+        except (TimeoutError, RayError) as error:  # it dies by itself, or the books do not answer
+            _log.warning("executor %s is silent: %s", _name(self._actor), type(error).__name__)
+
+
+def _future(reference: Any) -> asyncio.Future[Any]:
+    return asyncio.wrap_future(reference.future())
 
 
 class ToolPool:
     """What a rollout worker calls: the pool, and the books for what the policy itself costs."""
 
     def __init__(self, executors: Sequence[Any], books: Any, catalogue: Catalogue, client: str):
-        self._books, self._client = BooksLine(books), client
-        lines = {_name(actor): ActorLine(actor, client) for actor in executors}
+        self._books, self._client, self._keeper = BooksLine(books), client, books
+        lines = {_name(actor): ActorLine(actor, client, books) for actor in executors}
         self._pool = Pool(lines, catalogue, self._books)
 
     async def call(self, request: ToolRequest) -> ToolResult | Failure:
@@ -321,7 +361,7 @@ class ToolPool:
 
     def add_executor(self, executor: Any) -> None:
         """Once it has its share, see `reshare`."""
-        self._pool.add(_name(executor), ActorLine(executor, self._client))
+        self._pool.add(_name(executor), ActorLine(executor, self._client, self._keeper))
 
     async def drain_executor(self, executor: Any, deadline_s: float) -> int:
         """Gives it no more calls; returns as `Pool.drain`. Then it may be ended, by its owner."""
@@ -332,6 +372,10 @@ class ToolPool:
 
     def queues(self) -> Mapping[str, ToolQueue]:
         return self._pool.queues()
+
+    async def state(self) -> PoolState:
+        """On the loop of its calls."""
+        return PoolState(self.queues(), self.health())
 
 
 async def reshare(executors: Sequence[Any], deadline_s: float) -> None:

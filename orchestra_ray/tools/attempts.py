@@ -3,7 +3,8 @@
 Each attempt is reserved at the spend guard before it is made, under a key of its own. What it is
 charged is what its provider bills: by the usage that came back; nothing where the request was
 turned away; and the most that it can be where nobody knows, as after a timeout or a bug. One that
-was given up before its grant came was never made, and stands in no bill: the books free it.
+was given up before its grant came was never made, and stands in no bill: the books free it. So is
+one that cost nothing when the next is reserved, so that a retry is not refused for its sake.
 
 An attempt of a recipe keeps the limits of its parts too: it passes the gates of the recipe, of its
 model and of the tool that it runs, and leaves them when it ends. The order is the same for all, and
@@ -47,7 +48,11 @@ class Guard(Protocol):
 
 @dataclass(slots=True)
 class Bill:
-    """What the attempts of one call came to. `settlements` are (key, charged) of each."""
+    """What the attempts of one call came to, all together.
+
+    usage: all that they told; one of which nobody knows the bill told nothing. queue_s: at gates
+    and guard. settlements: (key, charged) of each, but for those that were free and are settled.
+    """
 
     usage: Usage = Usage()
     charged_nanousd: int = 0
@@ -57,11 +62,34 @@ class Bill:
     hedges: int = 0
     settlements: list[tuple[str, int]] = field(default_factory=list)
 
+    def take_free(self) -> tuple[str, ...]:
+        """The keys of the attempts that cost nothing; they are settled with what comes next."""
+        free = tuple(key for key, charged_nanousd in self.settlements if charged_nanousd == 0)
+        self.settlements = [one for one in self.settlements if one[1] != 0]
+        return free
+
+    def add(self, usage: Usage, service_s: float) -> None:
+        """One more attempt: what it told, and its time."""
+        billed_s = None
+        if (self.usage.billed_s, usage.billed_s) != (None, None):
+            before_s = self.service_s if self.usage.billed_s is None else self.usage.billed_s
+            billed_s = before_s + (service_s if usage.billed_s is None else usage.billed_s)
+        self.usage = Usage(
+            self.usage.input_tokens + usage.input_tokens,
+            self.usage.cached_tokens + usage.cached_tokens,
+            self.usage.output_tokens + usage.output_tokens,
+            self.usage.reasoning_tokens + usage.reasoning_tokens,
+            self.usage.searches + usage.searches,
+            billed_s,
+        )
+        self.service_s += service_s
+
 
 class Service:
     """A tool with what surrounds it in this process; `share` of the pool's limits is its own.
 
     A recipe finds its parts in `services`. It rests from the model that fails, not from the others.
+    `restarted`: a process before this one may have started a call just now.
     """
 
     def __init__(
@@ -70,10 +98,13 @@ class Service:
         tool: Tool,
         share: Share | None = (0, 1),
         services: "Mapping[str, Service] | None" = None,
+        restarted: bool = False,
     ):
         self.entry, self.tool, self.gate = entry, tool, Gate()
         self._services = {} if services is None else services
         self._breakers: defaultdict[str, Breaker] = defaultdict(Breaker)  # by `model_of` the offer
+        if restarted:
+            self.gate.count_start()
         self.set_share(share)
 
     def set_share(self, share: Share | None) -> None:
@@ -90,14 +121,19 @@ class Service:
         )
 
     async def call(self, request: ToolRequest, guard: Guard, bill: Bill) -> Reply:
-        """The reply of the first attempt that has one; raises the last attempt's `Fault`."""
+        """The reply of the first attempt that has one; raises the last attempt's `Fault`.
+
+        A pause that would outlast the call's deadline is not made: its fault is the call's.
+        """
+        ends_s = time.monotonic() + self.entry.limits.deadline_s
         for retries in range(self.entry.limits.retries):
             try:
                 return await self._hedged(request, guard, bill)
             except Fault as fault:
-                if not self._may_try_again(fault):
+                pause_s = _pause_s(fault, retries)
+                if not self._may_try_again(fault) or time.monotonic() + pause_s >= ends_s:
                     raise
-                await asyncio.sleep(_pause_s(fault, retries))
+                await asyncio.sleep(pause_s)
         return await self._hedged(request, guard, bill)
 
     def _gate_of(self, part: str) -> AbstractAsyncContextManager[None]:
@@ -136,9 +172,8 @@ class Service:
             async with self.gate, model, runs:
                 most_nanousd = most_cost_nanousd(self.entry, request.offer.prices)
                 bill.attempts += 1
-                asked = Reservation(
-                    f"{call_of(request)}.{bill.attempts}", request.asker, most_nanousd
-                )
+                key = f"{call_of(request)}.{bill.attempts}"
+                asked = Reservation(key, request.asker, most_nanousd, bill.take_free())
                 reserved = most_nanousd > 0 or guard.count_calls
                 if reserved:
                     refusal = await guard.reserve(asked)
@@ -160,18 +195,16 @@ class Service:
             reply = await self.tool.call(request)
             service_s = time.monotonic() - started_s if reply.service_s is None else reply.service_s
             charged_nanousd = min(most_nanousd, prices.cost_nanousd(reply.usage, service_s))
-            bill.usage = reply.usage
-            bill.service_s += service_s
+            bill.add(reply.usage, service_s)
             breaker.succeeded()
             return reply
         except Fault as fault:
             service_s = time.monotonic() - started_s
-            bill.service_s += service_s
             if fault.usage is not None:
                 charged_nanousd = min(most_nanousd, prices.cost_nanousd(fault.usage, service_s))
-                bill.usage = fault.usage
             elif fault.kind not in MAY_HAVE_ACTED:
                 charged_nanousd = 0
+            bill.add(fault.usage or Usage(), service_s)
             if fault.kind.retryable:
                 breaker.failed(time.monotonic())
             else:
@@ -205,7 +238,10 @@ def most_cost_nanousd(entry: Entry, prices: Prices) -> int:
 
 
 def worth(entry: Entry, prices: Prices, bill: Bill, fault: FaultKind | None) -> int:
-    """What a provider would bill for a call that ended so, in nano-dollars; for a replay."""
+    """What a provider would bill for a call that ended so, in nano-dollars; for a replay.
+
+    As for one attempt that told what all of them did: a recording does not hold them apart.
+    """
     if fault is None or bill.usage != Usage():
         return prices.cost_nanousd(bill.usage, bill.service_s)
     unknown = fault in MAY_HAVE_ACTED or fault is FaultKind.CRASHED

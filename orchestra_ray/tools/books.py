@@ -129,6 +129,7 @@ class SpendBooks:
             usage=Usage(),
             charged_nanousd=sum(charges.values()),
             service_s=0.0,
+            queue_s=request.waited_s,
             error=FaultKind.LOST.value,
         )
         self._enter(Posting(call_of(request), entry, tuple(charges.items())))

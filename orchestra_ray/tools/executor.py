@@ -55,7 +55,10 @@ class Load:
 
 
 class Executor:
-    """Executes requests against the tools of a catalogue; `share` of limits is its own."""
+    """Executes requests against the tools of a catalogue; `share` of limits is its own.
+
+    `restarted`: in place of one that died, whose last calls count for the rates.
+    """
 
     def __init__(
         self,
@@ -64,15 +67,20 @@ class Executor:
         books: Books,
         cassette: Cassette | None = None,
         share: Share | None = (0, 1),
+        restarted: bool = False,
     ):
         self._entries = catalogue.entries
         self._books, self._cassette, self._told = books, cassette, False
         self._services: dict[str, Service] = {}
         for name, tool in tools.items():
-            self._services[name] = Service(catalogue.entries[name], tool, share, self._services)
+            entry = catalogue.entries[name]
+            self._services[name] = Service(entry, tool, share, self._services, restarted)
 
-    async def execute(self, request: ToolRequest) -> ToolResult:
-        """Raises `CassetteError` where the cassette must answer and cannot."""
+    async def execute(self, request: ToolRequest, waited_s: float = 0.0) -> ToolResult:
+        """Raises `CassetteError` where the cassette must answer and cannot.
+
+        `waited_s`: how long it was in this process before.
+        """
         service, bill = self._services[request.offer.identity], Bill()
         fault: Fault | None = None
         fatal: CassetteError | None = None
@@ -92,7 +100,7 @@ class Executor:
             text = _cut(f"error: {fault}", service.entry.limits)
         kind = None if fault is None else fault.kind
         worth_nanousd = worth(service.entry, request.offer.prices, bill, kind) if replayed else 0
-        entry = _entry(request, bill, worth_nanousd, replayed, kind)
+        entry = _entry(request, bill, waited_s, worth_nanousd, replayed, kind)
         entered = self._books.enter(Posting(call_of(request), entry, tuple(bill.settlements)))
         if entered is not None:
             await entered.wait()
@@ -137,7 +145,8 @@ class Executor:
         try:
             async with asyncio.timeout(limits.deadline_s):
                 reply = await service.call(request, self._books, bill)
-                return replace(reply, text=_cut(reply.text, limits), service_s=bill.service_s)
+                text = _cut(reply.text, limits)
+                return replace(reply, text=text, usage=bill.usage, service_s=bill.service_s)
         except TimeoutError:
             fault = Fault(FaultKind.TIMEOUT, f"no answer within {limits.deadline_s:g} s")
             bill.service_s = max(bill.service_s, limits.deadline_s - bill.queue_s)
@@ -146,12 +155,17 @@ class Executor:
         except Exception as error:
             _log.warning("%s has a bug", request.offer.identity, exc_info=error)
             fault = Fault(FaultKind.CRASHED, f"{request.offer.alias} broke; use another")
-        fault.service_s = bill.service_s
+        fault.usage, fault.service_s = bill.usage, bill.service_s
         raise fault
 
 
 def _entry(
-    request: ToolRequest, bill: Bill, saved_nanousd: int, replayed: bool, fault: FaultKind | None
+    request: ToolRequest,
+    bill: Bill,
+    waited_s: float,
+    saved_nanousd: int,
+    replayed: bool,
+    fault: FaultKind | None,
 ) -> LedgerEntry:
     offer = request.offer
     return LedgerEntry(
@@ -166,7 +180,7 @@ def _entry(
         charged_nanousd=bill.charged_nanousd,
         saved_nanousd=saved_nanousd,
         service_s=bill.service_s,
-        queue_s=bill.queue_s,
+        queue_s=request.waited_s + waited_s + bill.queue_s,
         retries=max(0, bill.attempts - bill.hedges - 1),
         hedges=bill.hedges,
         replayed=replayed,

@@ -37,6 +37,10 @@ class Gate:
             self._fits.set()
         self._admit()
 
+    def count_start(self) -> None:
+        """As if somebody had been let in just now: the next one waits until the rate allows it."""
+        self._last_s = asyncio.get_running_loop().time()
+
     async def kept(self) -> None:
         """Returns when no more are inside than may be."""
         await self._fits.wait()
@@ -84,7 +88,7 @@ class Gate:
     def _enter(self) -> None:
         self.inside += 1
         if self.per_s is not None:
-            self._last_s = asyncio.get_running_loop().time()
+            self.count_start()
 
     def _leave(self) -> None:
         self.inside -= 1

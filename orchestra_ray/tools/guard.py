@@ -3,8 +3,9 @@
 Invariants, for each call, episode, step and the whole run, whatever order things happen in:
 settled + reserved never passes a limit, so what is spent cannot, by not one nano-dollar; a
 reservation that nobody settles (its process died) stays, as the most that it can have cost; a key
-is granted once and settled once. Measurements have no step of their own, so that the limit of a
-step is not spread over the evaluations of all policies.
+is granted once and settled once. A call is all its attempts together: retries, hedges, and those
+of its other issues, whichever executor makes them. Measurements have no step of their own, so that
+the limit of a step is not spread over the evaluations of all policies.
 
 Pure state: the actor that owns it makes it safe for processes.
 """
@@ -54,15 +55,25 @@ def limits_of(config: SpendConfig) -> SpendLimits:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """`key` is the attempt's: its call's, a point, its number. `most_nanousd` bounds its bill."""
+    """`key` is the attempt's: its call's, a point, its number. `most_nanousd` bounds its bill.
+
+    `free`: the keys of attempts of the same issue that have ended and cost nothing.
+    """
 
     key: str
     asker: Asker
     most_nanousd: int
+    free: tuple[str, ...] = ()
 
     @property
     def call(self) -> str:
+        """One issue of a call."""
         return self.key.rpartition(".")[0]
+
+    @property
+    def call_id(self) -> str:
+        """The call with all its issues."""
+        return self.call.rpartition("#")[0]
 
 
 @dataclass(slots=True)
@@ -73,10 +84,14 @@ class _Account:
     calls: int = 0
 
 
+_Scope = tuple[str, int, str]  # (which limit, step, id)
+_RUN = ("run", MEASUREMENT, "")
+
+
 @dataclass(slots=True)
 class SpendGuard:
     limits: SpendLimits
-    _accounts: dict[str, _Account] = field(default_factory=dict)
+    _accounts: dict[_Scope, _Account] = field(default_factory=dict)
     _held: dict[str, dict[str, Reservation]] = field(default_factory=dict)  # by call, then key
     _settled: dict[str, int] = field(default_factory=dict)  # key -> step
     run_refused: bool = False  # the limit of the whole run has refused a call
@@ -93,17 +108,17 @@ class SpendGuard:
             return None
         if asked.most_nanousd < 0:
             return "an attempt cannot cost less than nothing"
-        limits, most = self.limits, asked.most_nanousd
-        if limits.call_nanousd is not None and most > limits.call_nanousd:
-            return f"budget exhausted: a call may cost ${usd(limits.call_nanousd):g}"
-        for name, account, money, calls in self._scopes(asked.asker):
+        for key in self._held.get(asked.call, {}).keys() & set(asked.free):
+            self.settle(key, 0)
+        most = asked.most_nanousd
+        for name, account, money, calls in self._scopes(asked):
             if money is not None and account.nanousd + most > money:
                 self.run_refused |= name == "run"
                 return f"budget exhausted: ${usd(money):g} for the {name}"
             if calls is not None and account.calls + 1 > calls:
                 self.run_refused |= name == "run"
                 return f"budget exhausted: {calls} calls for the {name}"
-        for _, account, _, _ in self._scopes(asked.asker):
+        for _, account, _, _ in self._scopes(asked):
             account.nanousd += most
             account.calls += 1
         self._held.setdefault(asked.call, {})[asked.key] = asked
@@ -124,7 +139,7 @@ class SpendGuard:
         if not self._held[call]:
             del self._held[call]
         self._settled[key] = held.asker.step
-        for _, account, _, _ in self._scopes(held.asker):
+        for _, account, _, _ in self._scopes(held):
             account.nanousd -= held.most_nanousd - charged_nanousd
 
     def held_of(self, call: str) -> Mapping[str, Reservation]:
@@ -133,29 +148,40 @@ class SpendGuard:
 
     def forget_step(self, step: int) -> None:
         """Drops what only the episodes of a step need, once none of them can call any more."""
-        prefix = f"episode {step} "
         held = {
-            f"episode {r.asker.step} {r.asker.episode_id}"
+            scope
             for of_call in self._held.values()
-            for r in of_call.values()
+            for reservation in of_call.values()
+            for scope in (_call_scope(reservation), _episode_scope(reservation.asker))
         }
-        for name in [n for n in self._accounts if n.startswith(prefix) and n not in held]:
-            del self._accounts[name]
+        over = {s for s in self._accounts if s[0] in ("call", "episode") and s[1] == step}
+        for scope in over - held:
+            del self._accounts[scope]
         self._settled = {key: s for key, s in self._settled.items() if s != step}
 
     @property
     def committed_nanousd(self) -> int:
         """Settled and reserved, of the whole run."""
-        return self._accounts["run"].nanousd if "run" in self._accounts else 0
+        return self._accounts[_RUN].nanousd if _RUN in self._accounts else 0
 
-    def _scopes(self, asker: Asker) -> list[tuple[str, _Account, int | None, int | None]]:
-        limits = self.limits
-        episode = self._account(f"episode {asker.step} {asker.episode_id}")
-        scopes = [("episode", episode, limits.episode_nanousd, limits.episode_calls)]
-        if asker.step != MEASUREMENT:
-            step = self._account(f"step {asker.step}")
-            scopes.append(("step", step, limits.step_nanousd, limits.step_calls))
-        return [*scopes, ("run", self._account("run"), limits.run_nanousd, limits.run_calls)]
+    def _scopes(self, asked: Reservation) -> list[tuple[str, _Account, int | None, int | None]]:
+        limits, step = self.limits, asked.asker.step
+        scopes: list[tuple[_Scope, int | None, int | None]] = [
+            (_call_scope(asked), limits.call_nanousd, None),
+            (_episode_scope(asked.asker), limits.episode_nanousd, limits.episode_calls),
+            (_RUN, limits.run_nanousd, limits.run_calls),
+        ]
+        if step != MEASUREMENT:
+            scopes.insert(2, (("step", step, ""), limits.step_nanousd, limits.step_calls))
+        return [
+            (scope[0], self._accounts.setdefault(scope, _Account()), money, calls)
+            for scope, money, calls in scopes
+        ]
 
-    def _account(self, name: str) -> _Account:
-        return self._accounts.setdefault(name, _Account())
+
+def _call_scope(asked: Reservation) -> _Scope:
+    return ("call", asked.asker.step, asked.call_id)
+
+
+def _episode_scope(asker: Asker) -> _Scope:
+    return ("episode", asker.step, asker.episode_id)

@@ -42,6 +42,7 @@ SCHEMA = pa.schema(
         ("service_s", pa.float64()),
         ("retries", pa.int32()),
         ("hedges", pa.int32()),
+        ("cache_hit", pa.bool_()),
         ("replayed", pa.bool_()),
         ("error", pa.string()),
     ]
@@ -60,6 +61,7 @@ class Totals:
     queue_s: float = 0.0
     retries: int = 0
     hedges: int = 0
+    cache_hits: int = 0
     replayed: int = 0
     errors: int = 0
 
@@ -72,6 +74,7 @@ class Totals:
         self.queue_s += entry.queue_s
         self.retries += entry.retries
         self.hedges += entry.hedges
+        self.cache_hits += entry.cache_hit
         self.replayed += entry.replayed
         self.errors += entry.error is not None
 

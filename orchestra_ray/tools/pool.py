@@ -48,7 +48,10 @@ class Line(Protocol):
         ...
 
     async def revived(self) -> None:
-        """Returns when an executor that was lost is there again; what it had is gone."""
+        """Returns when an executor that was lost is there again; what it had is gone.
+
+        Ends one that hangs first, so that it is started again.
+        """
         ...
 
 
@@ -64,12 +67,23 @@ class _Call:
     future: asyncio.Future[ToolResult | Failure]
     lane: "_Lane"
     asked_s: float
+    placed_s: float  # since when this issue waits to be sent
     expiry: asyncio.TimerHandle | None = None
 
     @property
     def waits(self) -> tuple[str, float]:
         """Its tool, and how long it has had no result."""
         return self.request.offer.identity, asyncio.get_running_loop().time() - self.asked_s
+
+    def leaves(self) -> ToolRequest:
+        """Its request, with how long this issue waited here; a duration, for clocks differ."""
+        waited_s = asyncio.get_running_loop().time() - self.placed_s
+        self.request = replace(self.request, waited_s=waited_s)
+        return self.request
+
+    def reissue(self) -> None:
+        self.request = replace(self.request, issue=self.request.issue + 1, waited_s=0.0)
+        self.placed_s = asyncio.get_running_loop().time()
 
     def end(self, result: ToolResult | Failure) -> None:
         if self.expiry is not None:
@@ -122,7 +136,8 @@ class Pool:
     async def call(self, request: ToolRequest) -> ToolResult | Failure:
         """The result, or the failure of the pool; within the entry's deadline and a margin."""
         loop = asyncio.get_running_loop()
-        call = _Call(request, loop.create_future(), self._lane_for(request), loop.time())
+        now_s, lane = loop.time(), self._lane_for(request)
+        call = _Call(request, loop.create_future(), lane, now_s, now_s)
         deadline_s = self._catalogue.entries[request.offer.identity].limits.deadline_s + MARGIN_S
         call.expiry = loop.call_later(deadline_s, self._expire, call, deadline_s)
         self._place(call)
@@ -200,8 +215,9 @@ class Pool:
 
     def _expire(self, call: _Call, deadline_s: float) -> None:
         lane = call.lane
-        lane.waiting = [other for other in lane.waiting if other is not call]
-        lane.take(call_of(call.request))
+        if lane.take(call_of(call.request)) is None:  # it was never sent
+            lane.waiting = [other for other in lane.waiting if other is not call]
+            call.leaves()
         self._losses.lost(call.request)
         message = f"{call.request.offer.identity}: no result within {deadline_s:g} s"
         call.end(Failure(FailureKind.TOOL, WHERE, message))
@@ -211,8 +227,9 @@ class Pool:
         if lane.down or not (lane.waiting or lane.sent and not lane.exchanges):
             return
         calls, lane.waiting = lane.waiting, []
-        lane.sent.update((call_of(call.request), call) for call in calls)
-        self._start(self._exchange(lane, [call.request for call in calls]))
+        requests = [call.leaves() for call in calls]
+        lane.sent.update(zip(map(call_of, requests), calls, strict=True))
+        self._start(self._exchange(lane, requests))
 
     async def _exchange(self, lane: _Lane, requests: Sequence[ToolRequest]) -> None:
         lives = lane.lives
@@ -246,7 +263,7 @@ class Pool:
             entry = self._catalogue.entries[request.offer.identity]
             again = request.issue < REISSUES and entry.is_idempotent(request.offer.prices)
             if again and not call.future.done():
-                call.request = replace(request, issue=request.issue + 1)
+                call.reissue()
                 self._place_anew(call, avoid=lane)
             else:
                 self._fail(call, reason)

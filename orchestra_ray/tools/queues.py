@@ -38,6 +38,35 @@ class ToolQueue:
     oldest_wait_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """One client's view at one moment."""
+
+    queues: Mapping[str, ToolQueue]
+    health: Sequence[ExecutorHealth]
+
+
+def metrics_of(states: Sequence[PoolState]) -> Mapping[str, float]:
+    """All clients together, for `metrics.jsonl`: their calls sum, and the longest wait is the wait.
+
+    They share the executors: one that any client cannot reach is down.
+    """
+    if not states:
+        return {}
+    metrics: dict[str, float] = {}
+    for state in states:
+        for tool, queue in state.queues.items():
+            name = f"queue/{tool}"
+            for key, count in (("waiting", queue.waiting), ("running", queue.in_flight)):
+                metrics[f"{name}/{key}"] = metrics.get(f"{name}/{key}", 0.0) + count
+            oldest_s = max(queue.oldest_wait_s, metrics.get(f"{name}/oldest_s", 0.0))
+            metrics[f"{name}/oldest_s"] = oldest_s
+    seen = {(one.name, one.state) for state in states for one in state.health}
+    down = {name for name, state in seen if state in (ExecutorState.DOWN, ExecutorState.GONE)}
+    live = {name for name, state in seen if state is ExecutorState.LIVE} - down
+    return {**metrics, "executors/live": float(len(live)), "executors/down": float(len(down))}
+
+
 def queues_of(
     waiting: Sequence[tuple[str, float]], sent: Sequence[tuple[str, float]]
 ) -> Mapping[str, ToolQueue]:

@@ -44,6 +44,8 @@ class Line:
     service_s: float = 0.0
     retries: int = 0
     hedges: int = 0
+    cache_hits: int = 0
+    replayed: int = 0
     faults: int = 0
 
 
@@ -52,10 +54,14 @@ AMOUNTS = tuple(field.name for field in fields(Line))[1:]
 
 def statement(entries: pa.Table, by: By) -> list[Line]:
     """A line a group: steps in their order, all else from the dearest to the cheapest."""
-    ones = pa.array([1] * len(entries), pa.int64())
-    faults = entries["error"].is_valid().cast(pa.int64())
-    columns = {name: entries[name] for name in AMOUNTS if name not in ("calls", "faults")}
-    table = pa.table({**columns, "calls": ones, "faults": faults, _KEY: _keys(entries, by)})
+    counted = {
+        "calls": pa.array([1] * len(entries), pa.int64()),
+        "cache_hits": entries["cache_hit"].cast(pa.int64()),
+        "replayed": entries["replayed"].cast(pa.int64()),
+        "faults": entries["error"].is_valid().cast(pa.int64()),
+    }
+    columns = {name: entries[name] for name in AMOUNTS if name not in counted}
+    table = pa.table({**columns, **counted, _KEY: _keys(entries, by)})
     sums = table.group_by(_KEY).aggregate([(name, "sum") for name in AMOUNTS]).to_pylist()
     if by is By.STEP:
         sums.sort(key=lambda row: row[_KEY])

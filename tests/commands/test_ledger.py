@@ -44,7 +44,7 @@ def printed(run: Path, capsys: pytest.CaptureFixture[str], *options: str) -> lis
 def test_it_prints_a_line_a_model_and_an_exact_total(run: Path, capsys) -> None:
     _, _, nova, calc, total = printed(run, capsys)
     in_and_out = ["2,200", "80", "60", "40"]
-    assert nova == ["nova", "2", *in_and_out, "2.000000002", "0.000000000", "0.0", "3.0", *"001"]
+    assert nova == ["nova", "2", *in_and_out, "2.000000002", "0.000000000", "0.0", "3.0", *"00201"]
     assert calc[:2] == ["calc", "1"] and calc[7] == "0.000000005"
     assert total[:2] == ["total", "3"] and total[6:8] == ["2.000000002", "0.000000005"]
 

@@ -64,6 +64,29 @@ def started(
     ray.kill(board.actor)
 
 
+def test_a_step_tells_how_the_pool_is_and_who_did_not_post_what_it_entered(
+    started: Started, tmp_path: Path
+) -> None:
+    crew, release = started.crew, tmp_path / "release"
+
+    def hang(_: object) -> None:
+        import time
+
+        while not release.exists():
+            time.sleep(0.01)
+
+    closing = started.run(crew.close_step(0))
+    assert closing.failures == () and closing.totals["executors/down"] == 0
+    assert closing.totals["executors/live"] == len(crew.executors)
+    hung = crew.executors[0].__ray_call__.remote(hang)
+    (failure,) = started.run(crew.close_step(0, deadline_s=1.0)).failures
+    assert (failure.kind, failure.where) == (FailureKind.INFRASTRUCTURE, "tool executor 0")
+    assert failure.message == "its postings: no answer within 1 s"
+    release.touch()
+    ray.get(hung)
+    assert started.run(crew.close_step(0)).failures == ()
+
+
 def long_group(sampler: GroupSampler, n: int) -> GroupSpec:
     return sampler.group(n, EPISODES, prefix="crew")
 

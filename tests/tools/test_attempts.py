@@ -14,6 +14,7 @@ from orchestra_ray.catalogue import Choice, Entry, Kind, model_of
 from orchestra_ray.core.money import Prices, Usage
 from orchestra_ray.core.records import ToolRequest
 from orchestra_ray.tools.attempts import Bill, Service, most_cost_nanousd, share_of
+from orchestra_ray.tools.books import call_of
 from orchestra_ray.tools.guard import Reservation, SpendGuard, SpendLimits
 from orchestra_ray.tools.tool import Fault, FaultKind, Reply
 
@@ -80,6 +81,7 @@ def attempt(
     outcome = asyncio.run(main())
     for key, charged_nanousd in bill.settlements:
         guarded.guard.settle(key, charged_nanousd)
+    assert not guarded.guard.held_of(call_of(request))
     assert guarded.guard.committed_nanousd == bill.charged_nanousd
     return outcome, bill, tool
 
@@ -132,6 +134,79 @@ def test_a_refused_attempt_is_never_made(
     outcome, bill, tool = attempt(entry, [Reply("ok")], make_request(entry), guarded)
     assert isinstance(outcome, Fault) and outcome.kind is FaultKind.BUDGET
     assert "budget exhausted" in str(outcome) and tool.calls == 0 and bill.charged_nanousd == 0
+
+
+@pytest.mark.parametrize(
+    ("script", "limit", "calls", "refused"),
+    [
+        ([passing(usage=Usage(1)), Reply("ok", Usage(10))], 2 * MOST, 2, False),
+        ([passing(usage=Usage(1)), Reply("ok", Usage(10))], 2 * MOST - 1, 1, True),
+        ([passing(FaultKind.TIMEOUT), Reply("ok", Usage(10))], 2 * MOST - 1, 1, True),
+        ([passing(), passing(), Reply("ok", Usage(10))], MOST, 3, False),  # they were turned away
+        ([Reply("ok", Usage(10))], MOST - 1, 0, True),
+    ],
+)
+def test_a_call_with_its_retries_costs_no_more_than_a_call_may(
+    make_entry: Callable[..., Entry],
+    make_request: Callable[..., ToolRequest],
+    script: Sequence[Step],
+    limit: int,
+    calls: int,
+    refused: bool,
+) -> None:
+    entry = make_entry(prices=TOKENS, retries=2)
+    guarded = Guarded(SpendLimits(call_nanousd=limit))
+    outcome, bill, tool = attempt(entry, script, make_request(entry), guarded)
+    assert tool.calls == calls and bill.charged_nanousd <= limit
+    assert refused == (isinstance(outcome, Fault) and outcome.kind is FaultKind.BUDGET)
+
+
+def test_hedges_at_the_same_time_do_not_pass_the_limit_of_their_call(
+    make_entry: Callable[..., Entry], make_request: Callable[..., ToolRequest]
+) -> None:
+    entry = make_entry(hedge_after_s=0.02)
+    for limit, calls in ((13, 1), (14, 2)):
+        guarded = Guarded(SpendLimits(call_nanousd=limit))
+        outcome, bill, tool = attempt(entry, [0.2, 0.2], make_request(entry), guarded)
+        assert isinstance(outcome, Reply) and outcome.text == "late"
+        assert (tool.calls, bill.charged_nanousd) == (calls, 7 * calls)
+    issues = [make_request(entry, call_id="c"), replace(make_request(entry), issue=1)]
+    guarded, tool = Guarded(SpendLimits(call_nanousd=20)), Scripted([0.2])
+
+    async def main() -> None:
+        services = [Service(entry, tool) for _ in issues]  # of two executors
+        calls = [s.call(r, guarded, Bill()) for s, r in zip(services, issues, strict=True)]
+        await asyncio.gather(*calls)
+
+    asyncio.run(main())
+    assert tool.calls == 2 and guarded.guard.committed_nanousd == 14
+
+
+def test_the_tokens_of_a_call_are_those_of_all_its_attempts(
+    make_entry: Callable[..., Entry], make_request: Callable[..., ToolRequest]
+) -> None:
+    entry = make_entry(prices=TOKENS, retries=3)
+    script = [
+        passing(usage=Usage(30, 20, 5, 4, 1)),
+        passing(FaultKind.TIMEOUT),  # nobody knows what it took
+        passing(usage=Usage(1, 0, 2, billed_s=1.5)),
+        Reply("ok", Usage(10, 5, 6, 3, 1), service_s=2.0),
+    ]
+    _, bill, _ = attempt(entry, script, make_request(entry), Guarded())
+    before_s = (bill.usage.billed_s or 0) - 1.5 - 2.0
+    assert bill.usage == Usage(41, 25, 13, 7, 2, billed_s=bill.usage.billed_s)
+    assert 0 <= before_s <= bill.service_s - 2.0  # of attempts whose seconds are all billed
+    assert bill.charged_nanousd == 15 + MOST + 3 + 11  # what is cached is free
+
+
+@pytest.mark.parametrize("kind", [FaultKind.RATE_LIMITED, FaultKind.SERVER_ERROR])
+def test_a_pause_beyond_the_deadline_ends_the_call_at_once_as_what_it_is(
+    make_entry: Callable[..., Entry], make_request: Callable[..., ToolRequest], kind: FaultKind
+) -> None:
+    entry = make_entry(retries=2, deadline_s=600.0)
+    later = Fault(kind, "later", retry_after_s=600.0)
+    outcome, _, tool = attempt(entry, [later], make_request(entry), Guarded())
+    assert outcome is later and tool.calls == 1
 
 
 def test_a_slow_call_is_hedged_and_both_are_charged(

@@ -107,6 +107,7 @@ class Provider:
     died: dict[str, asyncio.Event]
     billed: Counter[str]
     attempts: Counter[str]
+    told: Counter[str]  # tokens in, of which there are as many out
 
     async def call(self, request: ToolRequest) -> Reply:
         call, prices = call_of(request), request.offer.prices
@@ -116,6 +117,7 @@ class Provider:
         self.attempts[call] += 1
         known = act in (Act.REPLY, Act.BILLED, Act.UNHEARD)
         free = act in (Act.OUTAGE, Act.REFUSED)
+        self.told[call] += tokens if known else 0
         self.billed[call] += min(most, prices.cost_nanousd(usage)) if known else most * (not free)
         match act:
             case Act.BILLED:
@@ -218,7 +220,7 @@ async def play(
     died = {call_id: asyncio.Event() for call_id in scripts}
     books = SpendBooks(SpendGuard(limits), Ledger("run", folder))
     ways = {f"c{i}#{n}": way for i, plan in enumerate(plans) for n, way in enumerate(plan.ways)}
-    provider = Provider(scripts, died, Counter(), Counter())
+    provider = Provider(scripts, died, Counter(), Counter(), Counter())
     line = Line(books, provider, ways)
     played = Played(books, provider, [], {}, set(), line.untold)
     tools = dict.fromkeys(ENTRIES, provider)
@@ -275,11 +277,15 @@ def folded(sums: Counter[tuple[Any, ...]], width: int) -> Counter[tuple[Any, ...
 
 
 @settings(max_examples=2_000)
-@given(st.lists(planned, min_size=1, max_size=6), st.none() | st.integers(0, 3_000))
+@given(
+    st.lists(planned, min_size=1, max_size=6),
+    st.none() | st.integers(0, 3_000),
+    st.none() | st.integers(0, 1_000),
+)
 def test_sums_are_conserved_from_call_to_run_and_never_pass_a_limit(
-    tape: Cassette, plans: list[Planned], run_nanousd: int | None
+    tape: Cassette, plans: list[Planned], run_nanousd: int | None, call_nanousd: int | None
 ) -> None:
-    limits = SpendLimits(run_nanousd=run_nanousd, episode_nanousd=run_nanousd)
+    limits = SpendLimits(call_nanousd, episode_nanousd=run_nanousd, run_nanousd=run_nanousd)
     with tempfile.TemporaryDirectory() as folder:
         played = asyncio.run(play(plans, limits, Path(folder), tape))
         rows = read(Path(folder)).to_pylist()
@@ -307,10 +313,15 @@ def test_sums_are_conserved_from_call_to_run_and_never_pass_a_limit(
 
     for call, entry in played.results.items():
         assert entry.charged_nanousd == provider.billed[call]
+        if not entry.replayed:
+            told = provider.told[call]
+            assert (entry.usage.input_tokens, entry.usage.output_tokens) == (told, told)
         assert entry.replayed <= (entry.charged_nanousd == 0)
         made = entry.retries + entry.hedges + 1
         assert provider.attempts[call] <= made
     assert total >= provider.billed.total()  # what was lost is charged at the most
+    if call_nanousd is not None:  # with all issues of it
+        assert all(amount <= call_nanousd for amount in by(rows, "call").values())
     if run_nanousd is not None:
         assert total <= run_nanousd
         assert all(amount <= run_nanousd for amount in by(rows, "step", "episode").values())

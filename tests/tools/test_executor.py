@@ -11,7 +11,7 @@ import pytest
 
 from orchestra_ray.catalogue import Catalogue, Entry
 from orchestra_ray.core.money import Prices, Usage
-from orchestra_ray.core.records import Asker, GroupSpec, ToolRequest, ToolResult
+from orchestra_ray.core.records import Asker, GroupSpec, LedgerEntry, ToolRequest, ToolResult
 from orchestra_ray.tasks.reasoning_gym import is_correct
 from orchestra_ray.tasks.sampler import GroupSampler
 from orchestra_ray.tools.cassette import Cassette, CassetteError, Mode
@@ -376,6 +376,53 @@ def test_a_replay_is_not_charged_and_says_what_it_would_have_cost(
     assert (live.text, spent(recorded)) == ("ok", 15)
     assert (again.text, spent(replayed), again.entry.saved_nanousd) == ("ok", 0, 30)
     assert again.entry.replayed and again.entry.service_s == live.entry.service_s == 2.5
+
+
+def test_a_recording_holds_the_tokens_of_all_attempts(
+    make_entry: Callable[..., Entry],
+    make_request: Callable[..., ToolRequest],
+    local_books: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    script: list[Reply | Fault] = [
+        Fault(FaultKind.SERVER_ERROR, "no", Usage(30, 20), retry_after_s=0.0),
+        Reply("ok", Usage(10, output_tokens=5)),
+        Fault(FaultKind.SERVER_ERROR, "no", Usage(3), retry_after_s=0.0),
+        Fault(FaultKind.REJECTED, "no", Usage(4)),
+    ]
+
+    def scripted() -> Reply:
+        step = script.pop(0)
+        if isinstance(step, Fault):
+            raise step
+        return step
+
+    entry, tape = make_entry(prices=TOKENS, retries=1), tmp_path / "tape.sqlite"
+    for arguments, usage, cost in (({}, Usage(40, 20, 5), 25), ({"again": 1}, Usage(7), 7)):
+        request, books = make_request(entry, arguments), local_books()
+        live = run_one(entry, request, books, scripted, Cassette(tape, Mode.RECORD))
+        assert (live.entry.usage, spent(books), live.entry.retries) == (usage, cost, 1)
+        again = run_one(entry, request, local_books(), broken, Cassette(tape, Mode.REPLAY))
+        assert (again.entry.usage, again.entry.saved_nanousd) == (usage, cost)
+        assert again.entry.cache_hit == live.entry.cache_hit == (usage.cached_tokens > 0)
+
+
+def test_the_wait_at_the_client_and_in_this_process_is_in_the_queue_seconds(
+    make_entry: Callable[..., Entry],
+    make_request: Callable[..., ToolRequest],
+    local_books: Callable[..., Any],
+) -> None:
+    entry, books = make_entry(deadline_s=0.05), local_books()
+
+    async def main() -> list[LedgerEntry]:
+        tools = {entry.name: Doing(lambda: asyncio.Event().wait())}
+        executor = Executor(Catalogue({entry.name: entry}, "prices"), tools, books)
+        request = replace(make_request(entry), waited_s=40.0)
+        return [(await executor.execute(request, waited_s=2.0)).entry]
+
+    (made,) = asyncio.run(main())
+    here_s = made.queue_s - 42.0
+    assert here_s >= 0 and made.service_s + here_s >= 0.05  # its deadline is no shorter for it
 
 
 def test_a_replay_that_must_answer_and_cannot_is_entered_and_ends_the_episode(

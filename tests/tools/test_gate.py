@@ -7,8 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra_ray.catalogue import Entry
-from orchestra_ray.tools.attempts import Service
+from orchestra_ray.core.money import Prices
+from orchestra_ray.core.records import ToolRequest
+from orchestra_ray.tools.attempts import Bill, Service
 from orchestra_ray.tools.gate import Gate
+from orchestra_ray.tools.local import LocalBooks
 from orchestra_ray.tools.tool import Reply
 
 STEPS = st.lists(
@@ -120,6 +123,22 @@ def test_a_rate_that_changes_holds_for_those_who_wait_already() -> None:
         await asyncio.wait_for(asyncio.gather(*visits), 10)
         assert all(b - a >= 0.02 for a, b in zip(entered_s, entered_s[1:], strict=False))
         assert gate.inside == 0
+
+    asyncio.run(main())
+
+
+def test_a_restarted_service_starts_nothing_before_its_rate_allows_it(
+    make_entry: Callable[..., Entry], make_request: Callable[..., ToolRequest]
+) -> None:
+    async def main() -> None:
+        entry, loop = make_entry(prices=Prices(), calls_per_s=20.0), asyncio.get_running_loop()
+        made_s, free = loop.time(), LocalBooks()
+        services = [Service(entry, Idle(), (0, 2), restarted=late) for late in (False, True)]
+        calls = [asyncio.create_task(s.call(make_request(entry), free, Bill())) for s in services]
+        await settle()
+        assert calls[0].done()
+        await calls[1]
+        assert loop.time() - made_s >= 0.1  # its part of the rate is 10 a second
 
     asyncio.run(main())
 

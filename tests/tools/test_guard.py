@@ -28,7 +28,9 @@ def test_what_was_reserved_and_not_spent_is_free_again() -> None:
 @pytest.mark.parametrize(
     ("limits", "second", "scope"),
     [
-        (SpendLimits(call_nanousd=5), Reservation("b", asker(2, "f"), 6), "a call"),
+        (SpendLimits(call_nanousd=5), Reservation("b#0.1", asker(2, "f"), 6), "call"),
+        (SpendLimits(call_nanousd=5), Reservation("a#0.2", asker(), 1), "call"),
+        (SpendLimits(call_nanousd=5), Reservation("a#1.1", asker(), 1), "call"),
         (SpendLimits(episode_nanousd=5), Reservation("b", asker(), 1), "episode"),
         (SpendLimits(episode_calls=1), Reservation("b", asker(), 0), "episode"),
         (SpendLimits(step_nanousd=5), Reservation("b", asker(1, "f"), 1), "step"),
@@ -41,7 +43,7 @@ def test_each_limit_refuses_in_its_own_words(
     limits: SpendLimits, second: Reservation, scope: str
 ) -> None:
     guard = SpendGuard(limits)
-    assert guard.reserve(Reservation("a", asker(), 5)) is None
+    assert guard.reserve(Reservation("a#0.1", asker(), 5)) is None
     refusal = guard.reserve(second)
     assert refusal is not None and scope in refusal
     assert guard.run_refused == (scope == "run")
@@ -58,6 +60,19 @@ def test_a_key_is_granted_once_and_settled_once() -> None:
     assert guard.committed_nanousd == 3
     assert guard.reserve(Reservation("a", asker(), 5)) == "this attempt is paid and over"
     assert guard.committed_nanousd == 3
+
+
+def test_an_attempt_that_cost_nothing_leaves_its_room_to_the_next_and_stays_counted() -> None:
+    guard = SpendGuard(SpendLimits(call_nanousd=5, run_calls=3))
+    assert guard.reserve(Reservation("a#0.1", asker(), 5)) is None
+    assert guard.reserve(Reservation("a#0.2", asker(), 5)) is not None
+    assert guard.reserve(Reservation("a#0.2", asker(), 5, free=("a#0.1",))) is None
+    assert list(guard.held_of("a#0")) == ["a#0.2"] and guard.committed_nanousd == 5
+    again = Reservation("a#0.3", asker(), 5, free=("a#0.1", "a#0.2", "other#0.1"))
+    assert guard.reserve(again) is None
+    assert (
+        guard.reserve(Reservation("b#0.1", asker(), 0)) == "budget exhausted: 3 calls for the run"
+    )
 
 
 def test_an_attempt_that_would_earn_money_is_refused() -> None:
@@ -97,6 +112,43 @@ def test_a_step_is_forgotten_but_not_what_it_still_holds() -> None:
 def test_dollars_of_the_configuration_become_nano_dollars() -> None:
     limits = limits_of(SpendConfig(run_usd=1.25, step_calls=3))
     assert limits == SpendLimits(run_nanousd=1_250_000_000, step_calls=3)
+
+
+attempts = st.tuples(
+    st.sampled_from("ab"),  # the call
+    st.integers(0, 1),  # its issue
+    st.integers(0, 30),  # the most
+    st.floats(0, 1),  # the share of it that is billed
+    st.sampled_from(["settled", "held", "free"]),
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(attempts, max_size=40), st.integers(0, 60))
+def test_no_history_of_retries_hedges_and_issues_costs_more_than_a_call_may(
+    history: list[tuple[str, int, int, float, str]], call: int
+) -> None:
+    guard = SpendGuard(SpendLimits(call_nanousd=call))
+    most_of: dict[str, int] = {"a": 0, "b": 0}
+    free: dict[str, tuple[str, ...]] = {}
+    for number, (name, issue, most, share, end) in enumerate(history):
+        of_issue = f"{name}#{issue}"
+        asked = Reservation(f"{of_issue}.{number}", asker(), most, free.pop(of_issue, ()))
+        if guard.reserve(asked) is not None:
+            continue
+        if end == "free":
+            free[of_issue] = (*free.get(of_issue, ()), asked.key)
+            continue
+        billed = int(share * most) if end == "settled" else most
+        if end == "settled":
+            guard.settle(asked.key, billed)
+        most_of[name] += billed
+        assert most_of[name] <= call
+    for of_issue, keys in free.items():
+        for key in keys:
+            assert key in guard.held_of(of_issue)
+            guard.settle(key, 0)
+    assert guard.committed_nanousd == sum(most_of.values())
 
 
 events = st.lists(

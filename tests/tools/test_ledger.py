@@ -67,7 +67,17 @@ def test_a_row_holds_all_of_an_entry(tmp_path: Path) -> None:
     assert [row[name] for name in tokens] == [100, 40, 30, 20, 1]
     for name in ("alias", "saved_nanousd", "queue_s", "service_s", "retries", "hedges", "error"):
         assert row[name] == getattr(ENTRY, name)
-    assert row["replayed"] is True
+    assert row["replayed"] is True and row["cache_hit"] is True
+
+
+def test_a_cache_hit_is_one_of_the_providers_cache_or_of_ours(tmp_path: Path) -> None:
+    of_provider, none = ENTRY, replace(ENTRY, usage=Usage(100), cache_hit=False)
+    of_ours = replace(none, cache_hit=True)  # nobody was asked
+    assert [e.cache_hit for e in (of_provider, none, of_ours)] == [True, False, True]
+    ledger = Ledger("run", tmp_path)
+    ledger.add([of_provider, none, of_ours])
+    assert ledger.metrics()["ledger/cache_hits"] == 2 and ledger.flush() is None
+    assert read(tmp_path)["cache_hit"].to_pylist() == [True, False, True]
 
 
 @given(st.lists(st.lists(entries, max_size=5), max_size=4))

@@ -91,6 +91,12 @@ def test_a_call_without_a_result_ends_at_its_deadline_as_lost_and_is_forgotten(
         assert isinstance(result, Failure) and result.kind is FailureKind.TOOL
         assert "no result within 0.02 s" in result.message
         assert pool.in_flight == 0 and len(losses.requests) == 1
+        dead = LocalLine()
+        dead.dead.set()
+        pool = pool_over([dead], Catalogue({"slow": entry}, "p"), losses)
+        assert isinstance(await pool.call(make_request(entry)), Failure)
+        never_sent = losses.requests[-1]
+        assert never_sent.issue == 1 and never_sent.waited_s > 0 and pool.in_flight == 0
 
     asyncio.run(main())
 

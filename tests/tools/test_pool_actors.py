@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import os
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +18,22 @@ from orchestra_ray.core.money import Prices, Usage
 from orchestra_ray.core.records import Asker, LedgerEntry, ToolRequest, ToolResult
 from orchestra_ray.core.states import Failure
 from orchestra_ray.tasks.sampler import GroupSampler
-from orchestra_ray.tools.actor import Books, BooksLine, ToolExecutor, ToolPool, reshare
+from orchestra_ray.tools.actor import (
+    ActorLine,
+    Books,
+    BooksLine,
+    ToolExecutor,
+    ToolPool,
+    reshare,
+)
 from orchestra_ray.tools.attempts import most_cost_nanousd
 from orchestra_ray.tools.books import Posting
 from orchestra_ray.tools.checks import resolve
 from orchestra_ray.tools.executor import Load
 from orchestra_ray.tools.guard import Reservation, SpendLimits
 from orchestra_ray.tools.ledger import FOLDER, read
+from orchestra_ray.tools.liveness import PROBES
+from orchestra_ray.tools.pool import LineLost
 from orchestra_ray.tools.tool import Fault, FaultKind
 
 from .pool_lines import by
@@ -263,6 +273,88 @@ def test_a_restarted_executor_keeps_the_share_that_it_was_given_last(
         assert isinstance(await waits, ToolResult)
         ray.kill(executor, no_restart=False)
         assert isinstance(await asyncio.wait_for(pool.call(again), 60), ToolResult)
+
+    asyncio.run(main())
+
+
+def test_a_restarted_executor_starts_nothing_before_its_rate_allows_it(
+    catalogue: Catalogue, sampler: GroupSampler, books: Any
+) -> None:
+    limited = {
+        name: replace(entry, limits=replace(entry.limits, calls_per_s=1 / 600))
+        for name, entry in catalogue.entries.items()
+    }
+    (executor,) = executors_of(replace(catalogue, entries=limited), books, 1)
+
+    async def main() -> None:
+        pool = ToolPool([executor], books, catalogue, "test")
+        first, second = requests(sampler, 2)
+        assert isinstance(await asyncio.wait_for(pool.call(first), 60), ToolResult)
+        ray.kill(executor, no_restart=False)
+        waits = asyncio.create_task(pool.call(second))
+        async with asyncio.timeout(60):
+            while not (load := (await executor.load.remote())[first.offer.identity]).held:
+                assert not load.running and not waits.done()
+        ray.kill(executor)
+
+    asyncio.run(main())
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Clients that give up early; the executors have their own patience. All probes' seconds."""
+    monkeypatch.setattr("orchestra_ray.tools.actor.POLL_S", 1.0)
+    monkeypatch.setattr("orchestra_ray.tools.actor.POLL_MARGIN_S", 1.0)
+    monkeypatch.setattr("orchestra_ray.tools.liveness.PROBE_S", 0.5)
+    return 0.5 * PROBES
+
+
+def hang(_: object) -> None:
+    import time
+
+    time.sleep(3600)
+
+
+def test_an_executor_that_hangs_is_ended_once_whoever_sees_it_first(
+    catalogue: Catalogue, sampler: GroupSampler, books: Any, impatient: float
+) -> None:
+    (executor,) = executors_of(catalogue, books, 1)
+
+    async def main() -> None:
+        pools = [ToolPool([executor], books, catalogue, f"client {i}") for i in range(3)]
+
+        async def ask(prefix: str) -> None:
+            calls = (
+                pool.call(requests(sampler, 1, f"{prefix}{i}")[0]) for i, pool in enumerate(pools)
+            )
+            results = await asyncio.wait_for(asyncio.gather(*calls), 90)
+            assert all(isinstance(result, ToolResult) for result in results), results
+
+        await ask("before")
+        hung = await executor.ready.remote()
+        executor.__ray_call__.remote(hang)
+        await ask("after")
+        lives = {line.line._life for pool in pools for line in pool._pool._lanes}
+        assert lives == {await executor.ready.remote()} and hung not in lives
+
+    asyncio.run(main())
+
+
+def test_a_client_that_stands_still_ends_no_executor_that_lives(
+    catalogue: Catalogue, sampler: GroupSampler, books: Any, impatient: float
+) -> None:
+    (executor,) = executors_of(catalogue, books, 1)
+
+    async def main() -> None:
+        line = ActorLine(executor, "test", books)
+        while not await line.exchange(requests(sampler, 1)):
+            pass
+        life = await executor.ready.remote()
+        with pytest.raises(LineLost, match="TimeoutError"):
+            await line.exchange([])  # nothing ends, and the executor is more patient
+        asyncio.get_running_loop().call_later(0.0, time.sleep, 2 * impatient)
+        await line.revived()
+        assert await executor.ready.remote() == life
 
     asyncio.run(main())
 

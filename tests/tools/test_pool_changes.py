@@ -69,8 +69,11 @@ def test_calls_wait_for_the_last_executor_to_be_there_again(
         new = asyncio.create_task(pool.call(make_request(entries["slow-once"], call_id="n")))
         await asyncio.sleep(0.01)
         assert line.batches == [2] and pool.in_flight == 2
+        await asyncio.sleep(0.05)
         line.revive()
-        assert [cast(Any, r).call_id for r in (await again, await new)] == ["a", "n"]
+        sent = [cast(Any, r) for r in (await again, await new)]
+        assert [request.call_id for request in sent] == ["a", "n"]
+        assert all(request.waited_s >= 0.05 for request in sent)  # for the ledger
         assert line.batches == [2, 2]
 
     asyncio.run(main())

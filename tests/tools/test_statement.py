@@ -43,6 +43,8 @@ entries = st.builds(
     saved_nanousd=AMOUNT,
     retries=st.integers(0, 3),
     hedges=st.integers(0, 3),
+    cache_hit=st.booleans(),
+    replayed=st.booleans(),
     error=st.none() | st.sampled_from(["timeout", "lost"]),
 )
 
@@ -58,6 +60,8 @@ def by_hand(rows: list[LedgerEntry]) -> dict[str, Any]:
         "saved_nanousd": sum(e.saved_nanousd for e in rows),
         "retries": sum(e.retries for e in rows),
         "hedges": sum(e.hedges for e in rows),
+        "cache_hits": sum(e.cache_hit for e in rows),
+        "replayed": sum(e.replayed for e in rows),
         "faults": sum(e.error is not None for e in rows),
     }
 
@@ -85,8 +89,9 @@ def test_a_line_holds_the_sums_of_its_own_entries(rows: list[LedgerEntry]) -> No
 
 
 def test_every_figure_stands_in_its_place() -> None:
-    assert statement(table("run", [NOVA, NOVA]), By.MODEL) == [
-        Line("nova", 2, 200, 80, 60, 40, 14, 8, 0.5, 3.0, 4, 2, 2)
+    rows = [NOVA, replace(NOVA, replayed=True), replace(NOVA, usage=Usage(), cache_hit=False)]
+    assert statement(table("run", rows), By.MODEL) == [
+        Line("nova", 3, 200, 80, 60, 40, 21, 12, 0.75, 4.5, 6, 3, 2, 1, 3)
     ]
 
 

@@ -18,12 +18,12 @@ REQUEST = ToolRequest("c", ASKER, OFFER, {"x": [1, 2**70, None]}, Task("t", "f",
 ENTRY = LedgerEntry("c", ASKER, "m", "nova", "model", "p", Usage(1, 0, 2), 7, 0.25, error="lost")
 ALL = [
     REQUEST,
-    replace(REQUEST, issue=1),
+    replace(REQUEST, issue=1, waited_s=0.5),
     ToolResult("text", ENTRY, "lost"),
     Failure(FailureKind.TOOL, "here", "why"),
     Posting("c#0", ENTRY, (("c#0.1", 7),)),
     Lost(REQUEST),
-    Reservation("c#0.1", ASKER, 7),
+    Reservation("c#0.2", ASKER, 7, ("c#0.1",)),
 ]
 
 
