@@ -8,7 +8,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test check bench bench-tools bench-peers clean
+.PHONY: help install quickstart test check bench bench-tools bench-peers study clean
 
 help: ## list the commands
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -36,6 +36,9 @@ bench-tools: install ## time a tool call beside plain Ray, threads and HTTP; san
 
 bench-peers: install ## compare loss and advantages with TRL's and verl's, in an environment beside
 	benchmarks/peers/run.sh $(ARGS)
+
+study: install ## train with three seeds, show what the paper claims, write docs/results.md
+	$(BIN)/python benchmarks/study.py $(ARGS)
 
 clean: ## remove .venv, build outputs and caches; runs stay
 	rm -rf .venv benchmarks/peers/.venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from orchestra_ray.config import Config
-    from orchestra_ray.driver.run import RunResult
+    from orchestra_ray.driver.run import EvalReport, RunResult
 
 
 def train(config: "Config") -> "RunResult":
@@ -17,11 +17,14 @@ def train(config: "Config") -> "RunResult":
     return run.train(config)
 
 
-def evaluate(config: "Config") -> "RunResult":
-    """Compares the policy of `config` with the baselines; `ConfigError` before any actor starts."""
+def evaluate(config: "Config", resume: bool = False) -> "EvalReport":
+    """Compares the policy of `config` with the baselines; `ConfigError` before any actor starts.
+
+    resume: goes on with an evaluation of this name that was interrupted.
+    """
     from orchestra_ray.preflight import preflight
 
-    preflight(config, training=False)
+    preflight(config, training=False, resume=resume)
     from orchestra_ray.driver import run
 
     return run.evaluate(config)

@@ -58,7 +58,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
     config = load(options.config, options.overrides)
     if not _is_dry(options, config, training=False):
-        print(f"run folder: {orchestra_ray.evaluate(config).folder}")
+        print(f"run folder: {orchestra_ray.evaluate(config, options.resume).folder}")
     return 0
 
 
@@ -165,12 +165,15 @@ def _parser() -> argparse.ArgumentParser:
         "train a policy, then compare it with the baselines",
         "orchestra train --config configs/quickstart.yaml name=mine training.steps=10",
     )
-    _add_run(
+    measured = _add_run(
         commands,
         evaluate,
         "eval",
         "compare a policy with the baselines on held-out tasks",
         "orchestra eval --config configs/quickstart.yaml name=mine evaluation.tasks=50",
+    )
+    measured.add_argument(
+        "--resume", action="store_true", help="go on with the evaluation of this name"
     )
     _add_report(commands)
     _add_configured(
@@ -189,7 +192,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_run(commands: Commands, command: Command, name: str, summary: str, example: str) -> None:
+def _add_run(
+    commands: Commands, command: Command, name: str, summary: str, example: str
+) -> _Parser:
     parser = _add_configured(commands, command, name, summary, example, "[--dry-run [--calls N]]")
     parser.add_argument(
         "--dry-run", action="store_true", help="predict what the run may spend; start nothing"
@@ -200,6 +205,7 @@ def _add_run(commands: Commands, command: Command, name: str, summary: str, exam
         type=float,
         help="of a prediction: calls of an expected episode (default: by rollout.max_turns)",
     )
+    return parser
 
 
 def _add_report(commands: Commands) -> None:

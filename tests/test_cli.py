@@ -353,7 +353,7 @@ def test_doctor_and_the_code_tool_agree_on_the_sandbox(monkeypatch):
 def test_a_run_gets_the_loaded_configuration_and_its_folder_is_printed(
     monkeypatch, capsys, tmp_path, command, function
 ):
-    def run(config):
+    def run(config, *resume):
         return SimpleNamespace(folder=tmp_path / config.name)
 
     monkeypatch.setattr(orchestra_ray, function, run)

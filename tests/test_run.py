@@ -22,7 +22,7 @@ from orchestra_ray.tools.ledger import FOLDER, read
 STEPS, TASKS = 3, 12
 CALLS = 20  # that the budget of a run allows: fewer than its first step asks for
 SMALL = [
-    "model.tiny.warmup_steps=40",
+    "model.tiny.warmup_steps=60",
     "model.tiny.warmup_batch=16",
     f"training.steps={STEPS}",
     f"evaluation.tasks={TASKS}",
@@ -109,7 +109,11 @@ def test_the_summary_has_every_policy_on_the_same_tasks(run: Path) -> None:
             "accuracy",
             "accuracy_ci95",
             "cost_usd",
+            "cost_usd_ci95",
             "latency_s",
+            "latency_s_ci95",
+            "latency_p50_s",
+            "latency_p95_s",
             "reward",
             "reward_ci95",
             "turns",

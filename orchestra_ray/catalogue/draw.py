@@ -47,6 +47,27 @@ def model_aliases(catalogue: Catalogue, config: CatalogueConfig) -> list[str]:
     return [model.name for model in models]
 
 
+def with_model(draw: Draw, catalogue: Catalogue, name: str) -> Draw:
+    """The draw with this model on offer: as it is there, else by name, on the file's terms."""
+    if any(offer.identity == name and offer.kind == "model" for offer in draw.offers):
+        return draw
+    return replace(draw, offers=(catalogue_offer(catalogue, name), *draw.offers))
+
+
+def catalogue_offer(catalogue: Catalogue, name: str) -> Offer:
+    """A model outside any draw: its own name, and the terms of the file."""
+    model = catalogue.models[name]
+    return Offer(
+        alias=name,
+        identity=name,
+        kind="model",
+        description=model.description,
+        prices=model.prices,
+        latency_s=model.latency_s,
+        price_sheet=catalogue.price_sheet,
+    )
+
+
 @dataclass(slots=True)
 class _Terms:
     """The prices and latencies of one draw."""

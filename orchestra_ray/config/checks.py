@@ -4,13 +4,16 @@
 start a run here: the folder, the port, the model and the processors.
 """
 
+import json
 import os
 import re
 import socket
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import get_args
+
+import yaml
 
 from orchestra_ray.config.bundles import Bundle, bundles
 from orchestra_ray.config.errors import BadValue
@@ -25,6 +28,7 @@ from orchestra_ray.config.schema import (
 from orchestra_ray.config.shape import model_shape
 
 HUB_DEADLINE_S = 10.0
+MAY_CHANGE = ("cluster", "tracking", "runs_dir", "cassette", "spend")  # when a run goes on
 BENCHMARKS = {"frames", "hle"}  # whose tasks are only ever held out, and have judges of their own
 
 
@@ -42,9 +46,12 @@ def check(config: Config) -> None:
     _check_devices(config)
 
 
-def check_start(config: Config) -> None:
+def check_start(config: Config, resume: bool = False) -> None:
     """`BadValue` where the run cannot start here: folder, recording, port, model, processors."""
-    check_run_folder(config)
+    if resume:
+        check_same_run(config)
+    else:
+        check_run_folder(config)
     check_recording(config)
     check_model_reachable(config)
     if config.cluster.address is None:
@@ -61,6 +68,17 @@ def cassette_of(config: Config) -> CassetteConfig:
     given, folder = config.cassette.path, run_folder(config)
     path = folder / "cassette.sqlite" if given is None else Path(given).expanduser()
     return replace(config.cassette, path=str(path.absolute()))
+
+
+def recorded(config: Config) -> Config:
+    """With a recording of an evaluation's calls, where it can have one and none is asked for.
+
+    So that one that goes on pays for no call again, not even of the episodes that were cut short.
+    """
+    cassette, one_machine = config.cassette, config.cluster.address is None
+    if cassette.mode is not CassetteMode.LIVE or not one_machine or is_private(config.tasks):
+        return config
+    return replace(config, cassette=replace(cassette, mode=CassetteMode.RECORD))
 
 
 def overlong_of(config: Config) -> tuple[int, int] | None:
@@ -81,6 +99,19 @@ def check_run_folder(config: Config) -> None:
     folder = run_folder(config)
     if folder.exists():
         raise BadValue("name", f"the run folder {folder} exists", "choose another name or move it")
+
+
+def check_same_run(config: Config) -> None:
+    """A run goes on only as what it was: where and how it runs and is watched may be another."""
+    file = run_folder(config) / "config.yaml"
+    if not file.is_file():
+        raise BadValue("name", f"there is no run to go on with in {file.parent}", "drop --resume")
+    was = yaml.safe_load(file.read_text(encoding="utf-8"))
+    now = json.loads(json.dumps(asdict(config)))
+    for section in now:
+        if section not in MAY_CHANGE and was.get(section) != now[section]:
+            problem = f"the run in {file.parent} was made with another one"
+            raise BadValue(section, problem, "give its values, or choose another name")
 
 
 def check_recording(config: Config) -> None:

@@ -16,7 +16,6 @@ JudgeName = Literal[PlainJudge, LlmJudge]
 RewardPreset = Literal["paper", "released", "gdpo", "scalarised", "budgeted"]
 Estimator = Literal["paper", "released", "grpo", "dr_grpo", "rloo", "reinforce_pp", "gdpo"]
 WeightBackend = Literal["object_store"]
-Baseline = Literal["random", "cheapest", "strongest", "oracle"]
 
 _CHOICES: dict[str, Any] = {
     "model.dtype": Dtype,
@@ -28,7 +27,6 @@ _CHOICES: dict[str, Any] = {
     "reward.preset": RewardPreset,
     "reward.advantage": Estimator,
     "weights.backend": WeightBackend,
-    "evaluation.baselines": Baseline,
 }
 
 # An interval, and the keys that lie in it. Square brackets include the end.

@@ -58,6 +58,14 @@ class WandbMode(StrEnum):
     DISABLED = "disabled"
 
 
+class ToolMode(StrEnum):
+    """What an evaluation offers of each draw."""
+
+    ALL = "all"  # tools and models
+    BASIC = "basic"  # tools that no model stands behind
+    NONE = "none"  # nothing: the policy answers by itself
+
+
 class Overlong(StrEnum):
     """What becomes of an episode that a token limit cut short (DAPO, arXiv 2503.14476)."""
 
@@ -362,9 +370,15 @@ class TrainingConfig:
 
 @dataclass
 class EvaluationConfig:
-    """The held-out comparison: before and after training, and the baselines beside them."""
+    """The held-out comparison: before and after training, and the baselines beside them.
+
+    Who can be a baseline: see `orchestra_ray.evaluation.players`.
+    """
 
     tasks: int = 0  # 0: no evaluation
+    policy: bool = True  # whether the model itself is measured; without it no engine is started
+    tools: ToolMode = ToolMode.ALL
+    turn_budgets: list[int] = field(default_factory=list)  # a further row for each
     baselines: list[str] = field(
         default_factory=lambda: ["random", "cheapest", "strongest", "oracle"]
     )

@@ -89,7 +89,8 @@ class GroupSpec:
     draw: Draw
     preference: Preference
     episodes: tuple[EpisodeSpec, ...]
-    policy: str = "model"  # or the name of a scripted router
+    policy: str = "model"  # or the name of another; see `orchestra_ray.evaluation.players`
+    max_turns: int | None = None  # None: as configured
     greedy: bool = False  # evaluation: temperature 0
 
 
@@ -229,8 +230,9 @@ class Card:
     latency_s: float
     generate_s: float
     tools_s: float
-    calls: Mapping[str, int] = field(default_factory=dict)
+    calls: Mapping[str, int] = field(default_factory=dict)  # by identity
     parts: tuple[Part, ...] = ()  # the trajectory's sequences, in their order
+    models: Mapping[str, int] = field(default_factory=dict)  # calls by the model that did them
 
 
 @dataclass(frozen=True, slots=True)

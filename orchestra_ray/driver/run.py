@@ -18,13 +18,13 @@ import ray
 from orchestra_ray.catalogue import Catalogue, read_catalogue
 from orchestra_ray.catalogue.preferences import load_heldout_preferences, load_preferences
 from orchestra_ray.config import Config
-from orchestra_ray.config.checks import cassette_of, run_folder
+from orchestra_ray.config.checks import cassette_of, recorded, run_folder
 from orchestra_ray.core.records import Preference
 from orchestra_ray.core.states import Ended
 from orchestra_ray.driver.accounting import Accounting
 from orchestra_ray.driver.crew import Crew, RunFailed
 from orchestra_ray.driver.loop import Metrics, TrainingLoop, budget_is_spent, report
-from orchestra_ray.driver.measure import Comparison, Played, play_heldout, score_together
+from orchestra_ray.driver.measure import START, Comparison, Measuring
 from orchestra_ray.driver.results import (
     kind_of_experts,
     show_table,
@@ -32,6 +32,9 @@ from orchestra_ray.driver.results import (
     write_results,
 )
 from orchestra_ray.driver.session import Session, ray_session
+from orchestra_ray.evaluation.measured import FILE, EpisodeLog
+from orchestra_ray.evaluation.metrics import Summary
+from orchestra_ray.evaluation.players import MODEL, budgets
 from orchestra_ray.learner.actor import LearnerGroup
 from orchestra_ray.tasks.sampler import GroupSampler
 from orchestra_ray.tasks.source import Source, sources
@@ -43,7 +46,6 @@ from orchestra_ray.warmstart import make_policy
 from orchestra_ray.weights.actor import Board, start_board
 
 BUDGET_ADVICE = "the run's spending limit is reached; raise spend.run_usd or spend.run_calls"
-MODEL = "model"  # the policy in training, among the names of scripted routers
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,15 @@ class RunResult:
 
     folder: Path
     summary: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EvalReport:
+    """Where the evaluation is, what each policy reached, and on how many tasks."""
+
+    folder: Path
+    policies: Mapping[str, Summary]
+    tasks: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +78,16 @@ class World:
 
 def train(config: Config) -> RunResult:
     """Trains and compares. Raises `RunFailed` or `LearnerFailed` where the run cannot go on."""
-    return _run(config, training=True)
+    return _run(config, training=True)[0]
 
 
-def evaluate(config: Config) -> RunResult:
-    """Compares the policy of `config`, as it is, with the baselines on the held-out tasks."""
-    return _run(config, training=False)
+def evaluate(config: Config) -> EvalReport:
+    """Compares the policy of `config`, as it is, with the baselines on the held-out tasks.
+
+    Goes on with what the run's folder holds: episodes that are there are not played again.
+    """
+    result, measured = _run(recorded(config), training=False)
+    return EvalReport(result.folder, measured.summaries, measured.tasks)
 
 
 def load_world(config: Config) -> World:
@@ -109,16 +124,16 @@ def policy_folder(world: World) -> str:
     return str(folder)
 
 
-def _run(config: Config, training: bool) -> RunResult:
+def _run(config: Config, training: bool) -> tuple[RunResult, Comparison]:
     started_s = time.monotonic()
     world = load_world(config)
     steps = config.training.steps if training else 0
     with ray_session(config) as session:  # first, for a cluster that is too small is a mistake
         model_path = policy_folder(world)
         with Tracker.open(run_folder(config), config, steps) as tracker:
-            run = _Run(world, session, tracker, model_path)
+            run = _Run(world, session, tracker, model_path, training)
             try:
-                measured = asyncio.run(run.play(training))
+                measured = asyncio.run(run.play())
             except (Exception, KeyboardInterrupt) as error:
                 tracker.event("stopped", error=type(error).__name__, message=str(error))
                 raise
@@ -129,18 +144,20 @@ def _run(config: Config, training: bool) -> RunResult:
                 show_table(measured.summaries, experts)
             for failure in write_results(config, tracker, summary, experts, wall_s):
                 tracker.event("failure", where=failure.where, message=failure.message)
-    return RunResult(run_folder(config), summary)
+    return RunResult(run_folder(config), summary), measured
 
 
 class _Run:
     """The actors of one run and what is done with them."""
 
-    def __init__(self, world: World, session: Session, tracker: Tracker, model_path: str):
-        self._world, self._config = world, world.config
+    def __init__(
+        self, world: World, session: Session, tracker: Tracker, model_path: str, training: bool
+    ):
+        self._world, self._config, self._training = world, world.config, training
         self._session, self._tracker, self._model_path = session, tracker, model_path
         self._accounting = Accounting()
 
-    async def play(self, training: bool) -> Comparison:
+    async def play(self) -> Comparison:
         """What the policies reached; without summaries where nothing is evaluated."""
         board = start_board()
         crew = Crew(
@@ -149,49 +166,57 @@ class _Run:
             self._model_path,
             self._tracker.run_dir.absolute(),
             self._tracker.event,
+            serves=self._training or self._config.evaluation.policy,
+        )
+        log = EpisodeLog(self._tracker.run_dir / FILE)
+        measuring = Measuring(
+            self._config, self._world.catalogue, crew, self._world.heldout, self._accounting, log
         )
         try:
-            played = await self._play(crew, board, training)
-            if not played:
+            spent = await self._play(crew, board, measuring)
+            if spent or not self._config.evaluation.tasks:
                 return Comparison({}, 0)
-            return await score_together(self._config, crew, self._world.heldout, played)
+            return measuring.comparison()
         finally:
+            log.close()
             self._tracker.event("books", **self._accounting.metrics())
             report(self._tracker.event, await crew.stop())
             ray.kill(board.actor)
 
-    async def _play(self, crew: Crew, board: Board, training: bool) -> list[Played]:
+    async def _play(self, crew: Crew, board: Board, measuring: Measuring) -> bool:
+        """Whether the budget ended it early: a comparison would be one of refusals."""
         starting = crew.start(self._session.gcs_address, self._session.namespace, board)
-        played: list[Played] = []
-        if training:
+        evaluation = self._config.evaluation
+        if self._training:
             learner, _ = await asyncio.gather(
                 LearnerGroup.start(self._config, self._model_path, board.actor), starting
             )
-            played += await self._measure(crew, {"before": MODEL})
+            await self._measure(crew, measuring, START, [MODEL])
             spent = await self._train(crew, learner)
             await learner.stop()
             if spent:
-                return []  # a comparison would be one of refusals
-            played += await self._measure(crew, {"after": MODEL})
+                return True
+            await self._measure(crew, measuring, "after", budgets(MODEL, evaluation))
         else:
             await starting
-            played += await self._measure(crew, {"policy": MODEL})
-        baselines = {name: name for name in self._config.evaluation.baselines}
-        return played + await self._measure(crew, baselines)
+            if evaluation.policy:
+                await self._measure(crew, measuring, "policy", budgets(MODEL, evaluation))
+        for name in evaluation.baselines:
+            await self._measure(crew, measuring, name, [name])
+        return False
 
-    async def _measure(self, crew: Crew, policies: Mapping[str, str]) -> list[Played]:
-        """`policies` maps the name in the summary to who plays."""
+    async def _measure(
+        self, crew: Crew, measuring: Measuring, name: str, players: Sequence[str]
+    ) -> None:
+        """`name` stands in the summary; where players differ in turns, with their turns."""
         if self._config.evaluation.tasks == 0:
-            return []
-        played = []
-        for name, policy in policies.items():
-            heldout, accounting = self._world.heldout, self._accounting
-            played.append(await play_heldout(self._config, crew, heldout, accounting, name, policy))
+            return
+        for player in players:
+            await measuring.play(name + player[len(player.partition("@")[0]) :], player)
             closing = await crew.close_step(MEASUREMENT)
             report(self._tracker.event, closing.failures)
             if budget_is_spent(closing.totals):
                 raise RunFailed(f"held-out tasks: {name}: {BUDGET_ADVICE}")
-        return played
 
     async def _train(self, crew: Crew, learner: LearnerGroup) -> bool:
         """Whether it ended early, with a checkpoint, since the budget of the run is spent."""

@@ -37,8 +37,8 @@ def in_order(rows: Mapping[str, Summary]) -> dict[str, Summary]:
 
 
 def subject(rows: Mapping[str, Summary]) -> str:
-    """The name of the row that is compared to the others; one of the two must be there."""
-    return "after" if "after" in rows else "policy"
+    """The name of the row that is compared to the others: the model's own, else the first."""
+    return next((name for name in ("after", "policy") if name in rows), next(iter(rows)))
 
 
 def compare(one: Summary, name: str, other: Summary) -> Comparison:

@@ -13,6 +13,7 @@ from orchestra_ray.core.memory import peak_mib
 from orchestra_ray.core.records import GroupScore, GroupSpec, Trajectory
 from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.reward.judges.bench import Bench, Judging, described
+from orchestra_ray.reward.judges.verdict import Verdict
 from orchestra_ray.reward.score import score_group
 from orchestra_ray.reward.settings import RewardSettings
 from orchestra_ray.tools.actor import BooksLine
@@ -39,6 +40,11 @@ class RewardScorer:
         except Exception as error:  # a bug of ours costs one group, not the run
             failure = Failure(FailureKind.REWARD, "RewardScorer", described(group.task, error))
             return GroupScore(group.group_id, (), False, failure)
+
+    async def judge(self, group: GroupSpec, trajectory: Trajectory) -> Verdict | Failure:
+        """Whether one episode's answer is right."""
+        verdicts = await self._bench.verdicts(group, [trajectory])
+        return verdicts if isinstance(verdicts, Failure) else verdicts[0]
 
     async def drain(self) -> int:
         """Returns once what judges cost is in the books; how many entries never came there."""

@@ -86,7 +86,8 @@ def amounts(
         paid = tuple(entry for entry in paid if not _ended(draw, entry))
         timed = tuple(entry for entry in paid if entry.kind != "policy")
     else:
-        calls = [sum(counts(key, entry) for entry in trajectory.ledger) for key in tools]
+        done = [(entry.identity, entry.model) for entry in trajectory.ledger]
+        calls = [sum(is_counted(key, *by) for by in done) for key in tools]
     turns = max([len(trajectory.turns), *(entry.asker.turn + 1 for entry in paid)])
     nanousd_T, seconds_T = [0] * turns, [0.0] * turns
     for entry in paid:
@@ -100,14 +101,14 @@ def amounts(
     )
 
 
-def counts(key: str, entry: LedgerEntry) -> bool:
-    """Whether a call counts in the tools' column of this key."""
+def is_counted(key: str, identity: str, model: str) -> bool:
+    """Whether a call of `identity`, done by `model`, counts in the tools' column of this key."""
     if key.startswith(MODEL):
-        return entry.model == key.removeprefix(MODEL)
+        return model == key.removeprefix(MODEL)
     if key.startswith(FAMILY):
-        name = entry.model.rpartition("/")[2].lower()
+        name = model.rpartition("/")[2].lower()
         return bool(re.match(re.escape(key.removeprefix(FAMILY).lower()) + "(?![a-z])", name))
-    return entry.identity == key
+    return identity == key
 
 
 def _by_identity(draw: Draw, weights: Weights) -> list[tuple[str, float]]:

@@ -68,8 +68,11 @@ class RolloutWorker:
         executors: Sequence[Any],
         books: Any,
         index: int,
+        serves: bool = True,
     ):
+        """serves: the model itself plays; without it there is no engine."""
         self._config, self._model_path, self._index = config, model_path, index
+        self._serves, self._engine = serves, None
         self._catalogue, self._executors, self._books = catalogue, executors, books
 
     @ray.method(concurrency_group="episodes")
@@ -78,15 +81,18 @@ class RolloutWorker:
         self._loop = asyncio.get_running_loop()
         config, started_s = self._config, time.monotonic()
         folder = await asyncio.to_thread(model_folder, self._model_path)
-        self._engine = await Engine.start(config, folder, config.seed + self._index)
-        engine_s = time.monotonic() - started_s
-        await self._engine.warm_up()
-        await self._engine.init_transfer(gcs_address, namespace, board)
         chat = Chat(folder, config.model.chat_template)
         policies: dict[str, Policy] = {
             name: Router(chat, choose) for name, choose in routers(self._catalogue).items()
         }
-        policies["model"] = ModelPolicy(self._engine, config, chat.end_id)
+        engine_s = 0.0
+        if self._serves:
+            engine = await Engine.start(config, folder, config.seed + self._index)
+            engine_s = time.monotonic() - started_s
+            await engine.warm_up()
+            await engine.init_transfer(gcs_address, namespace, board)
+            policies["model"] = ModelPolicy(engine, config, chat.end_id)
+            self._engine = engine
         submit = config.catalogue.submit
         context = context_of(chat, config.rollout, submit)
         name = f"rollout worker {self._index}"
@@ -118,12 +124,13 @@ class RolloutWorker:
             trajectory, card = await ended
             yield trajectory
             yield card
-        if self._engine.failure is not None:
+        if self._engine is not None and self._engine.failure is not None:
             raise EngineFailed(self._engine.failure.message)
 
     @ray.method(concurrency_group="control")
     async def update_weights(self, version: int) -> Mapping[str, float]:
         """Loads a published version while episodes are in flight; seconds of each part."""
+        assert self._engine is not None
         return await self._on_engine_loop(self._engine.update_weights(version))
 
     @ray.method(concurrency_group="control")
@@ -145,7 +152,8 @@ class RolloutWorker:
 
     @ray.method(concurrency_group="control")
     async def stop(self) -> None:
-        await self._on_engine_loop(self._engine.stop())
+        if self._engine is not None:
+            await self._on_engine_loop(self._engine.stop())
 
     async def _on_engine_loop(self, work: Coroutine[Any, Any, T]) -> T:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))

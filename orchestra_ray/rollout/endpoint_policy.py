@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestra_ray.catalogue import Catalogue
+from orchestra_ray.catalogue.draw import catalogue_offer
 from orchestra_ray.catalogue.signatures import signatures
 from orchestra_ray.core.records import Offer, ToolRequest
 from orchestra_ray.core.states import Failure, FailureKind
@@ -17,7 +18,7 @@ from orchestra_ray.rollout.contexts import Context
 from orchestra_ray.rollout.policy import Completion, ToolCaller, View
 from orchestra_ray.tools.tool import FaultKind
 
-PREFIX = "orchestrator:"  # then the model's name in the catalogue
+PREFIX = "orchestrator:"  # then the model's name in the catalogue; see evaluation.players
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +57,9 @@ def endpoint_policies(
     catalogue: Catalogue, chat: Chat, context: Context, tools: ToolCaller, submit: bool
 ) -> Mapping[str, EndpointPolicy]:
     """Every model of the catalogue that has an endpoint, at the prices of the catalogue."""
+    names = [name for name, entry in catalogue.models.items() if entry.executor == "endpoint"]
+    offers = {name: catalogue_offer(catalogue, name) for name in names}
     return {
-        PREFIX + name: EndpointPolicy(chat, context, _offer(catalogue, name), tools, submit)
-        for name, entry in catalogue.models.items()
-        if entry.executor == "endpoint"
+        PREFIX + name: EndpointPolicy(chat, context, offer, tools, submit)
+        for name, offer in offers.items()
     }
-
-
-def _offer(catalogue: Catalogue, name: str) -> Offer:
-    entry = catalogue.models[name]
-    return Offer(
-        alias=name,
-        identity=name,
-        kind="model",
-        description=entry.description,
-        prices=entry.prices,
-        latency_s=entry.latency_s,
-        price_sheet=catalogue.price_sheet,
-    )

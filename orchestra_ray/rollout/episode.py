@@ -102,7 +102,7 @@ class _Episode:
 
     async def play(self) -> Stop | Failure:
         limits = self.stage.limits
-        for _ in range(limits.max_turns):
+        for _ in range(self.group.max_turns or limits.max_turns):
             self._read()
             if len(self.tokens) - self.starts[-1] > limits.max_prompt_tokens:
                 return Stop.LENGTH
@@ -299,6 +299,7 @@ class _Episode:
 
     def _card(self, stop: Stop, failure: Failure | None) -> Card:
         versions = [version for _, _, version in self.sampled]
+        others = [entry for entry in self.ledger if entry.kind != POLICY]
         return Card(
             episode_id=self.spec.episode_id,
             group_id=self.group.group_id,
@@ -315,6 +316,7 @@ class _Episode:
             latency_s=sum(entry.service_s for entry in self.ledger),
             generate_s=self.generate_s,
             tools_s=self.tools_s,
-            calls=dict(Counter(entry.identity for entry in self.ledger if entry.kind != POLICY)),
+            calls=dict(Counter(entry.identity for entry in others)),
+            models=dict(Counter(entry.model for entry in others if entry.model)),
             parts=self._parts(),
         )

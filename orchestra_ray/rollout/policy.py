@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from orchestra_ray.catalogue import Catalogue, Entry
+from orchestra_ray.catalogue import Catalogue, Entry, Kind
+from orchestra_ray.catalogue.choices import MODEL
 from orchestra_ray.catalogue.signatures import ASK
 from orchestra_ray.core.records import (
     Asker,
+    Draw,
     GroupSpec,
     LedgerEntry,
     Offer,
@@ -69,11 +71,15 @@ class ToolCaller(Protocol):
         ...
 
 
+NOBODY = "There is no model to ask."  # what a router answers then
 Chooser = Callable[[GroupSpec, Sequence[Offer], int], Offer]
 
 
 class Router:
-    """Asks the one model that its rule chooses, then answers with what came back."""
+    """Asks the one model that its rule chooses, then answers with what came back.
+
+    Where a draw has no models by themselves, it chooses among those of the tool that answers.
+    """
 
     def __init__(self, chat: Chat, choose: Chooser):
         self._chat = chat
@@ -82,13 +88,24 @@ class Router:
     async def respond(self, view: View) -> Completion:
         if view.turns:
             return self._say(view.turns[-1].heard[-1].text)
-        models = [offer for offer in view.group.draw.offers if offer.kind == "model"]
+        function, models = _to_ask(view.group.draw)
+        if not models:
+            return self._say(NOBODY)
         chosen = self._choose(view.group, models, view.seed)
-        return self._say(tool_call_text(ASK, {"model": chosen.alias}))
+        return self._say(tool_call_text(function, {MODEL: chosen.alias}))
 
     def _say(self, text: str) -> Completion:
         ids = [*self._chat.encode_response(text), self._chat.end_id]
         return Completion(ids, [0.0] * len(ids), [0] * len(ids), "stop")
+
+
+def _to_ask(draw: Draw) -> tuple[str, Sequence[Offer]]:
+    """The function that gives the task to a model, and the models that it offers."""
+    models = [offer for offer in draw.offers if offer.kind == "model"]
+    answering = [offer for offer in draw.offers if offer.terminal and offer.choices]
+    if models or not answering:
+        return ASK, models
+    return answering[0].alias, answering[0].choices
 
 
 def tool_call_text(name: str, arguments: Mapping[str, object]) -> str:
@@ -103,7 +120,7 @@ def expected_cost_nanousd(entry: Entry, offer: Offer) -> float:
 
 def routers(catalogue: Catalogue) -> Mapping[str, Chooser]:
     """The scripted baselines by name."""
-    models = catalogue.models
+    models = {name: one for name, one in catalogue.entries.items() if one.kind is Kind.MODEL}
 
     def cost(offer: Offer) -> float:
         return expected_cost_nanousd(models[offer.identity], offer)
@@ -128,7 +145,11 @@ def routers(catalogue: Catalogue) -> Mapping[str, Chooser]:
 
         return max(offers, key=value)
 
+    def only(name: str) -> Chooser:
+        return lambda group, offers, seed: next(o for o in offers if o.identity == name)
+
     return {
+        **{f"expert:{name}": only(name) for name in catalogue.models},
         "random": choose_random,
         "cheapest": lambda group, offers, seed: min(offers, key=cost),
         "strongest": lambda group, offers, seed: max(offers, key=mean_skill),

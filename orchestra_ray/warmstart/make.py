@@ -12,7 +12,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import chain, count
 from pathlib import Path
 
@@ -166,8 +166,11 @@ def _digest(config: Config, catalogue: Catalogue, preferences: Sequence[Preferen
     files = sorted(Path(__file__).parent.glob("*.py"))
     files += [Path(str(module.__file__)) for module in (signatures, draw, chat_module, contexts)]
     code = b"".join(path.read_bytes() for path in files)
-    parts = [config.model.tiny, config.tasks, config.catalogue, catalogue, *preferences]
-    text = json.dumps([asdict(part) for part in parts], sort_keys=True, default=str)  # pyright: ignore
+    # Of the preferences only what is read: what they weigh is no part of a demonstration.
+    offered = replace(config.catalogue, preferences=[], preferences_path=None)
+    parts = [asdict(part) for part in (config.model.tiny, config.tasks, offered, catalogue)]  # pyright: ignore
+    read = [preference.instruction for preference in preferences]
+    text = json.dumps([*parts, read], sort_keys=True, default=str)
     limits = config.rollout
     rendered = (limits.context, limits.rebuild_system, limits.rebuild_instruction)
     observation = str(limits.max_observation_tokens) + "".join(rendered)

@@ -57,7 +57,6 @@ QWEN3_8B = {
         ("tasks.source=none", "tasks.source"),
         ("tasks.heldout_seed=99999", "tasks.heldout_seed"),
         ("evaluation.tasks=1001", "evaluation.tasks"),
-        ("evaluation.baselines=[random, none]", "evaluation.baselines"),
         ("catalogue.models_min=7", "catalogue.models_min"),
         ("catalogue.price_factors=[1, 0]", "catalogue.price_factors"),
         ("catalogue.price_factors=[]", "catalogue.price_factors"),

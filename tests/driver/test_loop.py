@@ -29,7 +29,8 @@ DISK = Failure(FailureKind.INFRASTRUCTURE, "ledger", "the disk is full")
 class Actors:
     """A crew and a learner that do everything at once; the books speak from a script."""
 
-    def __init__(self, closings: Sequence[Closing]):
+    def __init__(self, closings: Sequence[Closing], teach: bool = True):
+        self.teach = teach
         self.workers = {0: None}
         self.reward = RewardSettings()
         self.closings = list(closings)
@@ -39,7 +40,7 @@ class Actors:
         ids = [episode.episode_id for episode in spec.episodes]
         rollouts = tuple(Rollout(replace(CARD, episode_id=i), cast(Any, None)) for i in ids)
         scores = tuple(EpisodeScore(i, True, 1.0, 1.0) for i in ids)
-        return ScoredGroup(spec, worker, rollouts, {}, GroupScore("g", scores, True), 0.0)
+        return ScoredGroup(spec, worker, rollouts, {}, GroupScore("g", scores, self.teach), 0.0)
 
     async def train(self, sequences: Sequence[TrainingSequence]) -> Metrics:
         return {"loss": 0.0}
@@ -124,3 +125,12 @@ def test_books_that_do_not_balance_stop_the_run_before_the_step_is_told(
     with pytest.raises(AccountingError, match=r"^dispatched 4 != ended 3 \+ in flight 0$"):
         train(quickstart, sampler, actors, steps=2, accounting=accounting)
     assert actors.closed == []
+
+
+def test_groups_that_do_not_teach_are_not_made_up_for_without_a_sampling_factor(
+    quickstart: Config, sampler: GroupSampler
+) -> None:
+    actors = Actors([Closing({}, ())] * 2, teach=False)
+    reached, _, accounting = train(quickstart, sampler, actors, steps=2)
+    assert [metrics["trained_episodes"] for metrics in reached] == [0, 0]
+    assert (accounting.dispatched, accounting.in_flight) == (8, 0)

@@ -1,0 +1,102 @@
+"""Policies side by side on the same tasks: rewards over all of their episodes, then summaries.
+
+Rewards are Eq. 1 and 2 over the pool of all compared policies' episodes of a task, so they are
+comparable within one comparison and not across. Pure functions of what was measured.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from orchestra_ray.core.money import usd
+from orchestra_ray.core.records import GroupSpec, Preference
+from orchestra_ray.evaluation.measured import Measured
+from orchestra_ray.evaluation.metrics import EpisodeOutcome, Summary, summarise
+from orchestra_ray.evaluation.preference_score import feature_row, preference_score, weight_row
+from orchestra_ray.reward.columns import Part, columns, is_counted
+from orchestra_ray.reward.objectives import group_rewards
+from orchestra_ray.reward.settings import RewardSettings
+
+Episodes = Mapping[int, Measured]  # of one policy, by the task's number
+
+
+def compare(
+    played: Mapping[str, Episodes],
+    groups: Mapping[int, GroupSpec],
+    bootstrap: int,
+    seed: int,
+    start: str | None = None,
+) -> dict[str, Summary]:
+    """A summary by policy, over the tasks `groups` by number, which all policies have played.
+
+    start: the policy that the paper's preference score is measured from; None: there is none.
+    """
+    outcomes: dict[str, list[EpisodeOutcome]] = {name: [] for name in played}
+    for number, group in groups.items():
+        episodes = [played[name][number] for name in played]
+        for name, one, reward in zip(played, episodes, _rewards(group, episodes), strict=True):
+            outcomes[name].append(_outcome(one, float(reward)))
+    summaries = {name: summarise(found, bootstrap, seed) for name, found in outcomes.items()}
+    if start is None:
+        return summaries
+    wishes = {number: group.preference for number, group in groups.items()}
+    return {
+        name: replace(one, preference_score=_preference_score(played[name], played[start], wishes))
+        for name, one in summaries.items()
+    }
+
+
+def _rewards(group: GroupSpec, episodes: Sequence[Measured]) -> np.ndarray:
+    columns_K = columns(group.draw, RewardSettings().weights_under(group.preference))
+    rows = [
+        [
+            *(_count(column.key, one) for column in columns_K if column.part is Part.TOOLS),
+            float(one.correct),
+            usd(one.price_nanousd),
+            one.latency_s,
+        ]
+        for one in episodes
+    ]
+    return group_rewards(
+        np.array(rows),
+        np.array([column.weight for column in columns_K]),
+        np.array([one.correct for one in episodes]),
+        np.array([column.minimise for column in columns_K]),
+    )
+
+
+def _count(key: str, one: Measured) -> float:
+    by_identity = sum(n for name, n in one.calls.items() if is_counted(key, name, ""))
+    return float(
+        by_identity + sum(n for model, n in one.models.items() if is_counted(key, "", model))
+    )
+
+
+def _outcome(one: Measured, reward: float) -> EpisodeOutcome:
+    return EpisodeOutcome(
+        task_id=one.task_id,
+        correct=one.correct,
+        cost_usd=usd(one.price_nanousd),
+        latency_s=one.latency_s,
+        reward=reward,
+        turns=one.turns,
+        family=one.family,
+        calls=one.calls,
+    )
+
+
+def _preference_score(own: Episodes, start: Episodes, wishes: Mapping[int, Preference]) -> float:
+    """Eq. 5 and 6, the mean over tasks."""
+    names = sorted({name for wish in wishes.values() for name in wish.tools})
+
+    def rows(episodes: Episodes) -> np.ndarray:
+        return np.array([_features(names, episodes[number]) for number in wishes])
+
+    weights = np.array([weight_row(names, wish) for wish in wishes.values()])
+    correct = np.array([own[number].correct for number in wishes])
+    return preference_score(rows(own), rows(start), weights, correct).mean
+
+
+def _features(names: Sequence[str], one: Measured) -> np.ndarray:
+    return feature_row(names, one.calls, one.correct, one.price_nanousd, one.latency_s)

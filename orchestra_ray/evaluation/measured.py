@@ -1,0 +1,84 @@
+"""One evaluated episode as it is written down, and the log of them that an evaluation goes on from.
+
+The log is `evaluation.jsonl` in the run's folder, a line an episode, written when it ends. So an
+evaluation that was interrupted plays only what is missing, and pays for nothing twice.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.records import Card
+from orchestra_ray.core.states import Failure
+from orchestra_ray.tracking.files import JsonlFile
+
+FILE = "evaluation.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What an episode came to. `number` is its task's among the held-out ones.
+
+    `calls` are by identity, `models` by the model that did them. No text of a task is in it.
+    """
+
+    number: int
+    task_id: str
+    family: str
+    correct: bool
+    price_nanousd: int
+    latency_s: float
+    turns: int
+    calls: Mapping[str, int]
+    models: Mapping[str, int]
+
+    @staticmethod
+    def of(number: int, task_id: str, family: str, card: Card, correct: bool) -> "Measured":
+        return Measured(
+            number=number,
+            task_id=task_id,
+            family=family,
+            correct=correct,
+            price_nanousd=card.price_nanousd,
+            latency_s=card.latency_s,
+            turns=card.turns,
+            calls=dict(card.calls),
+            models=dict(card.models),
+        )
+
+
+class EpisodeLog:
+    """Append-only. Opening it reads what is there; half a line at its end, of a crash, is cut."""
+
+    def __init__(self, path: Path):
+        self._done: dict[str, dict[int, Measured]] = {}
+        if path.exists():
+            self._read(path)
+        self._file = JsonlFile(path)
+
+    def done(self, policy: str) -> Mapping[int, Measured]:
+        """The episodes of a policy by their tasks' numbers."""
+        return self._done.get(policy, {})
+
+    def add(self, policy: str, measured: Measured) -> Failure | None:
+        self._done.setdefault(policy, {})[measured.number] = measured
+        return self._file.write({"policy": policy, **asdict(measured)})
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _read(self, path: Path) -> None:
+        whole, _, torn = path.read_bytes().rpartition(b"\n")
+        if torn:
+            os.truncate(path, len(whole) + bool(whole))
+        for number, line in enumerate(whole.splitlines(), 1):
+            try:
+                values = json.loads(line)
+                measured = Measured(**{k: v for k, v in values.items() if k != "policy"})
+                self._done.setdefault(values["policy"], {})[measured.number] = measured
+            except (ValueError, TypeError, KeyError, AttributeError):
+                problem = "is no episode of this version; evaluate under another name"
+                raise ConfigError(f"{path}:{number}: {problem}") from None

@@ -1,0 +1,60 @@
+"""Who can play an evaluation, by name, and what each of them is given of a task.
+
+policy               the model of the configuration (in a training run: before and after)
+policy@N             the same with at most N turns
+orchestrator:NAME    a model of the catalogue with an endpoint, with the same tools
+random, cheapest, strongest, oracle    a rule that asks one of the models on offer
+expert:NAME          a rule that always asks this model, on offer or not
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from orchestra_ray.catalogue import Catalogue
+from orchestra_ray.catalogue.draw import with_model
+from orchestra_ray.config.errors import BadValue
+from orchestra_ray.config.schema import Config, EvaluationConfig, ToolMode
+from orchestra_ray.core.records import Draw, GroupSpec, Offer
+
+MODEL = "model"  # the policy behind vLLM, among the names of policies in a `GroupSpec`
+EXPERT, ORCHESTRATOR = "expert:", "orchestrator:"
+RULES = ("random", "cheapest", "strongest", "oracle")
+
+
+def seat(group: GroupSpec, name: str, config: EvaluationConfig, catalogue: Catalogue) -> GroupSpec:
+    """The group as this player gets it: tools by the mode of the evaluation, turns by the name."""
+    policy, _, turns = name.partition("@")
+    draw = MODES[config.tools](group.draw)
+    if policy.startswith(EXPERT):
+        draw = with_model(draw, catalogue, policy.removeprefix(EXPERT))
+    most = int(turns) if turns else group.max_turns
+    return replace(group, policy=policy, draw=draw, max_turns=most)
+
+
+MODES: dict[ToolMode, Callable[[Draw], Draw]] = {
+    ToolMode.ALL: lambda draw: draw,
+    ToolMode.BASIC: lambda draw: replace(draw, offers=tuple(o for o in draw.offers if is_basic(o))),
+    ToolMode.NONE: lambda draw: replace(draw, offers=()),
+}
+
+
+def is_basic(offer: Offer) -> bool:
+    """Whether no model stands behind it."""
+    return offer.kind == "tool" and not offer.choices
+
+
+def budgets(name: str, config: EvaluationConfig) -> list[str]:
+    """The rows of the model `name`: as configured, and one for each turn budget."""
+    return [name, *(f"{name}@{turns}" for turns in config.turn_budgets)]
+
+
+def check_players(config: Config, catalogue: Catalogue) -> None:
+    """`BadValue` where a name of `evaluation.baselines` is nobody's."""
+    names = list(catalogue.models)
+    asked = [name for name, entry in catalogue.models.items() if entry.executor == "endpoint"]
+    known = {*RULES, *(EXPERT + name for name in names), *(ORCHESTRATOR + name for name in asked)}
+    for name in config.evaluation.baselines:
+        if name not in known:
+            problem = f"{name!r} is unknown"
+            remedy = f"choose from {', '.join(sorted(known))}"
+            raise BadValue("evaluation.baselines", problem, remedy)

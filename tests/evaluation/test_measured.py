@@ -1,0 +1,41 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.evaluation.measured import EpisodeLog, Measured
+
+ONE = Measured(3, "sum/3", "sum", True, 7, 1.5, 2, {"nova": 1}, {"nova": 1})
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    log = EpisodeLog(tmp_path / "evaluation.jsonl")
+    log.add("policy", ONE)
+    log.add("random", replace(ONE, number=4))
+    log.close()
+    return tmp_path / "evaluation.jsonl"
+
+
+def test_what_was_written_is_there_again(path: Path) -> None:
+    log = EpisodeLog(path)
+    assert log.done("policy") == {3: ONE} and set(log.done("random")) == {4}
+    assert not log.done("oracle")
+
+
+def test_half_a_line_is_cut_and_the_next_one_is_whole(path: Path) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"policy": "ran')
+    log = EpisodeLog(path)
+    log.add("random", replace(ONE, number=5))
+    log.close()
+    assert path.read_bytes().startswith(whole)
+    assert set(EpisodeLog(path).done("random")) == {4, 5}
+
+
+@pytest.mark.parametrize("line", ["[]", '{"policy": "random"}', "no json"])
+def test_a_line_of_another_kind_is_named(path: Path, line: str) -> None:
+    path.write_text(f"{line}\n")
+    with pytest.raises(ConfigError, match=r"evaluation\.jsonl:1: is no episode"):
+        EpisodeLog(path)

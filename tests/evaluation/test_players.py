@@ -1,0 +1,68 @@
+from dataclasses import replace
+
+import pytest
+
+from orchestra_ray.catalogue import Catalogue
+from orchestra_ray.config import Config
+from orchestra_ray.config.errors import BadValue
+from orchestra_ray.config.schema import EvaluationConfig, ToolMode
+from orchestra_ray.core.records import GroupSpec
+from orchestra_ray.evaluation.players import budgets, check_players, seat
+from orchestra_ray.tasks.sampler import GroupSampler
+
+
+@pytest.fixture
+def group(sampler: GroupSampler) -> GroupSpec:
+    return sampler.group(3, 1)
+
+
+@pytest.mark.parametrize(
+    ("mode", "kinds"), [(ToolMode.ALL, {"model", "tool"}), (ToolMode.NONE, set())]
+)
+def test_the_mode_says_what_is_on_offer(
+    group: GroupSpec, catalogue: Catalogue, mode: ToolMode, kinds: set[str]
+) -> None:
+    seated = seat(group, "model", EvaluationConfig(tools=mode), catalogue)
+    assert {offer.kind for offer in seated.draw.offers} == kinds
+
+
+def test_basic_tools_are_those_without_a_model_behind_them(
+    sampler: GroupSampler, catalogue: Catalogue
+) -> None:
+    config = EvaluationConfig(tools=ToolMode.BASIC)
+    for n in range(10):
+        group = sampler.group(n, 1)
+        offers = seat(group, "model", config, catalogue).draw.offers
+        assert list(offers) == [o for o in group.draw.offers if o.kind == "tool" and not o.choices]
+
+
+def test_an_expert_is_on_offer_whether_drawn_or_not(
+    sampler: GroupSampler, catalogue: Catalogue
+) -> None:
+    for n in range(10):
+        group = sampler.group(n, 1)
+        for name in catalogue.models:
+            seated = seat(group, f"expert:{name}", EvaluationConfig(), catalogue)
+            (offer,) = [o for o in seated.draw.offers if o.identity == name]
+            assert offer in group.draw.offers or offer.prices == catalogue.models[name].prices
+            others = [o for o in seated.draw.offers if o is not offer]
+            assert others == [o for o in group.draw.offers if o.identity != name]
+
+
+def test_a_turn_budget_is_part_of_a_row(group: GroupSpec, catalogue: Catalogue) -> None:
+    config = EvaluationConfig(turn_budgets=[10, 20])
+    rows = [seat(group, name, config, catalogue) for name in budgets("model", config)]
+    assert [(row.policy, row.max_turns) for row in rows] == [
+        ("model", None),
+        ("model", 10),
+        ("model", 20),
+    ]
+
+
+def test_whom_nobody_knows_is_refused(quickstart: Config, catalogue: Catalogue) -> None:
+    for name in ("none", "expert:nobody", "orchestrator:nova"):
+        evaluation = replace(quickstart.evaluation, baselines=[name])
+        with pytest.raises(BadValue, match="is unknown"):
+            check_players(replace(quickstart, evaluation=evaluation), catalogue)
+    known = replace(quickstart.evaluation, baselines=["random", "expert:nova"])
+    check_players(replace(quickstart, evaluation=known), catalogue)

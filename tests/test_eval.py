@@ -1,0 +1,148 @@
+"""Whole evaluations through the command line: no engine, real endpoints, a recording, a replay."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestra_ray.evaluation.measured import FILE
+from orchestra_ray.tools.ledger import FOLDER, read
+
+pytestmark = [pytest.mark.cpu, pytest.mark.timeout(300)]
+TASKS = 6
+PLAYERS = ["expert:solver", "random", "orchestrator:solver"]
+SERVER = Path(__file__).parent / "commands" / "chat_server.py"
+
+
+@dataclass
+class World:
+    """A folder with a catalogue, and the server that its models are behind."""
+
+    folder: Path
+    server: subprocess.Popen[str]
+    port: int
+
+    def evaluate(self, name: str, *more: str) -> dict[str, Any]:
+        """The summary of `orchestra eval`."""
+        command = [sys.executable, "-m", "orchestra_ray.cli", "eval"]
+        command += ["--config", "configs/quickstart.yaml", "--config", str(self.folder / "e.yaml")]
+        environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+        done = subprocess.run(
+            [*command, f"name={name}", *more],
+            capture_output=True,
+            text=True,
+            timeout=250,
+            env=environment,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return json.loads((self.folder / "runs" / name / "summary.json").read_text())
+
+    def asked(self) -> int:
+        """How many questions the server has had so far."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/seen") as reply:
+            return len(json.load(reply))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("eval")
+    server = subprocess.Popen([sys.executable, str(SERVER)], stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    port = int(server.stdout.readline())
+    folder.joinpath("catalogue.yaml").write_text(
+        f"""
+models:
+  - &solver
+    name: solver
+    description: adds
+    executor: endpoint
+    settings: {{base_urls: ["http://127.0.0.1:{port}/v1"], model: solver}}
+    parser: boxed
+    prices: {{input_usd_per_mtok: 1, cached_usd_per_mtok: 1, output_usd_per_mtok: 2}}
+    latency_s: 1
+    limits: {{retries: 0}}
+  - <<: *solver
+    name: mute
+    settings: {{base_urls: ["http://127.0.0.1:{port}/v1"], model: mute}}
+"""
+    )
+    folder.joinpath("e.yaml").write_text(
+        f"""
+runs_dir: {folder}/runs
+model: {{cache_dir: {folder}/models, tiny: {{warmup_steps: 0}}}}
+tasks: {{families: [{{name: chain_sum, topic: sums, settings: {{max_terms: 3}}}}]}}
+catalogue: {{path: {folder}/catalogue.yaml, models_min: 2, models_max: 2, submit: false}}
+evaluation: {{tasks: {TASKS}, policy: false, baselines: {json.dumps(PLAYERS)}, bootstrap: 50}}
+tracking: {{wandb: disabled}}
+"""
+    )
+    yield World(folder, server, port)
+    server.kill()
+    server.wait()
+
+
+@pytest.fixture(scope="module")
+def first(world: World) -> dict[str, Any]:
+    return world.evaluate("first")
+
+
+def without_time(summary: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in summary.items() if name != "wall_s"}
+
+
+def test_every_player_is_measured_on_the_same_tasks(world: World, first: dict[str, Any]) -> None:
+    rows = first["baselines"]
+    assert list(rows) == PLAYERS and first["tasks"] == TASKS and "policy" not in first
+    assert rows["expert:solver"]["accuracy"] == 1.0
+    assert rows["expert:solver"]["calls"] == {"solver": 1.0}
+    assert rows["orchestrator:solver"]["turns"] == 1.0 and rows["orchestrator:solver"]["cost_usd"]
+    entries = read(world.folder / "runs" / "first" / FOLDER).to_pylist()
+    paid = [entry for entry in entries if entry["kind"] == "model" and not entry["replayed"]]
+    assert world.asked() == len(paid) <= 3 * TASKS  # two that ask the same share one call
+    worth = sum(entry["charged_nanousd"] + entry["saved_nanousd"] for entry in entries) / 1e9
+    means = sum(row["cost_usd"] for row in rows.values())
+    assert worth == pytest.approx(means * TASKS)
+
+
+def test_an_evaluation_that_stopped_goes_on_and_pays_nothing_twice(
+    world: World, first: dict[str, Any]
+) -> None:
+    log = world.folder / "runs" / "first" / FILE
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join(lines[: TASKS + 2]) + lines[TASKS + 2][:20])  # a crash in a write
+    asked = world.asked()
+    again = world.evaluate("first", "--resume")
+    assert without_time(again) == without_time(first)
+    assert world.asked() == asked
+    entries = read(log.parent / FOLDER).to_pylist()
+    assert len(entries) > len(again["baselines"]) * TASKS  # those that were lost were played again
+    assert sum(not entry["replayed"] for entry in entries if entry["kind"] == "model") == asked
+
+
+def test_a_recorded_run_is_played_back_without_its_endpoints(
+    world: World, first: dict[str, Any]
+) -> None:
+    tape = world.folder / "runs" / "first" / "cassette.sqlite"
+    os.kill(world.server.pid, signal.SIGSTOP)  # whoever asked would wait for ever
+    try:
+        replayed = world.evaluate("replay", "cassette.mode=replay_or_fail", f"cassette.path={tape}")
+    finally:
+        os.kill(world.server.pid, signal.SIGCONT)
+    assert without_time(replayed) == without_time(first)
+    entries = read(world.folder / "runs" / "replay" / FOLDER).to_pylist()
+    assert all(entry["replayed"] for entry in entries if entry["kind"] == "model")
+    assert sum(entry["charged_nanousd"] for entry in entries) == 0
+    assert sum(entry["saved_nanousd"] for entry in entries) > 0
+
+
+def test_another_evaluation_does_not_go_on_in_its_place(world: World) -> None:
+    with pytest.raises(AssertionError, match="evaluation: the run in .* was made with another one"):
+        world.evaluate("first", "--resume", "evaluation.tasks=5")
