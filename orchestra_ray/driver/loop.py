@@ -119,14 +119,13 @@ class TrainingLoop:
 
     def _follow(self, groups: Sequence[ScoredGroup]) -> Metrics:
         """The multiplier of a budgeted reward, moved by what the episodes have cost."""
-        settings, costs = (
-            self._crew.reward,
-            [usd(rollout.card.price_nanousd) for group in groups for rollout in group.rollouts],
-        )
-        if settings.combination != "budgeted" or settings.budget_usd is None or not costs:
+        settings = self._crew.reward
+        cards = [rollout.card for group in groups for rollout in group.rollouts]
+        if settings.combination != "budgeted" or settings.budget_usd is None or not cards:
             return {}
+        mean_usd = fmean(usd(card.price_nanousd) for card in cards)
         rate = self._reward.multiplier_rate
-        multiplier = next_multiplier(settings.multiplier, fmean(costs), settings.budget_usd, rate)
+        multiplier = next_multiplier(settings.multiplier, mean_usd, settings.budget_usd, rate)
         self._crew.reward = replace(settings, multiplier=multiplier)
         return {"reward/multiplier": multiplier}
 
