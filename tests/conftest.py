@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -112,3 +113,16 @@ def sampler(quickstart: "Config", catalogue: "Catalogue") -> "GroupSampler":
     preferences = load_preferences(quickstart.catalogue)
     source = TaskSource.train(quickstart.tasks)
     return GroupSampler(source, catalogue, quickstart.catalogue, preferences, seed=1)
+
+
+@pytest.fixture(scope="session")
+def sandbox_here() -> None:
+    """Skips where no sandbox can be had; fails where one must be, or could have been installed."""
+    from orchestra_ray.tools.sandbox import check
+
+    if (why := check()) is None:
+        return
+    could_install = os.geteuid() == 0 and shutil.which("apt-get") and not shutil.which("bwrap")
+    if os.environ.get("CI") == "true" or could_install:
+        pytest.fail(why)
+    pytest.skip(why)

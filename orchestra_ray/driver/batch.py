@@ -17,14 +17,22 @@ from orchestra_ray.reward.settings import RewardSettings
 def training_sequences(
     chosen: Sequence[Chosen], settings: RewardSettings
 ) -> list[TrainingSequence]:
-    """In the order of the episodes. A turn's advantage counts once in the batch's statistics."""
+    """In the order of the episodes. The batch's statistics are over the tokens that are trained."""
     raw_N = np.array([a for episode in chosen for a in episode.advantages])
-    whitened = iter(batch_advantages(raw_N, settings.advantage, settings.clip).tolist())
+    tokens_N = np.array([tokens for episode in chosen for tokens in _turn_tokens(episode)])
+    whitened = iter(batch_advantages(raw_N, settings.advantage, settings.clip, tokens_N).tolist())
     return [
         sequence
         for episode in chosen
         for sequence in _sequences(episode, [next(whitened) for _ in episode.advantages])
     ]
+
+
+def _turn_tokens(episode: Chosen) -> Iterator[float]:
+    """Response tokens of each turn: a sequence's, over its turns; 0 where it is not trained."""
+    for n, part in enumerate(episode.rollout.card.parts):
+        tokens = part.response_tokens / part.turns if n in episode.parts else 0.0
+        yield from [tokens] * part.turns
 
 
 def _sequences(episode: Chosen, advantages: Sequence[float]) -> Iterator[TrainingSequence]:

@@ -19,9 +19,14 @@ class Dispatcher:
         self._outstanding = 0  # dispatched and not yet consumed
         self._load = dict.fromkeys(workers, 0)
 
-    def next_worker(self) -> int | None:
-        """The least loaded worker for one more group, or None where none is due now."""
-        if self._outstanding >= min(self._batches, self._steps_left) * self._groups_per_step:
+    def next_worker(self, wanted: int | None = None) -> int | None:
+        """The least loaded worker for one more group, or None where none is due now.
+
+        wanted: what the step that is under way still needs, where it needs more than its batch.
+        """
+        ahead = min(self._batches, self._steps_left) - 1
+        own = self._groups_per_step if wanted is None else wanted
+        if self._outstanding >= ahead * self._groups_per_step + own:
             return None
         return min(self._load, key=self._load.__getitem__, default=None)
 

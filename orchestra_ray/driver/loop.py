@@ -21,7 +21,7 @@ from orchestra_ray.driver.batch import training_sequences
 from orchestra_ray.driver.crew import STREAM_MARGIN_S, Crew, OnEvent, RunFailed
 from orchestra_ray.driver.dispatcher import Dispatcher
 from orchestra_ray.driver.metrics import group_metrics
-from orchestra_ray.driver.selection import Chosen, ScoredGroup, select
+from orchestra_ray.driver.selection import Chosen, ScoredGroup, Selection, select
 from orchestra_ray.learner.actor import LearnerGroup
 from orchestra_ray.reward.combinations import next_multiplier
 from orchestra_ray.tasks.sampler import GroupSampler
@@ -86,7 +86,9 @@ class TrainingLoop:
         published = await self._publish() if chosen else {}
         ended_s = time.monotonic()
         self._accounting.check()
-        measured = {**group_metrics(groups, generated_s - started_s), **self._follow(groups)}
+        combination = self._crew.reward.combination
+        measured = group_metrics(groups, generated_s - started_s, combination)
+        measured = {**measured, **self._follow(groups)}
         closing = await self._crew.close_step(step - 1 - self._training.max_staleness)
         report(self._on_event, closing.failures)
         return {
@@ -111,10 +113,10 @@ class TrainingLoop:
             more = [await self._next_group() for _ in range(wanted - teaching)]
             self._dispatcher.consumed(len(more))
             groups += more
-            teaching += sum(group.score.keep for group in more)
+            teaching += sum(bool(self._select(group).trained) for group in more)
             if teaching >= wanted or not batches_left:
                 break  # more that were dispatched now would be nobody's
-            self._dispatch()
+            self._dispatch(wanted - teaching)
         return groups
 
     def _follow(self, groups: Sequence[ScoredGroup]) -> Metrics:
@@ -129,10 +131,14 @@ class TrainingLoop:
         self._crew.reward = replace(settings, multiplier=multiplier)
         return {"reward/multiplier": multiplier}
 
-    def _dispatch(self) -> None:
+    def _dispatch(self, wanted: int | None = None) -> None:
+        """What is due; in the middle of a synchronous step only the `wanted` groups of this step.
+
+        More of them would wait for the next step, and be stale in it.
+        """
         for lost in set(self._dispatcher.workers) - self._crew.workers.keys():
             self._dispatcher.lost(lost)
-        while (worker := self._dispatcher.next_worker()) is not None:
+        while (worker := self._dispatcher.next_worker(wanted)) is not None:
             step = self._dispatcher.step
             spec = self._sampler.next_group(self._training.group_size, step)
             self._accounting.dispatch(episode.episode_id for episode in spec.episodes)
@@ -181,14 +187,17 @@ class TrainingLoop:
 
     def _choose(self, groups: Sequence[ScoredGroup]) -> list[Chosen]:
         """What to train; everything else ends here, in its named state."""
-        stale_before = self.version - self._training.max_staleness
         chosen: list[Chosen] = []
         for group in groups:
-            selection = select(group, stale_before, self._training.overlong)
+            selection = self._select(group)
             chosen.extend(selection.trained)
             for episode_id, state in selection.dropped.items():
                 self._accounting.end(episode_id, state)
         return chosen
+
+    def _select(self, group: ScoredGroup) -> Selection:
+        stale_before = self.version - self._training.max_staleness
+        return select(group, stale_before, self._training.overlong)
 
     async def _train(self, chosen: Sequence[Chosen]) -> Metrics:
         if not chosen:

@@ -11,11 +11,13 @@ from orchestra_ray.core.states import Stop
 from orchestra_ray.driver.selection import ScoredGroup
 
 
-def group_metrics(groups: Sequence[ScoredGroup], generate_s: float) -> Mapping[str, float]:
+def group_metrics(
+    groups: Sequence[ScoredGroup], generate_s: float, combination: str = "paper"
+) -> Mapping[str, float]:
     """Means over the episodes that came back, before any filter; rates over `generate_s`."""
     pairs = [pair for group in groups if group.score.failure is None for pair in group.pairs()]
     kept = sum(group.score.keep for group in groups)
-    reasons = Counter(group.score.reason for group in groups if group.score.reason)
+    reasons = Counter(group.score.reason or "failed" for group in groups if not group.score.keep)
     counts = {
         "groups_kept": kept,
         "groups_dropped": len(groups) - kept,
@@ -31,7 +33,7 @@ def group_metrics(groups: Sequence[ScoredGroup], generate_s: float) -> Mapping[s
         **_calls(cards),
         **_choices(cards),
         **_parts(scores),
-        **_adherence(groups),
+        **(_adherence(groups) if combination == "paper" else {}),
         "reward_mean": fmean(score.reward for score in scores),
         "accuracy": fmean(score.correct for score in scores),
         "answered": fmean(card.answered for card in cards),

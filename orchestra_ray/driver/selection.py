@@ -69,12 +69,17 @@ def select(
     for rollout, score in group.pairs():
         state = _reason_to_drop(rollout.card, group.score.keep, stale_before, overlong)
         if state is None:
-            well_formed = (n for n, part in enumerate(rollout.card.parts) if part.format_ok)
             advantages = score.turn_advantages or (score.advantage,) * rollout.card.turns
-            trained.append(Chosen(rollout, advantages, tuple(well_formed)))
+            trained.append(Chosen(rollout, advantages, _parts_to_train(rollout.card)))
         else:
             dropped[rollout.card.episode_id] = state
     return Selection(tuple(trained), dropped)
+
+
+def _parts_to_train(card: Card) -> tuple[int, ...]:
+    """Those that kept the format; and the one that a limit cut, for which it could not."""
+    last = len(card.parts) - 1 if card.stop is Stop.LENGTH else None
+    return tuple(n for n, part in enumerate(card.parts) if part.format_ok or n == last)
 
 
 def _reason_to_drop(
@@ -86,10 +91,10 @@ def _reason_to_drop(
         return Ended.STALE
     if not keep_group:
         return Ended.HOMOGENEOUS
-    if card.stop is Stop.LENGTH and overlong is Overlong.FILTER:
-        return Ended.OVERLONG
+    if card.stop is Stop.LENGTH:
+        return Ended.OVERLONG if overlong is Overlong.FILTER else None
     if card.turns_well_formed == 0:
         return Ended.FORMAT
-    if not card.answered and card.stop is not Stop.LENGTH:
+    if not card.answered:
         return Ended.INVALID
     return None

@@ -182,13 +182,15 @@ class _Episode:
         """One after another, in the order asked; what came back is heard in the next turn."""
         started_s = time.monotonic()
         heard: list[Heard] = []
-        for call in calls:
-            result = await self._run_call(call)
-            if not isinstance(result, Heard):
-                return result
-            heard.append(result)
+        try:
+            for call in calls:
+                result = await self._run_call(call)
+                if not isinstance(result, Heard):
+                    return result
+                heard.append(result)
+        finally:
+            self.tools_s += time.monotonic() - started_s
         self.exchanges.append(Exchange(calls, heard))
-        self.tools_s += time.monotonic() - started_s
         return None
 
     async def _run_call(self, call: AskedCall) -> Heard | Stop | Failure:

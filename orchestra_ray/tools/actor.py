@@ -59,7 +59,9 @@ class Books:
 
     def __init__(self, run: str, folder: str | None, limits: SpendLimits):
         ledger = Ledger(run, None if folder is None else Path(folder) / FOLDER)
-        self._books = SpendBooks(SpendGuard(limits), ledger)
+        guard = SpendGuard(limits)
+        guard.go_on_from(*ledger.spent_before())
+        self._books = SpendBooks(guard, ledger)
         self._shares: dict[str, Share] = {}
         self._lives = Lives()
         gc.freeze()  # what is imported stays: to walk it at each collection is most of the work

@@ -11,6 +11,7 @@ at every moment and through every crash:
 - a posting that cannot be right is entered at the most too, and is told at the step's close.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -83,12 +84,12 @@ class SpendBooks:
                     self._enter_lost(one.request)
                 case Failure():
                     self._failures.append(one)
+        if self.ledger.is_due(time.monotonic()):
+            self._flush()
 
     def close_step(self, step: int) -> Closing:
         """Writes what was entered, and forgets a step whose episodes have all ended."""
-        unwritten = self.ledger.flush()
-        if unwritten is not None:
-            self._failures.append(unwritten)
+        self._flush()
         self.guard.forget_step(step)
         self._ended = {call: s for call, s in self._ended.items() if s != step}
         failures, self._failures = self._failures, []
@@ -98,6 +99,11 @@ class SpendBooks:
             RUN_REFUSED: float(self.guard.run_refused),
         }
         return Closing(totals, tuple(failures))
+
+    def _flush(self) -> None:
+        unwritten = self.ledger.flush()
+        if unwritten is not None:
+            self._failures.append(unwritten)
 
     def _enter(self, posting: Posting) -> None:
         if posting.call in self._ended:

@@ -212,7 +212,11 @@ class Cassette:
             if found is not None and self.mode.records:
                 found = self._put(key, found)
         if self._latencies is Latencies.SAMPLED and found is not None and found.fault is None:
-            found = replace(found, service_s=self._sampled_s(self._store, key, found.service_s))
+            usage, billed_s = found.usage, found.usage.billed_s
+            if billed_s is None:  # what it would cost goes by its own seconds
+                usage = replace(usage, billed_s=found.service_s)
+            sampled_s = self._sampled_s(self._store, key, found.service_s)
+            found = replace(found, usage=usage, service_s=sampled_s)
         return found
 
     def _put(self, key: Key, recorded: Recorded) -> Recorded:

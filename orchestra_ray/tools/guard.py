@@ -96,6 +96,12 @@ class SpendGuard:
     _settled: dict[str, int] = field(default_factory=dict)  # key -> step
     run_refused: bool = False  # the limit of the whole run has refused a call
 
+    def go_on_from(self, nanousd: int, calls: int) -> None:
+        """What the run had spent, in an earlier process, counts against its limits."""
+        account = self._accounts.setdefault(_RUN, _Account())
+        account.nanousd += nanousd
+        account.calls += calls
+
     def reserve(self, asked: Reservation) -> str | None:
         """None where it is granted, else why not, in words that the policy reads.
 

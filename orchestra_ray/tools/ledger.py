@@ -6,18 +6,21 @@ disk refuses waits for the next flush.
 """
 
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from orchestra_ray.core.records import LedgerEntry
 from orchestra_ray.core.states import Failure, FailureKind
 
 FOLDER = "ledger"
+FLUSH_S = 10.0  # entries wait no longer, however long a step is
 SCHEMA = pa.schema(
     [
         ("run", pa.string()),
@@ -89,6 +92,7 @@ class Ledger:
     faults: dict[str, int] = field(default_factory=dict)
     _waiting: list[LedgerEntry] = field(default_factory=list)
     _files: int = 0
+    _flushed_s: float = field(default_factory=time.monotonic)
 
     def add(self, entries: Iterable[LedgerEntry]) -> None:
         for entry in entries:
@@ -97,8 +101,27 @@ class Ledger:
             if entry.error is not None:
                 self.faults[entry.error] = self.faults.get(entry.error, 0) + 1
 
+    def spent_before(self) -> tuple[int, int]:
+        """(nano-dollars, attempts) that tools and models were paid for in the run's folder so far.
+
+        The policy's own tokens are no part of it: no limit holds for them.
+        """
+        if self.folder is None or not any(self.folder.glob("part-*.parquet")):
+            return 0, 0
+        rows = read(self.folder)
+        rows = rows.filter(
+            pc.and_(pc.not_equal(rows["kind"], "policy"), pc.invert(rows["replayed"]))
+        )
+        attempts = sum(pc.sum(rows[name]).as_py() or 0 for name in ("retries", "hedges"))
+        return pc.sum(rows["charged_nanousd"]).as_py() or 0, rows.num_rows + attempts
+
+    def is_due(self, now_s: float) -> bool:
+        """Whether what waits should be written before the step ends: a crash would lose it."""
+        return bool(self._waiting) and now_s - self._flushed_s > FLUSH_S
+
     def flush(self) -> Failure | None:
         """Writes what waits into a file of its own; the failure where the disk refuses."""
+        self._flushed_s = time.monotonic()
         if not self._waiting or self.folder is None:
             return None
         try:

@@ -41,4 +41,6 @@ def test_an_estimator_that_whitens_does_so_over_the_whole_batch(estimator: str) 
     chosen = [Chosen(Rollout(ONE, n), v, (0,)) for n, v in enumerate(values)]
     whitened = [a for s in training_sequences(chosen, settings) for a in s.advantages]
     assert math.isclose(sum(whitened), 0.0, abs_tol=1e-9)
-    assert math.isclose(sum(a * a for a in whitened) / (len(whitened) - 1), 1.0, rel_tol=1e-4)
+    tokens = ONE.parts[0].response_tokens / ONE.parts[0].turns  # of each turn
+    squares = sum(tokens * a * a for a in whitened)
+    assert math.isclose(squares / (tokens * len(whitened) - 1), 1.0, rel_tol=1e-4)

@@ -30,9 +30,12 @@ def test_synchronous_training_dispatches_one_batch_and_waits() -> None:
 def test_a_step_that_asks_for_more_groups_gets_them_for_itself() -> None:
     dispatcher = Dispatcher(steps=1, groups_per_step=3, max_staleness=0, workers=[0])
     fill(dispatcher)
-    dispatcher.consumed(2)
-    assert dispatcher.step == 1 and len(fill(dispatcher)) == 2
     dispatcher.consumed(3)
+    assert dispatcher.step == 1 and dispatcher.next_worker(2) == 0
+    dispatcher.dispatched(0)
+    dispatcher.dispatched(0)
+    assert dispatcher.next_worker(2) is None
+    dispatcher.consumed(2)
     dispatcher.step_ended()
     assert fill(dispatcher) == []
 

@@ -79,3 +79,12 @@ def test_what_failed_and_what_could_not_be_scored_is_named(group: ScoredGroup) -
     assert selection.dropped.pop("x") is Ended.FAILED_DEADLINE  # type: ignore[attr-defined]
     assert set(selection.dropped.values()) == {Ended.FAILED_REWARD}
     assert len(selection.dropped) == 3
+
+
+def test_a_response_that_a_limit_cut_is_trained_though_it_kept_no_format(
+    group: ScoredGroup,
+) -> None:
+    parts = (Part(50, 10, 1, True), Part(40, 5, 1, False), Part(40, 5, 1, False))
+    cut = with_card(group, stop=Stop.LENGTH, answered=False, turns_well_formed=0, parts=parts)
+    first, *_ = select(cut, 5, Overlong.KEEP).trained
+    assert first.parts == (0, 2)

@@ -82,3 +82,13 @@ def test_an_unknown_preset_is_refused() -> None:
     names = "nonsense.*paper, released, gdpo, scalarised, budgeted"
     with pytest.raises(ValueError, match=names):
         group_rewards(np.ones((2, 3)), np.ones(3), np.ones(2, bool), MINIMISE, preset="nonsense")
+
+
+@pytest.mark.parametrize("preset", ["paper", "gdpo", "released"])
+def test_rounding_of_a_sum_is_no_difference(preset: str) -> None:
+    seconds = [0.1 + 0.2, 0.3, 0.3, 0.3]  # 0.30000000000000004 and 0.3
+    features = np.array([[1.0, 0.0, s] for s in seconds])
+    rewards = group_rewards(
+        features, np.array([0.0, 0.0, 1.0]), np.ones(4, bool), np.array([False, True, True]), preset
+    )
+    assert np.ptp(rewards) == 0

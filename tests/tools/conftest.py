@@ -1,5 +1,3 @@
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -13,19 +11,6 @@ from .scripts import BadServer, serve
 
 MakeRequest = Callable[..., ToolRequest]
 SEVEN_A_CALL = Prices(call_nanousd=7)
-
-
-@pytest.fixture(scope="session")
-def sandbox_here() -> None:
-    """Skips where no sandbox can be had; fails where one must be, or could have been installed."""
-    from orchestra_ray.tools.sandbox import check
-
-    if (why := check()) is None:
-        return
-    could_install = os.geteuid() == 0 and shutil.which("apt-get") and not shutil.which("bwrap")
-    if os.environ.get("CI") == "true" or could_install:
-        pytest.fail(why)
-    pytest.skip(why)
 
 
 @pytest.fixture

@@ -218,6 +218,8 @@ def test_sampled_latencies_are_drawn_from_the_tools_answers_and_repeat(tmp_path:
 
     def latencies(kind: Latencies) -> list[float | None]:
         replayed = seen(path, Mode.REPLAY, Oracle(), requests, latencies=kind)
+        worth = [one.usage.billed_s or one.service_s for one in replayed if isinstance(one, Reply)]
+        assert worth == [0.25 * n for n in range(1, 11)]  # what it would cost goes by its own
         return [one.service_s for one in replayed if isinstance(one, Reply)]
 
     recorded, sampled = latencies(Latencies.RECORDED), latencies(Latencies.SAMPLED)

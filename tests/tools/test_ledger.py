@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from orchestra_ray.core.money import Usage
 from orchestra_ray.core.records import Asker, LedgerEntry
 from orchestra_ray.core.states import FailureKind
-from orchestra_ray.tools.books import SpendBooks
-from orchestra_ray.tools.guard import SpendGuard, SpendLimits
+from orchestra_ray.tools.books import Posting, SpendBooks
+from orchestra_ray.tools.guard import Reservation, SpendGuard, SpendLimits
 from orchestra_ray.tools.ledger import FOLDER, SCHEMA, Ledger, read
 
 ENTRY = LedgerEntry(
@@ -148,3 +148,31 @@ def test_a_folder_that_cannot_be_made_is_a_failure_too(tmp_path: Path) -> None:
     ledger = Ledger("run", tmp_path / "file" / FOLDER)
     ledger.add([ENTRY])
     assert ledger.flush() is not None and ledger.metrics()["ledger/unwritten"] == 1
+
+
+def test_what_an_earlier_process_spent_counts_against_the_runs_limit(tmp_path: Path) -> None:
+    folder, paid = tmp_path / FOLDER, replace(ENTRY, charged_nanousd=60, replayed=False)
+    first = Ledger("run", folder)
+    own = replace(paid, kind="policy", identity="policy", charged_nanousd=1_000)
+    played = replace(paid, replayed=True, charged_nanousd=0, saved_nanousd=60)
+    first.add([paid, replace(paid, call_id="f"), own, played])
+    assert Ledger("run", folder).spent_before() == (0, 0)
+    first.flush()
+    assert Ledger("run", folder).spent_before() == (120, 2 * (1 + ENTRY.retries + ENTRY.hedges))
+    guard = SpendGuard(SpendLimits(run_nanousd=200))
+    guard.go_on_from(*Ledger("run", folder).spent_before())
+    assert guard.reserve(Reservation("c#0.1", ENTRY.asker, 80)) is None
+    refusal = guard.reserve(Reservation("d#0.1", ENTRY.asker, 1))
+    assert refusal is not None and "for the run" in refusal and guard.run_refused
+
+
+def test_entries_do_not_wait_for_the_end_of_a_long_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books = SpendBooks(SpendGuard(SpendLimits()), Ledger("run", tmp_path / FOLDER))
+    entry = replace(ENTRY, charged_nanousd=0)
+    books.post([Posting("a#0", entry)])
+    assert not (tmp_path / FOLDER).exists()
+    monkeypatch.setattr("orchestra_ray.tools.ledger.FLUSH_S", 0.0)
+    books.post([Posting("b#0", replace(entry, call_id="b"))])
+    assert read(tmp_path / FOLDER).num_rows == 2

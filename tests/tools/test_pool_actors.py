@@ -414,3 +414,35 @@ def test_where_the_books_are_gone_calls_are_refused_and_lost_postings_counted(
         return await line.drain()
 
     assert asyncio.run(main()) == 2
+
+
+def test_the_runs_limit_holds_to_the_nano_dollar_while_executors_are_killed(
+    catalogue: Catalogue, sampler: GroupSampler, ray_cluster: str, tmp_path: Path
+) -> None:
+    calls = requests(sampler, 60)
+    most = most_cost_nanousd(catalogue.entries[calls[0].offer.identity], calls[0].offer.prices)
+    limit = 12 * most  # far less than all of them can cost
+    limits = SpendLimits(run_nanousd=limit)
+    books = Books.options(num_cpus=0).remote("run", str(tmp_path), limits)
+    executors = executors_of(catalogue, books, 2)
+
+    async def main() -> list[ToolResult | Failure]:
+        pools = [ToolPool(executors, books, catalogue, f"client {n}") for n in range(3)]
+        asked = [asyncio.create_task(pools[n % 3].call(request)) for n, request in enumerate(calls)]
+        await asked[0]
+        pid = await executors[1].__ray_call__.remote(lambda self: os.getpid())
+        os.kill(pid, signal.SIGKILL)  # with calls that are reserved and not settled
+        results = await asyncio.gather(*asked)
+        for pool in pools:
+            assert await pool.drain() == 0
+        return results
+
+    results = asyncio.run(main())
+    refused = [r for r in results if isinstance(r, ToolResult) and r.error == "budget"]
+    assert refused
+    ray.get([executor.drain.remote() for executor in executors])
+    committed = ray.get(books.__ray_call__.remote(lambda self: self._books.guard.committed_nanousd))
+    assert ray.get(books.close_step.remote(1)).totals["ledger/misposted"] == 0
+    rows = read(tmp_path / FOLDER).to_pylist()
+    charged = sum(row["charged_nanousd"] for row in rows)
+    assert 0 < charged == committed <= limit

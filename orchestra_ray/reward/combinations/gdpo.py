@@ -17,7 +17,7 @@ standard deviation is worth.
 
 import numpy as np
 
-from orchestra_ray.reward.combinations.terms import Terms, outcome_column, signs
+from orchestra_ray.reward.combinations.terms import Terms, differs, outcome_column, signs
 
 
 def gdpo(
@@ -31,7 +31,7 @@ def gdpo(
     floor_K = np.where(counts_G_K, amounts_G_K, np.inf).min(axis=0)
     amounts_G_K = np.where(counts_G_K, amounts_G_K, np.where(np.isfinite(floor_K), floor_K, 0.0))
     stds_K = amounts_G_K.std(axis=0, ddof=1) if len(amounts_G_K) > 1 else np.zeros_like(floor_K)
-    spread_K = (np.ptp(amounts_G_K, axis=0) > 0) & (stds_K > 0)
+    spread_K = differs(amounts_G_K.min(axis=0), amounts_G_K.max(axis=0)) & (stds_K > 0)
     weights_K, stds_K = np.where(spread_K, preference_K, 0.0), np.where(spread_K, stds_K, 1.0)
     terms_G_K = weights_K * ((amounts_G_K - amounts_G_K.mean(axis=0)) / stds_K)
     return Terms(terms_G_K, np.where(counts_G_K, signs(minimise_K) * weights_K / stds_K, 0.0))

@@ -9,7 +9,7 @@ column is worth, in [0, 1].
 
 import numpy as np
 
-from orchestra_ray.reward.combinations.terms import Terms, signs
+from orchestra_ray.reward.combinations.terms import Terms, differs, signs
 
 
 def paper(
@@ -21,8 +21,9 @@ def paper(
     signed_G_K = features_G_K * signs(minimise_K)
     worst_K, best_K = signed_G_K.min(axis=0), signed_G_K.max(axis=0)
     spans_K = best_K - worst_K
-    divisors_K = np.where(spans_K > 0, spans_K, 1.0)
-    weights_K = np.where(spans_K > 0, preference_K, 0.0)
+    spread_K = differs(worst_K, best_K)
+    divisors_K = np.where(spread_K, spans_K, 1.0)
+    weights_K = np.where(spread_K, preference_K, 0.0)
     terms_G_K = weights_K * ((signed_G_K - worst_K) / divisors_K)
     slopes_K = signs(minimise_K) * weights_K / divisors_K
     return Terms(terms_G_K, np.broadcast_to(slopes_K, terms_G_K.shape)).only(correct_G)

@@ -18,7 +18,7 @@ do not matter.
 
 import numpy as np
 
-from orchestra_ray.reward.combinations.terms import Terms, outcome_column
+from orchestra_ray.reward.combinations.terms import Terms, differs, outcome_column
 
 
 def released(
@@ -30,7 +30,7 @@ def released(
     counted_G_K = (features_G_K > 0) | minimise_K | outcome_column(minimise_K)
     low_K = np.where(counted_G_K, features_G_K, np.inf).min(axis=0)
     high_K = np.where(counted_G_K, features_G_K, -np.inf).max(axis=0)
-    spread_K = high_K > low_K
+    spread_K = differs(low_K, high_K)
     divisors_K = np.where(spread_K, high_K - low_K, 1.0)
     slopes_K = np.where(spread_K, preference_K / divisors_K, 0.0)
     origins_K = np.where(spread_K, np.where(minimise_K, -2 * high_K, low_K), 0.0)

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -115,16 +113,3 @@ def make_group() -> MakeGroup:
         return group, trajectories
 
     return make
-
-
-@pytest.fixture(scope="session")
-def sandbox_here() -> None:
-    """Skips where no sandbox can be had; fails where one must be, or could have been installed."""
-    from orchestra_ray.tools.sandbox import check
-
-    if (why := check()) is None:
-        return
-    could_install = os.geteuid() == 0 and shutil.which("apt-get") and not shutil.which("bwrap")
-    if os.environ.get("CI") == "true" or could_install:
-        pytest.fail(why)
-    pytest.skip(why)
