@@ -15,11 +15,12 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
+from orchestra_ray.catalogue.keys import is_counted
 from orchestra_ray.catalogue.prices import FORM
 from orchestra_ray.catalogue.rows import Chance, Text
 from orchestra_ray.config.schema import CatalogueConfig
 from orchestra_ray.core.errors import ConfigError
-from orchestra_ray.core.records import Draw, Preference
+from orchestra_ray.core.records import Draw, Offer, Preference
 
 
 class Cell(StrEnum):
@@ -63,15 +64,15 @@ def load_heldout_preferences(config: CatalogueConfig) -> list[Preference]:
 
 
 def fitting(preferences: Sequence[Preference], draw: Draw) -> Sequence[Preference]:
-    """Those that the draw can serve: they like none of the offers, or one that is there.
+    """Those that the draw can serve: they like no call, or one that it allows.
 
     All of them where it can serve none.
     """
-    offered = {offer.identity for offer in draw.offers}
+    calls = [call for offer in draw.offers for call in _calls(offer)]
 
     def is_served(preference: Preference) -> bool:
         liked = {name for name, weight in preference.tools.items() if weight > 0}
-        return not liked or not liked.isdisjoint(offered)
+        return not liked or any(is_counted(key, *call) for key in liked for call in calls)
 
     return [one for one in preferences if is_served(one)] or preferences
 
@@ -105,6 +106,13 @@ def read_pairs(path: str | Path) -> list[Pair]:
 def write_pairs(path: str | Path, pairs: Iterable[Pair]) -> None:
     lines = (json.dumps(_as_row(pair), ensure_ascii=False) + "\n" for pair in pairs)
     Path(path).write_text("".join(lines), encoding="utf-8")
+
+
+def _calls(offer: Offer) -> list[tuple[str, str]]:
+    """The calls that the offer allows: their identity and the model that does them, if any."""
+    if offer.choices:
+        return [(offer.identity, choice.identity) for choice in offer.choices]
+    return [(offer.identity, offer.identity if offer.kind == "model" else "")]
 
 
 @checked(config=FORM, kw_only=True)

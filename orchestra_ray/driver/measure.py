@@ -1,13 +1,14 @@
 """Measuring policies on the held-out tasks: the same tasks, draws and seeds for all of them.
 
 Every policy plays each task once. What was measured before is not played again. A task that any
-policy lost, or that could not be judged, counts for none of them.
+policy lost, or that could not be judged, counts for none of them. Why an episode of a private task
+failed is told by the kind alone: a refusal may quote the task.
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config import Config
@@ -19,6 +20,7 @@ from orchestra_ray.evaluation.compared import compare
 from orchestra_ray.evaluation.measured import EpisodeLog, Measured
 from orchestra_ray.evaluation.metrics import Summary
 from orchestra_ray.evaluation.players import seat
+from orchestra_ray.tasks.private import is_private
 from orchestra_ray.tasks.sampler import GroupSampler
 from orchestra_ray.tracking.progress import phase
 
@@ -104,7 +106,11 @@ class Measuring:
                 continue
             task, card = spec.task, rollout.card
             measured = Measured.of(n, task.task_id, task.family, card, verdict.correct)
-            self._log.add(name, measured)
+            unwritten = self._log.add(name, measured)
+            if unwritten is not None:
+                self._event(unwritten)
+        if failure is not None and is_private(spec.task):
+            failure = replace(failure, message=failure.kind.value)
         ended = Ended.EVALUATED if failure is None else Ended.failed(failure.kind)
         self._accounting.end(episode_id, ended)
         return failure
@@ -112,13 +118,7 @@ class Measuring:
     def _tell(self, failures: Sequence[Failure]) -> None:
         """Writes down what failed; `RunFailed` where it is too much to measure anything."""
         for failure, times in Counter(failures).items():
-            self._crew.on_event(
-                "failure",
-                failure=failure.kind.value,
-                where=failure.where,
-                message=failure.message,
-                times=times,
-            )
+            self._event(failure, times)
         of = self._config.evaluation.tasks
         if len(failures) > MAX_FAILED_SHARE * of:
             first = failures[0]
@@ -126,3 +126,12 @@ class Measuring:
                 f"held-out tasks: {len(failures)} of {of} failed, the first with "
                 f"{first.kind}: {first.where}: {first.message}"
             )
+
+    def _event(self, failure: Failure, times: int = 1) -> None:
+        self._crew.on_event(
+            "failure",
+            failure=failure.kind.value,
+            where=failure.where,
+            message=failure.message,
+            times=times,
+        )

@@ -9,12 +9,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from orchestra_ray.catalogue.keys import is_counted
 from orchestra_ray.core.money import usd
 from orchestra_ray.core.records import GroupSpec, Preference
 from orchestra_ray.evaluation.measured import Measured
 from orchestra_ray.evaluation.metrics import EpisodeOutcome, Summary, summarise
 from orchestra_ray.evaluation.preference_score import feature_row, preference_score, weight_row
-from orchestra_ray.reward.columns import Part, columns, is_counted
+from orchestra_ray.reward.columns import Part, columns
 from orchestra_ray.reward.objectives import group_rewards
 from orchestra_ray.reward.settings import RewardSettings
 
@@ -66,11 +67,9 @@ def _rewards(group: GroupSpec, episodes: Sequence[Measured]) -> np.ndarray:
     )
 
 
-def _count(key: str, one: Measured) -> float:
+def _count(key: str, one: Measured) -> int:
     by_identity = sum(n for name, n in one.calls.items() if is_counted(key, name, ""))
-    return float(
-        by_identity + sum(n for model, n in one.models.items() if is_counted(key, "", model))
-    )
+    return by_identity + sum(n for model, n in one.models.items() if is_counted(key, "", model))
 
 
 def _outcome(one: Measured, reward: float) -> EpisodeOutcome:
@@ -99,4 +98,5 @@ def _preference_score(own: Episodes, start: Episodes, wishes: Mapping[int, Prefe
 
 
 def _features(names: Sequence[str], one: Measured) -> np.ndarray:
-    return feature_row(names, one.calls, one.correct, one.price_nanousd, one.latency_s)
+    calls = {name: _count(name, one) for name in names}
+    return feature_row(names, calls, one.correct, one.price_nanousd, one.latency_s)

@@ -1,11 +1,8 @@
 """The columns of a group's features, and an episode's amounts in them: from the ledger alone.
 
 First the tools, then the outcome, dollars and seconds. Every offer of the draw has a column of its
-own, of the calls under its identity. Beside them, a preference's `tools` may name
-
-    model:NAME    calls that this model did, asked by itself or behind a recipe
-    family:NAME   the same for all models whose names, without an owner's path, are NAME or go on
-                  from it with anything but a letter: qwen is qwen3-32b and qwen2.5-math-7b
+own, of the calls under its identity. Beside them stand the models and families that the preference
+names (`orchestra_ray.catalogue.keys`).
 
 A replay weighs as much as the call that it is. In `released` mode the amounts are those of the
 published code (NVlabs, 67bb7c7): a column for each alias in place of identities, models and
@@ -13,18 +10,16 @@ families; of a turn only the first call counts; a terminal call costs and lasts 
 policy's own time is left out, its tokens are paid for.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 
+from orchestra_ray.catalogue.keys import FAMILY, MODEL, is_counted
 from orchestra_ray.core.money import usd
 from orchestra_ray.core.records import Draw, LedgerEntry, Offer, Trajectory
 from orchestra_ray.reward.settings import Weights
-
-MODEL, FAMILY = "model:", "family:"
 
 
 class Part(StrEnum):
@@ -99,16 +94,6 @@ def amounts(
         total_2=(usd(sum(nanousd_T)), sum(entry.service_s for entry in timed)),
         spent_T_2=np.array([[usd(n) for n in nanousd_T], seconds_T]).T,
     )
-
-
-def is_counted(key: str, identity: str, model: str) -> bool:
-    """Whether a call of `identity`, done by `model`, counts in the tools' column of this key."""
-    if key.startswith(MODEL):
-        return model == key.removeprefix(MODEL)
-    if key.startswith(FAMILY):
-        name = model.rpartition("/")[2].lower()
-        return bool(re.match(re.escape(key.removeprefix(FAMILY).lower()) + "(?![a-z])", name))
-    return identity == key
 
 
 def _by_identity(draw: Draw, weights: Weights) -> list[tuple[str, float]]:

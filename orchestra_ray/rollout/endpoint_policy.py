@@ -2,22 +2,25 @@
 
 It is a model of the catalogue, asked through the tool pool, so that its calls keep to limits and
 deadlines, are charged at its prices, and are played back by a cassette. What it says is rendered as
-a policy of ours would have said it, and read by the same parser. It is measured, never trained.
+a policy of ours would have said it, and read by the same parser. A request that its endpoint
+refuses and an answer that nobody can read are its own doing: it has said nothing, and the episode
+ends without an answer. What fails on the way is a `Failure`. It is measured, never trained.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.catalogue.draw import catalogue_offer
 from orchestra_ray.catalogue.signatures import signatures
-from orchestra_ray.core.records import Offer, ToolRequest
+from orchestra_ray.core.records import LedgerEntry, Offer, ToolRequest
 from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.rollout.chat import Chat
 from orchestra_ray.rollout.contexts import Context
 from orchestra_ray.rollout.policy import Completion, ToolCaller, View
 from orchestra_ray.tools.tool import FaultKind
 
+OWN_FAULTS = (FaultKind.REJECTED, FaultKind.BAD_REPLY)
 PREFIX = "orchestrator:"  # then the model's name in the catalogue; see evaluation.players
 
 
@@ -44,13 +47,17 @@ class EndpointPolicy:
         result = await self.tools.call(request)
         if isinstance(result, Failure):
             return result
+        if result.error in OWN_FAULTS:
+            return self._said([], "length", result.entry)
         if result.error is not None:
             spent = result.error == FaultKind.BUDGET.value
             kind = FailureKind.BUDGET if spent else FailureKind.ENGINE
             return Failure(kind, self.offer.identity, result.text)
-        ids = [*self.chat.encode_response(result.text), self.chat.end_id]
-        zeros = [0] * len(ids)
-        return Completion(ids, [0.0] * len(ids), zeros, "stop", result.entry)
+        return self._said(self.chat.encode_response(result.text), "stop", result.entry)
+
+    def _said(self, response: Sequence[int], finish: str, entry: LedgerEntry) -> Completion:
+        ids = [*response, self.chat.end_id]
+        return Completion(ids, [0.0] * len(ids), [0] * len(ids), finish, entry)
 
 
 def endpoint_policies(

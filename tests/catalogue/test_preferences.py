@@ -128,3 +128,20 @@ def test_a_draw_serves_those_that_like_what_it_has_or_nothing() -> None:
     nothing = wish("nothing", python=0.0)
     assert fitting([plain, here, gone, nothing], Draw(0, (offer,))) == [plain, here, nothing]
     assert fitting([gone], Draw(0, (offer,))) == [gone]
+
+
+@pytest.mark.parametrize("key", ["model:qwen3-32b", "family:qwen"])
+def test_a_liked_model_or_family_is_served_by_itself_or_behind_a_recipe(key: str) -> None:
+    model = Offer("model-1", "qwen3-32b", "model", "", Prices(), 1.0)
+    recipe = Offer("answer", "answer", "tool", "", Prices(), 1.0, choices=(model,))
+    other = Offer("model-2", "llama-70b", "model", "", Prices(), 1.0)
+    liked, plain = wish("liked", **{key: 1.0}), wish("plain")
+    for offer in (model, recipe):
+        assert fitting([liked, plain], Draw(0, (other, offer))) == [liked, plain]
+    assert fitting([liked, plain], Draw(0, (other,))) == [plain]
+
+
+def test_a_tool_is_no_model_of_its_name() -> None:
+    tool = Offer("qwen", "qwen", "tool", "", Prices(), 1.0)
+    liked, plain = wish("liked", **{"model:qwen": 1.0}), wish("plain")
+    assert fitting([liked, plain], Draw(0, (tool,))) == [plain]

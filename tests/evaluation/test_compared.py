@@ -52,3 +52,14 @@ def test_the_preference_score_is_measured_from_the_start(group: GroupSpec) -> No
     # Eq. 5: the outcome 1 / max(1, 1), the cost 300 cents / max(1, 100 cents).
     assert found["after"].preference_score == pytest.approx(1.0 + 3.0)
     assert found["before"].preference_score == pytest.approx(1.0 + 1.0)
+
+
+@pytest.mark.parametrize("key", ["b", "model:b", "family:b"])
+def test_the_preference_score_counts_calls_of_a_model_and_of_a_family(
+    group: GroupSpec, key: str
+) -> None:
+    wished = replace(group, preference=Preference("p", "", 0.0, 0.0, 0.0, {key: 1.0}))
+    played = {"before": {0: CHEAP}, "after": {0: DEAR}}
+    found = compare(played, {0: wished}, 10, 0, start="before")
+    assert found["after"].preference_score == pytest.approx(2.0)  # two calls / max(1, 0)
+    assert found["before"].preference_score == 0.0

@@ -59,6 +59,60 @@ def test_a_turn_budget_is_part_of_a_row(group: GroupSpec, catalogue: Catalogue) 
     ]
 
 
+def unrated(catalogue: Catalogue) -> Catalogue:
+    entries = {name: replace(one, skill={}) for name, one in catalogue.entries.items()}
+    return replace(catalogue, entries=entries)
+
+
+@pytest.mark.parametrize("name", ["strongest", "oracle"])
+def test_a_rule_that_goes_by_skill_needs_one(
+    quickstart: Config, catalogue: Catalogue, name: str
+) -> None:
+    config = replace(quickstart, evaluation=EvaluationConfig(tasks=1, baselines=[name]))
+    check_players(config, catalogue)
+    with pytest.raises(BadValue, match=rf"{name}.*skill.*leave strongest and oracle out"):
+        check_players(config, unrated(catalogue))
+    hidden = {n: replace(one, offered=False) for n, one in catalogue.models.items()}
+    mute = replace(catalogue.models["nova"], name="mute", skill={})
+    entries = {**catalogue.entries, **hidden, "mute": mute}
+    with pytest.raises(BadValue, match="no model on offer states one"):
+        check_players(config, replace(catalogue, entries=entries))
+
+
+def test_without_it_the_other_rules_play_and_nothing_is_refused_that_is_not_played(
+    quickstart: Config, catalogue: Catalogue
+) -> None:
+    for evaluation in (
+        EvaluationConfig(tasks=1, baselines=["random", "cheapest"]),
+        EvaluationConfig(tasks=0),
+    ):
+        check_players(replace(quickstart, evaluation=evaluation), unrated(catalogue))
+
+
+@pytest.mark.parametrize("budget", [0, -3])
+def test_a_budget_without_a_turn_is_refused(
+    quickstart: Config, catalogue: Catalogue, budget: int
+) -> None:
+    config = replace(quickstart, evaluation=EvaluationConfig(turn_budgets=[10, budget]))
+    with pytest.raises(BadValue, match="evaluation.turn_budgets"):
+        check_players(config, catalogue)
+
+
+def test_an_orchestrator_can_have_a_turn_budget_and_a_rule_cannot(
+    quickstart: Config, catalogue: Catalogue, group: GroupSpec
+) -> None:
+    remote = replace(catalogue.models["nova"], executor="endpoint")
+    known = replace(catalogue, entries={**catalogue.entries, "nova": remote})
+    name = "orchestrator:nova@5"
+    check_players(replace(quickstart, evaluation=EvaluationConfig(baselines=[name])), known)
+    seated = seat(group, name, EvaluationConfig(), known)
+    assert (seated.policy, seated.max_turns) == ("orchestrator:nova", 5)
+    for wrong in ("orchestrator:nova@0", "orchestrator:nova@", "orchestrator:no@5", "random@5"):
+        config = replace(quickstart, evaluation=EvaluationConfig(baselines=[wrong]))
+        with pytest.raises(BadValue, match="is unknown"):
+            check_players(config, known)
+
+
 def test_whom_nobody_knows_is_refused(quickstart: Config, catalogue: Catalogue) -> None:
     for name in ("none", "expert:nobody", "orchestrator:nova"):
         evaluation = replace(quickstart.evaluation, baselines=[name])

@@ -33,13 +33,14 @@ class Orchestrator(BaseHTTPRequestHandler):
     """Asks the first model on offer, with a second call that is no JSON, then answers its reply."""
 
     seen: list[dict[str, Any]] = []
-    broken = False
+    status = 200
+    garbled = False
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.seen.append(body)
-        if self.broken:
-            self.send_error(400)
+        if self.status != 200:
+            self.send_error(self.status)
             return
         results = [m["content"] for m in body["messages"] if m["role"] == "tool"]
         told = "\n".join(str(m["content"]) for m in body["messages"])
@@ -53,6 +54,7 @@ class Orchestrator(BaseHTTPRequestHandler):
             message = {"content": None, "tool_calls": functions}
         usage = {"prompt_tokens": 100, "completion_tokens": 20}
         text = json.dumps({"choices": [{"message": message}], "usage": usage}).encode()
+        text = b"{oops" if self.garbled else text
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(text)))
@@ -65,7 +67,7 @@ class Orchestrator(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    Orchestrator.seen, Orchestrator.broken = [], False
+    Orchestrator.seen, Orchestrator.status, Orchestrator.garbled = [], 200, False
     server = ThreadingHTTPServer(("127.0.0.1", 0), Orchestrator)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -148,8 +150,22 @@ def test_it_reads_what_is_known_under_rebuild(play: Play, group: GroupSpec) -> N
     assert group.task.question in last["content"] and "Attempt1 answer by " in last["content"]
 
 
-def test_an_endpoint_that_refuses_ends_the_episode_as_a_failure(play: Play) -> None:
-    Orchestrator.broken = True
+@pytest.mark.parametrize(
+    ("status", "garbled", "error"), [(400, False, "rejected"), (200, True, "bad_reply")]
+)
+def test_what_is_its_own_doing_ends_the_episode_without_an_answer(
+    play: Play, chat: Chat, status: int, garbled: bool, error: str
+) -> None:
+    Orchestrator.status, Orchestrator.garbled = status, garbled
+    trajectory, card = play(ContextPolicy.TRANSCRIPT)
+    assert trajectory is not None and card.failure is None, card
+    assert trajectory.answer is None and (card.stop, card.turns) == (Stop.LENGTH, 1)
+    assert trajectory.tokens_T[trajectory.mask_T].tolist() == [chat.end_id]
+    assert [(entry.kind, entry.error) for entry in trajectory.ledger] == [(POLICY, error)]
+
+
+def test_an_endpoint_that_fails_ends_the_episode_as_a_failure(play: Play) -> None:
+    Orchestrator.status = 500
     trajectory, card = play(ContextPolicy.TRANSCRIPT)
     assert trajectory is None and card.failure is not None
     assert (card.failure.kind, card.failure.where) == (FailureKind.ENGINE, NAME)
