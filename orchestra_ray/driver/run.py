@@ -202,7 +202,7 @@ class _Run:
             if evaluation.policy:
                 await self._measure(crew, measuring, "policy", budgets(MODEL, evaluation))
         for name in evaluation.baselines:
-            await self._measure(crew, measuring, name, [name])
+            await self._measure(crew, measuring, name.partition("@")[0], [name])
         return False
 
     async def _measure(
