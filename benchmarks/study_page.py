@@ -213,14 +213,15 @@ def _accuracy(study: Study) -> str:
         [str(seed), f"{100 * gain:+.1f}", f"{100 * cost:.1f}"]
         for seed, gain, cost in zip(seeds, gains, costs, strict=True)
     ]
-    is_shown = low > 0 and fmean(costs) <= COST_SHARE
+    short = [] if low > 0 else ["the interval does not lie above 0"]
+    short += [] if fmean(costs) <= COST_SHARE else ["the cost is higher"]
     return f"""## 1. Against every expert alone
 
 The strongest expert alone is {best.removeprefix(EXPERT)}. Over {study.over("ours")} the policy's
 accuracy is {spread(gains, 1, 100, "+")} points from the expert's, 95% interval
 [{100 * low:+.1f}, {100 * high:+.1f}] (paired bootstrap over tasks, seeds pooled), at
 {spread(costs, 1, 100)} % of its cost. To show was more accuracy at {COST_SHARE:.0%} of the cost or
-less: {"shown" if is_shown else "not shown"}.
+less: {"not shown, for " + " and ".join(short) if short else "shown"}.
 
 {table(("seed", "accuracy, points from the expert's", "cost, % of the expert's"), by_seed)}
 
