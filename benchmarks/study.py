@@ -2,22 +2,26 @@
 
 For each seed: a policy as the quick start trains it, the same with three changes of the reward, and
 the first one measured where prices and experts are new. A run whose summary is there is not made
-again, so an interrupted study goes on. The page is made of the runs' own files alone.
+again, so an interrupted study goes on. A run that fails leaves `failed.txt` in its folder and the
+study goes on without it; the next study tries it again. The page is made of the runs' own files
+alone.
 """
 
 import argparse
 import shutil
 import subprocess
 import sys
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from study_page import render
+from study_page import FAILED, Study, render
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIGS = REPOSITORY / "configs"
-BASE = [CONFIGS / "quickstart.yaml", CONFIGS / "study" / "base.yaml"]
+STUDY = CONFIGS / "study"
+BASE = (CONFIGS / "quickstart.yaml",)
+ROUTERS = STUDY / "routers.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,24 +34,63 @@ class Arm:
 
 
 ARMS = (
-    Arm("ours"),
-    Arm("no_preference", (CONFIGS / "study" / "no_preference.yaml",)),
-    Arm("outcome", (CONFIGS / "study" / "outcome.yaml",)),
-    Arm("released", (CONFIGS / "presets" / "released.yaml",)),
-    Arm("unseen_prices", (CONFIGS / "study" / "unseen_prices.yaml",), of="ours"),
-    Arm("unseen_experts", (CONFIGS / "study" / "unseen_experts.yaml",), of="ours"),
+    Arm("ours", (STUDY / "experts.yaml",)),
+    Arm("no_preference", (ROUTERS, STUDY / "no_preference.yaml")),
+    Arm("outcome", (ROUTERS, STUDY / "outcome.yaml")),
+    Arm("released", (ROUTERS, CONFIGS / "presets" / "released.yaml")),
+    Arm("unseen_prices", (ROUTERS, STUDY / "unseen_prices.yaml"), of="ours"),
+    Arm("unseen_experts", (ROUTERS, STUDY / "unseen_experts.yaml"), of="ours"),
 )
 
 
-def command(arm: Arm, seed: int, runs: Path, overrides: list[str]) -> list[str]:
+def command(arm: Arm, seed: int, runs: Path, overrides: Sequence[str]) -> list[str]:
+    """Raises FileNotFoundError where it is to measure a checkpoint that is not there."""
     configs = [part for path in (*BASE, *arm.configs) for part in ("--config", str(path))]
     keys = [f"name={arm.name}-{seed}", f"seed={seed}", f"model.tiny.seed={seed}"]
     if arm.of is not None:
-        (checkpoint,) = (runs / f"{arm.of}-{seed}" / "checkpoints").glob("step_*")
-        keys += [f"model.path={checkpoint / 'policy'}", "model.tiny=null"]
+        source = runs / f"{arm.of}-{seed}"
+        checkpoints = list((source / "checkpoints").glob("step_*"))
+        if not checkpoints or not (source / "summary.json").exists():
+            raise FileNotFoundError(f"{source.name} left no policy to measure")
+        last = max(checkpoints, key=lambda path: int(path.name.removeprefix("step_")))
+        keys += [f"model.path={last / 'policy'}", "model.tiny=null"]
     verb = "train" if arm.of is None else "eval"
     keys += [f"runs_dir={runs}", *overrides]
     return [sys.executable, "-m", "orchestra_ray.cli", verb, *configs, *keys]
+
+
+def make(arm: Arm, seed: int, runs: Path, overrides: Sequence[str]) -> str | None:
+    """Makes the run where it is not there yet. Returns why it failed, which its folder says too."""
+    folder = runs / f"{arm.name}-{seed}"
+    if (folder / "summary.json").exists():
+        return None
+    shutil.rmtree(folder, ignore_errors=True)  # a run of the study that was cut short or failed
+    print(f"study: {arm.name}, seed {seed}", flush=True)
+    try:
+        problem = failure(command(arm, seed, runs, overrides), runs / f"{folder.name}.stderr")
+    except FileNotFoundError as error:
+        problem = str(error)
+    if problem is None and not (folder / "summary.json").exists():
+        problem = "it ended without a summary"
+    if problem is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / FAILED).write_text(problem + "\n")
+        print(f"study: {arm.name}, seed {seed} failed: {problem}", flush=True)
+    return problem
+
+
+def failure(run: Sequence[str], stderr: Path) -> str | None:
+    """The last line of what `run` wrote to stderr, which is kept there; None where it ended well.
+
+    A file and not a pipe, which what the run leaves behind could hold open.
+    """
+    stderr.parent.mkdir(parents=True, exist_ok=True)
+    with stderr.open("wb") as file:
+        code = subprocess.run(run, cwd=REPOSITORY, stderr=file).returncode
+    if code == 0:
+        return None
+    lines = [line for line in stderr.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1].strip() if lines else f"exit code {code}"
 
 
 def main() -> None:
@@ -59,17 +102,15 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=REPOSITORY / "docs" / "results.md")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_args()
-    started_s = time.monotonic()
+    runs = options.runs.absolute()
     for seed in options.seeds:
         for arm in ARMS:
-            folder = options.runs / f"{arm.name}-{seed}"
-            if not (folder / "summary.json").exists():
-                shutil.rmtree(folder, ignore_errors=True)  # a run of the study that was cut short
-                print(f"study: {arm.name}, seed {seed}", flush=True)
-                run = command(arm, seed, options.runs, options.overrides)
-                subprocess.run(run, check=True, cwd=REPOSITORY)
-    minutes = (time.monotonic() - started_s) / 60
-    options.page.write_text(render(options.runs, options.seeds, minutes))
+            make(arm, seed, runs, options.overrides)
+    try:
+        page = render(Study(runs, [arm.name for arm in ARMS], options.seeds))
+    except ValueError as error:
+        sys.exit(f"study: {error}")
+    options.page.write_text(page)
     print(f"study: {options.page}")
 
 

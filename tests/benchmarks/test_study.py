@@ -1,0 +1,267 @@
+"""The study's page from synthetic runs, against numbers computed by hand; runs that fail."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+from safetensors.numpy import save_file
+
+from orchestra_ray.config import load
+from orchestra_ray.evaluation.measured import FILE, EpisodeLog, Measured
+
+REPOSITORY = Path(__file__).parents[2]
+sys.path.insert(0, str(REPOSITORY / "benchmarks"))
+
+import study  # noqa: E402 # pyright: ignore[reportMissingImports]
+import study_page  # noqa: E402 # pyright: ignore[reportMissingImports]
+
+CONFIGS = REPOSITORY / "configs"
+TASKS = 12
+SEEDS = (0, 1, 2)
+FAILED_SEED = 2  # of `ours`, so of what measures its policy too
+ASKS = {  # of each held-out task, by number; asserted below
+    0: "frugal", 1: "exact", 2: "frugal", 3: "exact", 4: "frugal", 5: "frugal",
+    6: "exact", 7: "quick", 8: "quick", 9: "exact", 10: "quick", 11: "frugal",
+}  # fmt: skip
+CENTS = {"frugal": 0.2, "quick": 0.4, "exact": 0.6}
+SECONDS = {"frugal": 10.0, "quick": 4.0, "exact": 10.0}
+CALLS = {"frugal": {"pebble": 1}, "quick": {"tally": 1}, "exact": {"nova": 1, "pebble": 1}}
+ARMS = {arm.name: arm for arm in study.ARMS}
+
+Play = Callable[[int], tuple[bool, float, float, Mapping[str, int]]]  # right, cents, s, calls
+
+
+def flat(right: Callable[[int], bool], cents: float, seconds: float = 10.0) -> Play:
+    return lambda n: (right(n), cents, seconds, {"orbit": 1})
+
+
+def asked(wrong: int) -> Play:
+    """Does what each user asks for; the first `wrong` tasks are wrong."""
+    return lambda n: (n >= wrong, CENTS[ASKS[n]], SECONDS[ASKS[n]], CALLS[ASKS[n]])
+
+
+def lay(runs: Path, arm: str, seed: int, plays: Mapping[str, tuple[Play, float]]) -> None:
+    """The folder of a run as training leaves it; a policy's play and its reward, by name."""
+    folder = runs / f"{arm}-{seed}"
+    folder.mkdir()
+    paths = [CONFIGS / "quickstart.yaml", *ARMS[arm].configs]
+    config = load(paths, [f"name={arm}-{seed}", f"seed={seed}", f"evaluation.tasks={TASKS}"])
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
+    log, rows = EpisodeLog(folder / FILE), {}
+    for name, (play, reward) in plays.items():
+        found = [play(n) for n in range(TASKS)]
+        for n, (right, cents, seconds, calls) in enumerate(found):
+            price = round(cents * 10_000_000)
+            log.add(name, Measured(n, f"task/{n}", "gcd", right, price, seconds, 2, calls, calls))
+        rows[name] = {
+            "accuracy": sum(one[0] for one in found) / TASKS,
+            "cost_usd": sum(one[1] for one in found) / TASKS / 100,
+            "latency_s": sum(one[2] for one in found) / TASKS,
+            "reward": reward,
+            "turns": 2.0,
+        }
+    log.close()
+    own = {name: rows.pop(name) for name in ("before", "after", "policy") if name in rows}
+    summary: dict[str, Any] = {**own, "baselines": rows, "tasks": TASKS, "wall_s": 600.0}
+    (folder / "summary.json").write_text(json.dumps(summary))
+
+
+def always(n: int) -> bool:
+    return True
+
+
+def never(n: int) -> bool:
+    return False
+
+
+ROUTERS: Mapping[str, tuple[Play, float]] = {
+    "random": (flat(lambda n: n < 6, 1.0), 0.4),
+    "cheapest": (flat(lambda n: n < 3, 0.1), 0.5),
+    "strongest": (flat(lambda n: n < 8, 1.6), 0.9),
+    "oracle": (flat(always, 0.3), 1.2),
+}
+EXPERTS: Mapping[str, tuple[Play, float]] = {
+    "expert:nova": (flat(lambda n: n < 8, 1.6), 0.9),
+    "expert:pebble": (flat(lambda n: n < 4, 0.1), 0.5),
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs = tmp_path_factory.mktemp("study")
+    start = (flat(never, 3.0, 20.0), 0.2)
+    for seed in SEEDS:
+        changed = (flat(always, 2.0), 0.7)
+        # Another start than that of `ours`: by its own ruler its score would be far higher.
+        own_start = (flat(never, 100.0, 900.0), 0.2)
+        lay(runs, "no_preference", seed, {"before": own_start, "after": changed, **ROUTERS})
+        for arm in ("outcome", "released"):
+            lay(runs, arm, seed, {"before": start, "after": changed, **ROUTERS})
+        if seed == FAILED_SEED:
+            for arm in ("ours", "unseen_prices", "unseen_experts"):
+                folder = runs / f"{arm}-{seed}"
+                folder.mkdir()
+                (folder / study_page.FAILED).write_text(f"{arm}: the disk is full\n")
+            continue
+        own = (asked(wrong=1 + seed), 1.0 - 0.2 * seed)
+        lay(runs, "ours", seed, {"before": start, "after": own, **ROUTERS, **EXPERTS})
+        lay(runs, "unseen_prices", seed, {"policy": (own[0], 0.6), **ROUTERS})
+        lay(runs, "unseen_experts", seed, {"policy": (own[0], 0.56), **ROUTERS})
+        policy = runs / f"ours-{seed}" / "checkpoints" / "step_60" / "policy"
+        policy.mkdir(parents=True)
+        tensors = {"a": np.zeros((30, 40), np.float32), "b": np.zeros(34, np.float32)}
+        save_file(tensors, policy / "model.safetensors")
+    return runs
+
+
+@pytest.fixture(scope="module")
+def made(runs: Path) -> study_page.Study:
+    return study_page.Study(runs, list(ARMS), SEEDS)
+
+
+@pytest.fixture(scope="module")
+def sections(made: study_page.Study) -> list[str]:
+    """Of the page, each on one line."""
+    return [" ".join(part.split()) for part in study_page.render(made).split("\n## ")]
+
+
+def test_the_wishes_are_those_that_the_numbers_here_are_computed_for(made: study_page.Study):
+    assert {n: wish.name for n, wish in made.wishes("ours", 0).items()} == ASKS
+
+
+def test_sizes_and_time_are_those_of_the_runs(sections: list[str]):
+    head = sections[0]
+    assert "A policy of 1,234 parameters, 8 families" in head
+    assert "7 simulated experts, 60 steps of 8 groups of 8 episodes" in head
+    assert "3 seeds of policy and training, 12 held-out tasks each" in head
+    assert "15 of 18 runs ended" in head
+    assert "took 150 minutes" in head  # 15 runs of 600 s
+
+
+def test_the_strongest_expert_is_compared_seed_by_seed(sections: list[str]):
+    # Right: 11 and 10 of 12, the expert 8. Cents: (5 * .2 + 3 * .4 + 4 * .6) / 12 of 1.6.
+    text = sections[1]
+    assert "The strongest expert alone is nova. Over 2 of 3 seeds" in text
+    assert "accuracy is +20.8 (+16.7 to +25.0) points from the expert's" in text
+    assert "at 24.0 (24.0 to 24.0) % of its cost" in text
+    assert "not shown, for the interval does not lie above 0." in text
+    assert "| 0 | +25.0 | 24.0 | | 1 | +16.7 | 24.0 |" in text
+
+
+def test_the_interval_resamples_tasks_with_all_their_seeds():
+    assert study_page.paired_interval({0: [0.5, 0.5], 1: [0.5]}) == (0.5, 0.5)
+    assert study_page.paired_interval({0: [1.0, 1.0], 1: [0.0]}) == (0.0, 1.0)
+    # 400 tasks that differ by 1 or 0 evenly: 0.5 -+ 1.96 * 0.5 / 20, whatever the seeds repeat.
+    many = {n: [float(n % 2)] * 3 for n in range(400)}
+    assert study_page.paired_interval(many) == pytest.approx((0.451, 0.549), abs=0.004)
+
+
+def test_the_oracle_is_compared_seed_by_seed(sections: list[str]):
+    assert "75.0 (66.7 to 83.3) % of its reward: short of 90%" in sections[2]
+
+
+def test_both_arms_have_the_preference_score_of_one_ruler(sections: list[str]):
+    # Start: wrong, 3 cents, 20 s. Right episodes of `ours`: frugal 1 + 3, quick 1 + 20 / 4, exact
+    # 1 + .2 * 3 + .2 * 20 / 10. Seed 0: (4 * 4 + 3 * 6 + 4 * 2) / 12; seed 1 has one exact less.
+    # Without, 2 cents and 10 s: (5 * (1 + 3 / 2) + 3 * (1 + 2) + 4 * (1 + .3 + .4)) / 12.
+    text = sections[3]
+    assert "Over 2 of 3 seeds it is 3.42 (3.33 to 3.50) with preferences" in text
+    assert "and 2.36 (2.36 to 2.36) without; higher with them in 2 of 2 seeds" in text
+
+
+def test_a_preference_moves_against_the_mean_of_the_others(sections: list[str]):
+    rows = {line[0].strip(): line[1:] for line in cells(sections[3])}
+    frugal, quick, exact = (rows[f"with preferences: {name}"] for name in CENTS)
+    assert frugal[1:4] == [  # cents .2 by (.4 + .6) / 2; seconds 10 by 7; none dear by (0 + .5) / 2
+        "**-60 (-60 to -60), down in 2 of 2**",
+        "+43 (+43 to +43), down in 0 of 2",
+        "**-25 (-25 to -25), down in 2 of 2**",
+    ]
+    assert quick[1:3] == [
+        "+0 (+0 to +0), down in 0 of 2",
+        "**-60 (-60 to -60), down in 2 of 2**",
+    ]
+    assert exact[1] == "+100 (+100 to +100), down in 0 of 2"
+    assert exact[3] == "+50 (+50 to +50), down in 0 of 2"
+    for name in CENTS:
+        assert rows[f"without: {name}"][1] == "+0 (+0 to +0), down in 0 of 3"
+
+
+def test_what_remains_of_the_gain_is_told_by_world(sections: list[str]):
+    # (1 - .4) / (1.2 - .4) and (.8 - .4) / .8; unseen .2 / .8 and .16 / .8.
+    rows = {line[0]: line[1:4] for line in cells(sections[4])}
+    assert rows["prices and experts of the training"] == [
+        "2 of 3 seeds",
+        "62.5 (50.0 to 75.0)",
+        "100%",
+    ]
+    unseen = rows["prices and latencies that no training draw has"]
+    assert unseen == ["2 of 3 seeds", "25.0 (25.0 to 25.0)", "40%"]
+    unseen = rows["experts with other names, strengths and prices"]
+    assert unseen == ["2 of 3 seeds", "20.0 (20.0 to 20.0)", "32%"]
+
+
+def test_a_change_of_the_reward_is_compared_over_seeds_where_both_ended(sections: list[str]):
+    for text in sections[5:7]:  # 2 cents by 4.6 / 12
+        assert "Over 2 of 3 seeds its policy costs 5.2 (5.2 to 5.2) times as much" in text
+
+
+def test_a_seed_that_failed_is_shown(sections: list[str]):
+    text = sections[7]
+    assert "| ours, seed 2 | failed | failed |" in text
+    assert "- ours, seed 2 failed: `ours: the disk is full`" in text
+    assert "| ours, seed 1 | 0.000 | 0.833 | 0.200 | 0.800 | 0.900 | 1.200 |" in text
+    assert "| unseen_prices, seed 0 | | 0.917 | | 0.600 | 0.900 | 1.200 |" in text
+
+
+def test_without_a_seed_of_ours_there_is_no_page(runs: Path):
+    with pytest.raises(ValueError, match="no seed of `ours` ended"):
+        study_page.render(study_page.Study(runs, list(ARMS), [FAILED_SEED]))
+
+
+def test_an_arm_that_never_ended_leaves_the_others_their_sections(runs: Path, tmp_path: Path):
+    for folder in runs.glob("ours-*"):
+        (tmp_path / folder.name).symlink_to(folder)
+    page = study_page.render(study_page.Study(tmp_path, list(ARMS), SEEDS))
+    assert "No seed of `no_preference` ended." in page
+    assert "- released, seed 0 failed: `it did not end`" in page
+    assert "| 0 of 3 seeds | none ended |" in page
+
+
+def test_a_run_that_fails_leaves_the_reason_and_the_study_goes_on(tmp_path: Path):
+    problem = study.make(ARMS["ours"], 0, tmp_path, ["no.such.key=1"])
+    assert problem is not None and "no.such.key" in problem
+    assert (tmp_path / "ours-0" / study_page.FAILED).read_text() == problem + "\n"
+    problem = study.make(ARMS["unseen_prices"], 0, tmp_path, [])
+    assert problem == "ours-0 left no policy to measure"
+    failed = study_page.Study(tmp_path, list(ARMS), [0])
+    assert failed.why_failed("unseen_prices", 0) == problem
+
+
+def test_the_last_line_of_stderr_says_why(tmp_path: Path):
+    def ran(code: str) -> str | None:
+        return study.failure([sys.executable, "-c", code], tmp_path / "stderr")
+
+    assert ran("import sys; print('first\\nlast\\n', file=sys.stderr); sys.exit(1)") == "last"
+    assert ran("import sys; sys.exit(3)") == "exit code 3"
+    assert ran("import sys; print('a warning', file=sys.stderr)") is None
+
+
+def test_every_run_of_the_study_is_a_valid_configuration(tmp_path: Path):
+    experts = {}
+    for arm in study.ARMS:
+        paths = [*study.BASE, *arm.configs]
+        config = load(paths, [f"name={arm.name}", f"runs_dir={tmp_path}"])
+        experts[arm.name] = [n for n in config.evaluation.baselines if n.startswith("expert:")]
+    assert len(experts.pop("ours")) == 7
+    assert not any(experts.values())
+
+
+def cells(text: str) -> list[list[str]]:
+    """The rows of a section's tables; a section stands on one line here."""
+    return [[cell.strip() for cell in row.split(" | ")] for row in text.split(" | | ")]
