@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from orchestra_ray.core.records import LedgerEntry
@@ -108,12 +107,11 @@ class Ledger:
         """
         if self.folder is None or not any(self.folder.glob("part-*.parquet")):
             return 0, 0
-        rows = read(self.folder)
-        rows = rows.filter(
-            pc.and_(pc.not_equal(rows["kind"], "policy"), pc.invert(rows["replayed"]))
-        )
-        attempts = sum(pc.sum(rows[name]).as_py() or 0 for name in ("retries", "hedges"))
-        return pc.sum(rows["charged_nanousd"]).as_py() or 0, rows.num_rows + attempts
+        names = ("kind", "replayed", "charged_nanousd", "retries", "hedges")
+        rows = read(self.folder).select(names).to_pylist()
+        paid = [row for row in rows if row["kind"] != "policy" and not row["replayed"]]
+        attempts = sum(1 + row["retries"] + row["hedges"] for row in paid)
+        return sum(row["charged_nanousd"] for row in paid), attempts
 
     def is_due(self, now_s: float) -> bool:
         """Whether what waits should be written before the step ends: a crash would lose it."""
