@@ -146,7 +146,7 @@ def test_the_ledger_holds_every_call_to_the_end_of_the_run(run: Path) -> None:
 
 @pytest.mark.timeout(300)
 def test_the_limit_of_the_run_ends_it_in_order_with_a_checkpoint(run: Path, cache: Path) -> None:
-    limit = [f"spend.run_calls={CALLS}", "evaluation.tasks=0"]
+    limit = [f"spend.run_calls={CALLS}"]
     where = f"runs_dir={run.parent}"
     done = orchestra(["-m", "orchestra_ray.cli"], cache, "train", "name=poor", where, *limit)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -182,7 +182,7 @@ def test_vllm_and_transformers_load_the_checkpoint(run: Path) -> None:
 
 @pytest.mark.timeout(300)
 def test_a_run_without_an_engine_ends_at_once_and_says_why(run: Path, cache: Path) -> None:
-    arguments = ("train", "name=dead", f"runs_dir={run.parent}", "evaluation.tasks=0")
+    arguments = ("train", "name=dead", f"runs_dir={run.parent}")
     done = orchestra(["-c", KILLS_ENGINE], cache, *arguments)
     assert done.returncode == 1
     last_line = done.stderr.strip().splitlines()[-1]
@@ -192,4 +192,4 @@ def test_a_run_without_an_engine_ends_at_once_and_says_why(run: Path, cache: Pat
     assert kinds.count("worker lost") == 1 and kinds[-1] == "stopped"
     books = events[kinds.index("books")]
     assert books["accounting/in_flight"] == 0
-    assert books["accounting/dispatched"] == 2 * 64
+    assert books["accounting/dispatched"] == TASKS + 2 * 64
