@@ -4,102 +4,20 @@ A cell is the mean over seeds, with the lowest and the highest seed in brackets.
 seeds that ended, in a comparison of two arms over those where both did; a run that failed is named.
 """
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
+from study_runs import FAILED, Episodes, Pick, Row, Study
 
-from orchestra_ray.config import Config, load
 from orchestra_ray.core.money import usd
-from orchestra_ray.core.records import Preference
-from orchestra_ray.driver.run import World, load_world
-from orchestra_ray.evaluation.measured import FILE, EpisodeLog, Measured
+from orchestra_ray.core.players import EXPERT
+from orchestra_ray.evaluation.measured import Measured
 from orchestra_ray.evaluation.preference_score import feature_row, preference_score, weight_row
 
-Row = Mapping[str, Any]
-Pick = Callable[[Mapping[str, Any]], Row]  # a row of a summary
-Episodes = Mapping[int, Measured]  # by the task's number
-EXPERT = "expert:"
-FAILED = "failed.txt"  # in the folder of a run that failed: why
 RESAMPLES = 10_000
 COST_SHARE, REWARD_SHARE = 0.4, 0.9  # what the study is to show
-
-
-class Study:
-    """The runs by arm and seed. `arms` are all that were to be made."""
-
-    def __init__(self, runs: Path, arms: Sequence[str], seeds: Sequence[int]):
-        self.runs, self.arms, self.seeds = runs, arms, seeds
-
-    def folder(self, arm: str, seed: int) -> Path:
-        return self.runs / f"{arm}-{seed}"
-
-    def ended(self, *arms: str) -> list[int]:
-        """The seeds of which every one of these runs ended."""
-        paths = {s: [self.folder(arm, s) / "summary.json" for arm in arms] for s in self.seeds}
-        return [seed for seed in self.seeds if all(path.exists() for path in paths[seed])]
-
-    def over(self, *arms: str) -> str:
-        return f"{len(self.ended(*arms))} of {len(self.seeds)} seeds"
-
-    def why_failed(self, arm: str, seed: int) -> str:
-        note = self.folder(arm, seed) / FAILED
-        return note.read_text().strip() if note.exists() else "it did not end"
-
-    @cache  # noqa: B019  # one study a process
-    def summary(self, arm: str, seed: int) -> Mapping[str, Any]:
-        return json.loads((self.folder(arm, seed) / "summary.json").read_text())
-
-    def rows(self, arm: str, pick: Pick, beside: str | None = None) -> list[Row]:
-        """A row a seed that ended; `beside`: of this arm too."""
-        return [pick(self.summary(arm, seed)) for seed in self.ended(arm, beside or arm)]
-
-    @cache  # noqa: B019
-    def _log(self, arm: str, seed: int) -> EpisodeLog:
-        log = EpisodeLog(self.folder(arm, seed) / FILE)
-        log.close()
-        return log
-
-    def episodes(self, arm: str, seed: int, policy: str) -> Episodes:
-        """Of the tasks that the summary counts: those which all of its policies have played."""
-        summary, log = self.summary(arm, seed), self._log(arm, seed)
-        names = [*(n for n in ("before", "after", "policy") if n in summary), *summary["baselines"]]
-        played = [set(log.done(name)) for name in names]
-        return {n: log.done(policy)[n] for n in sorted(set.intersection(*played))}
-
-    @cache  # noqa: B019
-    def world(self, arm: str, seed: int) -> World:
-        return load_world(load([self.folder(arm, seed) / "config.yaml"], []))
-
-    def config(self) -> Config:
-        return self.world("ours", self.ended("ours")[0]).config
-
-    @cache  # noqa: B019
-    def wishes(self, arm: str, seed: int) -> Mapping[int, Preference]:
-        """Each held-out task's preference."""
-        world = self.world(arm, seed)
-        numbers = range(world.config.evaluation.tasks)
-        return {n: world.heldout.group(n, 1).preference for n in numbers}
-
-    def parameters(self) -> int:
-        """Of the trained policy."""
-        folder, total = self.folder("ours", self.ended("ours")[0]) / "checkpoints", 0
-        last = max(folder.glob("step_*"), key=lambda path: int(path.name.removeprefix("step_")))
-        for path in (last / "policy").glob("*.safetensors"):
-            with safe_open(path, framework="np") as tensors:
-                shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]
-            total += sum(int(np.prod(shape)) for shape in shapes)
-        return total
-
-    def wall_s(self) -> float:
-        """Of every run that ended."""
-        runs = [(arm, seed) for arm in self.arms for seed in self.ended(arm)]
-        return sum(self.summary(arm, seed)["wall_s"] for arm, seed in runs)
 
 
 def render(study: Study) -> str:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,17 @@ def run(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     assert done.returncode == 0, done.stderr[-3000:]
     assert "strongest" in done.stdout
     return runs / "small"
+
+
+@pytest.fixture(scope="module")
+def failing(run: Path, cache: Path) -> dict[str, subprocess.CompletedProcess[str]]:
+    """Two runs that are to end early, side by side: each waits for much that is not a processor."""
+    where, module = f"runs_dir={run.parent}", ["-m", "orchestra_ray.cli"]
+    limit = f"spend.run_calls={CALLS}"
+    with ThreadPoolExecutor() as both:
+        poor = both.submit(orchestra, module, cache, "train", "name=poor", where, limit)
+        dead = both.submit(orchestra, ["-c", KILLS_ENGINE], cache, "train", "name=dead", where)
+        return {"poor": poor.result(), "dead": dead.result()}
 
 
 def steps_of(run: Path) -> list[dict]:
@@ -145,10 +157,10 @@ def test_the_ledger_holds_every_call_to_the_end_of_the_run(run: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_the_limit_of_the_run_ends_it_in_order_with_a_checkpoint(run: Path, cache: Path) -> None:
-    limit = [f"spend.run_calls={CALLS}"]
-    where = f"runs_dir={run.parent}"
-    done = orchestra(["-m", "orchestra_ray.cli"], cache, "train", "name=poor", where, *limit)
+def test_the_limit_of_the_run_ends_it_in_order_with_a_checkpoint(
+    run: Path, failing: dict[str, subprocess.CompletedProcess[str]]
+) -> None:
+    done = failing["poor"]
     assert done.returncode == 0, done.stderr[-3000:]
     assert "raise spend.run_usd or spend.run_calls" in done.stderr
     poor = run.parent / "poor"
@@ -181,9 +193,10 @@ def test_vllm_and_transformers_load_the_checkpoint(run: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_a_run_without_an_engine_ends_at_once_and_says_why(run: Path, cache: Path) -> None:
-    arguments = ("train", "name=dead", f"runs_dir={run.parent}")
-    done = orchestra(["-c", KILLS_ENGINE], cache, *arguments)
+def test_a_run_without_an_engine_ends_at_once_and_says_why(
+    run: Path, failing: dict[str, subprocess.CompletedProcess[str]]
+) -> None:
+    done = failing["dead"]
     assert done.returncode == 1
     last_line = done.stderr.strip().splitlines()[-1]
     assert last_line.startswith("error: RunFailed: every rollout worker is lost")

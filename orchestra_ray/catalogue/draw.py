@@ -51,20 +51,20 @@ def with_model(draw: Draw, catalogue: Catalogue, name: str) -> Draw:
     """The draw with this model on offer: as it is there, else by name, on the file's terms."""
     if any(offer.identity == name and offer.kind == "model" for offer in draw.offers):
         return draw
-    return replace(draw, offers=(catalogue_offer(catalogue, name), *draw.offers))
+    offer = plain_offer(catalogue.models[name], catalogue.price_sheet)
+    return replace(draw, offers=(offer, *draw.offers))
 
 
-def catalogue_offer(catalogue: Catalogue, name: str) -> Offer:
-    """A model outside any draw: its own name, and the terms of the file."""
-    model = catalogue.models[name]
+def plain_offer(entry: Entry, price_sheet: str) -> Offer:
+    """An entry outside any draw: its own name, and the terms of the file."""
     return Offer(
-        alias=name,
-        identity=name,
-        kind="model",
-        description=model.description,
-        prices=model.prices,
-        latency_s=model.latency_s,
-        price_sheet=catalogue.price_sheet,
+        alias=entry.name,
+        identity=entry.name,
+        kind=entry.kind.value,
+        description=entry.description,
+        prices=entry.prices,
+        latency_s=entry.latency_s,
+        price_sheet=price_sheet,
     )
 
 

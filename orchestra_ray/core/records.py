@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from orchestra_ray.core import players
 from orchestra_ray.core.money import Prices, Usage
 from orchestra_ray.core.states import Failure, Stop
 
@@ -89,7 +90,7 @@ class GroupSpec:
     draw: Draw
     preference: Preference
     episodes: tuple[EpisodeSpec, ...]
-    policy: str = "model"  # or the name of another; see `orchestra_ray.evaluation.players`
+    policy: str = players.MODEL  # who plays
     max_turns: int | None = None  # None: as configured
     greedy: bool = False  # evaluation: temperature 0
 

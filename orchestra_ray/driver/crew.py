@@ -94,9 +94,8 @@ class Crew:
         scorer = RewardScorer.options(num_cpus=config.reward.cpus, runtime_env=env)
         judging = judging_of(config, catalogue, limits.count_calls)
         self.scorer = scorer.remote(judging, self.books)
-        self.reward = RewardSettings.of(
-            config.reward, overlong_of(config)
-        )  # of the groups from here on
+        # Of the groups from here on: a budget's multiplier moves.
+        self.reward = RewardSettings.of(config.reward, overlong_of(config))
         worker = RolloutWorker.options(  # pyright: ignore[reportAttributeAccessIssue]
             num_cpus=rollout.cpus_per_worker, num_gpus=rollout.gpus_per_worker, runtime_env=env
         )
@@ -165,22 +164,21 @@ class Crew:
 
     async def score(self, spec: GroupSpec, rollouts: Sequence[Rollout]) -> GroupScore:
         """References in, a small record out; a failure is a field of it."""
-        try:
-            async with asyncio.timeout(self._config.reward.deadline_s):
-                return await self.scorer.score.remote(self.reward, spec, *(r.ref for r in rollouts))
-        except TimeoutError:
-            message = f"no score within {self._config.reward.deadline_s:g} s"
-        except RayError as error:
-            message = one_line(error)
-        return GroupScore(spec.group_id, (), False, Failure(FailureKind.REWARD, "scorer", message))
+        refs = (rollout.ref for rollout in rollouts)
+        found = await self._scored(self.scorer.score.remote(self.reward, spec, *refs), "score")
+        return GroupScore(spec.group_id, (), False, found) if isinstance(found, Failure) else found
 
     async def judge(self, spec: GroupSpec, rollout: Rollout) -> Verdict | Failure:
         """Whether the answer of one episode is right."""
+        return await self._scored(self.scorer.judge.remote(spec, rollout.ref), "verdict")
+
+    async def _scored(self, asked: Awaitable[T], what: str) -> T | Failure:
+        """What the scorer says, within its deadline."""
         try:
             async with asyncio.timeout(self._config.reward.deadline_s):
-                return await self.scorer.judge.remote(spec, rollout.ref)
+                return await asked
         except TimeoutError:
-            message = f"no verdict within {self._config.reward.deadline_s:g} s"
+            message = f"no {what} within {self._config.reward.deadline_s:g} s"
         except RayError as error:
             message = one_line(error)
         return Failure(FailureKind.REWARD, "scorer", message)

@@ -19,6 +19,7 @@ from orchestra_ray.catalogue import Catalogue, read_catalogue
 from orchestra_ray.catalogue.preferences import load_heldout_preferences, load_preferences
 from orchestra_ray.config import Config
 from orchestra_ray.config.checks import cassette_of, recorded, run_folder
+from orchestra_ray.core.players import MODEL
 from orchestra_ray.core.records import Preference
 from orchestra_ray.core.states import Ended
 from orchestra_ray.driver.accounting import Accounting
@@ -34,7 +35,7 @@ from orchestra_ray.driver.results import (
 from orchestra_ray.driver.session import Session, ray_session
 from orchestra_ray.evaluation.measured import FILE, EpisodeLog
 from orchestra_ray.evaluation.metrics import Summary
-from orchestra_ray.evaluation.players import MODEL, budgets
+from orchestra_ray.evaluation.players import budgets
 from orchestra_ray.learner.actor import LearnerGroup
 from orchestra_ray.tasks.sampler import GroupSampler
 from orchestra_ray.tasks.source import Source, sources

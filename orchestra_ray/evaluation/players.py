@@ -15,10 +15,9 @@ from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.catalogue.draw import with_model
 from orchestra_ray.config.errors import BadValue
 from orchestra_ray.config.schema import Config, EvaluationConfig, ToolMode
+from orchestra_ray.core.players import EXPERT, ORCHESTRATOR
 from orchestra_ray.core.records import Draw, GroupSpec, Offer
 
-MODEL = "model"  # the policy behind vLLM, among the names of policies in a `GroupSpec`
-EXPERT, ORCHESTRATOR = "expert:", "orchestrator:"
 RATED = ("strongest", "oracle")  # rules that go by skill
 RULES = ("random", "cheapest", *RATED)
 

@@ -17,6 +17,7 @@ import ray
 from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config import Config
 from orchestra_ray.config.model_folder import model_folder
+from orchestra_ray.core import players
 from orchestra_ray.core.memory import peak_mib
 from orchestra_ray.core.records import Card, GroupSpec, Trajectory
 from orchestra_ray.core.states import Failure
@@ -91,7 +92,7 @@ class RolloutWorker:
             engine_s = time.monotonic() - started_s
             await engine.warm_up()
             await engine.init_transfer(gcs_address, namespace, board)
-            policies["model"] = ModelPolicy(engine, config, chat.end_id)
+            policies[players.MODEL] = ModelPolicy(engine, config, chat.end_id)
             self._engine = engine
         submit = config.catalogue.submit
         context = context_of(chat, config.rollout, submit)

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestra_ray.catalogue import Catalogue
-from orchestra_ray.catalogue.draw import catalogue_offer
+from orchestra_ray.catalogue.draw import plain_offer
 from orchestra_ray.catalogue.signatures import signatures
+from orchestra_ray.core.players import ORCHESTRATOR
 from orchestra_ray.core.records import LedgerEntry, Offer, ToolRequest
 from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.rollout.chat import Chat
@@ -21,7 +22,6 @@ from orchestra_ray.rollout.policy import Completion, ToolCaller, View
 from orchestra_ray.tools.tool import FaultKind
 
 OWN_FAULTS = (FaultKind.REJECTED, FaultKind.BAD_REPLY)
-PREFIX = "orchestrator:"  # then the model's name in the catalogue; see evaluation.players
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,10 @@ def endpoint_policies(
     catalogue: Catalogue, chat: Chat, context: Context, tools: ToolCaller, submit: bool
 ) -> Mapping[str, EndpointPolicy]:
     """Every model of the catalogue that has an endpoint, at the prices of the catalogue."""
-    names = [name for name, entry in catalogue.models.items() if entry.executor == "endpoint"]
-    offers = {name: catalogue_offer(catalogue, name) for name in names}
     return {
-        PREFIX + name: EndpointPolicy(chat, context, offer, tools, submit)
-        for name, offer in offers.items()
+        ORCHESTRATOR + name: EndpointPolicy(
+            chat, context, plain_offer(entry, catalogue.price_sheet), tools, submit
+        )
+        for name, entry in catalogue.models.items()
+        if entry.executor == "endpoint"
     }

@@ -16,6 +16,7 @@ import numpy as np
 from orchestra_ray.catalogue import model_of
 from orchestra_ray.catalogue.signatures import SUBMIT, SUBMIT_SCHEMA
 from orchestra_ray.config.schema import ModelConfig, RolloutConfig
+from orchestra_ray.core import players
 from orchestra_ray.core.money import Prices, Usage, nanousd
 from orchestra_ray.core.records import (
     Asker,
@@ -144,7 +145,7 @@ class _Episode:
 
     def _record(self, completion: Completion, parsed: ParsedTurn) -> None:
         start = len(self.tokens)
-        if self.group.policy == "model":
+        if self.group.policy == players.MODEL:
             self._enter(self._own_entry(start - self.starts[-1], len(completion.token_ids)))
         elif completion.entry is not None:
             self.ledger.append(replace(completion.entry, identity=POLICY, kind=POLICY))

@@ -13,6 +13,7 @@ from typing import Protocol
 from orchestra_ray.catalogue import Catalogue, Entry, Kind
 from orchestra_ray.catalogue.choices import MODEL
 from orchestra_ray.catalogue.signatures import ASK
+from orchestra_ray.core import players
 from orchestra_ray.core.records import (
     Asker,
     Draw,
@@ -149,7 +150,7 @@ def routers(catalogue: Catalogue) -> Mapping[str, Chooser]:
         return lambda group, offers, seed: next(o for o in offers if o.identity == name)
 
     return {
-        **{f"expert:{name}": only(name) for name in catalogue.models},
+        **{players.EXPERT + name: only(name) for name in catalogue.models},
         "random": choose_random,
         "cheapest": lambda group, offers, seed: min(offers, key=cost),
         "strongest": lambda group, offers, seed: max(offers, key=mean_skill),

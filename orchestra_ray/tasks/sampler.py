@@ -12,6 +12,7 @@ from functools import lru_cache
 from orchestra_ray.catalogue import Catalogue, draw_offers
 from orchestra_ray.catalogue.preferences import fitting
 from orchestra_ray.config.schema import CatalogueConfig
+from orchestra_ray.core import players
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.records import EpisodeSpec, GroupSpec, Preference
 from orchestra_ray.core.seeds import derive_seed
@@ -46,7 +47,7 @@ class GroupSampler:
         self,
         n: int,
         episodes: int,
-        policy: str = "model",
+        policy: str = players.MODEL,
         prefix: str = "train",
         greedy: bool = False,
         step: int = 0,

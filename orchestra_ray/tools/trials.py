@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from orchestra_ray.catalogue import Catalogue, Entry
+from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.catalogue.describe import Ask, Messages, Trial
+from orchestra_ray.catalogue.draw import plain_offer
 from orchestra_ray.catalogue.parsers import INSTRUCTIONS, Parser, parse
 from orchestra_ray.core.errors import ConfigError
-from orchestra_ray.core.records import Asker, Offer, Task, ToolRequest, ToolResult
+from orchestra_ray.core.records import Asker, Task, ToolRequest, ToolResult
 from orchestra_ray.core.seeds import derive_seed
 from orchestra_ray.tasks.reasoning_gym import TaskSource, is_correct
 from orchestra_ray.tools.executor import Books, Executor
@@ -92,7 +93,7 @@ class Desk:
         return 2 * self._entries[name].limits.deadline_s
 
     async def _call(self, name: str, task: Task, n: int) -> ToolResult:
-        offer = _offer(self._entries[name], self._price_sheet)
+        offer = plain_offer(self._entries[name], self._price_sheet)
         episode = f"describe/{name}/{task.task_id}/{n}"
         return await self._executor.execute(
             ToolRequest(
@@ -118,15 +119,3 @@ def _marked(task: Task, parser: Parser) -> Task:
     """The task with the word on how to mark its answer."""
     question = "\n\n".join(part for part in (task.question, INSTRUCTIONS[parser]) if part)
     return replace(task, question=question)
-
-
-def _offer(entry: Entry, price_sheet: str) -> Offer:
-    return Offer(
-        alias=entry.name,
-        identity=entry.name,
-        kind=entry.kind.value,
-        description=entry.description,
-        prices=entry.prices,
-        latency_s=entry.latency_s,
-        price_sheet=price_sheet,
-    )

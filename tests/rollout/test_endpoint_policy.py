@@ -14,11 +14,12 @@ from orchestra_ray.catalogue import Catalogue, Entry, Kind, Limits
 from orchestra_ray.config import Config
 from orchestra_ray.config.schema import ContextPolicy
 from orchestra_ray.core.money import Prices
+from orchestra_ray.core.players import ORCHESTRATOR
 from orchestra_ray.core.records import Card, GroupSpec, Trajectory
 from orchestra_ray.core.states import FailureKind, Stop
 from orchestra_ray.rollout.chat import Chat
 from orchestra_ray.rollout.contexts import context_of
-from orchestra_ray.rollout.endpoint_policy import PREFIX, endpoint_policies
+from orchestra_ray.rollout.endpoint_policy import endpoint_policies
 from orchestra_ray.rollout.episode import POLICY, Stage, run_episode
 from orchestra_ray.rollout.parsing import parse_hermes
 from orchestra_ray.tasks.sampler import GroupSampler
@@ -113,7 +114,7 @@ def play(
 
 @pytest.fixture
 def group(sampler: GroupSampler) -> GroupSpec:
-    return replace(sampler.group(0, 1), policy=PREFIX + NAME)
+    return replace(sampler.group(0, 1), policy=ORCHESTRATOR + NAME)
 
 
 @pytest.mark.parametrize("policy", ContextPolicy)

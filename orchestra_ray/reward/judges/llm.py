@@ -14,10 +14,11 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from orchestra_ray.catalogue import Catalogue, Entry, Kind
+from orchestra_ray.catalogue.draw import plain_offer
 from orchestra_ray.catalogue.parsers import Parser
 from orchestra_ray.config.schema import CassetteConfig, JudgeConfig
 from orchestra_ray.core.errors import ConfigError
-from orchestra_ray.core.records import Asker, LedgerEntry, Offer, Task, ToolRequest
+from orchestra_ray.core.records import Asker, LedgerEntry, Task, ToolRequest
 from orchestra_ray.core.seeds import derive_seed
 from orchestra_ray.core.states import Failure
 from orchestra_ray.reward.judges.rules import AGAIN, Rule
@@ -64,15 +65,8 @@ class JudgeDesk:
         """On the event loop that will ask; `ConfigError` where the model cannot be asked here."""
         entry = judging_entry(catalogue, config)
         alone = Catalogue({IDENTITY: entry}, catalogue.price_sheet)
-        self._offer = Offer(
-            alias=entry.name,
-            identity=IDENTITY,
-            kind=IDENTITY,
-            description="",
-            prices=entry.prices,
-            latency_s=entry.latency_s,
-            price_sheet=catalogue.price_sheet,
-        )
+        offer = plain_offer(entry, catalogue.price_sheet)
+        self._offer = replace(offer, identity=IDENTITY, kind=IDENTITY)
         self.version = version_of(alone.entries, self._offer)
         tools = make_tools(alone, cassette.mode)
         self._executor = Executor(alone, tools, books, open_cassette(cassette))
