@@ -7,6 +7,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,31 +113,46 @@ def test_every_player_is_measured_on_the_same_tasks(world: World, first: dict[st
     assert worth == pytest.approx(means * TASKS)
 
 
-def test_an_evaluation_that_stopped_goes_on_and_pays_nothing_twice(
-    world: World, first: dict[str, Any]
-) -> None:
-    log = world.folder / "runs" / "first" / FILE
+@dataclass
+class Again:
+    """What two runs made of the recording of the first while nobody could be asked."""
+
+    resumed: dict[str, Any]
+    replayed: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def again(world: World, first: dict[str, Any]) -> Again:
+    """Goes on with the first, half of which is lost, and beside it plays it back."""
+    folder = world.folder / "runs" / "first"
+    log, tape = folder / FILE, folder / "cassette.sqlite"
     lines = log.read_bytes().splitlines(keepends=True)
     log.write_bytes(b"".join(lines[: TASKS + 2]) + lines[TASKS + 2][:20])  # a crash in a write
-    asked = world.asked()
-    again = world.evaluate("first", "--resume")
-    assert without_time(again) == without_time(first)
-    assert world.asked() == asked
-    entries = read(log.parent / FOLDER).to_pylist()
-    assert len(entries) > len(again["baselines"]) * TASKS  # those that were lost were played again
-    assert sum(not entry["replayed"] for entry in entries if entry["kind"] == "model") == asked
+    replay = ("cassette.mode=replay_or_fail", f"cassette.path={tape}")
+    os.kill(world.server.pid, signal.SIGSTOP)  # whoever asked would wait for ever
+    try:
+        with ThreadPoolExecutor() as both:
+            resumed = both.submit(world.evaluate, "first", "--resume")
+            replayed = both.submit(world.evaluate, "replay", *replay)
+            return Again(resumed.result(), replayed.result())
+    finally:
+        os.kill(world.server.pid, signal.SIGCONT)
+
+
+def test_an_evaluation_that_stopped_goes_on_and_pays_nothing_twice(
+    world: World, first: dict[str, Any], again: Again
+) -> None:
+    assert without_time(again.resumed) == without_time(first)
+    entries = read(world.folder / "runs" / "first" / FOLDER).to_pylist()
+    assert len(entries) > len(first["baselines"]) * TASKS  # those that were lost were played again
+    paid = sum(not entry["replayed"] for entry in entries if entry["kind"] == "model")
+    assert paid == world.asked()
 
 
 def test_a_recorded_run_is_played_back_without_its_endpoints(
-    world: World, first: dict[str, Any]
+    world: World, first: dict[str, Any], again: Again
 ) -> None:
-    tape = world.folder / "runs" / "first" / "cassette.sqlite"
-    os.kill(world.server.pid, signal.SIGSTOP)  # whoever asked would wait for ever
-    try:
-        replayed = world.evaluate("replay", "cassette.mode=replay_or_fail", f"cassette.path={tape}")
-    finally:
-        os.kill(world.server.pid, signal.SIGCONT)
-    assert without_time(replayed) == without_time(first)
+    assert without_time(again.replayed) == without_time(first)
     entries = read(world.folder / "runs" / "replay" / FOLDER).to_pylist()
     assert all(entry["replayed"] for entry in entries if entry["kind"] == "model")
     assert sum(entry["charged_nanousd"] for entry in entries) == 0

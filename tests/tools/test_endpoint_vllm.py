@@ -29,7 +29,7 @@ from orchestra_ray.warmstart.tokenizer import END_OF_TEXT, END_OF_TURN, train_to
 pytestmark = [pytest.mark.cpu, pytest.mark.slow]
 
 START_S = 240.0
-MANY_TOKENS = 500
+MANY_TOKENS = 900  # so many that their end is far from a deadline's
 NEVER_ENDING = {"ignore_eos": True}
 QUESTION = "What is 17 + 25? " * 12  # longer than a block of the prefix cache
 

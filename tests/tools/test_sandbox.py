@@ -16,6 +16,8 @@ from orchestra_ray.tools.sandbox import Outcome, Sandbox, check
 from orchestra_ray.tools.sandbox_root import cache_folder
 from orchestra_ray.tools.sandbox_setup import Limits, SandboxError
 
+from .leftovers import descriptors, processes
+
 SLEEP = """
 import os, sys
 for _ in range(3):
@@ -42,12 +44,11 @@ def mark() -> str:
 @pytest.fixture
 def nothing_is_left(mark: str) -> Iterator[None]:
     """Neither a process nor a descriptor, and at once: nothing is waited for."""
-    descriptors = os.listdir("/proc/self/fd")
-    children = psutil.Process().children(recursive=True)
+    held, children = descriptors(), processes()
     yield
     assert bearers(mark) == []
-    assert psutil.Process().children(recursive=True) == children
-    assert len(os.listdir("/proc/self/fd")) == len(descriptors)
+    assert not processes() - children
+    assert not descriptors() - held
 
 
 def bearers(mark: str) -> list[psutil.Process]:
@@ -207,13 +208,13 @@ def test_it_runs_on_uvloop_as_well(sandbox: Sandbox, mark: str) -> None:
         assert bearers(mark) == []
         return await sandbox.run("import os; print(os.fstat(2) is None); os.fstat(3)")
 
-    descriptors = []
+    held = []
     for _ in range(2):  # from the first on libuv keeps a pipe of its own
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             outcome = runner.run(run_and_cancel())
         assert outcome.stdout.text == "False\n" and "Bad file descriptor" in outcome.stderr.text
-        descriptors.append(len(os.listdir("/proc/self/fd")))
-    assert descriptors[0] == descriptors[1]
+        held.append(len(os.listdir("/proc/self/fd")))
+    assert held[0] == held[1]
 
 
 def test_distributions_are_seen_where_they_are_asked_for(sandbox: Sandbox) -> None:

@@ -13,6 +13,8 @@ import pytest
 from orchestra_ray.tools.sandbox import Outcome, Sandbox
 from orchestra_ray.tools.sandbox_setup import Limits
 
+from ..leftovers import descriptors, processes
+
 TIGHT = Limits(
     wall_s=60.0,
     cpu_s=2,
@@ -56,8 +58,7 @@ def attacks(sandboxes: Callable[[Limits], Sandbox]) -> Iterator[Callable[..., li
 
     No process and no descriptor may be left of them.
     """
-    descriptors = os.listdir("/proc/self/fd")
-    children = psutil.Process().children(recursive=True)
+    held, children = descriptors(), processes()
 
     def run(*programs: str, **limits: Any) -> list[Outcome]:
         sandbox, places = sandboxes(replace(TIGHT, **limits)), asyncio.Semaphore(4)
@@ -72,8 +73,8 @@ def attacks(sandboxes: Callable[[Limits], Sandbox]) -> Iterator[Callable[..., li
         return asyncio.run(run_all())
 
     yield run
-    assert psutil.Process().children(recursive=True) == children
-    assert len(os.listdir("/proc/self/fd")) == len(descriptors)
+    assert not processes() - children
+    assert not descriptors() - held
 
 
 @pytest.fixture
