@@ -45,6 +45,7 @@ ISOLATION_OF_EXECUTOR: Mapping[str, Isolation] = {
 # Executors of which a call changes nothing outside; the first of them are billed by nobody outside.
 UNBILLED_EXECUTORS = {"calculator", "python", "search", "simulated"}
 READING_EXECUTORS = UNBILLED_EXECUTORS | {"endpoint", "recipe", "web_search"}
+KEYED_EXECUTORS = {"endpoint", "recipe"}  # which send a provider the key of their call
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,10 @@ class Entry:
         if self.limits.idempotent is not None:
             return self.limits.idempotent
         return not self.acts and (self.executor in UNBILLED_EXECUTORS or prices == Prices())
+
+    def may_repeat(self, prices: Prices) -> bool:
+        """Whether an attempt of which nobody knows what it did can be made again in its call."""
+        return self.is_idempotent(prices) or (not self.acts and self.executor in KEYED_EXECUTORS)
 
     def skill_at(self, family: str) -> float:
         return self.skill.get(family, self.skill.get("default", EVEN_CHANCE))

@@ -131,7 +131,10 @@ class Service:
                 return await self._hedged(request, guard, bill)
             except Fault as fault:
                 pause_s = _pause_s(fault, retries)
-                if not self._may_try_again(fault) or time.monotonic() + pause_s >= ends_s:
+                if (
+                    not self._may_try_again(fault, request.offer)
+                    or time.monotonic() + pause_s >= ends_s
+                ):
                     raise
                 await asyncio.sleep(pause_s)
         return await self._hedged(request, guard, bill)
@@ -140,8 +143,9 @@ class Service:
         service = self._services.get(part)
         return nullcontext() if service is None else service.gate
 
-    def _may_try_again(self, fault: Fault) -> bool:
-        return fault.kind.retryable and not (self.entry.acts and fault.kind in MAY_HAVE_ACTED)
+    def _may_try_again(self, fault: Fault, offer: Offer) -> bool:
+        known = fault.kind not in MAY_HAVE_ACTED
+        return fault.kind.retryable and (known or self.entry.may_repeat(offer.prices))
 
     async def _hedged(self, request: ToolRequest, guard: Guard, bill: Bill) -> Reply:
         hedge_after_s = self.entry.limits.hedge_after_s

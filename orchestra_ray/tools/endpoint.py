@@ -3,20 +3,32 @@
 Each call makes one request: the SDK's own retries are off, since the executor retries and charges
 every attempt. Whatever goes wrong, from a refused connection to half a JSON, is one `Fault`, within
 `deadline_s`. Tokens are estimated from characters; the server alone knows them.
+
+All attempts of a call carry one `Idempotency-Key`, by which a server that knows such keys answers
+and bills once. None that does not is harmed by it.
 """
 
 import asyncio
+import hashlib
 import json
 import logging
 import math
 import os
+import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
-from openai import APIConnectionError, APIError, APIStatusError, AsyncOpenAI, AsyncStream
+from openai import (
+    APIConnectionError,
+    APIError,
+    APIStatusError,
+    AsyncOpenAI,
+    AsyncStream,
+    RequestOptions,
+)
 
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.money import Usage
@@ -34,6 +46,7 @@ SPARE_BYTES = 2**20
 MESSAGE_CHARACTERS = 300
 AFTER_FINISH_S = 1.0  # for the usage, once a stream has told how it ended
 REST_S = 10.0  # of an endpoint that failed, while another is there
+KEY_HEADER = "Idempotency-Key"
 NO_KEY = "EMPTY"  # else the SDK sends the key of OpenAI's that the environment may hold
 _FAILED = {FaultKind.CONNECTION, FaultKind.SERVER_ERROR, FaultKind.RATE_LIMITED}
 
@@ -91,6 +104,7 @@ class EndpointModel:
         self._redactor = Redactor.of({**os.environ, f"{settings.api_key_env}_API_KEY": key})
         self._endpoints = [_Endpoint(_client(settings, url, key)) for url in settings.base_urls]
         self._warned = False
+        self._life = secrets.token_hex(16)  # in the keys: another run has calls of the same names
 
     async def call(self, request: ToolRequest) -> Reply:
         now = time.monotonic()
@@ -117,7 +131,8 @@ class EndpointModel:
         most = Usage(input_tokens=most_input, output_tokens=self._settings.max_output_tokens)
         answer = Answer()
         try:
-            await self._fill(answer, client, self._body(messages, functions))
+            body = self._body(messages, functions)
+            await self._fill(answer, client, body, self._once(request, sent))
             text = self._text(answer)
         except Fault as fault:
             fault.usage = answer.usage(most) if answer.figures else None
@@ -126,6 +141,11 @@ class EndpointModel:
         if usage != answer.usage(most):
             self._warn_of_usage(answer)
         return Reply(text, usage)
+
+    def _once(self, request: ToolRequest, sent: str) -> RequestOptions:
+        """The key of this call; a recipe may send a model more than one question in one."""
+        words = f"{self._life}/{request.call_id}/{sent}".encode(errors="replace")
+        return {"headers": {KEY_HEADER: hashlib.sha256(words).hexdigest()}}
 
     def _warn_of_usage(self, answer: Answer) -> None:
         if not self._warned:
@@ -160,16 +180,18 @@ class EndpointModel:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         return body | dict(settings.extra_body)
 
-    async def _fill(self, answer: Answer, client: AsyncOpenAI, body: dict[str, Any]) -> None:
+    async def _fill(
+        self, answer: Answer, client: AsyncOpenAI, body: dict[str, Any], once: RequestOptions
+    ) -> None:
         """Asks, and gathers what comes into `answer`; `Fault` where it does not come to an end."""
         settings = self._settings
         ends_at = asyncio.get_running_loop().time() + settings.deadline_s
         try:
             async with asyncio.timeout_at(ends_at) as limit:
                 if settings.stream:
-                    await self._gather(answer, client, body, limit, ends_at)
+                    await self._gather(answer, client, body, once, limit, ends_at)
                 else:
-                    answer.add(await client.post(PATH, body=body, cast_to=object))
+                    answer.add(await client.post(PATH, body=body, options=once, cast_to=object))
         except TimeoutError:
             fault = self._timeout(answer, ends_at)
         except APIError as error:
@@ -191,6 +213,7 @@ class EndpointModel:
         answer: Answer,
         client: AsyncOpenAI,
         body: dict[str, Any],
+        once: RequestOptions,
         limit: asyncio.Timeout,
         ends_at: float,
     ) -> None:
@@ -198,7 +221,12 @@ class EndpointModel:
         settings, clock = self._settings, asyncio.get_running_loop().time
         limit.reschedule(min(ends_at, clock() + settings.first_token_s))
         stream = await client.post(
-            PATH, body=body, cast_to=object, stream=True, stream_cls=AsyncStream[object]
+            PATH,
+            body=body,
+            options=once,
+            cast_to=object,
+            stream=True,
+            stream_cls=AsyncStream[object],
         )
         async with stream:
             async for chunk in stream:

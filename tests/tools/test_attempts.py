@@ -126,6 +126,30 @@ def test_an_attempt_that_may_have_acted_is_not_made_again(
     assert attempt(turned_away, script, make_request(turned_away), Guarded())[2].calls == 3
 
 
+@pytest.mark.parametrize(
+    ("executor", "prices", "calls"),
+    [
+        ("endpoint", TOKENS, 3),  # its provider is sent the call's key
+        ("recipe", TOKENS, 3),
+        ("web_search", TOKENS, 1),  # there is no key that it would know
+        ("web_search", Prices(), 3),
+        ("search", TOKENS, 3),  # ours, billed to nobody
+        ("mcp", Prices(), 1),  # may act
+    ],
+)
+def test_what_may_have_been_billed_is_made_again_only_under_a_key(
+    make_entry: Callable[..., Entry],
+    make_request: Callable[..., ToolRequest],
+    executor: str,
+    prices: Prices,
+    calls: int,
+) -> None:
+    made = make_entry(prices=prices, retries=2, idempotent=None)
+    entry = replace(made, executor=executor)
+    script = [passing(FaultKind.TIMEOUT)]
+    assert attempt(entry, script, make_request(entry), Guarded())[2].calls == calls
+
+
 def test_a_refused_attempt_is_never_made(
     make_entry: Callable[..., Entry], make_request: Callable[..., ToolRequest]
 ) -> None:

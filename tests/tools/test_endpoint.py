@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 import socket
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -45,6 +46,31 @@ def test_a_stream_gives_the_same_reply(server: BadServer) -> None:
     assert ask(settings(server.url, script, stream=True)) == Reply("forty-two", Usage(12, 0, 3, 0))
     sent = server.seen()["bodies"][0]
     assert sent["stream"] and sent["stream_options"] == {"include_usage": True}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_all_attempts_of_a_call_carry_one_key_that_no_other_call_has(
+    server: BadServer, streamed: bool
+) -> None:
+    script = stream(chunk("4"), LAST, USAGE, DONE) if streamed else whole(body())
+    asked = settings(server.url, script, stream=streamed)
+    sent = [
+        request(),
+        request(),
+        request("What is 3 + 3?"),
+        replace(request(), call_id="another call"),
+    ]
+
+    async def call_all() -> None:
+        for model in (EndpointModel(asked), EndpointModel(asked)):  # as in two runs
+            for one in sent:
+                await model.call(one)
+            await model.close()
+
+    asyncio.run(call_all())
+    keys = [headers["idempotency-key"] for headers in server.seen()["headers"]]
+    assert keys[0] == keys[1] and keys[4] == keys[5]
+    assert len(set(keys)) == 6
 
 
 ENDINGS = {
