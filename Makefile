@@ -19,9 +19,9 @@ install: ## make .venv and install everything into it; nothing where that is don
 quickstart: install ## train a tiny orchestrator, evaluate it, print the table, write the report
 	$(BIN)/orchestra train --config configs/quickstart.yaml name=quickstart-$$(date +%Y%m%d-%H%M%S) $(ARGS)
 
-test: ## run every test that needs no GPU
+test: ## run every test that needs no GPU, in two processes
 	@scripts/install.sh tests
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 check: install ## lint, check the formatting, check the types
 	$(BIN)/ruff check .

@@ -56,6 +56,7 @@ DEV = [
     "pyright[nodejs]==1.1.414",  # a type checker's new release finds new errors; brings its node
     "pytest>=9",
     "pytest-timeout>=2.4",
+    "pytest-xdist>=3.8",
     "ruff==0.17.6",  # a formatter's new release moves lines
 ]
 
