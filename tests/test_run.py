@@ -156,6 +156,14 @@ def test_the_ledger_holds_every_call_to_the_end_of_the_run(run: Path) -> None:
         )
 
 
+def test_what_was_charged_stands_in_the_log_of_wandb(run: Path) -> None:
+    (log,) = run.glob("wandb/*/run-*.wandb")
+    recorded = log.read_bytes()
+    assert b"ledger/charged_usd" in recorded
+    for step in steps_of(run):
+        assert repr(step["ledger/charged_usd"]).encode() in recorded
+
+
 @pytest.mark.timeout(300)
 def test_the_limit_of_the_run_ends_it_in_order_with_a_checkpoint(
     run: Path, failing: dict[str, subprocess.CompletedProcess[str]]
