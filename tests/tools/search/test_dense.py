@@ -1,5 +1,7 @@
+import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +10,17 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
 
+from orchestra_ray.catalogue import Catalogue, Entry, Kind
 from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.money import Prices
+from orchestra_ray.core.records import ToolRequest, ToolResult
+from orchestra_ray.tools.executor import Executor
+from orchestra_ray.tools.local import LocalBooks
 from orchestra_ray.tools.search.dense import DenseRetriever, DenseSettings, Encoder
 from orchestra_ray.tools.search.passages import Hit, Passages
+from orchestra_ray.tools.toolbox import make_tools
+
+from .conftest import CITIES
 
 faiss = pytest.importorskip("faiss", reason="faiss-cpu is not installed")
 
@@ -104,6 +114,36 @@ def test_every_kind_of_index_finds_a_passage_by_itself(
     found = retriever.retrieve(list(passages.texts()), top_k=100)
     assert [documents(hits)[0] for hits in found] == [passages[i].document for i in range(4)]
     assert all(len(hits) <= 4 for hits in found)
+
+
+def test_an_executor_searches_by_vectors_as_the_catalogue_asks(
+    model: str,
+    write_corpus: Callable[[Sequence[Mapping[str, object]]], Path],
+    tmp_path: Path,
+    request_for: Callable[..., ToolRequest],
+) -> None:
+    settings = {
+        "corpus": str(write_corpus(CITIES)),
+        "cache_dir": str(tmp_path / "cache"),
+        "top_k": 1,
+        "dense": {"model": model, "query_prefix": "", "max_tokens": 64},
+    }
+    entry = Entry("local_search", Kind.TOOL, "", "search", Prices(), 0.0, settings=settings)
+    catalogue, books = Catalogue({entry.name: entry}, "prices"), LocalBooks()
+
+    async def search_for_each_city() -> list[ToolResult]:
+        executor = Executor(catalogue, make_tools(catalogue), books)
+        asked = [request_for(f"{city['title']}\n{city['text']}") for city in CITIES]
+        requests = [replace(one, call_id=str(i)) for i, one in enumerate(asked)]
+        results = [await executor.execute(request) for request in requests]
+        await executor.close()
+        return results
+
+    results = asyncio.run(search_for_each_city())
+    assert [result.error for result in results] == [None] * 4
+    for city, result in zip(CITIES, results, strict=True):
+        assert city["text"] in result.text
+    assert [entry.identity for entry in books.entries] == ["local_search"] * 4
 
 
 def test_no_query_finds_nothing(model: str, passages: Passages, tmp_path: Path) -> None:
