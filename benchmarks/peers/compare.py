@@ -1,7 +1,7 @@
 """Compares this project's loss and advantages with TRL's and verl's on the same random inputs.
 
     make bench-peers                  # a table of the largest differences; fails over 1e-6
-    make bench-peers ARGS=--write     # and writes verl's answers for tests/learner/test_peers.py
+    make bench-peers ARGS=--write     # and writes their answers for the tests
 
 For each case of `cases.LOSSES`: the loss, its gradient in every log-probability, and the shares of
 clipped tokens where the peer reports them. For each estimator: the advantage of every episode.
@@ -78,17 +78,20 @@ def _advantage_difference(preset: str, seed: int) -> float:
 
 
 def _fixture() -> Mapping[str, Any]:
-    """Inputs and verl's answers; nothing of it is computed by this project."""
+    """Inputs and the peers' answers; nothing of it is computed by this project."""
     loss_inputs, reward_inputs = cases.loss_inputs(), cases.reward_inputs()
     return {
-        "versions": {name: version(name) for name in ("verl", "torch", "numpy")},
+        "versions": {name: version(name) for name in ("verl", "trl", "torch", "numpy")},
         "seed": cases.SEED,
         "loss_inputs": loss_inputs,
         "losses": [
-            {"name": case.name, "config": case.ours}
-            | asdict(verl_side.loss_outcome(case, loss_inputs))
+            {"peer": name, "name": case.name, "config": case.ours} | asdict(peer(case, loss_inputs))
             for case in cases.LOSSES
-            if case.verl is not None
+            for name, settings, peer in (
+                ("verl", case.verl, verl_side.loss_outcome),
+                ("trl", case.trl, trl_side.loss_outcome),
+            )
+            if settings is not None
         ],
         "reward_inputs": reward_inputs,
         "advantages": {

@@ -1,10 +1,11 @@
-"""The loss agrees with verl's, in value, gradient and clipped shares, on inputs of theirs and ours.
+"""The loss agrees with verl's and TRL's in value, gradient and clipped shares.
 
-`peers.json` holds random inputs and verl's answers; `make bench-peers ARGS=--write` writes it, and
-compares with TRL's as well.
+`peers.json` holds random inputs and what verl's and TRL's own functions made of them;
+`make bench-peers ARGS=--write` writes it.
 """
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,20 @@ from orchestra_ray.config.schema import Aggregation, KlEstimator, LossConfig, Su
 from orchestra_ray.learner.loss import policy_loss
 
 PEERS = json.loads(Path(__file__).with_name("peers.json").read_text())
+NAMES = [f"{case['peer']}: {case['name']}" for case in PEERS["losses"]]
 ENUMS = {"surrogate": Surrogate, "aggregation": Aggregation, "kl_estimator": KlEstimator}
 
 
 def test_the_answers_are_of_a_named_version() -> None:
-    assert PEERS["versions"].keys() >= {"verl", "torch"}
-    names = [case["name"] for case in PEERS["losses"]]
-    assert len(names) == len(set(names)) >= 15
+    assert PEERS["versions"].keys() >= {"verl", "trl", "torch"}
+    names = [(case["peer"], case["name"]) for case in PEERS["losses"]]
+    assert len(names) == len(set(names))
+    told = Counter(peer for peer, _ in names)
+    assert told["verl"] >= 15 and told["trl"] >= 9
 
 
-@pytest.mark.parametrize("case", PEERS["losses"], ids=lambda case: case["name"])
-def test_the_loss_agrees_with_that_of_verl(case: dict[str, Any]) -> None:
+@pytest.mark.parametrize("case", PEERS["losses"], ids=NAMES)
+def test_the_loss_agrees_with_that_of_a_peer(case: dict[str, Any]) -> None:
     given = {name: torch.tensor(values) for name, values in PEERS["loss_inputs"].items()}
     given = {name: v if v.dtype == torch.bool else v.double() for name, v in given.items()}
     settings = case["config"].items()
