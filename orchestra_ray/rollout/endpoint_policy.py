@@ -4,7 +4,8 @@ It is a model of the catalogue, asked through the tool pool, so that its calls k
 deadlines, are charged at its prices, and are played back by a cassette. What it says is rendered as
 a policy of ours would have said it, and read by the same parser. A request that its endpoint
 refuses and an answer that nobody can read are its own doing: it has said nothing, and the episode
-ends without an answer. What fails on the way is a `Failure`. It is measured, never trained.
+ends without an answer. What fails on the way, and an endpoint that denies us, is a `Failure`. It is
+measured, never trained.
 """
 
 from collections.abc import Mapping, Sequence

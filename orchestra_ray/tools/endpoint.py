@@ -270,7 +270,7 @@ class EndpointModel:
             status, headers = error.status_code, error.response.headers
         kind = status_kind(status)
         if code == "insufficient_quota":  # a 429 that no waiting heals
-            kind = FaultKind.REJECTED
+            kind = FaultKind.DENIED
         line = self._redactor.text(first_line(error.body))[:MESSAGE_CHARACTERS]
         return Fault(kind, f"{status}: {line}", retry_after_s=retry_after_s(headers))
 

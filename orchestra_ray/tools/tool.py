@@ -27,7 +27,8 @@ class FaultKind(StrEnum):
     RATE_LIMITED = "rate_limited"  # the endpoint said so
     SERVER_ERROR = "server_error"  # the endpoint failed
     BAD_REPLY = "bad_reply"  # an answer that cannot be read
-    REJECTED = "rejected"  # the endpoint refused the request for what it is: key, model, size
+    REJECTED = "rejected"  # the endpoint refused the request for what it is: size, content
+    DENIED = "denied"  # the endpoint refuses us, whatever we ask: key, quota, no such model
     UNAVAILABLE = "unavailable"  # the tool cannot run here, or its circuit is open
     BUDGET = "budget"  # the spend guard refused it
     NOT_RECORDED = "not_recorded"  # replay found nothing

@@ -68,6 +68,8 @@ def status_kind(status: int) -> FaultKind:
     """The class of a request that was answered with this HTTP status, not a success."""
     if status == 429:
         return FaultKind.RATE_LIMITED
+    if status in (401, 402, 404):
+        return FaultKind.DENIED
     return FaultKind.SERVER_ERROR if status >= 500 or status == 408 else FaultKind.REJECTED
 
 

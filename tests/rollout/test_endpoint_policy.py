@@ -165,8 +165,11 @@ def test_what_is_its_own_doing_ends_the_episode_without_an_answer(
     assert [(entry.kind, entry.error) for entry in trajectory.ledger] == [(POLICY, error)]
 
 
-def test_an_endpoint_that_fails_ends_the_episode_as_a_failure(play: Play) -> None:
-    Orchestrator.status = 500
+@pytest.mark.parametrize("status", [401, 404, 500])
+def test_an_endpoint_that_fails_or_denies_us_ends_the_episode_as_a_failure(
+    play: Play, status: int
+) -> None:
+    Orchestrator.status = status
     trajectory, card = play(ContextPolicy.TRANSCRIPT)
     assert trajectory is None and card.failure is not None
     assert (card.failure.kind, card.failure.where) == (FailureKind.ENGINE, NAME)

@@ -178,9 +178,9 @@ def test_a_stream_that(server: BadServer, case: str) -> None:
 
 STATUSES = [
     (400, FaultKind.REJECTED),
-    (401, FaultKind.REJECTED),
+    (401, FaultKind.DENIED),
     (403, FaultKind.REJECTED),
-    (404, FaultKind.REJECTED),
+    (404, FaultKind.DENIED),
     (413, FaultKind.REJECTED),
     (307, FaultKind.REJECTED),
     (408, FaultKind.SERVER_ERROR),
@@ -244,7 +244,7 @@ def test_the_wait_that_the_server_asks_for_is_passed_on(
 
 def test_credit_that_is_used_up_is_not_a_rate_limit(server: BadServer) -> None:
     script = whole({"error": {"message": "pay", "code": "insufficient_quota"}}) | {"status": 429}
-    assert fault_of(settings(server.url, script)).kind is FaultKind.REJECTED
+    assert fault_of(settings(server.url, script)).kind is FaultKind.DENIED
 
 
 def test_what_a_failed_answer_was_billed_is_told(server: BadServer) -> None:

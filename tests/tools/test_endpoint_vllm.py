@@ -213,7 +213,7 @@ def test_a_model_that_is_not_served_is_rejected(server: VllmServer) -> None:
     asked = EndpointSettings((f"{server.root}/v1",), "huge", max_output_tokens=8)
     with pytest.raises(Fault) as caught:
         replies(asked, "hello")
-    assert caught.value.kind is FaultKind.REJECTED and "404" in str(caught.value)
+    assert caught.value.kind is FaultKind.DENIED and "404" in str(caught.value)
     assert "huge" in str(caught.value)
 
 

@@ -37,7 +37,7 @@ SCRIPTS: dict[str, tuple[dict[str, Any], FaultKind | None]] = {
         {"status": 200, "headers": JSON, "parts": ['{"choices": ["{n}']},
         FaultKind.BAD_REPLY,
     ),
-    "refusing": ({"status": 401, "headers": JSON, "parts": ['"no"']}, FaultKind.REJECTED),
+    "refusing": ({"status": 401, "headers": JSON, "parts": ['"no"']}, FaultKind.DENIED),
 }
 
 

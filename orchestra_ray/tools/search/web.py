@@ -19,6 +19,7 @@ from orchestra_ray.core.money import Usage
 from orchestra_ray.core.records import ToolRequest
 from orchestra_ray.tools.search.exchange import numbered, query_of
 from orchestra_ray.tools.tool import Fault, FaultKind, Reply
+from orchestra_ray.tools.transport import status_kind
 
 KEY = "TAVILY_API_KEY"
 MAX_QUERY_CHARS = 400  # Tavily refuses a longer one
@@ -90,8 +91,7 @@ async def _refuse(response: httpx.Response) -> None:
     status = response.status_code
     if status == httpx.codes.OK:
         return
-    kind = FaultKind.SERVER_ERROR if status >= 500 else FaultKind.REJECTED
-    kind = FaultKind.RATE_LIMITED if status == httpx.codes.TOO_MANY_REQUESTS else kind
+    kind = FaultKind.DENIED if status in _MEANINGS else status_kind(status)
     meaning = _MEANINGS.get(status, httpx.codes.get_reason_phrase(status).lower())
     wait_s = response.headers.get("Retry-After", "")
     raise Fault(

@@ -161,10 +161,10 @@ def test_calls_at_once_get_their_own_answers(service: Service, request_for: Requ
     ("status", "body", "kind", "text"),
     [
         (400, b'{"detail": {"error": "no"}}', FaultKind.REJECTED, "400 bad request"),
-        (401, b"{}", FaultKind.REJECTED, "401 the key in TAVILY_API_KEY is refused"),
-        (404, b"<html>", FaultKind.REJECTED, "404 not found"),
+        (401, b"{}", FaultKind.DENIED, "401 the key in TAVILY_API_KEY is refused"),
+        (404, b"<html>", FaultKind.DENIED, "404 not found"),
         (429, b'{"detail": {"error": "no"}}', FaultKind.RATE_LIMITED, "429 too many requests"),
-        (432, b"null", FaultKind.REJECTED, "432 the plan's limit is used up"),
+        (432, b"null", FaultKind.DENIED, "432 the plan's limit is used up"),
         (500, b"<html>", FaultKind.SERVER_ERROR, "500 internal server error"),
         (503, b"", FaultKind.SERVER_ERROR, "503 service unavailable"),
         (302, answer(PARIS), FaultKind.REJECTED, "302 found"),
