@@ -4,6 +4,7 @@ from orchestra_ray.catalogue import read_catalogue
 from orchestra_ray.config.checks import check_start
 from orchestra_ray.config.schema import Config
 from orchestra_ray.evaluation.players import check_players
+from orchestra_ray.evaluation.start import check_before
 from orchestra_ray.reward.judges.checks import check_judges
 from orchestra_ray.tasks.source import check_sizes, sources
 from orchestra_ray.tools.toolbox import check_executors
@@ -15,6 +16,7 @@ def preflight(config: Config, training: bool = True, resume: bool = False) -> No
     catalogue = read_catalogue(config.catalogue)
     check_executors(catalogue)
     check_players(config, catalogue)
+    check_before(config, training)
     train, heldout = sources(config.tasks)
     check_sizes(config, train, heldout, training)
     check_judges(config, catalogue, (train, heldout))

@@ -300,6 +300,7 @@ class EvaluationConfig:
 
     tasks: int = 0  # 0: no evaluation
     policy: bool = True  # whether the model itself is measured; without it no engine is started
+    before: str | None = None  # of `eval`: a run of the start of training, for the row `before`
     tools: ToolMode = ToolMode.ALL
     turn_budgets: list[int] = field(default_factory=list)  # a further row for each
     baselines: list[str] = field(

@@ -20,12 +20,12 @@ from orchestra_ray.evaluation.compared import compare
 from orchestra_ray.evaluation.measured import EpisodeLog, Measured
 from orchestra_ray.evaluation.metrics import Summary
 from orchestra_ray.evaluation.players import seat
+from orchestra_ray.evaluation.start import START
 from orchestra_ray.tasks.private import is_private
 from orchestra_ray.tasks.sampler import GroupSampler
 from orchestra_ray.tracking.progress import phase
 
 MAX_FAILED_SHARE = 0.02  # more lost episodes than this, and the figures mean nothing
-START = "before"  # the policy that preference scores are measured from
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,10 @@ class Measuring:
         self._accounting.check()
         self._tell(failures)
         self._played[name] = self._log.done(name)
+
+    def adopt(self, name: str, played: Mapping[int, Measured]) -> None:
+        """What another run has measured of the same tasks."""
+        self._played[name] = played
 
     def comparison(self) -> Comparison:
         """Of all that has been played."""

@@ -25,7 +25,7 @@ from orchestra_ray.core.states import Ended
 from orchestra_ray.driver.accounting import Accounting
 from orchestra_ray.driver.crew import Crew, RunFailed
 from orchestra_ray.driver.loop import Metrics, TrainingLoop, budget_is_spent, report
-from orchestra_ray.driver.measure import START, Comparison, Measuring
+from orchestra_ray.driver.measure import Comparison, Measuring
 from orchestra_ray.driver.results import (
     kind_of_experts,
     show_table,
@@ -36,6 +36,7 @@ from orchestra_ray.driver.session import Session, ray_session
 from orchestra_ray.evaluation.measured import FILE, EpisodeLog
 from orchestra_ray.evaluation.metrics import Summary
 from orchestra_ray.evaluation.players import budgets
+from orchestra_ray.evaluation.start import START, start_of
 from orchestra_ray.learner.actor import LearnerGroup
 from orchestra_ray.tasks.sampler import GroupSampler
 from orchestra_ray.tasks.source import Source, sources
@@ -200,6 +201,8 @@ class _Run:
             await self._measure(crew, measuring, "after", budgets(MODEL, evaluation))
         else:
             await starting
+            if evaluation.before:
+                measuring.adopt(START, start_of(self._config))
             if evaluation.policy:
                 await self._measure(crew, measuring, "policy", budgets(MODEL, evaluation))
         for name in evaluation.baselines:

@@ -74,11 +74,19 @@ class EpisodeLog:
         whole, _, torn = path.read_bytes().rpartition(b"\n")
         if torn:
             os.truncate(path, len(whole) + bool(whole))
-        for number, line in enumerate(whole.splitlines(), 1):
-            try:
-                values = json.loads(line)
-                measured = Measured(**{k: v for k, v in values.items() if k != "policy"})
-                self._done.setdefault(values["policy"], {})[measured.number] = measured
-            except (ValueError, TypeError, KeyError, AttributeError):
-                problem = "is no episode of this version; evaluate under another name"
-                raise ConfigError(f"{path}:{number}: {problem}") from None
+        self._done = read_episodes(path)
+
+
+def read_episodes(path: Path) -> dict[str, dict[int, Measured]]:
+    """The episodes of each policy by their tasks' numbers. Half a line at the end is none."""
+    whole, _, _ = path.read_bytes().rpartition(b"\n")
+    rows: dict[str, dict[int, Measured]] = {}
+    for number, line in enumerate(whole.splitlines(), 1):
+        try:
+            values = json.loads(line)
+            measured = Measured(**{k: v for k, v in values.items() if k != "policy"})
+            rows.setdefault(values["policy"], {})[measured.number] = measured
+        except (ValueError, TypeError, KeyError, AttributeError):
+            problem = "is no episode of this version; evaluate under another name"
+            raise ConfigError(f"{path}:{number}: {problem}") from None
+    return rows

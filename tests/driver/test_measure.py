@@ -115,3 +115,21 @@ def test_a_result_that_could_not_be_written_is_told_once_an_episode(
         [("failure", "/dev/full")] * TASKS
     )
     assert set(log.done("random")) == set(range(TASKS))  # measured all the same
+
+
+def test_the_start_of_training_stands_beside_who_is_measured_and_is_not_played(
+    config: Config, catalogue: Catalogue, sampler: GroupSampler, tmp_path: Path
+) -> None:
+    crew, log = Quoting(), EpisodeLog(tmp_path / "evaluation.jsonl")
+    measured = measuring(config, catalogue, crew, sampler, log)
+    asyncio.run(measured.play("random", "random"))
+    alone = measured.comparison().summaries["random"]
+    start = {n: replace(one, correct=False) for n, one in log.done("random").items()}
+    measured.adopt("before", start)
+    log.close()
+    comparison = measured.comparison()
+    assert (comparison.tasks, set(comparison.summaries)) == (TASKS, {"random", "before"})
+    assert comparison.summaries["before"].accuracy == 0
+    assert alone.preference_score is None
+    assert comparison.summaries["random"].preference_score > 0
+    assert not log.done("before")

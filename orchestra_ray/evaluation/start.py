@@ -1,0 +1,63 @@
+"""The prompt-only policy: the episodes of the model that training started from, of another run.
+
+They are that run's row `before`, or its `policy` where it only measured. They stand beside others
+where both runs ask for the same tasks, draws and preferences; its files are read and never written.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from orchestra_ray.config.errors import BadValue
+from orchestra_ray.config.schema import Config
+from orchestra_ray.evaluation.measured import FILE, Measured, read_episodes
+
+START = "before"  # the row that preference scores are measured from
+SAME = ("seed", "tasks", "catalogue")
+SAME_OF_EVALUATION = ("seed", "tools", "greedy")
+
+
+def start_of(config: Config) -> Mapping[int, Measured]:
+    """By the tasks' numbers, all that are evaluated. `BadValue` where that run cannot give them."""
+    assert config.evaluation.before is not None
+    folder = Path(config.evaluation.before).expanduser()
+    if not (folder / FILE).is_file() or not (folder / "config.yaml").is_file():
+        raise _unfit(f"{folder}: no run that was evaluated", "name its folder")
+    _check_same(config, folder)
+    rows = read_episodes(folder / FILE)
+    episodes = rows.get(START) or rows.get("policy", {})
+    wanted = range(config.evaluation.tasks)
+    if missing := [n for n in wanted if n not in episodes]:
+        problem = f"{folder} has not measured {len(missing)} of {len(wanted)} tasks"
+        raise _unfit(problem, "go on with it by --resume, or lower evaluation.tasks")
+    return {n: episodes[n] for n in wanted}
+
+
+def check_before(config: Config, training: bool) -> None:
+    """`BadValue` where `evaluation.before` is given and cannot be had."""
+    if config.evaluation.before is None:
+        return
+    if training:
+        raise _unfit("training measures its own start", "leave it out")
+    start_of(config)
+
+
+def _check_same(config: Config, folder: Path) -> None:
+    was: dict[str, Any] = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    now: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    pairs = {key: (was.get(key), now[key]) for key in SAME}
+    pairs |= {
+        f"evaluation.{key}": (was.get("evaluation", {}).get(key), now["evaluation"][key])
+        for key in SAME_OF_EVALUATION
+    }
+    for key, (theirs, ours) in pairs.items():
+        if theirs != ours:
+            raise _unfit(f"{folder} was measured with another {key}", "give its value")
+
+
+def _unfit(problem: str, remedy: str) -> BadValue:
+    return BadValue("evaluation.before", problem, remedy)
