@@ -13,6 +13,7 @@ from orchestra_ray.config import Config, load
 from orchestra_ray.core.records import Preference
 from orchestra_ray.driver.run import World, load_world
 from orchestra_ray.evaluation.measured import FILE, EpisodeLog, Measured
+from orchestra_ray.rollout.episode import FAULTY
 
 Row = Mapping[str, Any]
 Pick = Callable[[Mapping[str, Any]], Row]  # a row of a summary
@@ -90,3 +91,14 @@ class Study:
         """Of every run that ended."""
         runs = [(arm, seed) for arm in self.arms for seed in self.ended(arm)]
         return sum(self.summary(arm, seed)["wall_s"] for arm, seed in runs)
+
+
+def unasked(episodes: Episodes) -> list[Measured]:
+    """Those in which no call reached anybody."""
+    return [one for one in episodes.values() if not set(one.calls) - {FAULTY}]
+
+
+def faulty_share(episodes: Episodes) -> float:
+    """Of all calls, those that name nobody on offer or cannot be read."""
+    faulty = sum(one.calls.get(FAULTY, 0) for one in episodes.values())
+    return faulty / max(1, sum(sum(one.calls.values()) for one in episodes.values()))

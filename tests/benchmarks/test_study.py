@@ -13,12 +13,14 @@ from safetensors.numpy import save_file
 
 from orchestra_ray.config import load
 from orchestra_ray.evaluation.measured import FILE, EpisodeLog, Measured
+from orchestra_ray.rollout.episode import FAULTY
 
 REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 
 import study  # noqa: E402 # pyright: ignore[reportMissingImports]
 import study_page  # noqa: E402 # pyright: ignore[reportMissingImports]
+import study_tables  # noqa: E402 # pyright: ignore[reportMissingImports]
 
 CONFIGS = REPOSITORY / "configs"
 TASKS = 12
@@ -41,8 +43,18 @@ def flat(right: Callable[[int], bool], cents: float, seconds: float = 10.0) -> P
 
 
 def asked(wrong: int) -> Play:
-    """Does what each user asks for; the first `wrong` tasks are wrong."""
-    return lambda n: (n >= wrong, CENTS[ASKS[n]], SECONDS[ASKS[n]], CALLS[ASKS[n]])
+    """Does what each user asks for; on the first `wrong` tasks it asks nobody and is wrong."""
+    return lambda n: (
+        n >= wrong,
+        CENTS[ASKS[n]],
+        SECONDS[ASKS[n]],
+        CALLS[ASKS[n]] if n >= wrong else {},
+    )
+
+
+def lost(play: Play, first: int) -> Play:
+    """The same, but on the first tasks it asks for one that is not there."""
+    return lambda n: (*play(n)[:3], {FAULTY: 1}) if n < first else play(n)
 
 
 def lay(runs: Path, arm: str, seed: int, plays: Mapping[str, tuple[Play, float]]) -> None:
@@ -111,7 +123,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         own = (asked(wrong=1 + seed), 1.0 - 0.2 * seed)
         lay(runs, "ours", seed, {"before": start, "after": own, **ROUTERS, **EXPERTS})
         lay(runs, "unseen_prices", seed, {"policy": (own[0], 0.6), **ROUTERS})
-        lay(runs, "unseen_experts", seed, {"policy": (own[0], 0.56), **ROUTERS})
+        lay(runs, "unseen_experts", seed, {"policy": (lost(own[0], 6), 0.56), **ROUTERS})
         policy = runs / f"ours-{seed}" / "checkpoints" / "step_60" / "policy"
         policy.mkdir(parents=True)
         tensors = {"a": np.zeros((30, 40), np.float32), "b": np.zeros(34, np.float32)}
@@ -154,15 +166,19 @@ def test_the_strongest_expert_is_compared_seed_by_seed(sections: list[str]):
 
 
 def test_the_interval_resamples_tasks_with_all_their_seeds():
-    assert study_page.paired_interval({0: [0.5, 0.5], 1: [0.5]}) == (0.5, 0.5)
-    assert study_page.paired_interval({0: [1.0, 1.0], 1: [0.0]}) == (0.0, 1.0)
+    assert study_tables.paired_interval({0: [0.5, 0.5], 1: [0.5]}) == (0.5, 0.5)
+    assert study_tables.paired_interval({0: [1.0, 1.0], 1: [0.0]}) == (0.0, 1.0)
     # 400 tasks that differ by 1 or 0 evenly: 0.5 -+ 1.96 * 0.5 / 20, whatever the seeds repeat.
     many = {n: [float(n % 2)] * 3 for n in range(400)}
-    assert study_page.paired_interval(many) == pytest.approx((0.451, 0.549), abs=0.004)
+    assert study_tables.paired_interval(many) == pytest.approx((0.451, 0.549), abs=0.004)
 
 
 def test_the_oracle_is_compared_seed_by_seed(sections: list[str]):
     assert "75.0 (66.7 to 83.3) % of its reward: short of 90%" in sections[2]
+    silent = (
+        "In 12.5 (8.3 to 16.7) % of its episodes it asks nobody; 0 of those 3 answers are right"
+    )
+    assert silent in sections[2]
 
 
 def test_both_arms_have_the_preference_score_of_one_ruler(sections: list[str]):
@@ -194,16 +210,18 @@ def test_a_preference_moves_against_the_mean_of_the_others(sections: list[str]):
 
 def test_what_remains_of_the_gain_is_told_by_world(sections: list[str]):
     # (1 - .4) / (1.2 - .4) and (.8 - .4) / .8; unseen .2 / .8 and .16 / .8.
-    rows = {line[0]: line[1:4] for line in cells(sections[4])}
+    rows = {line[0]: line[1:5] for line in cells(sections[4])}
     assert rows["prices and experts of the training"] == [
         "2 of 3 seeds",
         "62.5 (50.0 to 75.0)",
         "100%",
+        "0.0 (0.0 to 0.0)",
     ]
     unseen = rows["prices and latencies that no training draw has"]
-    assert unseen == ["2 of 3 seeds", "25.0 (25.0 to 25.0)", "40%"]
+    assert unseen == ["2 of 3 seeds", "25.0 (25.0 to 25.0)", "40%", "0.0 (0.0 to 0.0)"]
     unseen = rows["experts with other names, strengths and prices"]
-    assert unseen == ["2 of 3 seeds", "20.0 (20.0 to 20.0)", "32%"]
+    calls = "42.9 (42.9 to 42.9)"  # 6 of 6 + 8
+    assert unseen == ["2 of 3 seeds", "20.0 (20.0 to 20.0)", "32%", calls]
 
 
 def test_a_change_of_the_reward_is_compared_over_seeds_where_both_ended(sections: list[str]):
