@@ -156,7 +156,9 @@ def _unseen(study: Study) -> str:
         [
             "## 4. Unseen prices, unseen experts",
             "The gain is (own - random) / (oracle - random) of the rewards of one comparison; what"
-            " remains is its mean over that in the world of the training.",
+            " remains is its mean over that in the world of the training. Where most calls name"
+            " nobody there, the policy writes names of its training: the demonstrations of its warm"
+            " start have no others.",
             table(head, shares),
             *parts,
         ]

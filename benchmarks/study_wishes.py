@@ -13,10 +13,10 @@ from orchestra_ray.evaluation.preference_score import feature_row, preference_sc
 
 
 def preferences(study: Study) -> str:
-    parts = [_moved(study, "ours", "with preferences")]
+    rows, kept = _moved(study, "ours", "with preferences")
     seeds = study.ended("ours", "no_preference")
     if seeds:
-        parts.append(_moved(study, "no_preference", "without"))
+        rows += _moved(study, "no_preference", "without")[0]
         with_them, without = zip(*(preference_scores(study, seed) for seed in seeds), strict=True)
         above = sum(a > b for a, b in zip(with_them, without, strict=True))
         score = f"""Over {study.over("ours", "no_preference")} it is {spread(with_them, 2)} with
@@ -33,10 +33,17 @@ above the catalogue's mean) in points, and in how many seeds it moved down. Bold
 asks for: a weight of cost or latency above the others' mean, and with that of cost, fewer dear
 calls.
 
-{table(head, [row for rows in parts for row in rows])}
+{table(head, rows)}
+
+{_verdict(kept)} A difference that both halves of the table have is that of the users' tasks.
 
 The preference score (Eq. 5 and 6, cents and seconds, mean over tasks) is that of both policies
 under the wishes of `ours`, from the policy before training of `ours`. {score}"""
+
+
+def _verdict(kept: Sequence[bool]) -> str:
+    shown = "shown" if all(kept) else "not shown: the policy plays alike for all users"
+    return f"{sum(kept)} of {len(kept)} bold cells moved down in every seed: {shown}."
 
 
 def preference_scores(study: Study, seed: int) -> tuple[float, float]:
@@ -61,12 +68,15 @@ def preference_scores(study: Study, seed: int) -> tuple[float, float]:
     return score(players[0]), score(players[1])
 
 
-def _moved(study: Study, arm: str, label: str) -> list[list[str]]:
-    """A row a preference: which way its episodes differ from the mean of the other preferences."""
+def _moved(study: Study, arm: str, label: str) -> tuple[list[list[str]], list[bool]]:
+    """A row a preference: which way its episodes differ from the mean of the other preferences.
+
+    And of each amount that a user asks to be moved, whether it was in every seed.
+    """
     seeds = study.ended(arm)
     asked = {wish.name: wish for seed in seeds for wish in study.wishes(arm, seed).values()}
     found = [_by_wish(study, arm, seed) for seed in seeds]
-    rows = []
+    rows, kept = [], []
     for name, wish in sorted(asked.items()):
         others = [other for other in asked.values() if other.name != name]
         pairs = [(f[name], [f[o.name] for o in others if o.name in f]) for f in found if name in f]
@@ -75,16 +85,15 @@ def _moved(study: Study, arm: str, label: str) -> list[list[str]]:
             continue
         saves = wish.cost > fmean(other.cost for other in others)
         hurries = wish.latency > fmean(other.latency for other in others)
-        rows.append(
-            [
-                f"{label}: {name}",
-                spread([own[0] for own, _ in means], 1, 100),
-                _way([_change(own[1], rest[1]) for own, rest in means], saves),
-                _way([_change(own[2], rest[2]) for own, rest in means], hurries),
-                _way([own[3] - rest[3] for own, rest in means], saves),
-            ]
+        amounts = (
+            ([_change(own[1], rest[1]) for own, rest in means], saves),
+            ([_change(own[2], rest[2]) for own, rest in means], hurries),
+            ([own[3] - rest[3] for own, rest in means], saves),
         )
-    return rows
+        accuracy = spread([own[0] for own, _ in means], 1, 100)
+        rows.append([f"{label}: {name}", accuracy, *(_way(*amount) for amount in amounts)])
+        kept += [max(changes) < 0 for changes, is_asked in amounts if is_asked]
+    return rows, kept
 
 
 def _change(own: float, others: float) -> float:

@@ -204,6 +204,7 @@ def test_a_preference_moves_against_the_mean_of_the_others(sections: list[str]):
     ]
     assert exact[1] == "+100 (+100 to +100), down in 0 of 2"
     assert exact[3] == "+50 (+50 to +50), down in 0 of 2"
+    assert "3 of 3 bold cells moved down in every seed: shown." in sections[3]
     for name in CENTS:
         assert rows[f"without: {name}"][1] == "+0 (+0 to +0), down in 0 of 3"
 
