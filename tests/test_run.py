@@ -157,7 +157,7 @@ def test_the_ledger_holds_every_call_to_the_end_of_the_run(run: Path) -> None:
 
 
 def test_what_was_charged_stands_in_the_log_of_wandb(run: Path) -> None:
-    (log,) = run.glob("wandb/*/run-*.wandb")
+    (log,) = run.glob("wandb/offline-run-*/run-*.wandb")
     recorded = log.read_bytes()
     assert b"ledger/charged_usd" in recorded
     for step in steps_of(run):
