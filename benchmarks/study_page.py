@@ -151,14 +151,13 @@ def _unseen(study: Study) -> str:
             own = policy_row("**trained policy**", study.rows(arm, after, "ours"))
             parts.append(f"With {label}:\n\n{table(HEAD, [own, *rows])}")
     gain, left = "gain, % of the oracle's", "what remains of the gain"
-    head = ("world", "over", gain, left, "calls that name nobody there, %")
+    head = ("world", "over", gain, left, "calls that reach nobody, %")
     return "\n\n".join(
         [
             "## 4. Unseen prices, unseen experts",
             "The gain is (own - random) / (oracle - random) of the rewards of one comparison; what"
-            " remains is its mean over that in the world of the training. Where most calls name"
-            " nobody there, the policy writes names of its training: the demonstrations of its warm"
-            " start have no others.",
+            " remains is its mean over that in the world of the training. The"
+            " demonstrations of the warm start have no names but those of the training.",
             table(head, shares),
             *parts,
         ]

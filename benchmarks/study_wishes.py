@@ -42,7 +42,7 @@ under the wishes of `ours`, from the policy before training of `ours`. {score}""
 
 
 def _verdict(kept: Sequence[bool]) -> str:
-    shown = "shown" if all(kept) else "not shown: the policy plays alike for all users"
+    shown = "shown" if all(kept) else "not shown"
     return f"{sum(kept)} of {len(kept)} bold cells moved down in every seed: {shown}."
 
 

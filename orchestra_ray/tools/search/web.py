@@ -91,8 +91,8 @@ async def _refuse(response: httpx.Response) -> None:
     status = response.status_code
     if status == httpx.codes.OK:
         return
-    kind = FaultKind.DENIED if status in _MEANINGS else status_kind(status)
-    meaning = _MEANINGS.get(status, httpx.codes.get_reason_phrase(status).lower())
+    kind = FaultKind.DENIED if status in _DENIALS else status_kind(status)
+    meaning = _DENIALS.get(status, httpx.codes.get_reason_phrase(status).lower())
     wait_s = response.headers.get("Retry-After", "")
     raise Fault(
         kind,
@@ -101,7 +101,7 @@ async def _refuse(response: httpx.Response) -> None:
     )
 
 
-_MEANINGS = {
+_DENIALS = {  # whatever is asked
     401: f"the key in {KEY} is refused",
     432: "the plan's limit is used up",
     433: "the pay-as-you-go limit is used up",
