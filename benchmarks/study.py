@@ -1,7 +1,8 @@
 """`make study`: the paper's claims in miniature. Trains, measures, and writes docs/results.md.
 
-For each seed: a policy as the quick start trains it, the same with three changes of the reward, and
-the first one measured where prices and experts are new. A run whose summary is there is not made
+For each seed: a policy as the quick start trains it, the same with three changes of the reward, the
+first one measured where prices and experts are new, and on the held-out tasks once for each user. A
+run whose summary is there is not made
 again, so an interrupted study goes on. A run that fails leaves `failed.txt` in its folder and the
 study goes on without it; the next study tries it again. The page is made of the runs' own files
 alone.
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from study_page import FAILED, Study, render
+from study_wishes import USERS, user_arm
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIGS = REPOSITORY / "configs"
@@ -31,6 +33,19 @@ class Arm:
     name: str
     configs: tuple[Path, ...] = ()
     of: str | None = None
+    keys: tuple[str, ...] = ()
+
+
+def users_of(arm: str) -> list[Arm]:
+    """Its policy on the same held-out tasks under each preference of the quick start."""
+    return [
+        Arm(
+            user_arm(arm, user),
+            of=arm,
+            keys=(f"evaluation.preferences=[{user}]", "evaluation.baselines=[]"),
+        )
+        for user in USERS
+    ]
 
 
 ARMS = (
@@ -40,13 +55,15 @@ ARMS = (
     Arm("released", (ROUTERS, CONFIGS / "presets" / "released.yaml")),
     Arm("unseen_prices", (ROUTERS, STUDY / "unseen_prices.yaml"), of="ours"),
     Arm("unseen_experts", (ROUTERS, STUDY / "unseen_experts.yaml"), of="ours"),
+    *users_of("ours"),
+    *users_of("no_preference"),
 )
 
 
 def command(arm: Arm, seed: int, runs: Path, overrides: Sequence[str]) -> list[str]:
     """Raises FileNotFoundError where it is to measure a checkpoint that is not there."""
     configs = [part for path in (*BASE, *arm.configs) for part in ("--config", str(path))]
-    keys = [f"name={arm.name}-{seed}", f"seed={seed}", f"model.tiny.seed={seed}"]
+    keys = [f"name={arm.name}-{seed}", f"seed={seed}", f"model.tiny.seed={seed}", *arm.keys]
     if arm.of is not None:
         source = runs / f"{arm.of}-{seed}"
         checkpoints = list((source / "checkpoints").glob("step_*"))

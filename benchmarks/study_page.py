@@ -156,8 +156,9 @@ def _unseen(study: Study) -> str:
         [
             "## 4. Unseen prices, unseen experts",
             "The gain is (own - random) / (oracle - random) of the rewards of one comparison; what"
-            " remains is its mean over that in the world of the training. The"
-            " demonstrations of the warm start have no names but those of the training.",
+            " remains is its mean over that in the world of the training. A draw numbers its"
+            " models in a random order (`catalogue.aliases`), so a policy knows them by description"
+            " and price alone; new names by themselves change nothing.",
             table(head, shares),
             *parts,
         ]
@@ -200,14 +201,8 @@ Configurations: `configs/quickstart.yaml`, `configs/study/` and `configs/presets
 
 
 def _figures(summary: Mapping[str, Any]) -> list[str]:
-    """As in the head of the table; a run that only measures has nothing before."""
+    """As in the head of the table; a run that only measures has nothing before, and few others."""
     start, own, others = summary.get("before"), after(summary), summary["baselines"]
-    found = [
-        start and start["accuracy"],
-        own["accuracy"],
-        start and start["reward"],
-        own["reward"],
-        others["strongest"]["reward"],
-        others["oracle"]["reward"],
-    ]
-    return ["" if value is None else f"{value:.3f}" for value in found]
+    found = [(row, name) for name in ("accuracy", "reward") for row in (start, own)]
+    found += [(others.get(name), "reward") for name in ("strongest", "oracle")]
+    return ["" if row is None else f"{row[name]:.3f}" for row, name in found]

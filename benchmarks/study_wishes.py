@@ -1,6 +1,6 @@
 """Section 3 of the study's page: whether one policy does what each of its users asks for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 
 import numpy as np
@@ -12,38 +12,46 @@ from orchestra_ray.evaluation.measured import Measured
 from orchestra_ray.evaluation.preference_score import feature_row, preference_score, weight_row
 
 
+USERS = ("frugal", "quick", "exact")  # the preferences of the quick start
+
+
+def user_arm(arm: str, user: str) -> str:
+    """The arm that measures the policy of `arm` with all tasks under one preference."""
+    return f"{arm}_{user}"
+
+
 def preferences(study: Study) -> str:
     rows, kept = _moved(study, "ours", "with preferences")
+    rows += _moved(study, "no_preference", "without")[0]
     seeds = study.ended("ours", "no_preference")
     if seeds:
-        rows += _moved(study, "no_preference", "without")[0]
         with_them, without = zip(*(preference_scores(study, seed) for seed in seeds), strict=True)
         above = sum(a > b for a, b in zip(with_them, without, strict=True))
         score = f"""Over {study.over("ours", "no_preference")} it is {spread(with_them, 2)} with
 preferences and {spread(without, 2)} without; higher with them in {above} of {len(seeds)} seeds."""
     else:
         score = "No seed of `no_preference` ended."
-    head = ("policy: user", "accuracy, %", "cost", "latency", "calls to dear models")
+    head = ("policy: user", "accuracy, points", "cost, %", "latency, %", "calls to dear models")
     return f"""## 3. One policy, several preferences
 
-The same policy on tasks whose users ask for different things; below it a policy that was trained on
-the same instructions with one reward for all. A cell is a preference's mean against the mean of the
-others: cost and latency in %, the share of the calls to models that go to the dear ones (priced
-above the catalogue's mean) in points, and in how many seeds it moved down. Bold is what the user
-asks for: a weight of cost or latency above the others' mean, and with that of cost, fewer dear
-calls.
+The same policy on the same held-out tasks and draws, once for each user; below it a policy that was
+trained on the same instructions with one reward for all. A cell is what a user gets against the
+mean of what the others get: accuracy in points, cost and latency in %, the share of the calls to
+models that go to the dear ones (priced above the catalogue's mean) in points, and in how many seeds
+it moved the way that is asked for. Bold is what the user asks for: a weight of outcome, cost or
+latency above the others' mean, and with that of cost, fewer dear calls.
 
 {table(head, rows)}
 
-{_verdict(kept)} A difference that both halves of the table have is that of the users' tasks.
+{_verdict(kept)}
 
 The preference score (Eq. 5 and 6, cents and seconds, mean over tasks) is that of both policies
 under the wishes of `ours`, from the policy before training of `ours`. {score}"""
 
 
 def _verdict(kept: Sequence[bool]) -> str:
-    shown = "shown" if all(kept) else "not shown"
-    return f"{sum(kept)} of {len(kept)} bold cells moved down in every seed: {shown}."
+    shown = "shown" if kept and all(kept) else "not shown"
+    return f"{sum(kept)} of {len(kept)} bold cells moved so in every seed: {shown}."
 
 
 def preference_scores(study: Study, seed: int) -> tuple[float, float]:
@@ -69,30 +77,33 @@ def preference_scores(study: Study, seed: int) -> tuple[float, float]:
 
 
 def _moved(study: Study, arm: str, label: str) -> tuple[list[list[str]], list[bool]]:
-    """A row a preference: which way its episodes differ from the mean of the other preferences.
+    """A row a user: how far what the policy does for them lies from what it does for the others.
 
     And of each amount that a user asks to be moved, whether it was in every seed.
     """
-    seeds = study.ended(arm)
-    asked = {wish.name: wish for seed in seeds for wish in study.wishes(arm, seed).values()}
-    found = [_by_wish(study, arm, seed) for seed in seeds]
+    seeds = study.ended(*(user_arm(arm, user) for user in USERS))
+    if not seeds:
+        return [], []
+    wishes = {one.name: one for one in study.world("ours", study.ended("ours")[0]).preferences}
+    found = [{user: _played(study, arm, user, seed) for user in USERS} for seed in seeds]
     rows, kept = [], []
-    for name, wish in sorted(asked.items()):
-        others = [other for other in asked.values() if other.name != name]
-        pairs = [(f[name], [f[o.name] for o in others if o.name in f]) for f in found if name in f]
-        means = [(own, [fmean(c) for c in zip(*rest, strict=True)]) for own, rest in pairs if rest]
-        if not means:
-            continue
-        saves = wish.cost > fmean(other.cost for other in others)
-        hurries = wish.latency > fmean(other.latency for other in others)
+    for user in USERS:
+        others = [other for other in USERS if other != user]
+        means = [(f[user], [fmean(c) for c in zip(*(f[o] for o in others))]) for f in found]
+        more = {
+            name: getattr(wishes[user], name) > fmean(getattr(wishes[o], name) for o in others)
+            for name in ("outcome", "cost", "latency")
+        }
         amounts = (
-            ([_change(own[1], rest[1]) for own, rest in means], saves),
-            ([_change(own[2], rest[2]) for own, rest in means], hurries),
-            ([own[3] - rest[3] for own, rest in means], saves),
+            ([own[0] - rest[0] for own, rest in means], 1, more["outcome"]),
+            ([_change(own[1], rest[1]) for own, rest in means], -1, more["cost"]),
+            ([_change(own[2], rest[2]) for own, rest in means], -1, more["latency"]),
+            ([own[3] - rest[3] for own, rest in means], -1, more["cost"]),
         )
-        accuracy = spread([own[0] for own, _ in means], 1, 100)
-        rows.append([f"{label}: {name}", accuracy, *(_way(*amount) for amount in amounts)])
-        kept += [max(changes) < 0 for changes, is_asked in amounts if is_asked]
+        rows.append([f"{label}: {user}", *(_way(*amount) for amount in amounts)])
+        kept += [
+            all(way * change > 0 for change in changes) for changes, way, asked in amounts if asked
+        ]
     return rows, kept
 
 
@@ -100,30 +111,27 @@ def _change(own: float, others: float) -> float:
     return own / others - 1 if others else 0.0
 
 
-def _way(changes: Sequence[float], is_asked: bool) -> str:
-    """How far, and in how many seeds down; in bold where the user asks for it."""
-    downs = sum(change < 0 for change in changes)
-    text = f"{spread(changes, 0, 100, '+')}, down in {downs} of {len(changes)}"
-    return f"**{text}**" if is_asked else text
+def _way(changes: Sequence[float], way: int, is_asked: bool) -> str:
+    """How far, and where the user asks for it, in bold, in how many seeds that way."""
+    text = spread(changes, 0, 100, "+")
+    if not is_asked:
+        return text
+    moved = sum(way * change > 0 for change in changes)
+    return f"**{text}, {'up' if way > 0 else 'down'} in {moved} of {len(changes)}**"
 
 
-def _by_wish(study: Study, arm: str, seed: int) -> Mapping[str, tuple[float, ...]]:
-    """Accuracy, dollars, seconds and the share of dear models, by the preference's name."""
-    models = study.world(arm, seed).catalogue.models
+def _played(study: Study, arm: str, user: str, seed: int) -> tuple[float, ...]:
+    """Accuracy, dollars, seconds and the share of dear models."""
+    models = study.world("ours", study.ended("ours")[0]).catalogue.models
     prices = {name: entry.prices.output_nanousd_per_mtok for name, entry in models.items()}
     dear = {name for name, price in prices.items() if price > fmean(prices.values())}
-    wishes, by_wish = study.wishes(arm, seed), {}
-    for n, one in study.episodes(arm, seed, "after").items():
-        by_wish.setdefault(wishes[n].name, []).append(one)
-    return {
-        name: (
-            fmean(one.correct for one in found),
-            fmean(usd(one.price_nanousd) for one in found),
-            fmean(one.latency_s for one in found),
-            _calls(found, dear) / max(1, _calls(found, set(models))),
-        )
-        for name, found in by_wish.items()
-    }
+    found = list(study.episodes(user_arm(arm, user), seed, "policy").values())
+    return (
+        fmean(one.correct for one in found),
+        fmean(usd(one.price_nanousd) for one in found),
+        fmean(one.latency_s for one in found),
+        _calls(found, dear) / max(1, _calls(found, set(models))),
+    )
 
 
 def _calls(episodes: Sequence[Measured], names: set[str]) -> int:

@@ -1,6 +1,7 @@
 """Everything that can be refused before a run starts an actor. No Ray, no torch."""
 
 from orchestra_ray.catalogue import read_catalogue
+from orchestra_ray.catalogue.preferences import load_heldout_preferences
 from orchestra_ray.config.checks import check_start
 from orchestra_ray.config.schema import Config
 from orchestra_ray.evaluation.players import check_players
@@ -17,6 +18,7 @@ def preflight(config: Config, training: bool = True, resume: bool = False) -> No
     check_executors(catalogue)
     check_players(config, catalogue)
     check_before(config, training)
+    load_heldout_preferences(config.catalogue, config.evaluation.preferences)
     train, heldout = sources(config.tasks)
     check_sizes(config, train, heldout, training)
     check_judges(config, catalogue, (train, heldout))

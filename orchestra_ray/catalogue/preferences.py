@@ -18,6 +18,7 @@ from pydantic.dataclasses import dataclass as checked
 from orchestra_ray.catalogue.keys import is_counted
 from orchestra_ray.catalogue.prices import FORM
 from orchestra_ray.catalogue.rows import Chance, Text
+from orchestra_ray.config.errors import BadValue
 from orchestra_ray.config.schema import CatalogueConfig
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.records import Draw, Offer, Preference
@@ -57,10 +58,17 @@ def load_preferences(config: CatalogueConfig) -> list[Preference]:
     return found
 
 
-def load_heldout_preferences(config: CatalogueConfig) -> list[Preference]:
-    """Those to measure with: what the file holds out, or the configuration's own without any."""
+def load_heldout_preferences(config: CatalogueConfig, only: Sequence[str] = ()) -> list[Preference]:
+    """Those to measure with: what the file holds out, or the configuration's own without any.
+
+    only: the names of those to take; all of them where none is given.
+    """
     heldout = [pair.preference for pair in _pairs(config) if pair.cell is not Cell.TRAIN]
-    return heldout or _own(config)
+    by_name = {one.name: one for one in heldout or _own(config)}
+    if missing := [name for name in only if name not in by_name]:
+        remedy = f"choose from {', '.join(by_name)}"
+        raise BadValue("evaluation.preferences", f"{missing[0]!r} is unknown", remedy)
+    return [by_name[name] for name in only or by_name]
 
 
 def fitting(preferences: Sequence[Preference], draw: Draw) -> Sequence[Preference]:

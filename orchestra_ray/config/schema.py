@@ -302,6 +302,7 @@ class EvaluationConfig:
     policy: bool = True  # whether the model itself is measured; without it no engine is started
     before: str | None = None  # of `eval`: a run of the start of training, for the row `before`
     tools: ToolMode = ToolMode.ALL
+    preferences: list[str] = field(default_factory=list)  # the users' names; []: all held out
     turn_budgets: list[int] = field(default_factory=list)  # a further row for each
     baselines: list[str] = field(
         default_factory=lambda: ["random", "cheapest", "strongest", "oracle"]

@@ -97,8 +97,7 @@ def load_world(config: Config) -> World:
     for line in absent:
         print(line, file=sys.stderr)
     preferences = load_preferences(config.catalogue)
-
-    heldout = load_heldout_preferences(config.catalogue)
+    heldout = load_heldout_preferences(config.catalogue, config.evaluation.preferences)
 
     def sampler(source: Source, wishes: Sequence[Preference], seed: int) -> GroupSampler:
         return GroupSampler(source, catalogue, config.catalogue, wishes, seed)

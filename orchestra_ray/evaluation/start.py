@@ -18,7 +18,7 @@ from orchestra_ray.evaluation.measured import FILE, Measured, read_episodes
 
 START = "before"  # the row that preference scores are measured from
 SAME = ("seed", "tasks", "catalogue")
-SAME_OF_EVALUATION = ("seed", "tools", "greedy")
+SAME_OF_EVALUATION = ("seed", "tools", "greedy", "preferences")
 
 
 def start_of(config: Config) -> Mapping[int, Measured]:

@@ -1,18 +1,20 @@
 """Demonstrations for the warm start: what the prompt says in the thought, then a random choice.
 
-The thought lists the models on offer, the task's topic, and those of them whose description names
-it. The call is drawn uniformly from everything on offer; before it is made, the thought says what
-it is to this task: named, a generalist by its own word, or another. So a demonstration never tells
-what to choose, and the policy can choose by role, which holds for every draw, as well as by name.
+The thought lists who is good at what and who is good at the task's topic, and says the user's
+instruction again. It ends with what is asked and its role: named by the topic, a generalist by its
+own word, a tool, or another. Every role on offer is as likely. So a demonstration never tells what
+to choose, and the policy can choose by role and instruction, which hold for every draw. Specialists
+have other strengths in each demonstration: what is learned is to read, and not who is who.
 """
 
 import random
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import cycle
 from typing import Any
 
-from orchestra_ray.catalogue import Catalogue, draw_offers, model_aliases
+from orchestra_ray.catalogue import Catalogue, Entry, draw_offers, model_aliases
 from orchestra_ray.catalogue.signatures import ASK, SUBMIT, signatures
 from orchestra_ray.config.schema import Config
 from orchestra_ray.core.records import Draw, GroupSpec, Offer, Preference, Task
@@ -27,6 +29,7 @@ from orchestra_ray.warmstart.tool_scripts import ToolScripts
 ASK_AGAIN = 0.15  # how often a demonstration asks once more
 FAULTY_CALL = 0.15  # how often it starts with a call that fails, which is not learned
 WRONG_REPLY = 0.3  # how often a reply is a wrong one
+TWO_STRENGTHS = 0.3  # how often a specialist is good at a second topic
 CALCULATOR = "calculator"
 
 
@@ -80,6 +83,10 @@ class Demonstrator:
         self._topics: Mapping[str, str] = {f.name: f.topic for f in config.tasks.families}
         self._config, self._catalogue, self._preferences = config, catalogue, preferences
         self._scripts = ToolScripts(catalogue)
+        models = catalogue.offered_models
+        generalists = [one.description.split()[0] for one in models if is_generalist(one)]
+        # All of them in each thought, in this order: so the tiny model learns to look them up.
+        self._words = [*dict.fromkeys(self._topics.values()), *generalists]
 
     def group(self, n: int) -> GroupSpec:
         """A task from the far end of the training range, where training itself comes last."""
@@ -87,7 +94,8 @@ class Demonstrator:
         rng = random.Random(seed)
         i = self._source.size - 1 - rng.randrange(self._source.size // 2)
         task = self._source.make(n % len(self._source.families), i)
-        draw = draw_offers(self._catalogue, self._config.catalogue, seed)
+        drawn = draw_offers(self._catalogue, self._config.catalogue, seed)
+        draw = with_other_strengths(drawn, sorted(set(self._topics.values())), rng)
         return GroupSpec(f"demo/{n}", 0, task, draw, rng.choice(self._preferences), ())
 
     def make(self, chat: Chat, n: int) -> list[Demonstration]:
@@ -95,15 +103,15 @@ class Demonstrator:
         group, rng = self.group(n), random.Random(derive_seed("demonstration", n))
         submit = self._config.catalogue.submit
         talk = Conversation(context_of(chat, self._config.rollout, submit), group)
-        thought, asked = think(group.task, group.draw, self._topics), []
+        thought, asked = self._think(group), []
         if rng.random() < FAULTY_CALL:
             choice, call, error = self._faulty(group.draw, rng)
-            talk.say(_response(chat, f"{thought}; {choice}", call), False)
+            talk.say(_response(chat, f"{thought} {choice}", call), False)
             talk.hear(Heard(error, "", "fault"))
         while not any(one.answers for one in asked) or rng.random() < ASK_AGAIN:
             one = self._choose(group.task, group.draw, rng)
             asked.append(one)
-            talk.say(_response(chat, f"{thought}; {one.choice}", one.call), True)
+            talk.say(_response(chat, f"{thought} {one.choice}", one.call), True)
             talk.hear(one.heard)
         chosen = rng.choice([i for i, one in enumerate(asked) if one.answers])
         last = tool_call_text(SUBMIT, {"reply": chosen + 1}) if submit else asked[chosen].heard.text
@@ -118,7 +126,7 @@ class Demonstrator:
             name = rng.choice(absent)
             there = ", ".join(o.alias for o in draw.offers if o.kind == "model")
             error = f"error: there is no model {name}; choose from: {there}"
-            return f"named: {name}", tool_call_text(ASK, {"model": name}), error
+            return f"other: {name}", tool_call_text(ASK, {"model": name}), error
         call = tool_call_text(CALCULATOR, {"expression": ""})
         return f"tool: {CALCULATOR}", call, "error: not an arithmetic expression"
 
@@ -129,17 +137,22 @@ class Demonstrator:
         described = [f"{f['name']}: {f['description']}" for f in functions]
         tables = [p.get("description", "") for f in functions for p in _properties(f)]
         one = self._choose(group.task, group.draw, rng)
-        thought = f"{think(group.task, group.draw, self._topics)}; {one.choice}"
+        thought = f"{self._think(group)} {one.choice}"
         request = f"{group.task.question}\n\n{group.preference.instruction}"
         submission = tool_call_text(SUBMIT, {"reply": 1})
         return [request, *described, *tables, thought, one.call, one.heard.text, submission]
 
+    def _think(self, group: GroupSpec) -> str:
+        return think(group, self._topics[group.task.family], self._words)
+
     def _choose(self, task: Task, draw: Draw, rng: random.Random) -> Asked:
-        """A random offer, of those that are of any use to the task."""
+        """An offer of a random role, of those that are of any use to the task."""
         topic = self._topics[task.family]
         scripts = {o.alias: self._scripts.script(o, task, topic) for o in draw.offers if is_tool(o)}
-        offer = rng.choice([o for o in draw.offers if not is_tool(o) or scripts[o.alias]])
-        choice = f"{role(offer, topic)}: {offer.alias}"
+        useful = [o for o in draw.offers if not is_tool(o) or scripts[o.alias]]
+        chosen = rng.choice(list(dict.fromkeys(role(o, topic) for o in useful)))
+        offer = rng.choice([o for o in useful if role(o, topic) == chosen])
+        choice = f"{chosen}: {offer.alias}"
         script = scripts.get(offer.alias)
         if script is not None:
             call = tool_call_text(offer.alias, script.arguments)
@@ -159,17 +172,39 @@ def _response(chat: Chat, thought: str, text: str) -> list[int]:
     return [*chat.encode_response(f"<think>\n{thought}\n</think>\n\n{text}"), chat.end_id]
 
 
-def think(task: Task, draw: Draw, topics: Mapping[str, str]) -> str:
-    """What the prompt says: who is there, the task's topic, and who claims to be good at it."""
-    models = [offer for offer in draw.offers if offer.kind == "model"]
-    topic = topics[task.family]
-    named = [offer.alias for offer in models if names(offer, topic)]
-    listed = ", ".join(offer.alias for offer in models)
-    return f"{listed}; {topic}: {', '.join(named) or 'none'}"
+def think(group: GroupSpec, topic: str, words: Sequence[str]) -> str:
+    """What the prompt says: who is good at each of `words`, who at the topic, the user's wish.
+
+    The wish's last word stands right before the choice: a tiny model connects little more.
+    """
+    models = [offer for offer in group.draw.offers if offer.kind == "model"]
+
+    def known(word: str) -> str:
+        return f"{word}: {', '.join(o.alias for o in models if names(o, word)) or 'none'}"
+
+    listed = "; ".join(map(known, words))
+    return f"good at {listed}\nnamed {known(topic)}\n{group.preference.instruction.rstrip('.')}"
+
+
+def with_other_strengths(draw: Draw, topics: Sequence[str], rng: random.Random) -> Draw:
+    """The draw with the topics dealt anew to its specialists, now and then a second one to one."""
+    dealt = cycle(rng.sample(topics, len(topics)))
+
+    def other(offer: Offer) -> Offer:
+        if not any(names(offer, topic) for topic in topics):
+            return offer
+        found = [next(dealt), *(rng.choices(topics) if rng.random() < TWO_STRENGTHS else ())]
+        return replace(offer, description=", ".join(dict.fromkeys(found)))
+
+    return replace(draw, offers=tuple(map(other, draw.offers)))
 
 
 def names(offer: Offer, topic: str) -> bool:
     return re.search(rf"\b{re.escape(topic)}\b", offer.description) is not None
+
+
+def is_generalist(offer: Offer | Entry) -> bool:
+    return offer.description.endswith(" at all")
 
 
 def is_tool(offer: Offer) -> bool:
@@ -181,5 +216,5 @@ def role(offer: Offer, topic: str) -> str:
     if is_tool(offer):
         return "tool"
     if names(offer, topic):
-        return "named"
-    return offer.description.split()[0] if offer.description.endswith(" at all") else "other"
+        return f"named {topic}"
+    return offer.description.split()[0] if is_generalist(offer) else "other"

@@ -5,15 +5,19 @@ from collections.abc import Iterable
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from orchestra_ray.catalogue.choices import MODEL
+
 END_OF_TEXT, END_OF_TURN = "<|endoftext|>", "<|im_end|>"
 SPECIAL = (END_OF_TEXT, "<|im_start|>", END_OF_TURN)
 MARKERS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>")
 MARKERS += ("</think>",)
 
 # The frame of a tool call in as few pieces as it has parts, so that a call is short to sample;
-# then words, single digits, runs of punctuation with their line breaks, white space.
+# a model's alias, one piece as a name would be; then words, single digits, runs of punctuation with
+# their line breaks, white space.
 WORDS = (
     r'\{"name": "|", "arguments": \{"|": "|": |"?\}\}|'
+    rf" ?{MODEL}-\p{{N}}+|"
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )

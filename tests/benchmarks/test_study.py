@@ -34,6 +34,8 @@ CENTS = {"frugal": 0.2, "quick": 0.4, "exact": 0.6}
 SECONDS = {"frugal": 10.0, "quick": 4.0, "exact": 10.0}
 CALLS = {"frugal": {"pebble": 1}, "quick": {"tally": 1}, "exact": {"nova": 1, "pebble": 1}}
 ARMS = {arm.name: arm for arm in study.ARMS}
+USERS = ("frugal", "quick", "exact")
+OF_OURS = [f"ours_{user}" for user in USERS]
 
 Play = Callable[[int], tuple[bool, float, float, Mapping[str, int]]]  # right, cents, s, calls
 
@@ -50,6 +52,11 @@ def asked(wrong: int) -> Play:
         SECONDS[ASKS[n]],
         CALLS[ASKS[n]] if n >= wrong else {},
     )
+
+
+def served(user: str, wrong: int) -> Play:
+    """Every task as this user asks for it; the first `wrong` answers are wrong."""
+    return lambda n: (n >= wrong, CENTS[user], SECONDS[user], CALLS[user])
 
 
 def lost(play: Play, first: int) -> Play:
@@ -112,16 +119,20 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         # Another start than that of `ours`: by its own ruler its score would be far higher.
         own_start = (flat(never, 100.0, 900.0), 0.2)
         lay(runs, "no_preference", seed, {"before": own_start, "after": changed, **ROUTERS})
+        for user in USERS:
+            lay(runs, f"no_preference_{user}", seed, {"policy": (changed[0], 0.5)})
         for arm in ("outcome", "released"):
             lay(runs, arm, seed, {"before": start, "after": changed, **ROUTERS})
         if seed == FAILED_SEED:
-            for arm in ("ours", "unseen_prices", "unseen_experts"):
+            for arm in ("ours", "unseen_prices", "unseen_experts", *OF_OURS):
                 folder = runs / f"{arm}-{seed}"
                 folder.mkdir()
                 (folder / study_page.FAILED).write_text(f"{arm}: the disk is full\n")
             continue
         own = (asked(wrong=1 + seed), 1.0 - 0.2 * seed)
         lay(runs, "ours", seed, {"before": start, "after": own, **ROUTERS, **EXPERTS})
+        for user, wrong in zip(USERS, (6, 3, 0), strict=True):
+            lay(runs, f"ours_{user}", seed, {"policy": (served(user, wrong), 0.5)})
         lay(runs, "unseen_prices", seed, {"policy": (own[0], 0.6), **ROUTERS})
         lay(runs, "unseen_experts", seed, {"policy": (lost(own[0], 6), 0.56), **ROUTERS})
         policy = runs / f"ours-{seed}" / "checkpoints" / "step_60" / "policy"
@@ -151,8 +162,8 @@ def test_sizes_and_time_are_those_of_the_runs(sections: list[str]):
     assert "A policy of 1,234 parameters, 8 families" in head
     assert "7 simulated experts, 60 steps of 8 groups of 8 episodes" in head
     assert "3 seeds of policy and training, 12 held-out tasks each" in head
-    assert "15 of 18 runs ended" in head
-    assert "took 150 minutes" in head  # 15 runs of 600 s
+    assert "30 of 36 runs ended" in head
+    assert "took 300 minutes" in head  # 30 runs of 600 s
 
 
 def test_the_strongest_expert_is_compared_seed_by_seed(sections: list[str]):
@@ -182,31 +193,29 @@ def test_the_oracle_is_compared_seed_by_seed(sections: list[str]):
 
 
 def test_both_arms_have_the_preference_score_of_one_ruler(sections: list[str]):
-    # Start: wrong, 3 cents, 20 s. Right episodes of `ours`: frugal 1 + 3, quick 1 + 20 / 4, exact
-    # 1 + .2 * 3 + .2 * 20 / 10. Seed 0: (4 * 4 + 3 * 6 + 4 * 2) / 12; seed 1 has one exact less.
-    # Without, 2 cents and 10 s: (5 * (1 + 3 / 2) + 3 * (1 + 2) + 4 * (1 + .3 + .4)) / 12.
+    # Start: wrong, 3 cents, 20 s. Right episodes of `ours`: frugal .5 + 3, quick .5 + 20 / 4, exact
+    # 1. Seed 0: (4 * 3.5 + 3 * 5.5 + 4 * 1) / 12; seed 1 has one exact less.
+    # Without, 2 cents and 10 s: (5 * (.5 + 3 / 2) + 3 * (.5 + 2) + 4 * 1) / 12.
     text = sections[3]
-    assert "Over 2 of 3 seeds it is 3.42 (3.33 to 3.50) with preferences" in text
-    assert "and 2.36 (2.36 to 2.36) without; higher with them in 2 of 2 seeds" in text
+    assert "Over 2 of 3 seeds it is 2.83 (2.79 to 2.88) with preferences" in text
+    assert "and 1.79 (1.79 to 1.79) without; higher with them in 2 of 2 seeds" in text
 
 
-def test_a_preference_moves_against_the_mean_of_the_others(sections: list[str]):
+def test_a_user_is_compared_with_the_mean_of_the_others_on_the_same_tasks(sections: list[str]):
     rows = {line[0].strip(): line[1:] for line in cells(sections[3])}
-    frugal, quick, exact = (rows[f"with preferences: {name}"] for name in CENTS)
-    assert frugal[1:4] == [  # cents .2 by (.4 + .6) / 2; seconds 10 by 7; none dear by (0 + .5) / 2
+    frugal, quick, exact = (rows[f"with preferences: {name}"] for name in USERS)
+    assert frugal[:4] == [  # right 6 by (9 + 12) / 2 of 12; cents .2 by (.4 + .6) / 2
+        "-38 (-38 to -38)",
         "**-60 (-60 to -60), down in 2 of 2**",
-        "+43 (+43 to +43), down in 0 of 2",
-        "**-25 (-25 to -25), down in 2 of 2**",
+        "+43 (+43 to +43)",  # 10 s by (4 + 10) / 2
+        "**-25 (-25 to -25), down in 2 of 2**",  # none dear by (0 + .5) / 2
     ]
-    assert quick[1:3] == [
-        "+0 (+0 to +0), down in 0 of 2",
-        "**-60 (-60 to -60), down in 2 of 2**",
-    ]
-    assert exact[1] == "+100 (+100 to +100), down in 0 of 2"
-    assert exact[3] == "+50 (+50 to +50), down in 0 of 2"
-    assert "3 of 3 bold cells moved down in every seed: shown." in sections[3]
-    for name in CENTS:
-        assert rows[f"without: {name}"][1] == "+0 (+0 to +0), down in 0 of 3"
+    assert quick[:3] == ["+0 (+0 to +0)", "+0 (+0 to +0)", "**-60 (-60 to -60), down in 2 of 2**"]
+    assert exact[:2] == ["**+38 (+38 to +38), up in 2 of 2**", "+100 (+100 to +100)"]
+    assert exact[3] == "+50 (+50 to +50)"
+    assert "4 of 4 bold cells moved so in every seed: shown." in sections[3]
+    for name in USERS:
+        assert rows[f"without: {name}"][0].strip("*").startswith("+0 (+0 to +0)")
 
 
 def test_what_remains_of_the_gain_is_told_by_world(sections: list[str]):

@@ -64,6 +64,13 @@ def test_without_a_file_both_take_the_configurations_own(tmp_path: Path) -> None
     assert names(load_heldout_preferences(trained)) == ["exact"]
 
 
+def test_measuring_can_be_kept_to_some_users(file: Path) -> None:
+    users = [Cell.NEW_BOTH.value, Cell.NEW_WORDING.value]
+    assert names(load_heldout_preferences(config(file, INLINE), users)) == users
+    with pytest.raises(ConfigError, match=r"evaluation.preferences: 'exact' is unknown; choose"):
+        load_heldout_preferences(config(file, INLINE), ["exact"])
+
+
 @given(
     st.lists(
         st.builds(

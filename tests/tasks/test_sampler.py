@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestra_ray.core.records import Preference
@@ -40,3 +41,14 @@ def test_a_preference_for_a_tool_stands_only_where_the_tool_is(
     wished = [group for group in groups if group.preference is python]
     assert wished and all(group.draw.offer("python") is not None for group in wished)
     assert any(group.draw.offer("python") is None for group in groups)
+
+
+def test_another_user_has_the_same_tasks_draws_and_seeds(
+    quickstart: "Config", catalogue: "Catalogue", sampler: GroupSampler
+) -> None:
+    source = TaskSource.train(quickstart.tasks)
+    wish = Preference("one", "Ask the cheapest.", 0.0, 1.0, 0.0)
+    alone = GroupSampler(source, catalogue, quickstart.catalogue, [wish], seed=1)
+    for n in range(20):
+        one, other = alone.group(n, 1), sampler.group(n, 1)
+        assert one == replace(other, preference=wish)

@@ -1,3 +1,5 @@
+import re
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -44,3 +46,46 @@ def test_a_model_that_is_not_on_offer_is_asked_by_a_name_that_one_can_have(
             offered = demonstrations.group(n).draw
             assert offered.offer(asked) is None
     assert faults
+
+
+def test_the_thought_says_again_what_the_prompt_says(
+    quickstart: Config, catalogue: Catalogue, chat: Chat
+) -> None:
+    demonstrations = demonstrator(quickstart, catalogue, aliases=True)
+    topics = {family.name: family.topic for family in quickstart.tasks.families}
+    for n in range(40):
+        group = demonstrations.group(n)
+        (demonstration,) = demonstrations.make(chat, n)
+        prompt, _, said = chat.decode(demonstration.tokens).partition("<think>\n")
+        listed, named, choice = said.partition("\n</think>")[0].split("\n")
+        described = dict(re.findall(r"^(model-\d+): ([^;]+);", prompt, re.MULTILINE))
+        for entry in listed.removeprefix("good at ").split("; "):
+            assert entry == who(entry.partition(":")[0], described)
+        assert named == "named " + who(topics[group.task.family], described)
+        wish = group.preference.instruction.rstrip(".")
+        assert choice.startswith(f"{wish} ")
+        role, _, alias = choice.removeprefix(f"{wish} ").partition(": ")
+        if role not in ("tool", "other"):
+            assert role.removeprefix("named ") in described[alias]
+
+
+def who(word: str, described: Mapping[str, str]) -> str:
+    names = [alias for alias, words in described.items() if word in re.split(r"[ ,]+", words)]
+    return f"{word}: {', '.join(names) or 'none'}"
+
+
+def test_a_specialist_is_good_at_anything_and_a_generalist_stays_one(
+    quickstart: Config, catalogue: Catalogue
+) -> None:
+    demonstrations = demonstrator(quickstart, catalogue, aliases=True)
+    described: dict[str, set[str]] = {name: set() for name in catalogue.models}
+    for n in range(80):
+        for offer in demonstrations.group(n).draw.offers:
+            if offer.kind == "model":
+                described[offer.identity].add(offer.description)
+    topics = {family.topic for family in quickstart.tasks.families}
+    for name, entry in catalogue.models.items():
+        if entry.description in topics:
+            assert described[name] >= topics
+        else:
+            assert described[name] == {entry.description}
