@@ -1,7 +1,9 @@
 """Section 3 of the study's page: whether one policy does what each of its users asks for."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 from study_runs import Episodes, Study
@@ -10,7 +12,6 @@ from study_tables import spread, table
 from orchestra_ray.core.money import usd
 from orchestra_ray.evaluation.measured import Measured
 from orchestra_ray.evaluation.preference_score import feature_row, preference_score, weight_row
-
 
 USERS = ("frugal", "quick", "exact")  # the preferences of the quick start
 
@@ -89,44 +90,61 @@ def _moved(study: Study, arm: str, label: str) -> tuple[list[list[str]], list[bo
     rows, kept = [], []
     for user in USERS:
         others = [other for other in USERS if other != user]
-        means = [(f[user], [fmean(c) for c in zip(*(f[o] for o in others))]) for f in found]
         more = {
             name: getattr(wishes[user], name) > fmean(getattr(wishes[o], name) for o in others)
             for name in ("outcome", "cost", "latency")
         }
-        amounts = (
-            ([own[0] - rest[0] for own, rest in means], 1, more["outcome"]),
-            ([_change(own[1], rest[1]) for own, rest in means], -1, more["cost"]),
-            ([_change(own[2], rest[2]) for own, rest in means], -1, more["latency"]),
-            ([own[3] - rest[3] for own, rest in means], -1, more["cost"]),
-        )
-        rows.append([f"{label}: {user}", *(_way(*amount) for amount in amounts)])
-        kept += [
-            all(way * change > 0 for change in changes) for changes, way, asked in amounts if asked
+        pairs = [(f[user], _mean([f[other] for other in others])) for f in found]
+        moves = [
+            Move([own.accuracy - rest.accuracy for own, rest in pairs], 1, more["outcome"]),
+            Move([own.usd / rest.usd - 1 for own, rest in pairs], -1, more["cost"]),
+            Move([own.seconds / rest.seconds - 1 for own, rest in pairs], -1, more["latency"]),
+            Move([own.dear_share - rest.dear_share for own, rest in pairs], -1, more["cost"]),
         ]
+        rows.append([f"{label}: {user}", *(move.cell() for move in moves)])
+        kept += [move.kept() == len(seeds) for move in moves if move.is_asked]
     return rows, kept
 
 
-def _change(own: float, others: float) -> float:
-    return own / others - 1 if others else 0.0
+@dataclass(frozen=True, slots=True)
+class Move:
+    """How far an amount moved, by seed. way: 1 where more of it is better, else -1."""
+
+    changes: Sequence[float]
+    way: int
+    is_asked: bool
+
+    def kept(self) -> int:
+        """In how many seeds it moved the better way."""
+        return sum(self.way * change > 0 for change in self.changes)
+
+    def cell(self) -> str:
+        text = spread(self.changes, 0, 100, "+")
+        if not self.is_asked:
+            return text
+        direction = "up" if self.way > 0 else "down"
+        return f"**{text}, {direction} in {self.kept()} of {len(self.changes)}**"
 
 
-def _way(changes: Sequence[float], way: int, is_asked: bool) -> str:
-    """How far, and where the user asks for it, in bold, in how many seeds that way."""
-    text = spread(changes, 0, 100, "+")
-    if not is_asked:
-        return text
-    moved = sum(way * change > 0 for change in changes)
-    return f"**{text}, {'up' if way > 0 else 'down'} in {moved} of {len(changes)}**"
+class Played(NamedTuple):
+    """Means over episodes; `dear_share` is that of the dear models among the calls to models."""
+
+    accuracy: float
+    usd: float
+    seconds: float
+    dear_share: float
 
 
-def _played(study: Study, arm: str, user: str, seed: int) -> tuple[float, ...]:
-    """Accuracy, dollars, seconds and the share of dear models."""
+def _mean(several: Sequence[Played]) -> Played:
+    return Played(*(fmean(column) for column in zip(*several, strict=True)))
+
+
+def _played(study: Study, arm: str, user: str, seed: int) -> Played:
     models = study.world("ours", study.ended("ours")[0]).catalogue.models
     prices = {name: entry.prices.output_nanousd_per_mtok for name, entry in models.items()}
     dear = {name for name, price in prices.items() if price > fmean(prices.values())}
     found = list(study.episodes(user_arm(arm, user), seed, "policy").values())
-    return (
+    return Played(
         fmean(one.correct for one in found),
         fmean(usd(one.price_nanousd) for one in found),
         fmean(one.latency_s for one in found),
