@@ -1,11 +1,10 @@
 """`make study`: the paper's claims in miniature. Trains, measures, and writes docs/results.md.
 
 For each seed: a policy as the quick start trains it, the same with three changes of the reward, the
-first one measured where prices and experts are new, and on the held-out tasks once for each user. A
-run whose summary is there is not made
-again, so an interrupted study goes on. A run that fails leaves `failed.txt` in its folder and the
-study goes on without it; the next study tries it again. The page is made of the runs' own files
-alone.
+first one measured where prices and experts are new, and two of them on the same held-out tasks once
+for each user. A run whose summary is there is not made again, so an interrupted study goes on. One
+that fails leaves `failed.txt` in its folder and the study goes on without it; the next study tries
+it again. The page is made of the runs' own files alone.
 """
 
 import argparse
@@ -28,7 +27,10 @@ ROUTERS = STUDY / "routers.yaml"
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One kind of run. `of`: the arm whose checkpoint it measures; None: it trains."""
+    """One kind of run. `of`: the arm whose checkpoint it measures; None: it trains.
+
+    keys: overrides of its own, after its configs.
+    """
 
     name: str
     configs: tuple[Path, ...] = ()

@@ -97,13 +97,17 @@ def _moved(study: Study, arm: str, label: str) -> tuple[list[list[str]], list[bo
         pairs = [(f[user], _mean([f[other] for other in others])) for f in found]
         moves = [
             Move([own.accuracy - rest.accuracy for own, rest in pairs], 1, more["outcome"]),
-            Move([own.usd / rest.usd - 1 for own, rest in pairs], -1, more["cost"]),
-            Move([own.seconds / rest.seconds - 1 for own, rest in pairs], -1, more["latency"]),
+            Move([_change(own.usd, rest.usd) for own, rest in pairs], -1, more["cost"]),
+            Move([_change(own.seconds, rest.seconds) for own, rest in pairs], -1, more["latency"]),
             Move([own.dear_share - rest.dear_share for own, rest in pairs], -1, more["cost"]),
         ]
         rows.append([f"{label}: {user}", *(move.cell() for move in moves)])
         kept += [move.kept() == len(seeds) for move in moves if move.is_asked]
     return rows, kept
+
+
+def _change(own: float, others: float) -> float:
+    return own / others - 1 if others else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,8 +85,9 @@ class Demonstrator:
         self._scripts = ToolScripts(catalogue)
         models = catalogue.offered_models
         generalists = [one.description.split()[0] for one in models if is_generalist(one)]
+        self._known_topics = sorted({topic for topic in self._topics.values() if topic})
         # All of them in each thought, in this order: so the tiny model learns to look them up.
-        self._words = [*dict.fromkeys(self._topics.values()), *generalists]
+        self._words = [*filter(None, dict.fromkeys(self._topics.values())), *generalists]
 
     def group(self, n: int) -> GroupSpec:
         """A task from the far end of the training range, where training itself comes last."""
@@ -95,7 +96,7 @@ class Demonstrator:
         i = self._source.size - 1 - rng.randrange(self._source.size // 2)
         task = self._source.make(n % len(self._source.families), i)
         drawn = draw_offers(self._catalogue, self._config.catalogue, seed)
-        draw = with_other_strengths(drawn, sorted(set(self._topics.values())), rng)
+        draw = with_other_strengths(drawn, self._known_topics, rng)
         return GroupSpec(f"demo/{n}", 0, task, draw, rng.choice(self._preferences), ())
 
     def make(self, chat: Chat, n: int) -> list[Demonstration]:
@@ -175,7 +176,7 @@ def _response(chat: Chat, thought: str, text: str) -> list[int]:
 def think(group: GroupSpec, topic: str, words: Sequence[str]) -> str:
     """What the prompt says: who is good at each of `words`, who at the topic, the user's wish.
 
-    The wish's last word stands right before the choice: a tiny model connects little more.
+    The wish ends it, without its stop: so its last word stands right before the choice.
     """
     models = [offer for offer in group.draw.offers if offer.kind == "model"]
 
@@ -200,7 +201,8 @@ def with_other_strengths(draw: Draw, topics: Sequence[str], rng: random.Random) 
 
 
 def names(offer: Offer, topic: str) -> bool:
-    return re.search(rf"\b{re.escape(topic)}\b", offer.description) is not None
+    """Whether the offer's description names the topic; nobody is named by a family without one."""
+    return bool(topic and re.search(rf"\b{re.escape(topic)}\b", offer.description))
 
 
 def is_generalist(offer: Offer | Entry) -> bool:

@@ -11,6 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 from safetensors.numpy import save_file
 
+from orchestra_ray.catalogue.preferences import load_heldout_preferences
 from orchestra_ray.config import load
 from orchestra_ray.evaluation.measured import FILE, EpisodeLog, Measured
 from orchestra_ray.rollout.episode import FAULTY
@@ -215,7 +216,8 @@ def test_a_user_is_compared_with_the_mean_of_the_others_on_the_same_tasks(sectio
     assert exact[3] == "+50 (+50 to +50)"
     assert "4 of 4 bold cells moved so in every seed: shown." in sections[3]
     for name in USERS:
-        assert rows[f"without: {name}"][0].strip("*").startswith("+0 (+0 to +0)")
+        for cell in rows[f"without: {name}"][:4]:
+            assert cell.strip("*").startswith("+0 (+0 to +0)")
 
 
 def test_what_remains_of_the_gain_is_told_by_world(sections: list[str]):
@@ -281,13 +283,19 @@ def test_the_last_line_of_stderr_says_why(tmp_path: Path):
 
 
 def test_every_run_of_the_study_is_a_valid_configuration(tmp_path: Path):
-    experts = {}
+    experts, users = {}, {}
     for arm in study.ARMS:
         paths = [*study.BASE, *arm.configs]
-        config = load(paths, [f"name={arm.name}", f"runs_dir={tmp_path}"])
+        config = load(paths, [f"name={arm.name}", f"runs_dir={tmp_path}", *arm.keys])
+        measured = load_heldout_preferences(config.catalogue, config.evaluation.preferences)
+        users[arm.name] = tuple(one.name for one in measured)
         experts[arm.name] = [n for n in config.evaluation.baselines if n.startswith("expert:")]
     assert len(experts.pop("ours")) == 7
     assert not any(experts.values())
+    assert set(users["ours"]) == set(USERS)
+    assert [users[f"{arm}_{u}"] for arm in ("ours", "no_preference") for u in USERS] == [
+        (user,) for user in USERS * 2
+    ]
 
 
 def cells(text: str) -> list[list[str]]:

@@ -89,3 +89,16 @@ def test_a_specialist_is_good_at_anything_and_a_generalist_stays_one(
             assert described[name] >= topics
         else:
             assert described[name] == {entry.description}
+
+
+def test_of_a_family_without_a_topic_nobody_is_named(
+    quickstart: Config, catalogue: Catalogue, chat: Chat
+) -> None:
+    first, *rest = quickstart.tasks.families
+    tasks = replace(quickstart.tasks, families=[replace(first, topic=""), *rest])
+    demonstrations = demonstrator(replace(quickstart, tasks=tasks), catalogue, aliases=True)
+    for n in range(0, 80, len(tasks.families)):
+        (demonstration,) = demonstrations.make(chat, n)
+        assert "named : none\n" in chat.decode(demonstration.tokens)
+        offers = demonstrations.group(n).draw.offers
+        assert all(offer.description for offer in offers)
