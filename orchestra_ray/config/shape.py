@@ -78,7 +78,7 @@ def _tiny_shape(tiny: TinyModelConfig) -> ShapeConfig:
         kv_heads=tiny.kv_heads,
         head_dim=tiny.hidden_size // tiny.heads,
         vocab_size=tiny.vocab_size,
-        tied_embeddings=True,
+        tied_embeddings=False,
         max_positions=TINY_POSITIONS,
     )
 

@@ -33,6 +33,10 @@ from orchestra_ray.warmstart.tokenizer import train_tokenizer
 TOKENIZER_TEXTS = 1_500
 SORTED_BATCHES = 8  # are sorted by length together
 OTHERS_LR = 3e-3  # of what Muon is not for
+# Without a decay what the layers add outgrows the embedding a thousandfold, and the user's wish,
+# the word right before the choice, is lost in it.
+MUON_DECAY = 0.5
+STEADY = 30.0  # times as large are, at the end, the matrices whose scale is free
 Advance = Callable[[int, float], None]
 
 
@@ -61,6 +65,7 @@ def make_policy(
         chat = Chat(str(unfinished), config.model.chat_template)
         model = build_model(tiny, chat)
         warm_start(model, chat, demonstrator, tiny, advance)
+        steady(model)
         transformers_logging.disable_progress_bar()  # beside the bar of the warm start
         model.save_pretrained(unfinished)
         os.replace(unfinished, folder)
@@ -73,7 +78,7 @@ def make_policy(
 
 
 def build_model(tiny: TinyModelConfig, chat: Chat) -> Qwen3ForCausalLM:
-    """A random Qwen3 of the given shape, seeded."""
+    """A random Qwen3 of the given shape, seeded; its embedding as large as what the layers add."""
     torch.manual_seed(tiny.seed)
     shape = Qwen3Config(
         vocab_size=tiny.vocab_size,
@@ -84,12 +89,14 @@ def build_model(tiny: TinyModelConfig, chat: Chat) -> Qwen3ForCausalLM:
         num_key_value_heads=tiny.kv_heads,
         head_dim=tiny.hidden_size // tiny.heads,
         max_position_embeddings=2_048,
-        tie_word_embeddings=True,
+        tie_word_embeddings=False,
         eos_token_id=chat.end_id,
         pad_token_id=chat.control_ids["<|endoftext|>"],
         bos_token_id=None,
     )
-    return Qwen3ForCausalLM(shape)
+    model = Qwen3ForCausalLM(shape)
+    torch.nn.init.normal_(model.model.embed_tokens.weight)
+    return model
 
 
 def warm_start(
@@ -113,17 +120,33 @@ def warm_start(
         advance(step + 1, loss.item())
 
 
+def steady(model: Qwen3ForCausalLM) -> None:
+    """Makes training's steps small beside what reads the prompt; the model computes the same.
+
+    Adam's steps are of one size for every weight. The norms undo the scale of queries, of keys and
+    of all that is added up between the layers: two matrices' product, or the embedding. So these
+    can be large and hold what was learned, and it is the head that training moves.
+    """
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            kind = name.split(".")[-2]
+            if kind == "embed_tokens":
+                parameter.mul_(STEADY**2)
+            elif kind.endswith("_proj") and kind != "gate_proj":
+                parameter.mul_(STEADY)
+
+
 def _optimizers(model: Qwen3ForCausalLM, tiny: TinyModelConfig) -> list[torch.optim.Optimizer]:
-    """Muon for the layers' matrices, AdamW for the embedding and the norms.
+    """Muon for the layers' matrices, AdamW for the embedding, the head and the norms.
 
     With AdamW alone it takes three times the steps until the thought copies the prompt's names.
     """
     matrices, others = [], []
     for name, parameter in model.named_parameters():
-        is_matrix = parameter.ndim == 2 and "embed" not in name
+        is_matrix = parameter.ndim == 2 and name.startswith("model.layers.")
         (matrices if is_matrix else others).append(parameter)
     return [
-        torch.optim.Muon(matrices, lr=tiny.warmup_lr, weight_decay=0.0),
+        torch.optim.Muon(matrices, lr=tiny.warmup_lr, weight_decay=MUON_DECAY),
         torch.optim.AdamW(others, lr=OTHERS_LR, betas=(0.9, 0.95), weight_decay=0.0),
     ]
 
