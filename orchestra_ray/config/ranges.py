@@ -63,7 +63,7 @@ _INTERVALS: dict[str, str] = {
         model.tiny.warmup_lr rollout.cpus_per_worker rollout.temperature
         rollout.episode_deadline_s rollout.start_deadline_s tools.start_deadline_s
         reward.deadline_s reward.budget_usd reward.advantage_clip learner.cpus_per_rank
-        learner.lr learner.grad_clip
+        learner.lr learner.adam_eps learner.grad_clip
         learner.start_deadline_s learner.step_deadline_s learner.loss.clip_high
         learner.loss.importance_cap weights.deadline_s
     """,

@@ -259,6 +259,7 @@ class LearnerConfig:
     weight_decay: float = 0.01
     beta1: float = 0.9
     beta2: float = 0.999
+    adam_eps: float = 1e-8  # beside the root of a gradient's mean square: smaller ones move little
     grad_clip: float = 1.0
     minibatches: int = 1  # optimizer steps a batch; 1 makes the update on-policy
     tokens_per_microbatch: int = 32_768

@@ -87,6 +87,7 @@ def make_optimizer(module: nn.Module, config: Config) -> torch.optim.Optimizer:
     settings: dict[str, Any] = {
         "lr": learner.lr,
         "betas": (learner.beta1, learner.beta2),
+        "eps": learner.adam_eps,
         "weight_decay": learner.weight_decay,
     }
     if learner.offload_optimizer:

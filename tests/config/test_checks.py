@@ -82,6 +82,7 @@ QWEN3_8B = {
         ("learner.lr=.nan", "learner.lr"),
         ("learner.lr=.inf", "learner.lr"),
         ("learner.beta2=1", "learner.beta2"),
+        ("learner.adam_eps=0", "learner.adam_eps"),
         ("learner.lr_warmup_steps=-1", "learner.lr_warmup_steps"),
         ("learner.lr_final=1.1", "learner.lr_final"),
         ("learner.minibatches=129", "learner.minibatches"),

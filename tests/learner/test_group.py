@@ -102,7 +102,11 @@ def plain_torch(config: Config, path: Path, trajectories: list[Trajectory]) -> O
     models = [AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32) for _ in range(2)]
     policy, reference = (TokenLogprobs(model) for model in models)
     optimizer = torch.optim.AdamW(
-        policy.parameters(), learner.lr, (learner.beta1, learner.beta2), 1e-8, learner.weight_decay
+        policy.parameters(),
+        lr=learner.lr,
+        betas=(learner.beta1, learner.beta2),
+        eps=learner.adam_eps,
+        weight_decay=learner.weight_decay,
     )
     batches = []
     for first in range(learner.minibatches):
