@@ -33,8 +33,9 @@ from orchestra_ray.warmstart.tokenizer import train_tokenizer
 TOKENIZER_TEXTS = 1_500
 SORTED_BATCHES = 8  # are sorted by length together
 OTHERS_LR = 3e-3  # of what Muon is not for
-# Without a decay what the layers add outgrows the embedding a thousandfold, and the user's wish,
-# the word right before the choice, is lost in it.
+# The user's wish is the word right before the choice. It is seen there only while the embedding is
+# larger than what the layers add, which without a decay grows a thousandfold.
+EMBEDDING_STD = 4.0
 MUON_DECAY = 0.5
 STEADY = 30.0  # times as large are, at the end, the matrices whose scale is free
 Advance = Callable[[int, float], None]
@@ -78,7 +79,7 @@ def make_policy(
 
 
 def build_model(tiny: TinyModelConfig, chat: Chat) -> Qwen3ForCausalLM:
-    """A random Qwen3 of the given shape, seeded; its embedding as large as what the layers add."""
+    """A random Qwen3 of the given shape, seeded; its embedding larger than what the layers add."""
     torch.manual_seed(tiny.seed)
     shape = Qwen3Config(
         vocab_size=tiny.vocab_size,
@@ -95,7 +96,7 @@ def build_model(tiny: TinyModelConfig, chat: Chat) -> Qwen3ForCausalLM:
         bos_token_id=None,
     )
     model = Qwen3ForCausalLM(shape)
-    torch.nn.init.normal_(model.model.embed_tokens.weight)
+    torch.nn.init.normal_(model.model.embed_tokens.weight, std=EMBEDDING_STD)
     return model
 
 
