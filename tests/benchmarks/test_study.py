@@ -194,12 +194,12 @@ def test_the_oracle_is_compared_seed_by_seed(sections: list[str]):
 
 
 def test_both_arms_have_the_preference_score_of_one_ruler(sections: list[str]):
-    # Start: wrong, 3 cents, 20 s. Right episodes of `ours`: frugal .5 + 3, quick .25 + 20 / 4,
-    # exact 1. Seed 0: (4 * 3.5 + 3 * 5.25 + 4 * 1) / 12; seed 1 has one exact less.
-    # Without, 2 cents and 10 s: (5 * (.5 + 3 / 2) + 3 * (.25 + 2) + 4 * 1) / 12.
+    # Start: wrong, 3 cents, 20 s. Right episodes of `ours`: frugal .5 + 3, quick .1 + 20 / 4,
+    # exact 1. Seed 0: (4 * 3.5 + 3 * 5.1 + 4 * 1) / 12; seed 1 has one exact less.
+    # Without, 2 cents and 10 s: (5 * (.5 + 3 / 2) + 3 * (.1 + 2) + 4 * 1) / 12.
     text = sections[3]
-    assert "Over 2 of 3 seeds it is 2.77 (2.73 to 2.81) with preferences" in text
-    assert "and 1.73 (1.73 to 1.73) without; higher with them in 2 of 2 seeds" in text
+    assert "Over 2 of 3 seeds it is 2.73 (2.69 to 2.77) with preferences" in text
+    assert "and 1.69 (1.69 to 1.69) without; higher with them in 2 of 2 seeds" in text
 
 
 def test_a_user_is_compared_with_the_mean_of_the_others_on_the_same_tasks(sections: list[str]):

@@ -19,7 +19,7 @@ def printed(capsys: pytest.CaptureFixture[str], *overrides: str) -> dict[str, st
 
 def test_every_entry_has_a_row(capsys) -> None:
     rows = printed(capsys)
-    assert rows["nova"] == "nova model simulated none $40 per M tokens by chance yes 12"
+    assert rows["nova"] == "nova model simulated none $40 per M tokens by chance yes 60"
     assert rows["calculator"] == "calculator tool calculator none free by chance yes 0.1"
     assert rows["prices:"].startswith("prices: simulated@")
 

@@ -101,7 +101,7 @@ def test_one_model_writes_another_checks_and_the_rest_is_counted(
     first, check, *_ = asked = seen(url)[past:]
     assert [one["model"] for one in asked] == ["proposer", "checker"] * 2
     assert "names no model" in first["messages"][0]["content"]
-    assert "nova (model): strong at all; $40 per M tokens, 12 s" in first["messages"][0]["content"]
+    assert "nova (model): strong at all; $40 per M tokens, 60 s" in first["messages"][0]["content"]
     assert check["messages"][0]["content"].count("<pair number=") == 6
     for model in ("my-proposer", "my-checker"):
         charged = rows(text)[model]
