@@ -35,7 +35,7 @@ SORTED_BATCHES = 8  # are sorted by length together
 OTHERS_LR = 3e-3  # of what Muon is not for
 # The user's wish is the word right before the choice. It is seen there only while the embedding is
 # larger than what the layers add, which without a decay grows a thousandfold.
-EMBEDDING_STD = 4.0
+EMBEDDING_STD = 2.0
 MUON_DECAY = 0.5
 STEADY = 30.0  # times as large are, at the end, the matrices whose scale is free
 Advance = Callable[[int, float], None]

@@ -46,6 +46,7 @@ def make_config(stage: ZeroStage) -> Config:
     learner.zero_stage = stage
     learner.cpus_per_rank = 0.25
     learner.lr, learner.lr_warmup_steps, learner.lr_final = 1e-3, 4, 0.5
+    learner.adam_eps = 1e-4  # large enough beside the gradients to be seen in the weights
     learner.grad_clip = 0.5
     learner.tokens_per_microbatch = 60  # two sequences or fewer, so several micro-batches a rank
     learner.start_deadline_s = learner.step_deadline_s = 120.0
