@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from orchestra_ray.config import load
 from orchestra_ray.core.states import Ended, Failure
+from orchestra_ray.evaluation.panels import ENGINE, LEARNING
 from orchestra_ray.rollout.engine import Engine
 from orchestra_ray.rollout.episode import FAULTY
 from orchestra_ray.rollout.policy import Completion
@@ -135,7 +136,10 @@ def test_the_summary_has_every_policy_on_the_same_tasks(run: Path) -> None:
         }
     dearest = summary["baselines"]["strongest"]["cost_usd"]
     assert dearest > summary["baselines"]["cheapest"]["cost_usd"] > 0
-    assert "<svg" in (run / "report.html").read_text()
+    report = (run / "report.html").read_text()
+    assert "<svg" in report
+    charts = {panel.title for panel in (*LEARNING, *ENGINE)}
+    assert {title for title in charts if f"<h3>{title}" not in report} == set()
     assert (run / "config.yaml").exists()
 
 

@@ -4,7 +4,7 @@ Where the advantage estimator whitens over the batch, it happens here: the drive
 whole batch, and it sees advantages, not tokens.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -26,6 +26,23 @@ def training_sequences(
         for episode in chosen
         for sequence in _sequences(episode, [next(whitened) for _ in episode.advantages])
     ]
+
+
+def dropped_sequences(chosen: Sequence[Chosen]) -> Mapping[str, float]:
+    """How many sequences of trained episodes are out of format and not trained, and their tokens.
+
+    Of a transcript there are none: it is one sequence.
+    """
+    dropped = [
+        part
+        for episode in chosen
+        for n, part in enumerate(episode.rollout.card.parts)
+        if n not in episode.parts
+    ]
+    return {
+        "dropped/sequences": len(dropped),
+        "dropped/sequence_tokens": sum(part.response_tokens for part in dropped),
+    }
 
 
 def _turn_tokens(episode: Chosen) -> Iterator[float]:

@@ -17,7 +17,7 @@ from orchestra_ray.core.money import usd
 from orchestra_ray.core.records import GroupSpec
 from orchestra_ray.core.states import Ended, Failure
 from orchestra_ray.driver.accounting import Accounting
-from orchestra_ray.driver.batch import training_sequences
+from orchestra_ray.driver.batch import dropped_sequences, training_sequences
 from orchestra_ray.driver.crew import STREAM_MARGIN_S, Crew, OnEvent, RunFailed
 from orchestra_ray.driver.dispatcher import Dispatcher
 from orchestra_ray.driver.metrics import group_metrics
@@ -206,7 +206,12 @@ class TrainingLoop:
         stats = await self._learner.train(sequences)
         for episode in chosen:
             self._accounting.end(episode.rollout.card.episode_id, Ended.TRAINED)
-        return {**stats, "trained_episodes": len(chosen), "trained_sequences": len(sequences)}
+        return {
+            **stats,
+            "trained_episodes": len(chosen),
+            "trained_sequences": len(sequences),
+            **dropped_sequences(chosen),
+        }
 
     async def _publish(self) -> Metrics:
         self.version += 1

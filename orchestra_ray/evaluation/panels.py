@@ -13,6 +13,7 @@ from orchestra_ray.evaluation.svg import element
 from orchestra_ray.tracking.units import cost_unit, short
 
 _PHASES = ("generate", "score", "train", "publish")  # in the order of a step; others come after
+_PARTS = ("outcome", "cost", "latency", "tools")
 _COLOURS = ("blue", "amber", "green", "violet", "pink", "grey")
 _RECENT = 5  # steps that a panel's number is the mean of
 
@@ -34,7 +35,10 @@ LEARNING = (
     Panel("Turns an episode", {"turns": "turns"}),
     Panel("Response tokens", {"response_tokens": "tokens"}),
     Panel("Entropy", {"entropy": "entropy"}),
-    Panel("KL divergence", {"kl": "KL"}),
+    Panel("Reward by part", {f"reward/{part}": part for part in _PARTS}),
+    Panel("Calls to the tool called most, %", {"choice/top_share": "share"}, 100.0),
+    Panel("Preference adherence", {"preference/adherence": "adherence"}),
+    Panel("KL divergence", {"approx_kl": "of a step", "ref_kl": "from the start"}),
     Panel("Groups of a step", {"groups_kept": "kept", "groups_dropped": "dropped"}),
 )
 ENGINE = (
@@ -42,6 +46,7 @@ ENGINE = (
     Panel("Loss", {"loss": "loss"}),
     Panel("Gradient norm", {"grad_norm": "norm"}),
     Panel("Log-probability gap", {"logprob_gap": "gap"}),
+    Panel("KL, engine to learner", {"behaviour_kl": "KL"}),
     Panel("Clipped tokens, %", {"clip_fraction": "clipped"}, 100.0),
     Panel("Driver CPU, s", {"driver_cpu_s": "CPU"}),
 )

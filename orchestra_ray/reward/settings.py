@@ -47,8 +47,13 @@ class RewardSettings:
 
     @classmethod
     def of(cls, config: RewardConfig, overlong: tuple[int, int] | None = None) -> "RewardSettings":
-        """As configured. A combination has the estimator of its name, where there is one."""
-        own = config.preset if config.preset in ESTIMATORS else "grpo"
+        """As configured. A combination has the estimator of its name, where there is one.
+
+        `budgeted` has one that divides by nothing: in a group that is all right only the cost term
+        differs, and a deviation would divide the multiplier out of it.
+        """
+        unscaled = {"budgeted": "dr_grpo"}
+        own = config.preset if config.preset in ESTIMATORS else unscaled.get(config.preset, "grpo")
         weights = config.weights
         return cls(
             combination=config.preset,

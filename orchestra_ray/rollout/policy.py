@@ -12,6 +12,7 @@ from typing import Protocol
 
 from orchestra_ray.catalogue import Catalogue, Entry, Kind
 from orchestra_ray.catalogue.choices import MODEL
+from orchestra_ray.catalogue.keys import is_counted
 from orchestra_ray.catalogue.signatures import ASK
 from orchestra_ray.core import players
 from orchestra_ray.core.records import (
@@ -134,15 +135,18 @@ def routers(catalogue: Catalogue) -> Mapping[str, Chooser]:
         return random.Random(derive_seed(seed, "random-router")).choice(offers)
 
     def choose_oracle(group: GroupSpec, offers: Sequence[Offer], seed: int) -> Offer:
-        """Knows every skill; takes the best expected reward among one call to each model."""
-        top_cost, top_s = max(map(cost, offers)), max(offer.latency_s for offer in offers)
+        """Knows every skill; takes the best expected reward among one call to each model.
+
+        The reward is Eq. 2 over a group in which every model on offer was asked once.
+        """
+        costs, wish = [cost(offer) for offer in offers], group.preference
+        seconds = [offer.latency_s for offer in offers]
 
         def value(offer: Offer) -> float:
-            wish = group.preference
-            thrift = 1 - cost(offer) / top_cost if top_cost else 0.0
-            speed = 1 - offer.latency_s / top_s if top_s else 0.0
-            skill = models[offer.identity].skill_at(group.task.family)
-            return skill * (wish.outcome + wish.cost * thrift + wish.latency * speed)
+            thrift, speed = _saved(cost(offer), costs), _saved(offer.latency_s, seconds)
+            name, skill = offer.identity, models[offer.identity].skill_at(group.task.family)
+            liked = sum(weight for key, weight in wish.tools.items() if is_counted(key, name, name))
+            return skill * (wish.outcome + wish.cost * thrift + wish.latency * speed + liked)
 
         return max(offers, key=value)
 
@@ -156,6 +160,12 @@ def routers(catalogue: Catalogue) -> Mapping[str, Chooser]:
         "strongest": lambda group, offers, seed: max(offers, key=mean_skill),
         "oracle": choose_oracle,
     }
+
+
+def _saved(amount: float, amounts: Sequence[float]) -> float:
+    """Eq. 1 for what is better small: 1 for the least of the amounts, 0 for the most of them."""
+    span = max(amounts) - min(amounts)
+    return (max(amounts) - amount) / span if span else 0.0
 
 
 def _families(catalogue: Catalogue) -> set[str]:

@@ -24,6 +24,12 @@ def test_presets_differ() -> None:
     assert all(settings.count(each) == 1 for each in settings)
 
 
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_no_preset_keeps_the_entropy_bonus_of_the_quick_start(name: str) -> None:
+    assert load([CONFIGS / "quickstart.yaml"]).learner.loss.entropy_coef > 0
+    assert PRESETS[name].learner.loss.entropy_coef == 0
+
+
 @pytest.mark.parametrize("name", ["dr_grpo", "rloo"])
 def test_the_fixed_length_is_that_of_the_run(name: str) -> None:
     config = PRESETS[name]

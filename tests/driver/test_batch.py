@@ -7,7 +7,7 @@ import pytest
 
 from orchestra_ray.core.records import Card, Part
 from orchestra_ray.core.states import Stop
-from orchestra_ray.driver.batch import training_sequences
+from orchestra_ray.driver.batch import dropped_sequences, training_sequences
 from orchestra_ray.driver.selection import Chosen, Rollout
 from orchestra_ray.reward.settings import RewardSettings
 
@@ -32,6 +32,13 @@ def test_rebuilt_turns_are_sequences_that_know_their_episode() -> None:
     sequences = training_sequences([chosen], RewardSettings())
     assert [(s.part, s.advantages) for s in sequences] == [(0, (1.0,)), (2, (3.0,))]
     assert {s.episode_tokens for s in sequences} == {17}
+
+
+def test_sequences_that_are_not_trained_are_counted_with_their_tokens() -> None:
+    whole = Chosen(Rollout(ONE, "ref"), (1.0, 1.0, 1.0), (0,))
+    rebuilt = Chosen(Rollout(REBUILT, "ref"), (1.0, 2.0, 3.0), (0, 2))
+    counts = dropped_sequences([whole, rebuilt])
+    assert counts == {"dropped/sequences": 1, "dropped/sequence_tokens": 5}
 
 
 @pytest.mark.parametrize("estimator", ["gdpo", "reinforce_pp"])

@@ -30,7 +30,7 @@ class Actors:
     """A crew and a learner that do everything at once; the books speak from a script."""
 
     def __init__(self, closings: Sequence[Closing], teach: bool = True):
-        self.teach = teach
+        self.teach, self.card = teach, CARD
         self.workers = {0: None}
         self.reward = RewardSettings()
         self.closings = list(closings)
@@ -38,7 +38,7 @@ class Actors:
 
     async def play_and_score(self, worker: int, spec: GroupSpec) -> ScoredGroup:
         ids = [episode.episode_id for episode in spec.episodes]
-        rollouts = tuple(Rollout(replace(CARD, episode_id=i), cast(Any, None)) for i in ids)
+        rollouts = tuple(Rollout(replace(self.card, episode_id=i), cast(Any, None)) for i in ids)
         scores = tuple(EpisodeScore(i, True, 1.0, 1.0) for i in ids)
         return ScoredGroup(spec, worker, rollouts, {}, GroupScore("g", scores, self.teach), 0.0)
 
@@ -65,8 +65,15 @@ def train(
     actors: Actors,
     steps: int,
     accounting: Accounting | None = None,
+    sampling_factor: int = 1,
 ) -> tuple[list[Metrics], list[tuple[str, dict[str, Any]]], Accounting]:
-    small = replace(quickstart.training, steps=steps, groups_per_step=2, group_size=2)
+    small = replace(
+        quickstart.training,
+        steps=steps,
+        groups_per_step=2,
+        group_size=2,
+        sampling_factor=sampling_factor,
+    )
     reached: list[Metrics] = []
     events: list[tuple[str, dict[str, Any]]] = []
     accounting, fresh = accounting or Accounting(), copy(sampler)
@@ -134,3 +141,42 @@ def test_groups_that_do_not_teach_are_not_made_up_for_without_a_sampling_factor(
     reached, _, accounting = train(quickstart, sampler, actors, steps=2)
     assert [metrics["trained_episodes"] for metrics in reached] == [0, 0]
     assert (accounting.dispatched, accounting.in_flight) == (8, 0)
+
+
+class EverySecondTeaches(Actors):
+    """The second group and every other one after it teaches nothing."""
+
+    async def play_and_score(self, worker: int, spec: GroupSpec) -> ScoredGroup:
+        group = await super().play_and_score(worker, spec)
+        return replace(group, score=replace(group.score, keep=int(spec.group_id[6:]) % 2 == 0))
+
+
+def test_dynamic_sampling_goes_on_until_enough_groups_teach(
+    quickstart: Config, sampler: GroupSampler
+) -> None:
+    actors = EverySecondTeaches([Closing({}, ())] * 2)
+    reached, _, accounting = train(quickstart, sampler, actors, steps=2, sampling_factor=3)
+    assert [metrics["trained_episodes"] for metrics in reached] == [4, 4]
+    assert [metrics["groups_dropped"] for metrics in reached] == [1, 2]
+    assert accounting.metrics()[f"accounting/{Ended.HOMOGENEOUS.value}"] == 6
+    assert (accounting.dispatched, accounting.in_flight) == (14, 0)
+
+
+def test_dynamic_sampling_ends_at_its_factor(quickstart: Config, sampler: GroupSampler) -> None:
+    actors = Actors([Closing({}, ())], teach=False)
+    reached, _, accounting = train(quickstart, sampler, actors, steps=1, sampling_factor=3)
+    assert (reached[0]["trained_episodes"], reached[0]["groups_dropped"]) == (0, 6)
+    assert (accounting.dispatched, accounting.in_flight) == (12, 0)
+
+
+@pytest.mark.parametrize(("spent_usd", "expected"), [(3, [0.7, 0.9]), (1, [0.5, 0.5]), (0, [0.4, 0.3])])
+def test_the_multiplier_of_a_budget_follows_what_the_episodes_cost(
+    quickstart: Config, sampler: GroupSampler, spent_usd: int, expected: list[float]
+) -> None:
+    actors = Actors([Closing({}, ())] * 2)
+    actors.card = replace(CARD, price_nanousd=spent_usd * 10**9)
+    actors.reward = RewardSettings(combination="budgeted", budget_usd=1.0, multiplier=0.5)
+    assert quickstart.reward.multiplier_rate == 0.1
+    reached, _, _ = train(quickstart, sampler, actors, steps=2)
+    assert [metrics["reward/multiplier"] for metrics in reached] == pytest.approx(expected)
+    assert actors.reward.multiplier == pytest.approx(expected[-1])

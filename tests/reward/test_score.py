@@ -312,6 +312,19 @@ def test_a_budget_charges_right_and_wrong_alike() -> None:
     assert rewards(trajectories, settings=settings_of("budgeted", "grpo")) == [0.25, -1.5]
 
 
+def test_a_multiplier_of_twice_the_size_moves_right_episodes_twice_as_far() -> None:
+    played = [spending(True, [64]), spending(True, [128])]
+    config = RewardConfig(preset="budgeted", budget_usd=1.0)
+    once, twice = (
+        score_group(
+            group(), played, is_right, replace(RewardSettings.of(config), multiplier=multiplier)
+        )
+        for multiplier in (0.5, 1.0)
+    )
+    ratio = [b.advantage / a.advantage for a, b in zip(once.episodes, twice.episodes, strict=True)]
+    assert ratio == pytest.approx([2.0, 2.0])
+
+
 def test_fixed_weights_stand_in_for_the_preference() -> None:
     played = [spending(True, [64]), spending(False, [128])]
     settings = settings_of("scalarised", "grpo")
@@ -357,6 +370,7 @@ def test_an_episode_that_never_spoke_is_scored() -> None:
         ("released", "released"),
         ("gdpo", "gdpo"),
         ("scalarised", "grpo"),
+        ("budgeted", "dr_grpo"),
     ],
 )
 def test_a_preset_brings_its_estimator(name: str, estimator: str) -> None:
