@@ -53,8 +53,8 @@ simulated experts, {config.training.steps} steps of {config.training.groups_per_
 nothing of how large models do. {len(study.seeds)} seeds of policy and training,
 {" or ".join(map(str, tasks))} held-out tasks each; a cell is the mean over the seeds that ended,
 the lowest and the highest seed in brackets. {runs - failed} of {runs} runs ended; the last section
-names those that failed. What was tuned was tuned on the tasks of other evaluation seeds. The runs took
-{study.wall_s() / 60:.0f} minutes in all."""
+names those that failed. What was tuned was tuned on the tasks of other evaluation seeds. The runs
+took {study.wall_s() / 60:.0f} minutes in all."""
 
 
 def _accuracy(study: Study) -> str:

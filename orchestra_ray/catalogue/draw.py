@@ -55,6 +55,23 @@ def with_model(draw: Draw, catalogue: Catalogue, name: str) -> Draw:
     return replace(draw, offers=(offer, *draw.offers))
 
 
+def without_models(draw: Draw, catalogue: Catalogue) -> Draw:
+    """The draw's tools; for one that a model feeds, what it runs, on the file's terms.
+
+    A tool whose models are all there is to it goes with them.
+    """
+    kept: dict[str, Offer] = {}
+    for offer in draw.offers:
+        if offer.kind != "tool":
+            continue
+        runs = catalogue.entries[offer.identity].runs if offer.choices else None
+        if runs is not None:
+            offer = plain_offer(catalogue.entries[runs], catalogue.price_sheet)
+        if not offer.choices:
+            kept.setdefault(offer.alias, offer)
+    return replace(draw, offers=tuple(kept.values()))
+
+
 def plain_offer(entry: Entry, price_sheet: str) -> Offer:
     """An entry outside any draw: its own name, and the terms of the file."""
     return Offer(
@@ -64,6 +81,7 @@ def plain_offer(entry: Entry, price_sheet: str) -> Offer:
         description=entry.description,
         prices=entry.prices,
         latency_s=entry.latency_s,
+        parameters=entry.parameters,
         price_sheet=price_sheet,
     )
 

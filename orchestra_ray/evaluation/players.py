@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from orchestra_ray.catalogue import Catalogue
-from orchestra_ray.catalogue.draw import with_model
+from orchestra_ray.catalogue.draw import with_model, without_models
 from orchestra_ray.config.errors import BadValue
 from orchestra_ray.config.schema import Config, EvaluationConfig, ToolMode
 from orchestra_ray.core.players import EXPERT, ORCHESTRATOR
-from orchestra_ray.core.records import Draw, GroupSpec, Offer
+from orchestra_ray.core.records import Draw, GroupSpec
 
 RATED = ("strongest", "oracle")  # rules that go by skill
 RULES = ("random", "cheapest", *RATED)
@@ -25,23 +25,18 @@ RULES = ("random", "cheapest", *RATED)
 def seat(group: GroupSpec, name: str, config: EvaluationConfig, catalogue: Catalogue) -> GroupSpec:
     """The group as this player gets it: tools by the mode of the evaluation, turns by the name."""
     policy, _, turns = name.partition("@")
-    draw = MODES[config.tools](group.draw)
+    draw = MODES[config.tools](group.draw, catalogue)
     if policy.startswith(EXPERT):
         draw = with_model(draw, catalogue, policy.removeprefix(EXPERT))
     most = int(turns) if turns else group.max_turns
     return replace(group, policy=policy, draw=draw, max_turns=most)
 
 
-MODES: dict[ToolMode, Callable[[Draw], Draw]] = {
-    ToolMode.ALL: lambda draw: draw,
-    ToolMode.BASIC: lambda draw: replace(draw, offers=tuple(o for o in draw.offers if is_basic(o))),
-    ToolMode.NONE: lambda draw: replace(draw, offers=()),
+MODES: dict[ToolMode, Callable[[Draw, Catalogue], Draw]] = {
+    ToolMode.ALL: lambda draw, catalogue: draw,
+    ToolMode.BASIC: without_models,
+    ToolMode.NONE: lambda draw, catalogue: replace(draw, offers=()),
 }
-
-
-def is_basic(offer: Offer) -> bool:
-    """Whether no model stands behind it."""
-    return offer.kind == "tool" and not offer.choices
 
 
 def budgets(name: str, config: EvaluationConfig) -> list[str]:

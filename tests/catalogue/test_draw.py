@@ -14,7 +14,9 @@ from orchestra_ray.catalogue import (
     load_catalogue,
     model_aliases,
 )
+from orchestra_ray.catalogue.draw import without_models
 from orchestra_ray.catalogue.entries import Choice
+from orchestra_ray.catalogue.signatures import signatures
 from orchestra_ray.core.money import Prices, Usage
 from orchestra_ray.core.records import Draw, Offer
 
@@ -159,6 +161,19 @@ def test_tools_vary_in_price_and_latency(paper: Catalogue, draws) -> None:
     ]
     assert {offer.prices.search_nanousd for offer in offers} == {10_000_000, 30_000_000}
     assert {offer.latency_s for offer in offers} == {3.0, 15.0}
+
+
+def test_without_models_a_recipe_is_the_tool_that_it_runs(paper: Catalogue, draws) -> None:
+    draw = draw_offers(paper, draws(price_factors=[3.0]), 0)
+    by_recipe = {"web_search": "tavily", "local_search": "passages", "code": "sandbox"}
+    there = {by_recipe[o.identity] for o in draw.offers if o.identity in by_recipe}
+    alone = without_models(draw, paper)
+    assert {offer.alias for offer in alone.offers} == there != set()
+    for offer in alone.offers:
+        entry = paper.entries[offer.identity]
+        assert (offer.kind, offer.choices) == ("tool", ())
+        assert (offer.parameters, offer.prices) == (entry.parameters, entry.prices)
+    assert signatures(alone, False)
 
 
 def test_a_recipe_costs_its_models_tokens_and_what_it_runs(paper: Catalogue, draws) -> None:

@@ -169,7 +169,9 @@ def test_dynamic_sampling_ends_at_its_factor(quickstart: Config, sampler: GroupS
     assert (accounting.dispatched, accounting.in_flight) == (12, 0)
 
 
-@pytest.mark.parametrize(("spent_usd", "expected"), [(3, [0.7, 0.9]), (1, [0.5, 0.5]), (0, [0.4, 0.3])])
+@pytest.mark.parametrize(
+    ("spent_usd", "expected"), [(3, [0.7, 0.9]), (1, [0.5, 0.5]), (0, [0.4, 0.3])]
+)
 def test_the_multiplier_of_a_budget_follows_what_the_episodes_cost(
     quickstart: Config, sampler: GroupSampler, spent_usd: int, expected: list[float]
 ) -> None:
