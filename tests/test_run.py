@@ -114,7 +114,7 @@ def test_what_was_sampled_is_what_was_trained(run: Path) -> None:
 
 def test_the_summary_has_every_policy_on_the_same_tasks(run: Path) -> None:
     summary = json.loads((run / "summary.json").read_text())
-    assert set(summary) == {"before", "after", "baselines", "tasks", "wall_s"}
+    assert set(summary) == {"before", "after", "baselines", "tasks", "tradeoffs", "wall_s"}
     assert set(summary["baselines"]) == {"random", "cheapest", "strongest", "oracle"}
     assert summary["tasks"] == TASKS and summary["wall_s"] > 0
     for row in [summary["before"], summary["after"], *summary["baselines"].values()]:
@@ -126,13 +126,17 @@ def test_the_summary_has_every_policy_on_the_same_tasks(run: Path) -> None:
             "latency_s",
             "latency_s_ci95",
             "latency_p50_s",
+            "latency_p50_s_ci95",
             "latency_p95_s",
+            "latency_p95_s_ci95",
             "reward",
             "reward_ci95",
             "turns",
             "preference_score",
+            "preference_score_ci95",
             "by_family",
             "calls",
+            "calls_ci95",
         }
     dearest = summary["baselines"]["strongest"]["cost_usd"]
     assert dearest > summary["baselines"]["cheapest"]["cost_usd"] > 0

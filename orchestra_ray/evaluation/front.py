@@ -9,11 +9,10 @@ from orchestra_ray.evaluation.pareto import Tradeoff, hypervolume
 from orchestra_ray.evaluation.runs import Setting
 from orchestra_ray.evaluation.scatter import Point, front_of, scatter
 from orchestra_ray.evaluation.svg import element
-from orchestra_ray.evaluation.verdict import subject
+from orchestra_ray.evaluation.verdict import BOUNDS, subject
 from orchestra_ray.tracking.units import CostUnit, cost, cost_unit
 
 TITLE = "Accuracy against cost"
-BOUNDS = ("oracle",)  # baselines that know what no policy can know
 _CLASSES = {"after": "blue", "policy": "blue", "before": "blue hollow", "oracle": "green"}
 _COLOURS = ("blue", "amber", "violet", "pink", "green", "grey")
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-Interval = tuple[float, float]  # [low, high] of a mean, at 95%
+Interval = tuple[float, float]  # [low, high] of a figure, at 95%
+MIDDLE_AND_TAIL = (50, 95)  # percentiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class FamilySummary:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Means over episodes; `_ci95` are [low, high] of the mean. What is optional may be unknown:
+    """Means over episodes; `_ci95` are [low, high] of a figure. What is optional may be unknown:
     a summary that was written without it has none.
     """
 
@@ -62,10 +63,14 @@ class Summary:
     cost_usd_ci95: Interval | None = None
     latency_s_ci95: Interval | None = None
     latency_p50_s: float | None = None
+    latency_p50_s_ci95: Interval | None = None
     latency_p95_s: float | None = None
-    preference_score: float | None = None
+    latency_p95_s_ci95: Interval | None = None
+    preference_score: float | None = None  # Eq. 5 and 6 in calls, cents and seconds
+    preference_score_ci95: Interval | None = None
     by_family: Mapping[str, FamilySummary] = field(default_factory=dict)
     calls: Mapping[str, float] = field(default_factory=dict)  # an episode, by identity
+    calls_ci95: Mapping[str, Interval] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The object M of `summary.json`, without what is unknown."""
@@ -73,6 +78,7 @@ class Summary:
         values = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
         values["by_family"] = {name: one.to_json() for name, one in self.by_family.items()}
         values["calls"] = dict(self.calls)
+        values["calls_ci95"] = {name: list(ends) for name, ends in self.calls_ci95.items()}
         return {name: value for name, value in values.items() if value not in (None, {})}
 
     @staticmethod
@@ -84,6 +90,7 @@ class Summary:
             return _pair(values[name]) if name in values else None
 
         families, calls = values.get("by_family", {}), values.get("calls", {})
+        calls_ci95 = values.get("calls_ci95", {})
         return Summary(
             accuracy=float(values["accuracy"]),
             accuracy_ci95=_pair(values["accuracy_ci95"]),
@@ -95,10 +102,14 @@ class Summary:
             cost_usd_ci95=interval("cost_usd_ci95"),
             latency_s_ci95=interval("latency_s_ci95"),
             latency_p50_s=number("latency_p50_s"),
+            latency_p50_s_ci95=interval("latency_p50_s_ci95"),
             latency_p95_s=number("latency_p95_s"),
+            latency_p95_s_ci95=interval("latency_p95_s_ci95"),
             preference_score=number("preference_score"),
+            preference_score_ci95=interval("preference_score_ci95"),
             by_family={name: FamilySummary.from_json(one) for name, one in families.items()},
             calls={name: float(count) for name, count in calls.items()},
+            calls_ci95={name: _pair(ends) for name, ends in calls_ci95.items()},
         )
 
 
@@ -115,10 +126,11 @@ def summarise(outcomes: Sequence[EpisodeOutcome], bootstrap: int, seed: int) -> 
         "cost_usd": [outcome.cost_usd for outcome in outcomes],
         "latency_s": [outcome.latency_s for outcome in outcomes],
     }
-    task_ids = [outcome.task_id for outcome in outcomes]
-    found = _intervals(task_ids, list(columns.values()), bootstrap, seed)
-    intervals = dict(zip(columns, found, strict=True))
-    p50_s, p95_s = percentiles(columns["latency_s"], (50, 95))
+    resamples = _Resamples([outcome.task_id for outcome in outcomes], bootstrap, seed)
+    intervals = {name: resamples.of_mean(column) for name, column in columns.items()}
+    p50_s, p95_s = percentiles(columns["latency_s"], MIDDLE_AND_TAIL)
+    p50_ci95, p95_ci95 = resamples.of_percentiles(columns["latency_s"], MIDDLE_AND_TAIL)
+    calls = _calls(outcomes)
     return Summary(
         accuracy=_mean(columns["accuracy"]),
         accuracy_ci95=intervals["accuracy"],
@@ -130,13 +142,19 @@ def summarise(outcomes: Sequence[EpisodeOutcome], bootstrap: int, seed: int) -> 
         cost_usd_ci95=intervals["cost_usd"],
         latency_s_ci95=intervals["latency_s"],
         latency_p50_s=p50_s,
+        latency_p50_s_ci95=p50_ci95,
         latency_p95_s=p95_s,
+        latency_p95_s_ci95=p95_ci95,
         by_family=_by_family(outcomes, bootstrap, seed),
-        calls=_calls(outcomes),
+        calls=calls,
+        calls_ci95={
+            name: resamples.of_mean([float(one.calls.get(name, 0)) for one in outcomes])
+            for name in calls
+        },
     )
 
 
-def percentiles(values: Sequence[float], percents: Sequence[float]) -> list[float]:
+def percentiles(values: Sequence[float] | np.ndarray, percents: Sequence[float]) -> list[float]:
     """The values below which `percents` of all lie, on the line between the nearest two."""
     return [float(found) for found in np.percentile(np.asarray(values, np.float64), percents)]
 
@@ -154,7 +172,7 @@ def _by_family(
     for name, members in sorted(families.items()):
         task_ids = [outcome.task_id for outcome in members]
         correct = [float(outcome.correct) for outcome in members]
-        (interval,) = _intervals(task_ids, [correct], bootstrap, seed)
+        interval = mean_interval(task_ids, correct, bootstrap, seed)
         found[name] = FamilySummary(_mean(correct), interval, len(set(task_ids)))
     return found
 
@@ -176,24 +194,45 @@ def _mean(values_N: Sequence[float]) -> float:
     return math.fsum(values_N) / len(values_N)
 
 
-def _intervals(
-    task_ids_N: Sequence[str], columns_K_N: Sequence[Sequence[float]], bootstrap: int, seed: int
-) -> list[Interval]:
-    """The 2.5th and 97.5th percentile of each column's mean over resampled tasks.
+def mean_interval(
+    task_ids_N: Sequence[str], values_N: Sequence[float], bootstrap: int, seed: int
+) -> Interval:
+    """The 95% interval of the mean of `values_N`, from `bootstrap` resamples of the tasks."""
+    return _Resamples(task_ids_N, bootstrap, seed).of_mean(values_N)
 
-    Percentile bootstrap (Efron and Tibshirani 1993, chapter 13), clustered by task: a resample
-    takes as many tasks as there are, with replacement, and all episodes of each. Where all values
-    agree it has no width, however few they are.
+
+class _Resamples:
+    """Percentile bootstrap (Efron and Tibshirani 1993, chapter 13), clustered by task.
+
+    A resample takes as many tasks as there are, with replacement, and all episodes of each. Where
+    all values agree an interval has no width, however few they are.
     """
-    names_P, tasks_N = np.unique(np.asarray(task_ids_N), return_inverse=True)
-    tasks = len(names_P)
-    episodes_P = np.bincount(tasks_N, minlength=tasks)
-    picks_B_P = np.random.default_rng(seed).integers(0, tasks, size=(bootstrap, tasks))
-    episodes_B = episodes_P[picks_B_P].sum(axis=1)
-    intervals = []
-    for column_N in columns_K_N:
-        sums_P = np.bincount(tasks_N, weights=np.asarray(column_N), minlength=tasks)
-        means_B = sums_P[picks_B_P].sum(axis=1) / episodes_B
-        low, high = np.percentile(means_B, [2.5, 97.5])
-        intervals.append((float(low), float(high)))
-    return intervals
+
+    def __init__(self, task_ids_N: Sequence[str], bootstrap: int, seed: int):
+        names_P, self._tasks_N = np.unique(np.asarray(task_ids_N), return_inverse=True)
+        self._tasks = len(names_P)
+        shape = (bootstrap, self._tasks)
+        self._picks_B_P = np.random.default_rng(seed).integers(0, self._tasks, size=shape)
+        episodes_P = np.bincount(self._tasks_N, minlength=self._tasks)
+        self._episodes_B = episodes_P[self._picks_B_P].sum(axis=1)
+
+    def of_mean(self, values_N: Sequence[float]) -> Interval:
+        sums_P = np.bincount(self._tasks_N, weights=np.asarray(values_N), minlength=self._tasks)
+        return interval95(sums_P[self._picks_B_P].sum(axis=1) / self._episodes_B)
+
+    def of_percentiles(
+        self, values_N: Sequence[float], percents: Sequence[float]
+    ) -> list[Interval]:
+        known_N = np.asarray(values_N, np.float64)
+        times_B_P = (np.bincount(picks, minlength=self._tasks) for picks in self._picks_B_P)
+        found_B = [
+            percentiles(np.repeat(known_N, times_P[self._tasks_N]), percents)
+            for times_P in times_B_P
+        ]
+        return [interval95(column_B) for column_B in np.array(found_B).T]
+
+
+def interval95(figures_B: np.ndarray) -> Interval:
+    """The 2.5th and 97.5th percentile of a figure over resamples."""
+    low, high = np.percentile(figures_B, [2.5, 97.5])
+    return float(low), float(high)

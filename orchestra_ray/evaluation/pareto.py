@@ -5,7 +5,7 @@ shares or percent. Less cost and more accuracy are better.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 
@@ -56,6 +56,23 @@ def cost_at_accuracy(points: Sequence[Tradeoff], accuracy: float) -> float | Non
     alone = [one.cost for one in enough]
     mixed = [_between(low, high, accuracy) for low in too_little for high in enough]
     return min([*alone, *mixed], default=None)
+
+
+def equal_cost(points: Mapping[str, Tradeoff], own: str, name: str) -> float | None:
+    """What the accuracy of `name` costs the policy `own`, mixed with the cheapest one where it is
+    more accurate than needed; None where it does not get there, or is not needed for it.
+    """
+    mine, low, wanted = points[own], points[cheapest_of(points)], points[name].accuracy
+    if not all(math.isfinite(sum(point)) for point in (mine, low, points[name])):
+        return None
+    if low.accuracy >= wanted and low != mine:
+        return None
+    return cost_at_accuracy([mine, low], wanted)
+
+
+def cheapest_of(points: Mapping[str, Tradeoff]) -> str:
+    """Of equally cheap policies the most accurate."""
+    return min(points, key=lambda name: (points[name].cost, -points[name].accuracy))
 
 
 def _between(low: Tradeoff, high: Tradeoff, accuracy: float) -> float:

@@ -176,8 +176,12 @@ def _mean_summary(seeds: Sequence[Summary]) -> Summary:
     def optional(name: str) -> float | None:
         return None if None in values(name) else _mean(values(name))
 
+    def ends(name: str) -> Interval | None:
+        return None if None in values(name) else _range(values(name))
+
     families = {name: [one.by_family.get(name) for one in seeds] for name in seeds[0].by_family}
     identities = sorted({name for one in seeds for name in one.calls})
+    calls = {name: [one.calls.get(name, 0.0) for one in seeds] for name in identities}
     return Summary(
         accuracy=_mean(values("accuracy")),
         accuracy_ci95=_range(values("accuracy")),
@@ -189,14 +193,18 @@ def _mean_summary(seeds: Sequence[Summary]) -> Summary:
         cost_usd_ci95=_range(values("cost_usd")),
         latency_s_ci95=_range(values("latency_s")),
         latency_p50_s=optional("latency_p50_s"),
+        latency_p50_s_ci95=ends("latency_p50_s"),
         latency_p95_s=optional("latency_p95_s"),
+        latency_p95_s_ci95=ends("latency_p95_s"),
         preference_score=optional("preference_score"),
+        preference_score_ci95=ends("preference_score"),
         by_family={
             name: _mean_family([one for one in found if one is not None])
             for name, found in families.items()
             if None not in found
         },
-        calls={name: _mean([one.calls.get(name, 0.0) for one in seeds]) for name in identities},
+        calls={name: _mean(counts) for name, counts in calls.items()},
+        calls_ci95={name: _range(counts) for name, counts in calls.items()},
     )
 
 

@@ -3,7 +3,6 @@ each other one, and the runs side by side.
 """
 
 import html
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 from orchestra_ray.evaluation.cells import (
@@ -20,7 +19,7 @@ from orchestra_ray.evaluation.cells import (
     table,
 )
 from orchestra_ray.evaluation.metrics import Summary
-from orchestra_ray.evaluation.pareto import Tradeoff, cost_at_accuracy
+from orchestra_ray.evaluation.pareto import Tradeoff, cheapest_of, equal_cost
 from orchestra_ray.evaluation.runs import Run, Setting
 from orchestra_ray.evaluation.svg import element
 from orchestra_ray.evaluation.verdict import INTERVALS, RANGES, compare_all, sentences, subject
@@ -121,7 +120,9 @@ def _amounts(rows: Sequence[Summary], accuracy: str) -> dict[str, Callable[[Summ
             f"{time.text(one.latency_p50_s)} / {time.text(one.latency_p95_s)}"
         ),
         "Reward": lambda one: Cell(REWARD.text(one.reward), REWARD.interval(one.reward_ci95)),
-        "Preference score": lambda one: Cell(REWARD.text(one.preference_score)),
+        "Preference score": lambda one: Cell(
+            REWARD.text(one.preference_score), REWARD.interval(one.preference_score_ci95)
+        ),
         "Turns": lambda one: Cell(TURNS.text(one.turns)),
     }
     if all(one.latency_p50_s is None for one in rows):
@@ -155,7 +156,8 @@ def _against(setting: Setting, named: bool) -> str:
     rows, own = setting.rows, subject(setting.rows)
     mine = rows[own]
     others = {name: one for name, one in rows.items() if name != own}
-    equal = {name: equal_cost(rows, name) for name in others}
+    points = {key: Tradeoff(row.cost_usd, row.accuracy) for key, row in rows.items()}
+    equal = {name: equal_cost(points, own, name) for name in others}
     cost = money([*(one.cost_usd for one in rows.values()), *filter(None, equal.values())])
     body = []
     for name, comparison in compare_all(rows).items():
@@ -181,29 +183,9 @@ def _against(setting: Setting, named: bool) -> str:
     return title + table(headings, body)
 
 
-def equal_cost(rows: Mapping[str, Summary], name: str) -> float | None:
-    """What the accuracy of a row costs the subject, mixed with the cheapest policy where it is
-    more accurate than needed; None where it does not get there, or is not needed for it.
-    """
-    points = {
-        key: Tradeoff(rows[key].cost_usd, rows[key].accuracy)
-        for key in dict.fromkeys((subject(rows), _cheapest(rows), name))
-    }
-    if not all(math.isfinite(sum(point)) for point in points.values()):
-        return None
-    mine, low, wanted = points[subject(rows)], points[_cheapest(rows)], points[name].accuracy
-    if low.accuracy >= wanted and low != mine:
-        return None
-    return cost_at_accuracy([mine, low], wanted)
-
-
-def _cheapest(rows: Mapping[str, Summary]) -> str:
-    """Of equally cheap policies the most accurate."""
-    return min(rows, key=lambda name: (rows[name].cost_usd, -rows[name].accuracy))
-
-
 def _equal(rows: Mapping[str, Summary], name: str, equal_usd: float | None, cost: Measure) -> Cell:
-    one, cheapest = rows[name], _cheapest(rows)
+    points = {key: Tradeoff(row.cost_usd, row.accuracy) for key, row in rows.items()}
+    one, cheapest = rows[name], cheapest_of(points)
     if equal_usd is not None:
         share = f"{equal_usd / one.cost_usd:,.0%} of its cost" if one.cost_usd > 0.0 else ""
         return Cell(cost.text(equal_usd), (share,) if share else ())

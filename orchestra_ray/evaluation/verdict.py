@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from orchestra_ray.evaluation.metrics import Summary
 
 MEASURED = ("before", "after", "policy")  # the rows that are no baselines, in their order
+BOUNDS = ("oracle",)  # baselines that know what no policy can know
 INTERVALS, RANGES = "95% intervals", "ranges over seeds"  # what may be given of a mean
 
 

@@ -169,3 +169,45 @@ def test_json_has_the_names_of_the_summary_file_and_reads_back() -> None:
         "cost_usd_ci95", "latency_s_ci95", "latency_p50_s", "latency_p95_s",
     ]  # fmt: skip
     assert Summary.from_json(written) == summary
+
+
+@given(st.lists(outcomes, min_size=1, max_size=30), st.integers(1, 30), st.integers(0, 2**32))
+@settings(deadline=None)
+def test_intervals_of_percentiles_lie_within_the_values(
+    given_ones: list[EpisodeOutcome], bootstrap: int, seed: int
+) -> None:
+    summary = summarise(given_ones, bootstrap, seed)
+    seconds = [one.latency_s for one in given_ones]
+    for ends in (summary.latency_p50_s_ci95, summary.latency_p95_s_ci95):
+        assert ends is not None
+        assert min(seconds) - 1e-6 <= ends[0] <= ends[1] <= max(seconds) + 1e-6
+
+
+def test_the_interval_of_the_median_has_the_width_that_theory_gives() -> None:
+    """Of a normal distribution: 1.2533 times that of the mean."""
+    rng = np.random.default_rng(0)
+    seconds = rng.normal(50.0, 5.0, 2000)
+    episodes = [replace(outcome(f"t{n}", True, 0.0), latency_s=s) for n, s in enumerate(seconds)]
+    ends = summarise(episodes, 2000, 0).latency_p50_s_ci95
+    assert ends is not None
+    expected = 2 * 1.96 * 1.2533 * 5.0 / np.sqrt(len(seconds))
+    assert ends[1] - ends[0] == pytest.approx(expected, rel=0.15)
+
+
+def test_the_percentiles_of_a_task_played_often_are_resampled_with_it() -> None:
+    one_each = [replace(outcome(f"t{n}", True, 0.0), latency_s=float(n)) for n in range(100)]
+    eight_each = [episode for episode in one_each for _ in range(8)]
+    one, eight = (summarise(some, 300, 1) for some in (one_each, eight_each))
+    assert eight.latency_p50_s_ci95 == pytest.approx(one.latency_p50_s_ci95, abs=1.0)
+
+
+def test_calls_have_intervals() -> None:
+    episodes = [
+        replace(outcome(f"t{n}", True, 0.0), calls={"a": 1} if n % 2 else {"a": 1, "b": 2})
+        for n in range(200)
+    ]
+    summary = summarise(episodes, 500, 0)
+    assert summary.calls == {"a": 1.0, "b": 1.0}
+    assert summary.calls_ci95["a"] == (1.0, 1.0)
+    low, high = summary.calls_ci95["b"]
+    assert 0.7 < low < 1.0 < high < 1.3

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from orchestra_ray.evaluation.pareto import (
     Tradeoff,
     cost_at_accuracy,
+    equal_cost,
     hypervolume,
     pareto_front,
 )
@@ -89,3 +90,21 @@ def test_no_cost_at_accuracy_exceeds_the_cheapest_that_reaches_it(some, accuracy
     found = cost_at_accuracy(some, accuracy)
     assert (found is None) == (not enough)
     assert found is None or min(one.cost for one in some) <= found <= min(enough)
+
+
+def test_the_cost_at_equal_accuracy_mixes_the_policy_with_the_cheapest() -> None:
+    points = {
+        "after": Tradeoff(0.05, 0.8),
+        "cheapest": Tradeoff(0.01, 0.4),
+        "strongest": Tradeoff(0.1, 0.6),
+        "oracle": Tradeoff(0.1, 0.9),
+        "before": Tradeoff(0.04, 0.3),
+    }
+    costs = {name: equal_cost(points, "after", name) for name in points if name != "after"}
+    assert costs.pop("strongest") == pytest.approx(0.03)
+    assert costs == {"cheapest": None, "oracle": None, "before": None}
+
+
+def test_a_policy_that_is_itself_the_cheapest_is_not_mixed() -> None:
+    points = {"policy": Tradeoff(0.01, 0.5), "random": Tradeoff(0.02, 0.5)}
+    assert equal_cost(points, "policy", "random") == 0.01

@@ -11,7 +11,6 @@ from orchestra_ray.evaluation.metrics import FamilySummary, Summary
 from orchestra_ray.evaluation.panels import Metrics
 from orchestra_ray.evaluation.runs import Run, across, calls_of, rows_of, settings
 from orchestra_ray.evaluation.shares import in_one_order
-from orchestra_ray.evaluation.standings import equal_cost
 from orchestra_ray.tools.ledger import table
 
 
@@ -99,24 +98,6 @@ def test_a_summary_s_own_calls_count_before_the_ledger_s() -> None:
 def test_bars_follow_the_policy_and_then_all_others() -> None:
     calls = {"after": {"a": 1.0, "b": 2.0}, "random": {"c": 1.0, "d": 5.0, "a": 1.0}}
     assert in_one_order(calls, "after") == ["b", "a", "d", "c"]
-
-
-def test_the_cost_at_equal_accuracy_mixes_the_policy_with_the_cheapest() -> None:
-    rows = {
-        "after": summary(0.8, 0.05),
-        "cheapest": summary(0.4, 0.01),
-        "strongest": summary(0.6, 0.1),
-        "oracle": summary(0.9, 0.1),
-        "before": summary(0.3, 0.04),
-    }
-    costs = {name: equal_cost(rows, name) for name in rows if name != "after"}
-    assert costs.pop("strongest") == pytest.approx(0.03)
-    assert costs == {"cheapest": None, "oracle": None, "before": None}
-
-
-def test_a_policy_that_is_itself_the_cheapest_is_not_mixed() -> None:
-    rows = {"policy": summary(0.5, 0.01), "random": summary(0.5, 0.02)}
-    assert equal_cost(rows, "random") == 0.01
 
 
 def test_a_column_has_one_unit_and_the_unknown_a_dash() -> None:

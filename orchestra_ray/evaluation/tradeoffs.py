@@ -1,0 +1,102 @@
+"""What accuracy costs over all policies of a comparison at once, with intervals over its tasks.
+
+The front, the hypervolume under it, and what each other policy's accuracy costs the measured one.
+A resample draws tasks and takes what every policy did on them, so differences between policies on
+the same task stay together.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from orchestra_ray.core.money import usd
+from orchestra_ray.evaluation.measured import Measured
+from orchestra_ray.evaluation.metrics import Interval, interval95
+from orchestra_ray.evaluation.pareto import Tradeoff, equal_cost, hypervolume, pareto_front
+from orchestra_ray.evaluation.verdict import BOUNDS
+
+Points = Mapping[str, Tradeoff]  # by policy: dollars and a share of right answers
+
+
+@dataclass(frozen=True, slots=True)
+class Tradeoffs:
+    """front: from the cheapest to the dearest, without bounds.
+
+    hypervolume: the share of the box from no cost to the dearest policy's and from none to all
+    right that the front dominates. equal_cost_usd: by policy, see `pareto.equal_cost`; its interval
+    is over the resamples in which there is one, and is left out where those are less than half.
+    """
+
+    front: tuple[str, ...]
+    hypervolume: float
+    hypervolume_ci95: Interval
+    equal_cost_usd: Mapping[str, float]
+    equal_cost_usd_ci95: Mapping[str, Interval]
+
+    def to_json(self) -> dict[str, Any]:
+        """The object `tradeoffs` of `summary.json`."""
+        intervals = {name: list(ends) for name, ends in self.equal_cost_usd_ci95.items()}
+        return {
+            "front": list(self.front),
+            "hypervolume": self.hypervolume,
+            "hypervolume_ci95": list(self.hypervolume_ci95),
+            "equal_cost_usd": dict(self.equal_cost_usd),
+            "equal_cost_usd_ci95": intervals,
+        }
+
+
+def tradeoffs(
+    played: Mapping[str, Mapping[int, Measured]],
+    numbers: Sequence[int],
+    own: str,
+    bootstrap: int,
+    seed: int,
+) -> Tradeoffs:
+    """Of all policies on the tasks `numbers`, which each of them has played; `own` is measured."""
+    names = list(played)
+    episodes_M_N = [[played[name][n] for n in numbers] for name in names]
+    right_M_N = np.array([[float(one.correct) for one in row] for row in episodes_M_N])
+    usd_M_N = np.array([[usd(one.price_nanousd) for one in row] for row in episodes_M_N])
+
+    def points(picks_N: np.ndarray) -> Points:
+        right_M, usd_M = right_M_N[:, picks_N].mean(axis=1), usd_M_N[:, picks_N].mean(axis=1)
+        pairs = zip(usd_M.tolist(), right_M.tolist(), strict=True)
+        return dict(zip(names, (Tradeoff(*pair) for pair in pairs), strict=True))
+
+    whole = points(np.arange(len(numbers)))
+    real = [name for name in names if name not in BOUNDS]
+    dearest_usd = max((whole[name].cost for name in real), default=0.0)
+    picks_B_N = np.random.default_rng(seed).integers(
+        0, len(numbers), size=(bootstrap, len(numbers))
+    )
+    resampled = [points(picks_N) for picks_N in picks_B_N]
+    volumes_B = np.array([_volume(found, real, dearest_usd) for found in resampled])
+    others = [name for name in names if name != own]
+    costs = {name: equal_cost(whole, own, name) for name in others}
+    intervals = {name: _interval(resampled, own, name) for name in others}
+    return Tradeoffs(
+        front=tuple(real[i] for i in pareto_front([whole[name] for name in real])),
+        hypervolume=_volume(whole, real, dearest_usd),
+        hypervolume_ci95=interval95(volumes_B),
+        equal_cost_usd={name: cost for name, cost in costs.items() if cost is not None},
+        equal_cost_usd_ci95={
+            name: ends
+            for name, ends in intervals.items()
+            if ends is not None and costs[name] is not None
+        },
+    )
+
+
+def _volume(points: Points, real: Sequence[str], dearest_usd: float) -> float:
+    if not dearest_usd:
+        return 0.0
+    area = hypervolume([points[name] for name in real], Tradeoff(dearest_usd, 0.0))
+    return area / dearest_usd
+
+
+def _interval(resampled: Sequence[Points], own: str, name: str) -> Interval | None:
+    costs = [equal_cost(points, own, name) for points in resampled]
+    known = [cost for cost in costs if cost is not None]
+    return interval95(np.array(known)) if 2 * len(known) >= len(costs) else None
