@@ -206,7 +206,8 @@ class _Process:
     def kill(self) -> None:
         """Also what the function started, unless that left the process group."""
         if self._process.returncode is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # just reaped, in the thread of an `end`
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     async def end(self) -> None:
         self.kill()
