@@ -22,7 +22,7 @@ from orchestra_ray.evaluation.metrics import Summary
 from orchestra_ray.evaluation.players import seat
 from orchestra_ray.evaluation.start import START
 from orchestra_ray.evaluation.tradeoffs import Tradeoffs, tradeoffs
-from orchestra_ray.evaluation.verdict import in_order, subject
+from orchestra_ray.evaluation.verdict import subject
 from orchestra_ray.tasks.private import is_private
 from orchestra_ray.tasks.sampler import GroupSampler
 from orchestra_ray.tracking.progress import phase
@@ -90,14 +90,8 @@ class Measuring:
             raise RunFailed("held-out tasks: there is none that every policy has played")
         start = START if START in played else None
         summaries = compare(played, groups, evaluation.bootstrap, evaluation.seed, start)
-        rows = in_order(summaries)
-        costs = tradeoffs(
-            {name: played[name] for name in rows},
-            list(groups),
-            subject(rows),
-            evaluation.bootstrap,
-            evaluation.seed,
-        )
+        own = subject(summaries)
+        costs = tradeoffs(played, list(groups), own, evaluation.bootstrap, evaluation.seed)
         return Comparison(summaries, len(groups), costs)
 
     def _group(self, n: int, prefix: str) -> GroupSpec:

@@ -157,7 +157,7 @@ def _against(setting: Setting, named: bool) -> str:
     mine = rows[own]
     others = {name: one for name, one in rows.items() if name != own}
     points = {key: Tradeoff(row.cost_usd, row.accuracy) for key, row in rows.items()}
-    equal = {name: equal_cost(points, own, name) for name in others}
+    equal, cheapest = {name: equal_cost(points, own, name) for name in others}, cheapest_of(points)
     cost = money([*(one.cost_usd for one in rows.values()), *filter(None, equal.values())])
     body = []
     for name, comparison in compare_all(rows).items():
@@ -169,7 +169,7 @@ def _against(setting: Setting, named: bool) -> str:
             ),
             Cell(signed(_POINTS, mine.accuracy - one.accuracy)),
             Cell(cost.text(one.cost_usd)),
-            _equal(rows, name, equal[name], cost),
+            _equal(rows, name, cheapest, equal[name], cost),
         ]
         body.append(Row(name, cells))
     headings = (
@@ -183,9 +183,10 @@ def _against(setting: Setting, named: bool) -> str:
     return title + table(headings, body)
 
 
-def _equal(rows: Mapping[str, Summary], name: str, equal_usd: float | None, cost: Measure) -> Cell:
-    points = {key: Tradeoff(row.cost_usd, row.accuracy) for key, row in rows.items()}
-    one, cheapest = rows[name], cheapest_of(points)
+def _equal(
+    rows: Mapping[str, Summary], name: str, cheapest: str, equal_usd: float | None, cost: Measure
+) -> Cell:
+    one = rows[name]
     if equal_usd is not None:
         share = f"{equal_usd / one.cost_usd:,.0%} of its cost" if one.cost_usd > 0.0 else ""
         return Cell(cost.text(equal_usd), (share,) if share else ())

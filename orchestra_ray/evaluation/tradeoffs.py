@@ -73,19 +73,15 @@ def tradeoffs(
     )
     resampled = [points(picks_N) for picks_N in picks_B_N]
     volumes_B = np.array([_volume(found, real, dearest_usd) for found in resampled])
-    others = [name for name in names if name != own]
-    costs = {name: equal_cost(whole, own, name) for name in others}
-    intervals = {name: _interval(resampled, own, name) for name in others}
+    costs = {name: equal_cost(whole, own, name) for name in names if name != own}
+    known = {name: cost for name, cost in costs.items() if cost is not None}
+    intervals = {name: _interval(resampled, own, name) for name in known}
     return Tradeoffs(
         front=tuple(real[i] for i in pareto_front([whole[name] for name in real])),
         hypervolume=_volume(whole, real, dearest_usd),
         hypervolume_ci95=interval95(volumes_B),
-        equal_cost_usd={name: cost for name, cost in costs.items() if cost is not None},
-        equal_cost_usd_ci95={
-            name: ends
-            for name, ends in intervals.items()
-            if ends is not None and costs[name] is not None
-        },
+        equal_cost_usd=known,
+        equal_cost_usd_ci95={name: ends for name, ends in intervals.items() if ends is not None},
     )
 
 

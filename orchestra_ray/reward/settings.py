@@ -52,8 +52,9 @@ class RewardSettings:
         `budgeted` has one that divides by nothing: in a group that is all right only the cost term
         differs, and a deviation would divide the multiplier out of it.
         """
-        unscaled = {"budgeted": "dr_grpo"}
-        own = config.preset if config.preset in ESTIMATORS else unscaled.get(config.preset, "grpo")
+        own = config.preset if config.preset in ESTIMATORS else "grpo"
+        if config.preset == "budgeted":
+            own = "dr_grpo"
         weights = config.weights
         return cls(
             combination=config.preset,
