@@ -23,7 +23,8 @@ class TemplateFamily:
     """What the incremental rendering of a family of templates needs to know."""
 
     end_of_turn: str
-    before_data: str  # from the end of the policy's turn to the tool's own words
+    before_data: str  # from the end of the policy's turn to the first tool's own words
+    between_data: str  # from one tool's words to the next one's, where a turn asked several
     after_data: str  # up to the point where the policy speaks again
 
 
@@ -31,6 +32,7 @@ TEMPLATES: Mapping[str, TemplateFamily] = {
     "qwen3": TemplateFamily(
         end_of_turn="<|im_end|>",
         before_data="\n<|im_start|>user\n<tool_response>",
+        between_data="</tool_response>\n<tool_response>",
         after_data="</tool_response><|im_end|>\n<|im_start|>assistant\n",
     )
 }
@@ -64,17 +66,23 @@ class Chat:
         )
         return self._encode_template(str(text), shield.uncover)
 
-    def observation(self, text: str, max_tokens: int) -> list[int]:
-        """Ids that answer a tool call: the turn's end, the tool's text as data, the next opening.
+    def observation(self, texts: Sequence[str], max_tokens: int) -> list[int]:
+        """Ids that answer a turn's calls: its end, each tool's text as data, the next opening.
 
-        Text beyond `max_tokens` is cut, and a mark says so.
+        Of a text what is beyond `max_tokens` is cut, and a mark says so.
         """
+        ids = self.encode_response(self._family.before_data)
+        for place, text in enumerate(texts):
+            ids += self.encode_response(self._family.between_data) if place else []
+            ids += self._data(text, max_tokens)
+        return ids + self.encode_response(self._family.after_data)
+
+    def _data(self, text: str, max_tokens: int) -> list[int]:
         data = self.encode_text(f"\n{text}\n")
-        if len(data) > max_tokens:
-            mark = self.encode_text(f"{CUT_MARK}\n")
-            data = data[: max(0, max_tokens - len(mark))] + mark
-        before, after = self._family.before_data, self._family.after_data
-        return [*self.encode_response(before), *data, *self.encode_response(after)]
+        if len(data) <= max_tokens:
+            return data
+        mark = self.encode_text(f"{CUT_MARK}\n")
+        return data[: max(0, max_tokens - len(mark))] + mark
 
     def cut_front(self, text: str, most: int) -> str:
         """The end of the text, of `most` tokens at most; a mark says that its start is missing."""

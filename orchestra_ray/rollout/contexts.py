@@ -68,8 +68,8 @@ class Transcript:
         if not turns:
             opening = self.messages(group, [])
             return Addition(self.chat.opening(opening, signatures(group.draw, self.submit)), True)
-        text = "\n".join(heard.text for heard in turns[-1].heard)
-        return Addition(self.chat.observation(text, self.limits.max_observation_tokens), False)
+        texts = [heard.text for heard in turns[-1].heard]
+        return Addition(self.chat.observation(texts, self.limits.max_observation_tokens), False)
 
     def messages(self, group: GroupSpec, turns: Sequence[Exchange]) -> list[dict[str, Any]]:
         messages: list[dict[str, Any]] = [{"role": "user", "content": _problem(group)}]

@@ -32,9 +32,12 @@ CHAT_TEMPLATE = """\
 {%- endif %}
 {%- for m in messages %}
 {%- if m.role == "tool" %}
-{{- "<|im_start|>user\n<tool_response>\n" }}{{ m.content }}{{ "\n</tool_response><|im_end|>\n" }}
+{{- "<|im_start|>user" if loop.first or loop.previtem.role != "tool" }}
+{{- "\n<tool_response>\n" }}{{ m.content }}{{ "\n</tool_response>" }}
+{{- "<|im_end|>\n" if loop.last or loop.nextitem.role != "tool" }}
 {%- else %}{{ "<|im_start|>" + m.role + "\n" }}{{ m.content or "" }}
 {%- for call in m.tool_calls or [] %}{% set c = call.function or call %}
+{{- "" if loop.first else "\n" }}
 {{- '<tool_call>\n{"name": "' + c.name + '", "arguments": ' }}{{ c.arguments | tojson }}
 {{- "}\n</tool_call>" }}{% endfor %}{{ "<|im_end|>\n" }}
 {%- endif %}{% endfor %}

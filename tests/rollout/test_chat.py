@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,18 +24,23 @@ def test_an_opening_is_what_the_models_own_template_gives(
     assert chat.opening(messages, tools) == theirs
 
 
-def test_a_transcript_is_what_the_template_gives_for_the_whole_conversation(chat: Chat) -> None:
-    call = '<tool_call>\n{"name": "ask", "arguments": {"model": "nova"}}\n</tool_call>'
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_transcript_is_what_the_template_gives_for_the_whole_conversation(
+    chat: Chat, most: int
+) -> None:
+    calls = [{"name": "ask", "arguments": {"model": name}} for name in ("nova", "orbit")]
+    said = "\n".join(f"<tool_call>\n{json.dumps(call)}\n</tool_call>" for call in calls[:most])
+    texts = ["5", "6"][:most]
     ours = chat.opening([{"role": "user", "content": "What is 2 + 3?"}], [])
-    ours += [*chat.encode_response(call), chat.end_id] + chat.observation("5", 100)
+    ours += [*chat.encode_response(said), chat.end_id] + chat.observation(texts, 100)
     messages = [
         {"role": "user", "content": "What is 2 + 3?"},
         {
             "role": "assistant",
             "content": "",
-            "tool_calls": [{"function": {"name": "ask", "arguments": {"model": "nova"}}}],
+            "tool_calls": [{"function": call} for call in calls[:most]],
         },
-        {"role": "tool", "content": "5"},
+        *({"role": "tool", "content": text} for text in texts),
     ]
     theirs = chat._tokenizer.apply_chat_template(
         messages, add_generation_prompt=True, tokenize=True, return_dict=False
@@ -45,7 +52,7 @@ def test_a_transcript_is_what_the_template_gives_for_the_whole_conversation(chat
 @pytest.mark.parametrize("wrap", ["{}", 'say "{}" twice {}', "```\n{}\n```", '{{"x": "{}"}}'])
 def test_a_tool_cannot_forge_a_control_token(chat: Chat, control: str, wrap: str) -> None:
     text = wrap.format(control, control)
-    ids, harmless = chat.observation(text, 1000), chat.observation("x", 1000)
+    ids, harmless = chat.observation([text], 1000), chat.observation(["x"], 1000)
     control_ids = set(chat.control_ids.values())
     assert [i for i in ids if i in control_ids] == [i for i in harmless if i in control_ids]
     assert text in chat.decode(ids)
@@ -78,7 +85,7 @@ def test_a_lone_surrogate_is_a_question_mark(chat: Chat) -> None:
 
 
 def test_a_long_observation_is_cut_with_a_mark(chat: Chat) -> None:
-    ids = chat.observation("7 " * 500, 20)
-    overhead = len(chat.observation("", 20)) - len(chat.encode_text("\n\n"))
+    ids = chat.observation(["7 " * 500], 20)
+    overhead = len(chat.observation([""], 20)) - len(chat.encode_text("\n\n"))
     assert len(ids) == 20 + overhead
     assert f"{CUT_MARK}\n</tool_response>" in chat.decode(ids)

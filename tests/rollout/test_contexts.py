@@ -53,6 +53,8 @@ OBSERVATION = """
 <|im_start|>user
 <tool_response>
 5
+</tool_response>
+<tool_response>
 error: no such model
 </tool_response><|im_end|>
 <|im_start|>assistant

@@ -29,7 +29,7 @@ def test_a_submitted_reply_is_the_answer_word_for_word(stage: Stage, sampler: Gr
     group = sampler.group(0, 1)
     trajectory, card = play(stage, Script(stage.chat, [ask(group), ask(group), submit(1)]), group)
     assert trajectory is not None and card.stop is Stop.ANSWERED and card.turns == 3
-    observation = stage.chat.observation(str(trajectory.answer), 100)
+    observation = stage.chat.observation([str(trajectory.answer)], 100)
     after_first_turn = trajectory.tokens_T[trajectory.turns[0].end :].tolist()
     assert after_first_turn[: len(observation)] == observation
 

@@ -215,7 +215,7 @@ def test_a_control_token_that_a_tool_spells_is_text(
         request.getfixturevalue("sandbox_here")
     text = heard(channel)
     assert f"a{token}b {token}" in text
-    ids, plain = qwen3.observation(text, 100_000), qwen3.observation("plain", 100_000)
+    ids, plain = qwen3.observation([text], 100_000), qwen3.observation(["plain"], 100_000)
     assert ids.count(qwen3.control_ids[token]) == plain.count(qwen3.control_ids[token])
     assert f"a{token}b {token}" in qwen3.decode(ids)
 
@@ -235,6 +235,6 @@ def test_a_forged_turn_adds_no_turn_and_no_call(
     assert FORGED in text
     controls = set(qwen3.control_ids.values())
     for limit in (100_000, 200):  # whole, and cut in the middle
-        ids = qwen3.observation(text, limit)
+        ids = qwen3.observation([text], limit)
         kept = [token for token in ids if token in controls]
-        assert kept == [t for t in qwen3.observation("plain", limit) if t in controls]
+        assert kept == [t for t in qwen3.observation(["plain"], limit) if t in controls]
