@@ -15,7 +15,8 @@ from orchestra_ray.core.money import usd
 from orchestra_ray.evaluation.metrics import Summary
 from orchestra_ray.evaluation.panels import Metrics
 from orchestra_ray.evaluation.report import render_page
-from orchestra_ray.evaluation.runs import Run, calls_of, rows_of, worth_reading
+from orchestra_ray.evaluation.runs import Run, calls_of, rows_of, tradeoffs_of, worth_reading
+from orchestra_ray.evaluation.tradeoffs import Tradeoffs
 from orchestra_ray.tools.ledger import FOLDER
 from orchestra_ray.tools.statement import By, statement, total
 from orchestra_ray.tracking.files import write_text
@@ -50,11 +51,13 @@ def read_run(folder: Path) -> Run:
         )
     tree = clean(_tree(folder))
     entries = entries_of(folder) if any((folder / FOLDER).glob("part-*.parquet")) else None
+    rows, tradeoffs = _evaluated(folder, summary, entries)
     return Run(
         name=folder.resolve().name,
         command=summary.get("command") or _command(folder, tree, trained="policy" not in summary),
         metrics=Metrics(lines),
-        rows=_rows(folder, summary, entries),
+        rows=rows,
+        tradeoffs=tradeoffs,
         tasks=summary.get("tasks", 0),
         wall_s=summary.get("wall_s", _last_s(lines)),
         spent_usd=None if entries is None else _spent_usd(entries),
@@ -64,9 +67,12 @@ def read_run(folder: Path) -> Run:
     )
 
 
-def _rows(folder: Path, summary: Mapping[str, Any], entries: pa.Table | None) -> dict[str, Summary]:
+def _evaluated(
+    folder: Path, summary: Mapping[str, Any], entries: pa.Table | None
+) -> tuple[dict[str, Summary], Tradeoffs | None]:
     try:
-        return rows_of(summary, calls_of(entries) if entries is not None else None)
+        calls = calls_of(entries) if entries is not None else None
+        return rows_of(summary, calls), tradeoffs_of(summary)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(
             f"{folder / 'summary.json'}: not as a run writes it ({type(error).__name__}: {error});"

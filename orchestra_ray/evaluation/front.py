@@ -4,8 +4,8 @@ import html
 import math
 from collections.abc import Sequence
 
-from orchestra_ray.evaluation.metrics import Summary
-from orchestra_ray.evaluation.pareto import Tradeoff, hypervolume
+from orchestra_ray.evaluation.metrics import Interval, Summary
+from orchestra_ray.evaluation.pareto import Tradeoff, hypervolume_share
 from orchestra_ray.evaluation.runs import Setting
 from orchestra_ray.evaluation.scatter import Point, front_of, scatter
 from orchestra_ray.evaluation.svg import element
@@ -46,7 +46,7 @@ def _of_setting(setting: Setting, named: bool) -> str:
     if not points:
         return ""
     title = f"{TITLE}: {setting.label}" if named else TITLE
-    return _card(title, points, unit, _area(points, own, unit))
+    return _card(title, points, unit, _area(points, own, unit, setting.hypervolume_ends()))
 
 
 def _point(setting: Setting, name: str, one: Summary, unit: CostUnit, class_: str) -> Point:
@@ -91,18 +91,19 @@ def _card(title: str, points: Sequence[Point], unit: CostUnit, more: Sequence[st
     )
 
 
-def _area(points: Sequence[Point], own: str, unit: CostUnit) -> list[str]:
+def _area(points: Sequence[Point], own: str, unit: CostUnit, ends: Interval | None) -> list[str]:
     """The hypervolume with and without the policy, as shares of the box that it is cut from."""
     real = {point.name: Tradeoff(point.cost, point.accuracy) for point in points if not point.bound}
     dearest = max((one.cost for one in real.values()), default=0.0)
     if dearest <= 0.0:
         return []
-    box = dearest * 100.0
-    whole = hypervolume(list(real.values()), Tradeoff(dearest, 0.0)) / box
+    corner = Tradeoff(dearest, 100.0)
+    whole = hypervolume_share(list(real.values()), corner)
     rest = [one for name, one in real.items() if name != own]
-    without = hypervolume(rest, Tradeoff(dearest, 0.0)) / box
+    without = hypervolume_share(rest, corner)
+    between = f" ({ends[0]:.3f}–{ends[1]:.3f})" if ends is not None else ""
     least = f"without {own} {without:.3f}, " if rest and own in real else ""
     return [
-        f"Its hypervolume is {whole:.3f}, {least}where 1 is all between no cost and"
+        f"Its hypervolume is {whole:.3f}{between}, {least}where 1 is all between no cost and"
         f" {cost(dearest / unit.per_usd)}, the dearest policy’s, and between 0 and 100%."
     ]

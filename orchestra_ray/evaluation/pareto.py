@@ -44,6 +44,15 @@ def hypervolume(points: Sequence[Tradeoff], reference: Tradeoff) -> float:
     return area
 
 
+def hypervolume_share(points: Sequence[Tradeoff], corner: Tradeoff) -> float:
+    """The hypervolume as a share of the box from no cost and no right answer to the corner.
+
+    0 where the corner costs nothing.
+    """
+    box = corner.cost * corner.accuracy
+    return hypervolume(points, Tradeoff(corner.cost, 0.0)) / box if box > 0.0 else 0.0
+
+
 def cost_at_accuracy(points: Sequence[Tradeoff], accuracy: float) -> float | None:
     """The least mean cost at which the points reach `accuracy`; None where none does.
 

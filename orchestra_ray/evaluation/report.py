@@ -23,7 +23,7 @@ from orchestra_ray.evaluation.panels import (
     panel,
     phases,
 )
-from orchestra_ray.evaluation.runs import Run, Setting, rows_of, settings
+from orchestra_ray.evaluation.runs import Run, Setting, rows_of, settings, tradeoffs_of
 from orchestra_ray.evaluation.shares import shares
 from orchestra_ray.evaluation.standings import against, result, side_by_side
 from orchestra_ray.evaluation.style import CSS
@@ -66,6 +66,7 @@ def render_report(
         command=run["command"],
         metrics=Metrics(metrics),
         rows=rows_of(summary),
+        tradeoffs=tradeoffs_of(summary),
         tasks=summary.get("tasks", 0),
         wall_s=run["wall_s"],
         shown=run["config"],

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from orchestra_ray.evaluation.metrics import FamilySummary, Interval, Summary
 from orchestra_ray.evaluation.panels import Metrics
+from orchestra_ray.evaluation.tradeoffs import Tradeoffs
 from orchestra_ray.evaluation.verdict import MEASURED, in_order
 
 _OF_ONE_RUN = ("name", "seed", "runs_dir", "tracking", "cluster")  # keys that make no setting
@@ -40,6 +41,7 @@ class Run:
     command: str
     metrics: Metrics
     rows: Mapping[str, Summary] = field(default_factory=dict)  # in the order of the tables
+    tradeoffs: Tradeoffs | None = None
     tasks: int = 0  # held-out ones
     wall_s: float | None = None
     spent_usd: float | None = None
@@ -65,6 +67,28 @@ class Setting:
         """Runs that were evaluated."""
         return sum(bool(run.rows) for run in self.runs)
 
+    def hypervolume_ends(self) -> Interval | None:
+        """Over tasks or, of several runs, the lowest and the highest; None where one tells none."""
+        found = self._tradeoffs()
+        if len(found) == 1:
+            return found[0].hypervolume_ci95
+        return _range([one.hypervolume for one in found]) if found else None
+
+    def equal_cost_usd_ends(self, name: str) -> Interval | None:
+        """The same of what the accuracy of `name` costs the measured policy."""
+        found = self._tradeoffs()
+        if len(found) == 1:
+            return found[0].equal_cost_usd_ci95.get(name)
+        if not found or any(name not in one.equal_cost_usd for one in found):
+            return None
+        return _range([one.equal_cost_usd[name] for one in found])
+
+    def _tradeoffs(self) -> list[Tradeoffs]:
+        """Of every evaluated run; none where one of them tells none."""
+        found = [run.tradeoffs for run in self.runs if run.rows]
+        known = [one for one in found if one is not None]
+        return known if len(known) == len(found) else []
+
 
 def rows_of(
     summary: Mapping[str, Any], calls: Mapping[str, Mapping[str, float]] | None = None
@@ -80,6 +104,12 @@ def rows_of(
             for name, values in found.items()
         }
     )
+
+
+def tradeoffs_of(summary: Mapping[str, Any]) -> Tradeoffs | None:
+    """Those of the object of `summary.json`, where it has any."""
+    found = summary.get("tradeoffs")
+    return None if found is None else Tradeoffs.from_json(found)
 
 
 def calls_of(entries: pa.Table) -> dict[str, dict[str, float]]:

@@ -3,7 +3,7 @@ each other one, and the runs side by side.
 """
 
 import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from orchestra_ray.evaluation.cells import (
     PERCENT,
@@ -141,7 +141,7 @@ def against(found: Sequence[Setting]) -> str:
         "Differences are the policy’s figures less those of the row: “outside both” where the"
         " mean reward of each lies outside the small figures of the other. The last column is the"
         " mean cost of being right as often as the row, by mixing two: the policy plays a share of"
-        " the tasks, drawn at random, and the cheapest one the rest."
+        " the tasks, drawn at random, and the cheapest one the rest; below it is its interval."
     )
     return element(
         "section",
@@ -169,7 +169,7 @@ def _against(setting: Setting, named: bool) -> str:
             ),
             Cell(signed(_POINTS, mine.accuracy - one.accuracy)),
             Cell(cost.text(one.cost_usd)),
-            _equal(rows, name, cheapest, equal[name], cost),
+            _equal(setting, name, cheapest, equal[name], cost),
         ]
         body.append(Row(name, cells))
     headings = (
@@ -184,12 +184,13 @@ def _against(setting: Setting, named: bool) -> str:
 
 
 def _equal(
-    rows: Mapping[str, Summary], name: str, cheapest: str, equal_usd: float | None, cost: Measure
+    setting: Setting, name: str, cheapest: str, equal_usd: float | None, cost: Measure
 ) -> Cell:
-    one = rows[name]
+    rows, one = setting.rows, setting.rows[name]
     if equal_usd is not None:
-        share = f"{equal_usd / one.cost_usd:,.0%} of its cost" if one.cost_usd > 0.0 else ""
-        return Cell(cost.text(equal_usd), (share,) if share else ())
+        share = [f"{equal_usd / one.cost_usd:,.0%} of its cost"] if one.cost_usd > 0.0 else []
+        ends = cost.interval(setting.equal_cost_usd_ends(name))
+        return Cell(cost.text(equal_usd), (*ends, *share))
     if one.accuracy > rows[cheapest].accuracy:
         return Cell("not reached")
     return Cell(UNKNOWN, () if name == cheapest else (f"{cheapest} is enough",))

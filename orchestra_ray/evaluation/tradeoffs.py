@@ -14,7 +14,12 @@ import numpy as np
 from orchestra_ray.core.money import usd
 from orchestra_ray.evaluation.measured import Measured
 from orchestra_ray.evaluation.metrics import Interval, interval95
-from orchestra_ray.evaluation.pareto import Tradeoff, equal_cost, hypervolume, pareto_front
+from orchestra_ray.evaluation.pareto import (
+    Tradeoff,
+    equal_cost,
+    hypervolume_share,
+    pareto_front,
+)
 from orchestra_ray.evaluation.verdict import BOUNDS
 
 Points = Mapping[str, Tradeoff]  # by policy: dollars and a share of right answers
@@ -46,6 +51,19 @@ class Tradeoffs:
             "equal_cost_usd_ci95": intervals,
         }
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Tradeoffs":
+        """What `to_json` made."""
+        low, high = values["hypervolume_ci95"]
+        costs = values["equal_cost_usd_ci95"]
+        return cls(
+            front=tuple(values["front"]),
+            hypervolume=values["hypervolume"],
+            hypervolume_ci95=(low, high),
+            equal_cost_usd=dict(values["equal_cost_usd"]),
+            equal_cost_usd_ci95={name: (ends[0], ends[1]) for name, ends in costs.items()},
+        )
+
 
 def tradeoffs(
     played: Mapping[str, Mapping[int, Measured]],
@@ -67,29 +85,26 @@ def tradeoffs(
 
     whole = points(np.arange(len(numbers)))
     real = [name for name in names if name not in BOUNDS]
-    dearest_usd = max((whole[name].cost for name in real), default=0.0)
+    corner = Tradeoff(max((whole[name].cost for name in real), default=0.0), 1.0)
+
+    def volume(found: Points) -> float:
+        return hypervolume_share([found[name] for name in real], corner)
+
     picks_B_N = np.random.default_rng(seed).integers(
         0, len(numbers), size=(bootstrap, len(numbers))
     )
     resampled = [points(picks_N) for picks_N in picks_B_N]
-    volumes_B = np.array([_volume(found, real, dearest_usd) for found in resampled])
+    volumes_B = np.array([volume(found) for found in resampled])
     costs = {name: equal_cost(whole, own, name) for name in names if name != own}
     known = {name: cost for name, cost in costs.items() if cost is not None}
     intervals = {name: _interval(resampled, own, name) for name in known}
     return Tradeoffs(
         front=tuple(real[i] for i in pareto_front([whole[name] for name in real])),
-        hypervolume=_volume(whole, real, dearest_usd),
+        hypervolume=volume(whole),
         hypervolume_ci95=interval95(volumes_B),
         equal_cost_usd=known,
         equal_cost_usd_ci95={name: ends for name, ends in intervals.items() if ends is not None},
     )
-
-
-def _volume(points: Points, real: Sequence[str], dearest_usd: float) -> float:
-    if not dearest_usd:
-        return 0.0
-    area = hypervolume([points[name] for name in real], Tradeoff(dearest_usd, 0.0))
-    return area / dearest_usd
 
 
 def _interval(resampled: Sequence[Points], own: str, name: str) -> Interval | None:

@@ -187,6 +187,21 @@ def test_the_front_and_its_hypervolume_are_told() -> None:
     assert f"hypervolume is {whole:.3f}, without after" in said
 
 
+def test_the_hypervolume_and_the_cost_at_equal_accuracy_have_their_intervals() -> None:
+    costs = {
+        "front": ["cheapest", "after", "strongest"],
+        "hypervolume": 0.75,
+        "hypervolume_ci95": [0.701, 0.802],
+        "equal_cost_usd": {"random": 0.00017},
+        "equal_cost_usd_ci95": {"random": [0.00012, 0.00023]},
+    }
+    page = Page(render_report(SUMMARY | {"tradeoffs": costs}, [], RUN))
+    (front,) = [text for text in page.said("p") if "Pareto front" in text]
+    assert "(0.701–0.802), without after" in front
+    (row,) = [row for row in page.rows if row[0] == "random" and "of its cost" in row[-1]]
+    assert row[-2] == "0.0120–0.0230"
+
+
 def test_the_verdict_stands_on_the_page() -> None:
     (verdict, *_) = Page(render_report(SUMMARY, steps(), RUN)).said("p")[1:]
     assert verdict.startswith("After training the reward is 0.706, 0.550 above before (0.156)")

@@ -1,5 +1,7 @@
 """Runs of one configuration as one setting, and calls by policy from a ledger."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from orchestra_ray.evaluation.metrics import FamilySummary, Summary
 from orchestra_ray.evaluation.panels import Metrics
 from orchestra_ray.evaluation.runs import Run, across, calls_of, rows_of, settings
 from orchestra_ray.evaluation.shares import in_one_order
+from orchestra_ray.evaluation.tradeoffs import Tradeoffs
 from orchestra_ray.tools.ledger import table
 
 
@@ -50,6 +53,20 @@ def test_runs_without_a_configuration_stand_alone() -> None:
 def test_settings_of_the_same_label_are_told_apart() -> None:
     runs = [run("a-1", x=1), run("a-2", x=1), run("a", x=2)]
     assert [setting.label for setting in settings(runs)] == ["a-1 + a-2", "a"]
+
+
+def test_tradeoffs_keep_the_interval_of_one_run_and_span_several() -> None:
+    one = Tradeoffs(("policy",), 0.5, (0.4, 0.6), {"random": 0.02}, {"random": (0.01, 0.03)})
+    other = Tradeoffs(("policy",), 0.7, (0.6, 0.8), {"random": 0.05}, {})
+    first = replace(run("a-1", 0.4, seed=1), tradeoffs=one)
+    second = replace(run("a-2", 0.6, seed=2), tradeoffs=other)
+    (alone,), (both,) = settings([first]), settings([first, second])
+    assert alone.hypervolume_ends() == (0.4, 0.6) and both.hypervolume_ends() == (0.5, 0.7)
+    assert alone.equal_cost_usd_ends("random") == (0.01, 0.03)
+    assert both.equal_cost_usd_ends("random") == (0.02, 0.05)
+    assert both.equal_cost_usd_ends("strongest") is None
+    (untold,) = settings([first, run("a-3", 0.6, seed=3)])
+    assert untold.hypervolume_ends() is None
 
 
 def test_one_run_keeps_its_intervals_and_only_shared_policies_are_averaged() -> None:

@@ -73,3 +73,7 @@ def test_the_json_has_lists_for_intervals() -> None:
     assert told["front"] == ["cheapest", "after"]
     assert told["hypervolume_ci95"] == list(FOUND.hypervolume_ci95)
     assert set(told["equal_cost_usd_ci95"]) == {"strongest"}
+
+
+def test_the_json_is_read_back() -> None:
+    assert Tradeoffs.from_json(FOUND.to_json()) == FOUND
