@@ -44,18 +44,16 @@ class Pair:
 
 
 def load_preferences(config: CatalogueConfig) -> list[Preference]:
-    """Those to train on: the configuration's own, then the file's."""
-    own = _own(config)
-    found = own + [pair.preference for pair in _pairs(config) if pair.cell is Cell.TRAIN]
-    taken: set[str] = set()
-    for preference in found:
+    """Those to train on: the configuration's own, as often as their shares say, then the file's."""
+    own, taken = _own(config), {preference.name for preference in config.preferences}
+    filed = [pair.preference for pair in _pairs(config) if pair.cell is Cell.TRAIN]
+    for preference in filed:
         if preference.name in taken:
             raise ConfigError(
                 f"catalogue.preferences_path {config.preferences_path}: {preference.name} stands"
                 " in catalogue.preferences too; rename one"
             )
-        taken.add(preference.name)
-    return found
+    return own + filed
 
 
 def load_heldout_preferences(config: CatalogueConfig, only: Sequence[str] = ()) -> list[Preference]:
@@ -64,11 +62,12 @@ def load_heldout_preferences(config: CatalogueConfig, only: Sequence[str] = ()) 
     only: the names of those to take; all of them where none is given.
     """
     heldout = [pair.preference for pair in _pairs(config) if pair.cell is not Cell.TRAIN]
-    by_name = {one.name: one for one in heldout or _own(config)}
+    heldout = heldout or _own(config)
+    by_name = {one.name: one for one in heldout}
     if missing := [name for name in only if name not in by_name]:
         remedy = f"choose from {', '.join(by_name)}"
         raise BadValue("evaluation.preferences", f"{missing[0]!r} is unknown", remedy)
-    return [by_name[name] for name in only or by_name]
+    return [by_name[name] for name in only] or heldout
 
 
 def fitting(preferences: Sequence[Preference], draw: Draw) -> Sequence[Preference]:
@@ -164,6 +163,7 @@ def _own(config: CatalogueConfig) -> list[Preference]:
     return [
         Preference(p.name, p.instruction, p.outcome, p.cost, p.latency, p.tools)
         for p in config.preferences
+        for _ in range(p.share)
     ]
 
 

@@ -269,6 +269,7 @@ def _check_preferences(config: Config) -> None:
         weights |= {f"tools.{name}": weight for name, weight in preference.tools.items()}
         for name, weight in weights.items():
             check_interval(f"catalogue.preferences[{i}].{name}", weight, "[0, 1]")
+        check_interval(f"catalogue.preferences[{i}].share", preference.share, "[1, inf)")
 
 
 def _check_reward(config: Config) -> None:

@@ -121,6 +121,7 @@ class PreferenceConfig:
     cost: float = 0.0
     latency: float = 0.0
     tools: dict[str, float] = field(default_factory=dict)
+    share: int = 1  # 2: as often as two of the others together, in training and measurement
 
 
 @dataclass

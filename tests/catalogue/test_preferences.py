@@ -64,6 +64,13 @@ def test_without_a_file_both_take_the_configurations_own(tmp_path: Path) -> None
     assert names(load_heldout_preferences(trained)) == ["exact"]
 
 
+def test_a_share_deals_a_preference_so_often() -> None:
+    own = config(None, INLINE, PreferenceConfig("quick", "Be quick.", share=2))
+    for load in (load_preferences, load_heldout_preferences):
+        assert names(load(own)) == ["exact", "quick", "quick"]
+    assert names(load_heldout_preferences(own, ["quick"])) == ["quick"]
+
+
 def test_measuring_can_be_kept_to_some_users(file: Path) -> None:
     users = [Cell.NEW_BOTH.value, Cell.NEW_WORDING.value]
     assert names(load_heldout_preferences(config(file, INLINE), users)) == users

@@ -70,6 +70,10 @@ QWEN3_8B = {
             "catalogue.preferences=[{name: a, instruction: b, tools: {x: -0.5}}]",
             "catalogue.preferences[0].tools.x",
         ),
+        (
+            "catalogue.preferences=[{name: a, instruction: b, share: 0}]",
+            "catalogue.preferences[0].share",
+        ),
         ("rollout.workers=0", "rollout.workers"),
         ("rollout.temperature=0", "rollout.temperature"),
         ("rollout.tensor_parallel=2", "rollout.tensor_parallel"),
