@@ -25,11 +25,12 @@ import study_tables  # noqa: E402 # pyright: ignore[reportMissingImports]
 
 CONFIGS = REPOSITORY / "configs"
 TASKS = 12
+DEALT = (f"evaluation.tasks={TASKS}", "evaluation.seed=304")  # to users as in ASKS
 SEEDS = (0, 1, 2)
 FAILED_SEED = 2  # of `ours`, so of what measures its policy too
 ASKS = {  # of each held-out task, by number; asserted below
-    0: "frugal", 1: "exact", 2: "frugal", 3: "exact", 4: "frugal", 5: "frugal",
-    6: "exact", 7: "quick", 8: "quick", 9: "exact", 10: "quick", 11: "frugal",
+    0: "frugal", 1: "exact", 2: "frugal", 3: "exact", 4: "frugal", 5: "quick",
+    6: "quick", 7: "exact", 8: "exact", 9: "quick", 10: "frugal", 11: "frugal",
 }  # fmt: skip
 CENTS = {"frugal": 0.2, "quick": 0.4, "exact": 0.6}
 SECONDS = {"frugal": 10.0, "quick": 4.0, "exact": 10.0}
@@ -70,7 +71,7 @@ def lay(runs: Path, arm: str, seed: int, plays: Mapping[str, tuple[Play, float]]
     folder = runs / f"{arm}-{seed}"
     folder.mkdir()
     paths = [CONFIGS / "quickstart.yaml", *ARMS[arm].configs]
-    config = load(paths, [f"name={arm}-{seed}", f"seed={seed}", f"evaluation.tasks={TASKS}"])
+    config = load(paths, [f"name={arm}-{seed}", f"seed={seed}", *DEALT])
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
     log, rows = EpisodeLog(folder / FILE), {}
     for name, (play, reward) in plays.items():
