@@ -162,7 +162,7 @@ def test_the_wishes_are_those_that_the_numbers_here_are_computed_for(made: study
 def test_sizes_and_time_are_those_of_the_runs(sections: list[str]):
     head = sections[0]
     assert "A policy of 1,234 parameters, 8 families" in head
-    assert "7 simulated experts, 60 steps of 8 groups of 8 episodes" in head
+    assert "6 simulated experts, 60 steps of 8 groups of 8 episodes" in head
     assert "3 seeds of policy and training, 12 held-out tasks each" in head
     assert "30 of 36 runs ended" in head
     assert "took 300 minutes" in head  # 30 runs of 600 s

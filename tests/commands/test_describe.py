@@ -127,7 +127,7 @@ def test_without_names_every_offered_model_is_described_by_the_dearest_endpoint(
     assert describe(catalogue, "--tasks", "1", "--out", str(out)) == 0
     models = load_catalogue(out).models.values()
     described = [entry.name for entry in models if entry.description.startswith("Right ")]
-    assert described == ["nova", "orbit", "pebble", "tally", "sieve", "scribe", "axiom"]
+    assert described == ["nova", "orbit", "pebble", "tally", "sieve", "scribe"]
 
 
 def test_the_spend_guard_holds_and_nothing_is_written(catalogue: Path, capsys) -> None:
