@@ -19,6 +19,13 @@ SEED = 20261124
 ROWS, LENGTH = 5, 8
 CONSTANT = 16  # Dr. GRPO's fixed length
 GROUPS, GROUP_SIZE = 4, 6
+# GDPO's: the weight of each, and whether less is better
+OBJECTIVES = {
+    "calls": (0.3, False),
+    "right": (0.6, False),
+    "usd": (1.0, True),
+    "seconds": (0.4, True),
+}
 _ENUMS = {"surrogate": Surrogate, "aggregation": Aggregation, "kl_estimator": KlEstimator}
 
 
@@ -170,6 +177,22 @@ def reward_inputs(seed: int = SEED) -> dict[str, Any]:
     return {
         "rewards": rewards.tolist(),
         "tokens": draw.integers(1, 12, (GROUPS, GROUP_SIZE)).tolist(),
+    }
+
+
+def objective_inputs(seed: int = SEED) -> dict[str, Any]:
+    """Amounts of each objective and response tokens of each episode, [groups, episodes of a group].
+
+    All are right: of wrong ones this project takes the paper's conditioned reward, verl does not.
+    """
+    draw = np.random.default_rng(seed)
+    shape = (GROUPS, GROUP_SIZE)
+    return {
+        "calls": draw.integers(0, 40, shape).tolist(),
+        "right": np.ones(shape).tolist(),
+        "usd": draw.exponential(20, shape).round(3).tolist(),
+        "seconds": draw.exponential(20, shape).round(3).tolist(),
+        "tokens": draw.integers(1, 12, shape).tolist(),
     }
 
 

@@ -1,10 +1,11 @@
 """Compares this project's loss and advantages with TRL's and verl's on the same random inputs.
 
-    make bench-peers                  # a table of the largest differences; fails over 1e-6
+    make bench-peers                  # a table of the largest differences; fails over a bound
     make bench-peers ARGS=--write     # and writes their answers for the tests
 
 For each case of `cases.LOSSES`: the loss, its gradient in every log-probability, and the shares of
-clipped tokens where the peer reports them. For each estimator: the advantage of every episode.
+clipped tokens where the peer reports them. For each estimator: the advantage of every episode. The
+bound is 1e-6, of GDPO 1e-5, which verl computes in single precision.
 """
 
 import argparse
@@ -22,8 +23,9 @@ import verl_side
 from cases import LossCase, Outcome
 
 from orchestra_ray.reward.advantage import batch_advantages, group_advantages
+from orchestra_ray.reward.objectives import group_rewards
 
-TOLERANCE = 1e-6
+TOLERANCE, SINGLE_TOLERANCE = 1e-6, 1e-5
 FIXTURE = Path(__file__).parents[2] / "tests" / "learner" / "peers.json"
 Peer = Callable[[LossCase, Mapping[str, Any]], Outcome]
 
@@ -49,17 +51,37 @@ def main() -> None:
         difference = max(_advantage_difference(preset, seed) for seed in seeds)
         worst = max(worst, difference)
         _print(f"advantages, {preset}", [difference, None])
+    single = max(_gdpo_difference(seed) for seed in seeds)
+    _print("advantages, gdpo", [single, None])
     if arguments.write:
         lines = ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in _fixture().items())
         FIXTURE.write_text(f"{{\n{lines}\n}}\n")
         print(f"wrote {FIXTURE}")
     if worst > TOLERANCE:
         raise SystemExit(f"a difference of {worst:.1e} is over {TOLERANCE:g}")
+    if single > SINGLE_TOLERANCE:
+        raise SystemExit(f"a difference of {single:.1e} of gdpo is over {SINGLE_TOLERANCE:g}")
 
 
 def our_advantages(preset: str, inputs: Mapping[str, Any]) -> np.ndarray:
     groups = [group_advantages(np.array(rewards), preset)[0] for rewards in inputs["rewards"]]
     return batch_advantages(np.concatenate(groups), preset, tokens_N=np.ravel(inputs["tokens"]))
+
+
+def our_gdpo(inputs: Mapping[str, Any]) -> np.ndarray:
+    weights, minimise = zip(*cases.OBJECTIVES.values(), strict=True)
+    amounts_N_G_K = np.stack([inputs[name] for name in cases.OBJECTIVES], axis=-1)
+    right_G = np.ones(cases.GROUP_SIZE, dtype=bool)
+    groups = [
+        group_rewards(amounts_G_K, np.array(weights), right_G, np.array(minimise), "gdpo")
+        for amounts_G_K in amounts_N_G_K
+    ]
+    return our_advantages("gdpo", {"rewards": groups, "tokens": inputs["tokens"]})
+
+
+def _gdpo_difference(seed: int) -> float:
+    inputs = cases.objective_inputs(seed)
+    return float(np.abs(our_gdpo(inputs) - np.ravel(verl_side.gdpo_advantages(inputs))).max())
 
 
 def _loss_difference(case: LossCase, peer: Peer, seed: int) -> float:
@@ -80,6 +102,7 @@ def _advantage_difference(preset: str, seed: int) -> float:
 def _fixture() -> Mapping[str, Any]:
     """Inputs and the peers' answers; nothing of it is computed by this project."""
     loss_inputs, reward_inputs = cases.loss_inputs(), cases.reward_inputs()
+    objective_inputs = cases.objective_inputs()
     return {
         "versions": {name: version(name) for name in ("verl", "trl", "torch", "numpy")},
         "seed": cases.SEED,
@@ -97,6 +120,9 @@ def _fixture() -> Mapping[str, Any]:
         "advantages": {
             preset: verl_side.advantages(preset, reward_inputs) for preset in verl_side.ESTIMATORS
         },
+        "objectives": cases.OBJECTIVES,
+        "objective_inputs": objective_inputs,
+        "gdpo": verl_side.gdpo_advantages(objective_inputs),
     }
 
 

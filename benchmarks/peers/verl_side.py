@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from cases import LossCase, Outcome, tensors_of
+from cases import OBJECTIVES, LossCase, Outcome, tensors_of
 from verl.trainer.ppo import core_algos
 from verl.workers.config import ActorConfig
 
@@ -64,7 +64,7 @@ def advantages(preset: str, inputs: Mapping[str, Any]) -> list[list[float]]:
     name, options = ESTIMATORS[preset]
     rewards_N, tokens_N = np.ravel(inputs["rewards"]), np.ravel(inputs["tokens"])
     groups, size = np.shape(inputs["rewards"])
-    mask = torch.from_numpy(np.arange(tokens_N.max()) < tokens_N[:, None]).double()
+    mask = _mask(tokens_N)
     token_rewards = torch.zeros_like(mask)
     token_rewards[torch.arange(groups * size), torch.from_numpy(tokens_N - 1)] = torch.from_numpy(
         rewards_N
@@ -76,3 +76,30 @@ def advantages(preset: str, inputs: Mapping[str, Any]) -> list[list[float]]:
         **options,
     )
     return found[:, 0].reshape(groups, size).tolist()
+
+
+def gdpo_advantages(inputs: Mapping[str, Any]) -> list[list[float]]:
+    """The same from the amounts of each objective, which verl takes in single precision."""
+    tokens_N = np.ravel(inputs["tokens"])
+    groups, size = np.shape(inputs["tokens"])
+    mask = _mask(tokens_N)
+    prompts = torch.ones((tokens_N.size, 1), dtype=torch.long)
+    found, _ = core_algos.get_adv_estimator_fn("gdpo")(
+        token_level_rewards=torch.zeros_like(mask),
+        response_mask=mask,
+        index=np.repeat(np.arange(groups), size),
+        config={
+            "gdpo_reward_keys": list(OBJECTIVES),
+            "gdpo_reward_weights": [weight for weight, _ in OBJECTIVES.values()],
+        },
+        non_tensor_batch={
+            name: np.ravel(inputs[name]) * (-1 if minimise else 1)
+            for name, (_, minimise) in OBJECTIVES.items()
+        },
+        batch={"prompts": prompts, "attention_mask": torch.cat([prompts, mask.long()], dim=1)},
+    )
+    return found[:, 0].reshape(groups, size).tolist()
+
+
+def _mask(tokens_N: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.arange(tokens_N.max()) < tokens_N[:, None]).double()
