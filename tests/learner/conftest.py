@@ -2,14 +2,19 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
+from ray.actor import ActorHandle
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from orchestra_ray.core.records import Trajectory, Turn
 from orchestra_ray.core.states import Stop
+from orchestra_ray.weights.actor import WeightBoard
+
+from .training import LENGTHS
 
 VOCAB = 128
 
@@ -70,3 +75,13 @@ def make_trajectory() -> Callable[[int, int], Trajectory]:
         )
 
     return make
+
+
+@pytest.fixture(scope="module")
+def trajectories(make_trajectory: Callable[[int, int], Trajectory]) -> list[Trajectory]:
+    return [make_trajectory(seed, length) for seed, length in enumerate(LENGTHS)]
+
+
+@pytest.fixture(scope="module")
+def board(ray_cluster: str) -> ActorHandle:
+    return cast(ActorHandle, WeightBoard.options(num_cpus=0).remote())
