@@ -82,7 +82,8 @@ def _parts(scores: Sequence[EpisodeScore]) -> Mapping[str, float]:
 def _adherence(groups: Sequence[ScoredGroup]) -> Mapping[str, float]:
     """How far right episodes go where their user wants: 1 is the best of each group throughout.
 
-    What cost, time and tools add to the reward, by what they could add at most.
+    What cost, time and tools add to the reward, by the sum of their weights. As in the reward, an
+    amount in which a group agrees adds nothing, so 1 needs groups that differ in all of them.
     """
     shares = []
     for group in groups:

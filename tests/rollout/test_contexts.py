@@ -1,5 +1,6 @@
 """What the policy reads, to the letter: a change here changes every prompt that was trained."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -100,23 +101,30 @@ def rebuild(chat: Chat, quickstart: Config) -> Context:
     return context_of(chat, replace(quickstart.rollout, context=ContextPolicy.REBUILD), False)
 
 
+def rendered(chat: Chat, ids: Sequence[int]) -> str:
+    """The text of the ids, which are those that the text is encoded to, control tokens and all."""
+    text = chat.decode(ids)
+    assert list(ids) == chat.encode_response(text)
+    return text
+
+
 def test_a_transcript_opens_with_the_tools_and_the_question(
     chat: Chat, transcript: Context
 ) -> None:
     addition = transcript.before_turn(GROUP, [])
-    assert addition.fresh and chat.decode(addition.ids) == OPENING
+    assert addition.fresh and rendered(chat, addition.ids) == OPENING
 
 
 def test_a_transcript_goes_on_with_what_the_last_turn_brought(
     chat: Chat, transcript: Context
 ) -> None:
     addition = transcript.before_turn(GROUP, TURNS[:2])
-    assert not addition.fresh and chat.decode(addition.ids) == OBSERVATION
+    assert not addition.fresh and rendered(chat, addition.ids) == OBSERVATION
 
 
 def test_a_rebuilt_prompt_holds_all_that_is_known(chat: Chat, rebuild: Context) -> None:
     addition = rebuild.before_turn(GROUP, TURNS)
-    assert addition.fresh and chat.decode(addition.ids) == REBUILT
+    assert addition.fresh and rendered(chat, addition.ids) == REBUILT
 
 
 def test_a_rebuilt_prompt_is_the_same_however_the_calls_fell_into_turns(rebuild: Context) -> None:
