@@ -157,7 +157,8 @@ def _against(setting: Setting, named: bool) -> str:
     mine = rows[own]
     others = {name: one for name, one in rows.items() if name != own}
     points = {key: Tradeoff(row.cost_usd, row.accuracy) for key, row in rows.items()}
-    equal, cheapest = {name: equal_cost(points, own, name) for name in others}, cheapest_of(points)
+    equal = {name: equal_cost(points, own, name) for name in others}
+    cheapest = cheapest_of(points)
     cost = money([*(one.cost_usd for one in rows.values()), *filter(None, equal.values())])
     body = []
     for name, comparison in compare_all(rows).items():
