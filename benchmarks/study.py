@@ -1,10 +1,10 @@
 """`make study`: the paper's claims in miniature. Trains, measures, and writes docs/results.md.
 
-For each seed: a policy as the quick start trains it, the same with three changes of the reward, the
-first one measured where prices and experts are new, and two of them on the same held-out tasks once
-for each user. A run whose summary is there is not made again, so an interrupted study goes on. One
-that fails leaves `failed.txt` in its folder and the study goes on without it; the next study tries
-it again. The page is made of the runs' own files alone.
+For each seed: a policy as the quick start trains it, the same with three changes of the reward and
+by TRL's trainer, the first one measured where prices and experts are new, and two of them on the
+same held-out tasks once for each user. A run whose summary is there is not made again, so an
+interrupted study goes on. One that fails leaves `failed.txt` in its folder and the study goes on
+without it; the next study tries it again. The page is made of the runs' own files alone.
 """
 
 import argparse
@@ -23,19 +23,30 @@ CONFIGS = REPOSITORY / "configs"
 STUDY = CONFIGS / "study"
 BASE = (CONFIGS / "quickstart.yaml",)
 ROUTERS = STUDY / "routers.yaml"
+PEERS = REPOSITORY / "benchmarks" / "peers"
+ORCHESTRA = (sys.executable, "-m", "orchestra_ray.cli")
+TRL = (
+    "env",
+    f"PYTHONPATH={REPOSITORY}",
+    str(PEERS / ".venv" / "bin" / "python"),
+    str(PEERS / "trl_train.py"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
     """One kind of run. `of`: the arm whose checkpoint it measures; None: it trains.
 
-    keys: overrides of its own, after its configs.
+    keys: overrides of its own, after its configs. trainer: the program that trains. once: with the
+    first seed alone, for the time that it takes.
     """
 
     name: str
     configs: tuple[Path, ...] = ()
     of: str | None = None
     keys: tuple[str, ...] = ()
+    trainer: tuple[str, ...] = (*ORCHESTRA, "train")
+    once: bool = False
 
 
 def users_of(arm: str) -> list[Arm]:
@@ -55,11 +66,17 @@ ARMS = (
     Arm("no_preference", (ROUTERS, STUDY / "no_preference.yaml")),
     Arm("outcome", (ROUTERS, STUDY / "outcome.yaml")),
     Arm("released", (ROUTERS, CONFIGS / "presets" / "released.yaml")),
+    Arm("trl", (ROUTERS,), trainer=TRL, once=True),
     Arm("unseen_prices", (ROUTERS, STUDY / "unseen_prices.yaml"), of="ours"),
     Arm("unseen_experts", (ROUTERS, STUDY / "unseen_experts.yaml"), of="ours"),
     *users_of("ours"),
     *users_of("no_preference"),
 )
+
+
+def planned(seeds: Sequence[int]) -> dict[str, Sequence[int]]:
+    """The seeds of each arm, by name."""
+    return {arm.name: seeds[:1] if arm.once else seeds for arm in ARMS}
 
 
 def command(arm: Arm, seed: int, runs: Path, overrides: Sequence[str]) -> list[str]:
@@ -73,9 +90,8 @@ def command(arm: Arm, seed: int, runs: Path, overrides: Sequence[str]) -> list[s
             raise FileNotFoundError(f"{source.name} left no policy to measure")
         last = max(checkpoints, key=lambda path: int(path.name.removeprefix("step_")))
         keys += [f"model.path={last / 'policy'}", "model.tiny=null"]
-    verb = "train" if arm.of is None else "eval"
-    keys += [f"runs_dir={runs}", *overrides]
-    return [sys.executable, "-m", "orchestra_ray.cli", verb, *configs, *keys]
+    program = arm.trainer if arm.of is None else (*ORCHESTRA, "eval")
+    return [*program, *configs, *keys, f"runs_dir={runs}", *overrides]
 
 
 def make(arm: Arm, seed: int, runs: Path, overrides: Sequence[str]) -> str | None:
@@ -121,12 +137,13 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=REPOSITORY / "docs" / "results.md")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_args()
-    runs = options.runs.absolute()
+    study = Study(options.runs.absolute(), planned(options.seeds), options.seeds)
     for seed in options.seeds:
         for arm in ARMS:
-            make(arm, seed, runs, options.overrides)
+            if seed in study.arms[arm.name]:
+                make(arm, seed, study.runs, options.overrides)
     try:
-        page = render(Study(runs, [arm.name for arm in ARMS], options.seeds))
+        page = render(study)
     except ValueError as error:
         sys.exit(f"study: {error}")
     options.page.write_text(page)

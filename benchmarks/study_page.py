@@ -8,13 +8,12 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
+from study_experts import experts
 from study_runs import FAILED, Study, faulty_share, unasked
-from study_tables import HEAD, after, baseline, before, paired_interval, policy_row, spread, table
+from study_tables import HEAD, ROUTERS, after, baseline, before, policy_row, spread, table
 from study_wishes import preferences
 
-from orchestra_ray.core.players import EXPERT
-
-COST_SHARE, REWARD_SHARE = 0.4, 0.9  # what the study is to show
+REWARD_SHARE = 0.9  # of the oracle's: what the study is to show
 
 
 def render(study: Study) -> str:
@@ -28,7 +27,7 @@ def render(study: Study) -> str:
     outcome = "The same instructions, and only right answers are rewarded."
     sections = [
         _head(study),
-        _accuracy(study),
+        experts(study),
         _oracle(study),
         preferences(study),
         _unseen(study),
@@ -42,8 +41,8 @@ def render(study: Study) -> str:
 def _head(study: Study) -> str:
     config, world = study.config(), study.world("ours", study.ended("ours")[0])
     tasks = sorted({study.summary("ours", seed)["tasks"] for seed in study.ended("ours")})
-    failed = sum(len(study.seeds) - len(study.ended(arm)) for arm in study.arms)
-    runs = len(study.arms) * len(study.seeds)
+    runs = sum(len(seeds) for seeds in study.arms.values())
+    failed = runs - sum(len(study.ended(arm)) for arm in study.arms)
     return f"""# Results in miniature
 
 `make study` makes this page from its runs' own files. A policy of {study.parameters():,}
@@ -57,53 +56,13 @@ names those that failed. What was tuned was tuned on the tasks of other evaluati
 took {study.wall_s() / 60:.0f} minutes in all."""
 
 
-def _accuracy(study: Study) -> str:
-    seeds = study.ended("ours")
-    experts = [n for n in study.summary("ours", seeds[0])["baselines"] if n.startswith(EXPERT)]
-    alone = {name: study.rows("ours", baseline(name)) for name in experts}
-    best = max(alone, key=lambda name: fmean(row["accuracy"] for row in alone[name]))
-    own = study.rows("ours", after)
-    costs = [a["cost_usd"] / b["cost_usd"] for a, b in zip(own, alone[best], strict=True)]
-    gains, pooled = [], {}
-    for seed in seeds:
-        mine, theirs = (study.episodes("ours", seed, name) for name in ("after", best))
-        found = {n: float(mine[n].correct) - float(theirs[n].correct) for n in mine}
-        gains.append(fmean(found.values()))
-        for n, value in found.items():
-            pooled.setdefault(n, []).append(value)
-    low, high = paired_interval(pooled)
-    rows = [
-        policy_row("before training", study.rows("ours", before)),
-        policy_row("**after training**", own),
-        *(policy_row(name.removeprefix(EXPERT), rows) for name, rows in alone.items()),
-    ]
-    by_seed = [
-        [str(seed), f"{100 * gain:+.1f}", f"{100 * cost:.1f}"]
-        for seed, gain, cost in zip(seeds, gains, costs, strict=True)
-    ]
-    short = [] if low > 0 else ["the interval does not lie above 0"]
-    short += [] if fmean(costs) <= COST_SHARE else ["the cost is higher"]
-    return f"""## 1. Against every expert alone
-
-The strongest expert alone is {best.removeprefix(EXPERT)}. Over {study.over("ours")} the policy's
-accuracy is {spread(gains, 1, 100, "+")} points from the expert's, 95% interval
-[{100 * low:+.1f}, {100 * high:+.1f}] (paired bootstrap over tasks, seeds pooled), at
-{spread(costs, 1, 100)} % of its cost. To show was more accuracy at {COST_SHARE:.0%} of the cost or
-less: {"not shown, for " + " and ".join(short) if short else "shown"}.
-
-{table(("seed", "accuracy, points from the expert's", "cost, % of the expert's"), by_seed)}
-
-{table(HEAD, rows)}"""
-
-
 def _oracle(study: Study) -> str:
     own, oracle = study.rows("ours", after), study.rows("ours", baseline("oracle"))
     shares = [a["reward"] / b["reward"] for a, b in zip(own, oracle, strict=True)]
-    names = ("random", "cheapest", "strongest", "oracle")
     rows = [
         policy_row("prompt-only (before training)", study.rows("ours", before)),
         policy_row("**after training**", own),
-        *(policy_row(name, study.rows("ours", baseline(name))) for name in names),
+        *(policy_row(name, study.rows("ours", baseline(name))) for name in ROUTERS),
     ]
     verdict = "above" if fmean(shares) > REWARD_SHARE else "short of"
     ended = study.ended("ours")
@@ -111,13 +70,39 @@ def _oracle(study: Study) -> str:
     played = [len(study.episodes("ours", seed, "after")) for seed in ended]
     silent = [len(found) / of for found, of in zip(alone, played, strict=True)]
     right = sum(one.correct for found in alone for one in found)
-    return f"""## 2. Against the oracle router
+    return f"""## 2. Against the oracle router, and against TRL
 
 The oracle knows every expert's skill. Over {study.over("ours")} the policy has
 {spread(shares, 1, 100)} % of its reward: {verdict} {REWARD_SHARE:.0%}.
 In {spread(silent, 1, 100)} % of its episodes it asks nobody;
-{right} of those {sum(map(len, alone))} answers are right. TRL's trainer was not run: it has no
-episodes with tools that cost money.
+{right} of those {sum(map(len, alone))} answers are right.
+
+{table(HEAD, rows)}
+
+{_trl(study)}"""
+
+
+def _trl(study: Study) -> str:
+    """TRL's policy and this one in one comparison: rewards of two runs do not compare."""
+    seeds = study.ended("ours", "outcome", "trl")
+    if not seeds:
+        return "No seed of `trl` ended."
+    own, theirs = "**after training**", "TRL's GRPOTrainer"
+    players = {own: ("ours", "after"), theirs: ("trl", "policy")}
+    players |= {name: ("ours", name) for name in ROUTERS}
+    found = [study.together(seed, players) for seed in seeds]
+    shares = [one[own].reward / one[theirs].reward for one in found]
+    verdict = "shown" if min(shares) > 1 else "not shown"
+    walls = [
+        fmean(study.summary(arm, seed)["wall_s"] for seed in seeds) for arm in ("trl", "outcome")
+    ]
+    rows = [policy_row(name, [one[name].to_json() for one in found]) for name in players]
+    return f"""TRL has no tools with prices that change from task to task. So its trainer was given the same
+start, tasks, episodes (by its `rollout_func`), rewards and settings; its own are the loop, the
+advantages, the loss, the optimizer and what of it is trained. In one comparison of both, over
+{study.over("ours", "outcome", "trl")}, the policy has {spread(shares, 1, 100)} % of the reward of
+TRL's; to show was more: {verdict}. The run of TRL took {walls[0]:.0f} s, that of `outcome`, as many
+steps and one measurement more, {walls[1]:.0f} s.
 
 {table(HEAD, rows)}"""
 
@@ -146,8 +131,7 @@ def _unseen(study: Study) -> str:
         cells = [study.over("ours", arm), spread(here, 1, 100), left, spread(lost, 1, 100)]
         shares.append([label, *cells])
         if arm != "ours":
-            names = ("random", "cheapest", "strongest", "oracle")
-            rows = [policy_row(name, study.rows(arm, baseline(name), "ours")) for name in names]
+            rows = [policy_row(name, study.rows(arm, baseline(name), "ours")) for name in ROUTERS]
             own = policy_row("**trained policy**", study.rows(arm, after, "ours"))
             parts.append(f"With {label}:\n\n{table(HEAD, [own, *rows])}")
     gain, left = "gain, % of the oracle's", "what remains of the gain"
@@ -181,8 +165,8 @@ def _ablation(study: Study, arm: str, title: str, words: str) -> str:
 
 def _seeds(study: Study) -> str:
     rows, notes = [], []
-    for arm in study.arms:
-        for seed in study.seeds:
+    for arm, seeds in study.arms.items():
+        for seed in seeds:
             name = f"{arm}, seed {seed}"
             if seed in study.ended(arm):
                 rows.append([name, *_figures(study.summary(arm, seed))])
@@ -197,7 +181,8 @@ def _seeds(study: Study) -> str:
 
 {failed}
 
-Configurations: `configs/quickstart.yaml`, `configs/study/` and `configs/presets/released.yaml`."""
+Configurations: `configs/quickstart.yaml`, `configs/study/` and `configs/presets/released.yaml`;
+TRL's trainer: `benchmarks/peers/trl_train.py`."""
 
 
 def _figures(summary: Mapping[str, Any]) -> list[str]:

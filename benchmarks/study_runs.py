@@ -10,21 +10,24 @@ import numpy as np
 from safetensors import safe_open
 
 from orchestra_ray.config import Config, load
-from orchestra_ray.core.records import Preference
+from orchestra_ray.core.records import GroupSpec
 from orchestra_ray.driver.run import World, load_world
+from orchestra_ray.evaluation.compared import compare
 from orchestra_ray.evaluation.measured import FILE, EpisodeLog, Measured
+from orchestra_ray.evaluation.metrics import Summary
 from orchestra_ray.rollout.episode import FAULTY
 
 Row = Mapping[str, Any]
 Pick = Callable[[Mapping[str, Any]], Row]  # a row of a summary
 Episodes = Mapping[int, Measured]  # by the task's number
+Player = tuple[str, str]  # a run's arm, and which of its policies
 FAILED = "failed.txt"  # in the folder of a run that failed: why
 
 
 class Study:
-    """The runs by arm and seed. `arms` are all that were to be made."""
+    """The runs by arm and seed. `arms`: all that were to be made, and with which of the seeds."""
 
-    def __init__(self, runs: Path, arms: Sequence[str], seeds: Sequence[int]):
+    def __init__(self, runs: Path, arms: Mapping[str, Sequence[int]], seeds: Sequence[int]):
         self.runs, self.arms, self.seeds = runs, arms, seeds
 
     def folder(self, arm: str, seed: int) -> Path:
@@ -71,11 +74,30 @@ class Study:
         return self.world("ours", self.ended("ours")[0]).config
 
     @cache  # noqa: B019
-    def wishes(self, arm: str, seed: int) -> Mapping[int, Preference]:
-        """Each held-out task's preference."""
-        world = self.world(arm, seed)
-        numbers = range(world.config.evaluation.tasks)
-        return {n: world.heldout.group(n, 1).preference for n in numbers}
+    def groups(self, seed: int) -> Mapping[int, GroupSpec]:
+        """The held-out tasks of `ours` with their draws and users, by number."""
+        world = self.world("ours", seed)
+        return {n: world.heldout.group(n, 1) for n in range(world.config.evaluation.tasks)}
+
+    def together(
+        self, seed: int, players: Mapping[str, Player], users: Sequence[str] = ()
+    ) -> Mapping[str, Summary]:
+        """Policies of several runs in one comparison, under the wishes of `ours`.
+
+        Scored from its policy before training. users: on their tasks alone.
+        """
+        start = {"start": ("ours", "before")}
+        played = {
+            label: self.episodes(arm, seed, name)
+            for label, (arm, name) in (players | start).items()
+        }
+        numbers = set.intersection(*map(set, played.values()))
+        groups = {
+            n: group
+            for n, group in self.groups(seed).items()
+            if n in numbers and (not users or group.preference.name in users)
+        }
+        return compare(played, groups, bootstrap=1, seed=0, start="start")
 
     def parameters(self) -> int:
         """Of the trained policy."""

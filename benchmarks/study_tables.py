@@ -8,6 +8,7 @@ import numpy as np
 from study_runs import Pick, Row
 
 RESAMPLES = 10_000
+ROUTERS = ("random", "cheapest", "strongest", "oracle")  # the baselines of every comparison
 
 
 def before(summary: Mapping[str, Any]) -> Row:

@@ -1,19 +1,23 @@
 """Section 3 of the study's page: whether one policy does what each of its users asks for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import NamedTuple
 
-import numpy as np
-from study_runs import Episodes, Study
-from study_tables import spread, table
+from study_runs import Study
+from study_tables import ROUTERS, spread, table
 
 from orchestra_ray.core.money import usd
 from orchestra_ray.evaluation.measured import Measured
-from orchestra_ray.evaluation.preference_score import feature_row, preference_score, weight_row
+from orchestra_ray.evaluation.metrics import Summary
 
 USERS = ("frugal", "quick", "exact")  # the preferences of the quick start
+LABELS = {
+    "ours": "with preferences",
+    "no_preference": "without: one reward for all",
+    "outcome": "without: only right answers",
+}
 
 
 def user_arm(arm: str, user: str) -> str:
@@ -24,14 +28,6 @@ def user_arm(arm: str, user: str) -> str:
 def preferences(study: Study) -> str:
     rows, kept = _moved(study, "ours", "with preferences")
     rows += _moved(study, "no_preference", "without")[0]
-    seeds = study.ended("ours", "no_preference")
-    if seeds:
-        with_them, without = zip(*(preference_scores(study, seed) for seed in seeds), strict=True)
-        above = sum(a > b for a, b in zip(with_them, without, strict=True))
-        score = f"""Over {study.over("ours", "no_preference")} it is {spread(with_them, 2)} with
-preferences and {spread(without, 2)} without; higher with them in {above} of {len(seeds)} seeds."""
-    else:
-        score = "No seed of `no_preference` ended."
     head = ("policy: user", "accuracy, points", "cost, %", "latency, %", "calls to dear models")
     return f"""## 3. One policy, several preferences
 
@@ -46,8 +42,7 @@ latency above the others' mean, and with that of cost, fewer dear calls.
 
 {_verdict(kept)}
 
-The preference score (Eq. 5 and 6, cents and seconds, mean over tasks) is that of both policies
-under the wishes of `ours`, from the policy before training of `ours`. {score}"""
+{_scores(study)}"""
 
 
 def _verdict(kept: Sequence[bool]) -> str:
@@ -55,26 +50,63 @@ def _verdict(kept: Sequence[bool]) -> str:
     return f"{sum(kept)} of {len(kept)} bold cells moved so in every seed: {shown}."
 
 
-def preference_scores(study: Study, seed: int) -> tuple[float, float]:
-    """Of `ours` and of `no_preference`, by one ruler."""
-    start = study.episodes("ours", seed, "before")
-    players = [study.episodes(arm, seed, "after") for arm in ("ours", "no_preference")]
-    wishes = study.wishes("ours", seed)
-    numbers = [n for n in start if all(n in episodes for episodes in players)]
-    names = sorted({name for wish in wishes.values() for name in wish.tools})
+def _scores(study: Study) -> str:
+    """What the users of `ours` get from policies that were trained with and without preferences."""
+    seeds = study.ended("ours", "no_preference", "outcome")
+    if not seeds:
+        return "The preference score: no seed of `no_preference` and `outcome` ended."
+    players = {arm: (arm, "after") for arm in LABELS}
+    players |= {name: ("ours", name) for name in ROUTERS}
 
-    def features(episodes: Episodes) -> np.ndarray:
-        found = [episodes[n] for n in numbers]
-        return np.array(
-            [feature_row(names, e.calls, e.correct, e.price_nanousd, e.latency_s) for e in found]
-        )
+    def summaries(*users: str) -> list[Mapping[str, Summary]]:
+        return [study.together(seed, players, users) for seed in seeds]
 
-    def score(episodes: Episodes) -> float:
-        weights = np.array([weight_row(names, wishes[n]) for n in numbers])
-        correct = np.array([episodes[n].correct for n in numbers])
-        return preference_score(features(episodes), features(start), weights, correct).mean
+    everyone, alone = summaries(), {user: summaries(user) for user in USERS}
+    rows = [
+        [
+            label,
+            *(
+                spread([_score(one[arm]) for one in found], 2)
+                for found in (everyone, *alone.values())
+            ),
+            spread([one[arm].reward for one in everyone], 3),
+        ]
+        for arm, label in LABELS.items()
+    ]
+    higher = sum(_score(one["ours"]) > _score(one["no_preference"]) for one in everyone)
+    better = sum(one["ours"].reward > one["no_preference"].reward for one in everyone)
+    quick = _part_of_quick(study, seeds, everyone, alone["quick"])
+    head = ("policy", "score: all", *USERS, "reward: all")
+    return f"""The preference score (Eq. 5 and 6, cents and seconds, mean over tasks) and the reward (Eq. 1 and 2, in
+one comparison of these policies and the routers), all under the wishes of `ours` and from its
+policy before training:
 
-    return score(players[0]), score(players[1])
+{table(head, rows)}
+
+Over {study.over("ours", "no_preference", "outcome")} the score is higher with preferences than with
+one reward for all in {higher} of {len(seeds)} seeds, the reward in {better} of {len(seeds)}. Eq. 5
+divides the seconds of the start by the policy's, without a bound: here the tasks of the quick users
+make {quick:.0%} of the score with preferences, and it says little of what the others get."""
+
+
+def _part_of_quick(
+    study: Study,
+    seeds: Sequence[int],
+    everyone: Sequence[Mapping[str, Summary]],
+    quick: Sequence[Mapping[str, Summary]],
+) -> float:
+    """Of the sum of the scores with preferences, what the tasks of quick users add."""
+    dealt = [[g.preference.name for g in study.groups(seed).values()] for seed in seeds]
+    shares = [names.count("quick") / len(names) for names in dealt]
+    return fmean(
+        share * _score(own["ours"]) / _score(all_["ours"])
+        for share, own, all_ in zip(shares, quick, everyone, strict=True)
+    )
+
+
+def _score(summary: Summary) -> float:
+    assert summary.preference_score is not None
+    return summary.preference_score
 
 
 def _moved(study: Study, arm: str, label: str) -> tuple[list[list[str]], list[bool]]:

@@ -33,7 +33,7 @@ ASKS = {  # of each held-out task, by number; asserted below
     6: "quick", 7: "exact", 8: "exact", 9: "quick", 10: "frugal", 11: "frugal",
 }  # fmt: skip
 CENTS = {"frugal": 0.2, "quick": 0.4, "exact": 0.6}
-SECONDS = {"frugal": 10.0, "quick": 4.0, "exact": 10.0}
+SECONDS = {"frugal": 10.0, "quick": 8.0, "exact": 10.0}
 CALLS = {"frugal": {"pebble": 1}, "quick": {"tally": 1}, "exact": {"nova": 1, "pebble": 1}}
 ARMS = {arm.name: arm for arm in study.ARMS}
 USERS = ("frugal", "quick", "exact")
@@ -125,6 +125,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             lay(runs, f"no_preference_{user}", seed, {"policy": (changed[0], 0.5)})
         for arm in ("outcome", "released"):
             lay(runs, arm, seed, {"before": start, "after": changed, **ROUTERS})
+        if seed in study.planned(SEEDS)["trl"]:
+            lay(runs, "trl", seed, {"policy": (changed[0], 0.3), **ROUTERS})
         if seed == FAILED_SEED:
             for arm in ("ours", "unseen_prices", "unseen_experts", *OF_OURS):
                 folder = runs / f"{arm}-{seed}"
@@ -146,7 +148,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def made(runs: Path) -> study_page.Study:
-    return study_page.Study(runs, list(ARMS), SEEDS)
+    return study_page.Study(runs, study.planned(SEEDS), SEEDS)
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +158,7 @@ def sections(made: study_page.Study) -> list[str]:
 
 
 def test_the_wishes_are_those_that_the_numbers_here_are_computed_for(made: study_page.Study):
-    assert {n: wish.name for n, wish in made.wishes("ours", 0).items()} == ASKS
+    assert {n: group.preference.name for n, group in made.groups(0).items()} == ASKS
 
 
 def test_sizes_and_time_are_those_of_the_runs(sections: list[str]):
@@ -164,8 +166,8 @@ def test_sizes_and_time_are_those_of_the_runs(sections: list[str]):
     assert "A policy of 1,234 parameters, 8 families" in head
     assert "6 simulated experts, 60 steps of 8 groups of 8 episodes" in head
     assert "3 seeds of policy and training, 12 held-out tasks each" in head
-    assert "30 of 36 runs ended" in head
-    assert "took 300 minutes" in head  # 30 runs of 600 s
+    assert "31 of 37 runs ended" in head
+    assert "took 310 minutes" in head  # 31 runs of 600 s
 
 
 def test_the_strongest_expert_is_compared_seed_by_seed(sections: list[str]):
@@ -176,6 +178,20 @@ def test_the_strongest_expert_is_compared_seed_by_seed(sections: list[str]):
     assert "at 24.0 (24.0 to 24.0) % of its cost" in text
     assert "not shown, for the interval does not lie above 0." in text
     assert "| 0 | +25.0 | 24.0 | | 1 | +16.7 | 24.0 |" in text
+
+
+def test_each_user_is_compared_with_the_strongest_expert_on_all_tasks(sections: list[str]):
+    # Right: 6, 9 and 12 of 12, the expert 8; cents of 1.6.
+    text = sections[1]
+    assert "to the quick ones, 25% of the tasks, time weighs 1 and a right answer 0.1" in text
+    rows = {line[0].strip("| "): line[1:] for line in cells(text)}
+    gains = {"frugal": "-16.7", "quick": "+8.3", "exact": "+33.3"}
+    costs = {"frugal": "12.5", "quick": "25.0", "exact": "37.5"}
+    for user in USERS:
+        assert rows[user][0] == f"{gains[user]} ({gains[user]} to {gains[user]})"
+        assert rows[user][2].startswith(f"{costs[user]} ({costs[user]} to {costs[user]})")
+    low, high = (float(bound) for bound in rows["exact"][1].strip("[]").split(", "))
+    assert 0 < low < 33.3 < high  # 4 of 12 tasks gain, the others are equal
 
 
 def test_the_interval_resamples_tasks_with_all_their_seeds():
@@ -194,13 +210,31 @@ def test_the_oracle_is_compared_seed_by_seed(sections: list[str]):
     assert silent in sections[2]
 
 
-def test_both_arms_have_the_preference_score_of_one_ruler(sections: list[str]):
-    # Start: wrong, 3 cents, 20 s. Right episodes of `ours`: frugal .5 + 3, quick .1 + 20 / 4,
-    # exact 1. Seed 0: (4 * 3.5 + 3 * 5.1 + 4 * 1) / 12; seed 1 has one exact less.
+def test_trl_is_compared_in_one_comparison(sections: list[str]):
+    # The rewards of the next test; TRL's policy does as those without preferences do.
+    text = sections[2]
+    assert "over 1 of 3 seeds, the policy has 119.4 (119.4 to 119.4) % of the reward" in text
+    assert "of TRL's; to show was more: shown. The run of TRL took 600 s" in text
+    assert "| TRL's GRPOTrainer | 100.0 (100.0 to 100.0) | 2.000 (2.000 to 2.000) |" in text
+
+
+def test_policies_have_the_preference_score_and_the_reward_of_one_ruler(sections: list[str]):
+    # Score. Start: wrong, 3 cents, 20 s. Right episodes of `ours`: frugal .5 + 3, quick
+    # .1 + 20 / 8, exact 1. Seed 0: (4 * 3.5 + 3 * 2.6 + 4 * 1) / 12; seed 1: one exact less.
     # Without, 2 cents and 10 s: (5 * (.5 + 3 / 2) + 3 * (.1 + 2) + 4 * 1) / 12.
+    # Reward. Right episodes of `ours`: frugal .5 + 2.8 / 2.9, quick .1 + 1, exact 1; without:
+    # .5 + 1 / 2.9, .1 + 10 / 12, 1.
     text = sections[3]
-    assert "Over 2 of 3 seeds it is 2.73 (2.69 to 2.77) with preferences" in text
-    assert "and 1.69 (1.69 to 1.69) without; higher with them in 2 of 2 seeds" in text
+    rows = {line[0].strip("| "): [c.strip("| ") for c in line[1:]] for line in cells(text)}
+    own, without = rows["with preferences"], rows["without: one reward for all"]
+    assert own[:2] == ["2.11 (2.07 to 2.15)", "2.80 (2.80 to 2.80)"]
+    assert own[2:4] == ["2.60 (2.60 to 2.60)", "0.88 (0.75 to 1.00)"]
+    assert own[4].startswith("1.055 (1.014 to 1.097)")
+    assert without[:2] == ["1.69 (1.69 to 1.69)", "2.00 (2.00 to 2.00)"]
+    assert without[4].startswith("0.919 (0.919 to 0.919)")
+    assert "Over 2 of 3 seeds the score is higher" in text
+    assert "in 2 of 2 seeds, the reward in 2 of 2. Eq. 5" in text
+    assert "the tasks of the quick users make 31% of the score" in text  # 7.8 of 25.8, 24.8
 
 
 def test_a_user_is_compared_with_the_mean_of_the_others_on_the_same_tasks(sections: list[str]):
@@ -209,10 +243,10 @@ def test_a_user_is_compared_with_the_mean_of_the_others_on_the_same_tasks(sectio
     assert frugal[:4] == [  # right 6 by (9 + 12) / 2 of 12; cents .2 by (.4 + .6) / 2
         "-38 (-38 to -38)",
         "**-60 (-60 to -60), down in 2 of 2**",
-        "+43 (+43 to +43)",  # 10 s by (4 + 10) / 2
+        "+11 (+11 to +11)",  # 10 s by (8 + 10) / 2
         "**-25 (-25 to -25), down in 2 of 2**",  # none dear by (0 + .5) / 2
     ]
-    assert quick[:3] == ["+0 (+0 to +0)", "+0 (+0 to +0)", "**-60 (-60 to -60), down in 2 of 2**"]
+    assert quick[:3] == ["+0 (+0 to +0)", "+0 (+0 to +0)", "**-20 (-20 to -20), down in 2 of 2**"]
     assert exact[:2] == ["**+38 (+38 to +38), up in 2 of 2**", "+100 (+100 to +100)"]
     assert exact[3] == "+50 (+50 to +50)"
     assert "4 of 4 bold cells moved so in every seed: shown." in sections[3]
@@ -252,14 +286,15 @@ def test_a_seed_that_failed_is_shown(sections: list[str]):
 
 def test_without_a_seed_of_ours_there_is_no_page(runs: Path):
     with pytest.raises(ValueError, match="no seed of `ours` ended"):
-        study_page.render(study_page.Study(runs, list(ARMS), [FAILED_SEED]))
+        study_page.render(study_page.Study(runs, study.planned([FAILED_SEED]), [FAILED_SEED]))
 
 
 def test_an_arm_that_never_ended_leaves_the_others_their_sections(runs: Path, tmp_path: Path):
     for folder in runs.glob("ours-*"):
         (tmp_path / folder.name).symlink_to(folder)
-    page = study_page.render(study_page.Study(tmp_path, list(ARMS), SEEDS))
-    assert "No seed of `no_preference` ended." in page
+    page = study_page.render(study_page.Study(tmp_path, study.planned(SEEDS), SEEDS))
+    assert "no seed of `no_preference` and `outcome` ended." in page
+    assert "No seed of `trl` ended." in page
     assert "- released, seed 0 failed: `it did not end`" in page
     assert "| 0 of 3 seeds | none ended |" in page
 
@@ -270,7 +305,7 @@ def test_a_run_that_fails_leaves_the_reason_and_the_study_goes_on(tmp_path: Path
     assert (tmp_path / "ours-0" / study_page.FAILED).read_text() == problem + "\n"
     problem = study.make(ARMS["unseen_prices"], 0, tmp_path, [])
     assert problem == "ours-0 left no policy to measure"
-    failed = study_page.Study(tmp_path, list(ARMS), [0])
+    failed = study_page.Study(tmp_path, study.planned([0]), [0])
     assert failed.why_failed("unseen_prices", 0) == problem
 
 

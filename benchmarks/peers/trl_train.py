@@ -1,0 +1,173 @@
+"""Trains the policy of a configuration with TRL's GRPOTrainer, and measures it as `orchestra eval`.
+
+TRL's are the loop, advantages, loss, optimizer and which rollouts it trains. This project's are the
+tasks, the draws, the episodes and their rewards, handed over by TRL's own hook, `rollout_func`: its
+tools are the same for all tasks and have no price. Settings are the configuration's, in TRL's words.
+"""
+
+import argparse
+import asyncio
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from trl import GRPOConfig, GRPOTrainer
+
+from orchestra_ray.config import Config, load
+from orchestra_ray.config.checks import check_run_folder, run_folder
+from orchestra_ray.core.records import Trajectory
+from orchestra_ray.driver.crew import Crew, RunFailed
+from orchestra_ray.driver.run import World, evaluate, load_world, policy_folder
+from orchestra_ray.driver.selection import ScoredGroup
+from orchestra_ray.driver.session import ray_session
+from orchestra_ray.learner.checkpoint import copy_tokenizer
+from orchestra_ray.weights.actor import Board, publish, start_board
+
+MICROBATCH = 8  # episodes; TRL counts them, not tokens
+
+
+class Rollouts:
+    """TRL's `rollout_func`: the next groups of the run, played by the model as it now is."""
+
+    def __init__(self, world: World, crew: Crew, board: Board, runner: asyncio.Runner):
+        self._world, self._crew, self._board, self._runner = world, crew, board, runner
+        self._version = 0
+
+    def __call__(self, prompts: Sequence[str], trainer: GRPOTrainer) -> Mapping[str, Any]:
+        """`prompts` only say how many episodes are wanted: a task's prompt is made by its draw."""
+        groups = self._runner.run(self._play(trainer.model))
+        rows = [
+            {**_row(ray.get(rollout.ref)), "scored": score.reward}
+            for group in groups
+            for rollout, score in group.pairs()
+        ]
+        if len(rows) != len(prompts):
+            raise RunFailed(f"{len(rows)} episodes came back; TRL needs {len(prompts)}")
+        return {key: [row[key] for row in rows] for key in rows[0]}
+
+    async def _play(self, model: PreTrainedModel) -> Sequence[ScoredGroup]:
+        config, workers = self._world.config, list(self._crew.workers)
+        if self._version:
+            tensors, weights = model.named_parameters(), config.weights
+            size = weights.bucket_mib * 2**20
+            publish(self._board.actor, self._version, tensors, size, weights.deadline_s)
+            await self._crew.update_weights(self._version)
+        self._version += 1
+        training, sampler = config.training, self._world.train
+        playing = [
+            self._crew.play_and_score(
+                workers[n % len(workers)],
+                sampler.next_group(training.group_size, self._version),
+            )
+            for n in range(training.groups_per_step)
+        ]
+        groups = await asyncio.gather(*playing)
+        await self._crew.close_step(self._version)
+        return groups
+
+
+def _row(trajectory: Trajectory) -> dict[str, list[Any]]:
+    """An episode as TRL takes it: what comes after the prompt, and which of it was sampled."""
+    first = trajectory.turns[0].start
+    return {
+        "prompt_ids": trajectory.tokens_T[:first].tolist(),
+        "completion_ids": trajectory.tokens_T[first:].tolist(),
+        "logprobs": trajectory.logprobs_T[first:].tolist(),
+        "env_mask": trajectory.mask_T[first:].astype(int).tolist(),
+    }
+
+
+def reward(scored: Sequence[float], **_: Any) -> Sequence[float]:
+    return scored
+
+
+def settings(config: Config, folder: Path) -> GRPOConfig:
+    learner, loss, training = config.learner, config.learner.loss, config.training
+    episodes = training.groups_per_step * training.group_size
+    return GRPOConfig(
+        output_dir=str(folder),
+        seed=config.seed,
+        max_steps=training.steps,
+        num_generations=training.group_size,
+        per_device_train_batch_size=MICROBATCH,
+        gradient_accumulation_steps=episodes // MICROBATCH,
+        temperature=config.rollout.temperature,
+        learning_rate=learner.lr,
+        lr_scheduler_type="constant_with_warmup",
+        warmup_steps=learner.lr_warmup_steps,
+        adam_beta1=learner.beta1,
+        adam_beta2=learner.beta2,
+        adam_epsilon=learner.adam_eps,
+        weight_decay=learner.weight_decay,
+        max_grad_norm=learner.grad_clip,
+        epsilon=loss.clip_low,
+        epsilon_high=loss.clip_high,
+        beta=loss.kl_coef,
+        entropy_coef=loss.entropy_coef,
+        loss_type="dapo",  # the mean over the tokens of the batch, as the aggregation `token`
+        bf16=False,
+        use_cpu=not torch.cuda.is_available(),
+        gradient_checkpointing=learner.gradient_checkpointing,
+        save_strategy="no",
+        logging_steps=1,
+        report_to=[],
+    )
+
+
+def train(config: Config, world: World) -> str:
+    """The folder of the trained policy."""
+    folder = run_folder(config).absolute()
+    with ray_session(config) as session, asyncio.Runner() as runner:
+        start = policy_folder(world)
+        board = start_board()
+        crew = Crew(config, world.catalogue, start, folder, lambda kind, **told: print(kind, told))
+        runner.run(crew.start(session.gcs_address, session.namespace, board))
+        try:
+            trainer = GRPOTrainer(
+                model=AutoModelForCausalLM.from_pretrained(start, dtype=config.model.dtype),
+                processing_class=AutoTokenizer.from_pretrained(start),
+                reward_funcs=reward,
+                args=settings(config, folder),
+                train_dataset=Dataset.from_dict(
+                    {"prompt": ["-"] * config.training.groups_per_step}
+                ),
+                rollout_func=Rollouts(world, crew, board, runner),
+            )
+            trainer.train()
+        finally:
+            runner.run(crew.stop())
+            ray.kill(board.actor)
+        policy = folder / "checkpoints" / f"step_{config.training.steps}" / "policy"
+        trainer.model.save_pretrained(policy)
+        copy_tokenizer(Path(start), policy)
+    return str(policy)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="example: PYTHONPATH=. benchmarks/peers/.venv/bin/python"
+        " benchmarks/peers/trl_train.py --config configs/quickstart.yaml name=trl",
+    )
+    parser.add_argument("--config", type=Path, action="append", required=True)
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    options = parser.parse_args()
+    started_s = time.monotonic()
+    config = load(options.config, options.overrides)
+    check_run_folder(config)
+    policy = train(config, load_world(config))
+    evaluate(replace(config, model=replace(config.model, path=policy, tiny=None)))
+    path = run_folder(config) / "summary.json"
+    summary = json.loads(path.read_text()) | {"wall_s": time.monotonic() - started_s}
+    path.write_text(json.dumps(summary))
+
+
+if __name__ == "__main__":
+    main()
