@@ -1,4 +1,4 @@
-"""Section 1 of the study's page: the policy against every expert alone, for all users and for each."""
+"""Section 1 of the study's page: the policy against every expert alone, by user too."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,6 @@ from study_runs import Study
 from study_tables import HEAD, after, baseline, before, paired_interval, policy_row, spread, table
 from study_wishes import USERS, user_arm
 
-from orchestra_ray.core.money import usd
 from orchestra_ray.core.players import EXPERT
 
 COST_SHARE = 0.4  # of the expert's: what the study is to show
@@ -34,8 +33,8 @@ def experts(study: Study) -> str:
 The strongest expert alone is {best.removeprefix(EXPERT)}. Over {study.over("ours")} the policy's
 accuracy is {spread(found.gains, 1, 100, "+")} points from the expert's, 95% interval
 {found.interval()} (paired bootstrap over tasks, seeds pooled), at
-{spread(found.costs, 1, 100)} % of its cost. To show was more accuracy at {COST_SHARE:.0%} of the cost or
-less: {found.verdict()}.
+{spread(found.costs, 1, 100)} % of its cost. To show was more accuracy at {COST_SHARE:.0%} of the
+cost or less: {found.verdict()}.
 
 {table(("seed", "accuracy, points from the expert's", "cost, % of the expert's"), by_seed)}
 
@@ -56,9 +55,10 @@ def _by_user(study: Study, best: str) -> str:
     asked = [g.preference for g in study.groups(study.ended("ours")[0]).values()]
     quick = [wish for wish in asked if wish.name == "quick"]
     head = ("user", "accuracy, points from the expert's", "95% interval", "cost, % of the expert's")
-    return f"""These are means over users, and not all of them ask for the likeliest answer: to the quick ones,
-{len(quick) / len(asked):.0%} of the tasks, time weighs {quick[0].latency:g} and a right answer
-{quick[0].outcome:g}. The same policy with all of the tasks under one user, against the same expert on the same tasks and draws:
+    return f"""These are means over users, and not all of them ask for the likeliest answer: to
+the quick ones, {len(quick) / len(asked):.0%} of the tasks, time weighs {quick[0].latency:g} and a
+right answer {quick[0].outcome:g}. The same policy with all of the tasks under one user, against the
+same expert on the same tasks and draws:
 
 {table(head, rows)}"""
 
@@ -88,10 +88,8 @@ def _against(study: Study, best: str, seeds: Sequence[int], arm: str, policy: st
         both = sorted(set(mine) & set(theirs))
         found = {n: float(mine[n].correct) - float(theirs[n].correct) for n in both}
         gains.append(fmean(found.values()))
-        spent, theirs_spent = (
-            sum(usd(played[n].price_nanousd) for n in both) for played in (mine, theirs)
-        )
-        costs.append(spent / theirs_spent)
+        spent = [sum(played[n].price_nanousd for n in both) for played in (mine, theirs)]
+        costs.append(spent[0] / spent[1])
         for n, value in found.items():
             pooled.setdefault(n, []).append(value)
     return Against(gains, *paired_interval(pooled), costs)

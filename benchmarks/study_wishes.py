@@ -77,9 +77,9 @@ def _scores(study: Study) -> str:
     better = sum(one["ours"].reward > one["no_preference"].reward for one in everyone)
     quick = _part_of_quick(study, seeds, everyone, alone["quick"])
     head = ("policy", "score: all", *USERS, "reward: all")
-    return f"""The preference score (Eq. 5 and 6, cents and seconds, mean over tasks) and the reward (Eq. 1 and 2, in
-one comparison of these policies and the routers), all under the wishes of `ours` and from its
-policy before training:
+    return f"""The preference score (Eq. 5 and 6, cents and seconds, mean over tasks) and the reward
+(Eq. 1 and 2, in one comparison of these policies and the routers), all under the wishes of `ours`
+and from its policy before training:
 
 {table(head, rows)}
 

@@ -2,7 +2,7 @@
 
 TRL's are the loop, advantages, loss, optimizer and which rollouts it trains. This project's are the
 tasks, the draws, the episodes and their rewards, handed over by TRL's own hook, `rollout_func`: its
-tools are the same for all tasks and have no price. Settings are the configuration's, in TRL's words.
+tools are the same for all tasks and have no price. Settings are the configuration's.
 """
 
 import argparse
