@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from study_experts import experts
-from study_runs import FAILED, Study, faulty_share, unasked
+from study_runs import FAILED, LAST_STEPS, Study, faulty_share, unasked
 from study_tables import HEAD, ROUTERS, after, baseline, before, policy_row, spread, table
 from study_wishes import preferences
 
@@ -20,11 +20,11 @@ def render(study: Study) -> str:
     """The page. Raises ValueError where no seed of `ours` ended: all is compared with it."""
     if not study.ended("ours"):
         raise ValueError(f"{study.runs}: no seed of `ours` ended; its {FAILED} says why")
-    released = (
-        "The preset `released` computes what the published code does: right answers are worth more"
-        " the dearer and the slower they were."
-    )
-    outcome = "The same instructions, and only right answers are rewarded."
+    released = """The preset `released` computes what the published code does: right answers are
+worth more the dearer and the slower they were, so that another call before the answer pays.
+Held-out tasks are played at temperature 0, where a policy that prefers to call never answers."""
+    outcome = """The same instructions, and only right answers are rewarded. The likeliest expert of
+a task is its specialist, who is cheap and slow: what this saves in money it takes in time."""
     sections = [
         _head(study),
         experts(study),
@@ -153,12 +153,19 @@ def _ablation(study: Study, arm: str, title: str, words: str) -> str:
     if not study.ended("ours", arm):
         return f"## {title}\n\n{words} No seed of it ended beside one of `ours`."
     own, other = study.rows("ours", after, arm), study.rows(arm, after, "ours")
-    factors = [b["cost_usd"] / a["cost_usd"] for a, b in zip(own, other, strict=True)]
+    costs, times = (
+        [b[name] / a[name] for a, b in zip(own, other, strict=True)]
+        for name in ("cost_usd", "latency_s")
+    )
     # Without the reward: it is over a run's own comparison and does not compare across runs.
-    rows = [policy_row(name, rows)[:-1] for name, rows in (("as the paper", own), (arm, other))]
+    rows = [policy_row(name, found)[:-1] for name, found in (("as the paper", own), (arm, other))]
+    for name, one, beside in (("as the paper", "ours", arm), (arm, arm, "ours")):
+        rows.append(policy_row(f"{name}, in training", study.sampled(one, beside)))
     return f"""## {title}
 
-{words} Over {study.over("ours", arm)} its policy costs {spread(factors, 1)} times as much.
+{words} Over {study.over("ours", arm)} its policy costs {spread(costs, 1)} times as much and takes
+{spread(times, 1)} times as long. The last rows are of the episodes that were sampled in the last
+{LAST_STEPS} steps of training.
 
 {table(HEAD[:-1], rows)}"""
 

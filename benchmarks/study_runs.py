@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ Pick = Callable[[Mapping[str, Any]], Row]  # a row of a summary
 Episodes = Mapping[int, Measured]  # by the task's number
 Player = tuple[str, str]  # a run's arm, and which of its policies
 FAILED = "failed.txt"  # in the folder of a run that failed: why
+LAST_STEPS = 10  # of training, to tell what a policy does when it is sampled
 
 
 class Study:
@@ -52,6 +54,16 @@ class Study:
     def rows(self, arm: str, pick: Pick, beside: str | None = None) -> list[Row]:
         """A row a seed that ended; `beside`: of this arm too."""
         return [pick(self.summary(arm, seed)) for seed in self.ended(arm, beside or arm)]
+
+    def sampled(self, arm: str, beside: str) -> list[Row]:
+        """Means over the episodes of the last steps of training, by seed."""
+        names = ("accuracy", "cost_usd", "latency_s", "turns")
+        found = []
+        for seed in self.ended(arm, beside):
+            lines = (self.folder(arm, seed) / "metrics.jsonl").read_text().splitlines()
+            steps = [json.loads(line) for line in lines[-LAST_STEPS:]]
+            found.append({name: fmean(step[name] for step in steps) for name in names})
+        return found
 
     @cache  # noqa: B019
     def _log(self, arm: str, seed: int) -> EpisodeLog:

@@ -48,11 +48,14 @@ HEAD = ("policy", "accuracy, %", "cost, cents", "latency, s", "turns", "reward")
 
 
 def policy_row(name: str, rows: Sequence[Row]) -> list[str]:
-    return [
+    """In the columns of HEAD; without the reward where the rows have none."""
+    cells = [
         name,
         spread([row["accuracy"] for row in rows], 1, 100),
         spread([row["cost_usd"] for row in rows], 3, 100),
         spread([row["latency_s"] for row in rows], 1),
         spread([row["turns"] for row in rows], 2),
-        spread([row["reward"] for row in rows], 3),
     ]
+    if all("reward" in row for row in rows):
+        cells.append(spread([row["reward"] for row in rows], 3))
+    return cells

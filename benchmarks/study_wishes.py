@@ -84,9 +84,10 @@ and from its policy before training:
 {table(head, rows)}
 
 Over {study.over("ours", "no_preference", "outcome")} the score is higher with preferences than with
-one reward for all in {higher} of {len(seeds)} seeds, the reward in {better} of {len(seeds)}. Eq. 5
-divides the seconds of the start by the policy's, without a bound: here the tasks of the quick users
-make {quick:.0%} of the score with preferences, and it says little of what the others get."""
+one reward for all in {higher} of {len(seeds)} seeds, the reward in {better} of {len(seeds)}. To
+show was a higher score in every seed: {"shown" if higher == len(seeds) else "not shown"}. Eq. 5
+divides the seconds of the start by the policy's, without a bound: the tasks of the quick users make
+{quick:.0%} of the score with preferences here, and it says little of what the others get."""
 
 
 def _part_of_quick(

@@ -28,6 +28,7 @@ from orchestra_ray.reward.judges.bench import judging_of
 from orchestra_ray.reward.judges.verdict import Verdict
 from orchestra_ray.reward.settings import RewardSettings
 from orchestra_ray.rollout.actor import RolloutWorker
+from orchestra_ray.tasks.private import is_private
 from orchestra_ray.tools.actor import Books, ToolExecutor
 from orchestra_ray.tools.books import Closing
 from orchestra_ray.tools.guard import MEASUREMENT, limits_of
@@ -143,7 +144,8 @@ class Crew:
             message = f"no card within {deadline_s:g} s"
             lost = Failure(FailureKind.DEADLINE, f"rollout worker {worker}", message)
         except RayError as error:
-            lost = replace(lost, message=one_line(error))
+            private = is_private(spec.task)  # the line may quote it
+            lost = replace(lost, message=type(error).__name__ if private else one_line(error))
             self._drop(worker, lost)
         seen = {rollout.card.episode_id for rollout in rollouts} | failed.keys()
         failed |= {e.episode_id: lost for e in spec.episodes if e.episode_id not in seen}

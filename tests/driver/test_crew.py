@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import pytest
 import ray
 import torch
+from ray.exceptions import RayError
 from transformers import AutoModelForCausalLM
 
 from orchestra_ray.catalogue import Catalogue
@@ -16,6 +17,7 @@ from orchestra_ray.config import Config
 from orchestra_ray.core.records import GroupSpec, Trajectory
 from orchestra_ray.core.states import FailureKind
 from orchestra_ray.driver.crew import Crew
+from orchestra_ray.tasks.private import PRIVATE
 from orchestra_ray.tasks.sampler import GroupSampler
 from orchestra_ray.weights.actor import Board, publish, start_board
 
@@ -160,6 +162,32 @@ def test_a_worker_that_dies_costs_its_own_episodes_and_nothing_else(
     assert event["kind"] == "worker lost" and event["where"] == "rollout worker 0"
     assert "ActorDiedError" in event["message"] and event["left"] == 1
     assert "peak_mib/rollout" in started.run(crew.peak_mib())
+
+
+@ray.remote
+class Idle:
+    """In the place of a worker."""
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_a_worker_lost_over_a_private_task_is_told_without_its_words(
+    started: Started, sampler: GroupSampler, monkeypatch: pytest.MonkeyPatch, private: bool
+) -> None:
+    spec = sampler.group(5, 2, prefix="crew")
+    payload = {**spec.task.payload, PRIVATE: private}
+    spec = replace(spec, task=replace(spec.task, payload=payload))
+
+    async def quoting(worker: int, spec: GroupSpec) -> AsyncIterator[Any]:
+        raise RayError(spec.task.question)
+        yield
+
+    monkeypatch.setattr(started.crew, "_stream", quoting)
+    started.crew.workers[7] = Idle.options(num_cpus=0).remote()
+    rollouts, failed = started.run(started.crew.play(7, spec))
+    assert not rollouts and len(failed) == 2
+    told = [started.events[-1]["message"], *(failure.message for failure in failed.values())]
+    last_line = spec.task.question.splitlines()[-1]
+    assert [last_line in message for message in told] == [not private] * 3
 
 
 def test_a_worker_that_cannot_load_new_weights_is_dropped(started: Started) -> None:
