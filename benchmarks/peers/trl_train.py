@@ -1,8 +1,9 @@
 """Trains the policy of a configuration with TRL's GRPOTrainer, and measures it as `orchestra eval`.
 
-TRL's are the loop, advantages, loss, optimizer and which rollouts it trains. This project's are the
+TRL's are the loop, the advantages, the loss and which episodes are trained. This project's are the
 tasks, the draws, the episodes and their rewards, handed over by TRL's own hook, `rollout_func`: its
-tools are the same for all tasks and have no price. Settings are the configuration's.
+tools are the same for all tasks and have no price. The optimizer, its rates and the settings are
+the configuration's; one that asks for what TRL would do otherwise is refused.
 """
 
 import argparse
@@ -22,12 +23,15 @@ from trl import GRPOConfig, GRPOTrainer
 
 from orchestra_ray.config import Config, load
 from orchestra_ray.config.checks import check_run_folder, run_folder
+from orchestra_ray.config.choices import Aggregation, ContextPolicy, Surrogate
+from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.records import Trajectory
 from orchestra_ray.driver.crew import Crew, RunFailed
 from orchestra_ray.driver.run import World, evaluate, load_world, policy_folder
 from orchestra_ray.driver.selection import ScoredGroup
 from orchestra_ray.driver.session import ray_session
 from orchestra_ray.learner.checkpoint import copy_tokenizer
+from orchestra_ray.learner.zero import make_optimizer, make_schedule
 from orchestra_ray.weights.actor import Board, publish, start_board
 
 MICROBATCH = 8  # episodes; TRL counts them, not tokens
@@ -43,13 +47,15 @@ class Rollouts:
     def __call__(self, prompts: Sequence[str], trainer: GRPOTrainer) -> Mapping[str, Any]:
         """`prompts` only say how many episodes are wanted: a task's prompt is made by its draw."""
         groups = self._runner.run(self._play(trainer.model))
+        for group in groups:
+            failure = group.score.failure or next(iter(group.failed.values()), None)
+            if failure is not None:
+                raise RunFailed(f"TRL needs whole groups; {failure.where}: {failure.message}")
         rows = [
             {**_row(ray.get(rollout.ref)), "scored": score.reward}
             for group in groups
             for rollout, score in group.pairs()
         ]
-        if len(rows) != len(prompts):
-            raise RunFailed(f"{len(rows)} episodes came back; TRL needs {len(prompts)}")
         return {key: [row[key] for row in rows] for key in rows[0]}
 
     async def _play(self, model: PreTrainedModel) -> Sequence[ScoredGroup]:
@@ -88,6 +94,25 @@ def reward(scored: Sequence[float], **_: Any) -> Sequence[float]:
     return scored
 
 
+def check(config: Config) -> None:
+    """Raises ConfigError where TRL would do something else than the configuration says."""
+    loss, learner = config.learner.loss, config.learner
+    for key, found, wanted in (
+        ("learner.loss.surrogate", loss.surrogate, Surrogate.CLIP),
+        ("learner.loss.aggregation", loss.aggregation, Aggregation.TOKEN),
+        ("learner.loss.dual_clip", loss.dual_clip, None),
+        ("learner.loss.importance_cap", loss.importance_cap, None),
+        ("learner.loss.drop_malformed_turns", loss.drop_malformed_turns, False),
+        ("learner.loss.kl_coef", loss.kl_coef, 0.0),
+        ("learner.minibatches", learner.minibatches, 1),
+        ("reward.turn_credit", config.reward.turn_credit, False),
+        ("rollout.context", config.rollout.context, ContextPolicy.TRANSCRIPT),
+        ("training.max_staleness", config.training.max_staleness, 0),
+    ):
+        if found != wanted:
+            raise ConfigError(f"{key}: {found} is not what TRL's trainer does here; set {wanted}")
+
+
 def settings(config: Config, folder: Path) -> GRPOConfig:
     learner, loss, training = config.learner, config.learner.loss, config.training
     episodes = training.groups_per_step * training.group_size
@@ -99,19 +124,11 @@ def settings(config: Config, folder: Path) -> GRPOConfig:
         per_device_train_batch_size=MICROBATCH,
         gradient_accumulation_steps=episodes // MICROBATCH,
         temperature=config.rollout.temperature,
-        learning_rate=learner.lr,
-        lr_scheduler_type="constant_with_warmup",
-        warmup_steps=learner.lr_warmup_steps,
-        adam_beta1=learner.beta1,
-        adam_beta2=learner.beta2,
-        adam_epsilon=learner.adam_eps,
-        weight_decay=learner.weight_decay,
         max_grad_norm=learner.grad_clip,
         epsilon=loss.clip_low,
         epsilon_high=loss.clip_high,
-        beta=loss.kl_coef,
         entropy_coef=loss.entropy_coef,
-        loss_type="dapo",  # the mean over the tokens of the batch, as the aggregation `token`
+        loss_type="dapo",  # the mean over the tokens of the batch
         bf16=False,
         use_cpu=not torch.cuda.is_available(),
         gradient_checkpointing=learner.gradient_checkpointing,
@@ -124,28 +141,30 @@ def settings(config: Config, folder: Path) -> GRPOConfig:
 def train(config: Config, world: World) -> str:
     """The folder of the trained policy."""
     folder = run_folder(config).absolute()
+    prompts = Dataset.from_dict({"prompt": ["-"] * config.training.groups_per_step})
     with ray_session(config) as session, asyncio.Runner() as runner:
         start = policy_folder(world)
         board = start_board()
         crew = Crew(config, world.catalogue, start, folder, lambda kind, **told: print(kind, told))
         runner.run(crew.start(session.gcs_address, session.namespace, board))
         try:
+            model = AutoModelForCausalLM.from_pretrained(start, dtype=config.model.dtype)
+            optimizer = make_optimizer(model, config)
             trainer = GRPOTrainer(
-                model=AutoModelForCausalLM.from_pretrained(start, dtype=config.model.dtype),
+                model=model,
                 processing_class=AutoTokenizer.from_pretrained(start),
                 reward_funcs=reward,
                 args=settings(config, folder),
-                train_dataset=Dataset.from_dict(
-                    {"prompt": ["-"] * config.training.groups_per_step}
-                ),
+                train_dataset=prompts,
                 rollout_func=Rollouts(world, crew, board, runner),
+                optimizers=(optimizer, make_schedule(optimizer, config)),
             )
             trainer.train()
         finally:
             runner.run(crew.stop())
             ray.kill(board.actor)
         policy = folder / "checkpoints" / f"step_{config.training.steps}" / "policy"
-        trainer.model.save_pretrained(policy)
+        model.save_pretrained(policy)
         copy_tokenizer(Path(start), policy)
     return str(policy)
 
@@ -161,6 +180,7 @@ def main() -> None:
     options = parser.parse_args()
     started_s = time.monotonic()
     config = load(options.config, options.overrides)
+    check(config)
     check_run_folder(config)
     policy = train(config, load_world(config))
     evaluate(replace(config, model=replace(config.model, path=policy, tiny=None)))
