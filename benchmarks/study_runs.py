@@ -13,7 +13,7 @@ from safetensors import safe_open
 from orchestra_ray.config import Config, load
 from orchestra_ray.core.records import GroupSpec
 from orchestra_ray.driver.run import World, load_world
-from orchestra_ray.evaluation.compared import compare
+from orchestra_ray.evaluation.compared import compare, pool_rewards
 from orchestra_ray.evaluation.measured import FILE, EpisodeLog, Measured
 from orchestra_ray.evaluation.metrics import Summary
 from orchestra_ray.rollout.episode import FAULTY
@@ -35,13 +35,17 @@ class Study:
     def folder(self, arm: str, seed: int) -> Path:
         return self.runs / f"{arm}-{seed}"
 
+    def planned(self, *arms: str) -> list[int]:
+        """The seeds with which every one of these runs was to be made."""
+        return [seed for seed in self.seeds if all(seed in self.arms[arm] for arm in arms)]
+
     def ended(self, *arms: str) -> list[int]:
         """The seeds of which every one of these runs ended."""
-        paths = {s: [self.folder(arm, s) / "summary.json" for arm in arms] for s in self.seeds}
-        return [seed for seed in self.seeds if all(path.exists() for path in paths[seed])]
+        paths = {s: [self.folder(a, s) / "summary.json" for a in arms] for s in self.planned(*arms)}
+        return [seed for seed, found in paths.items() if all(path.exists() for path in found)]
 
     def over(self, *arms: str) -> str:
-        return f"{len(self.ended(*arms))} of {len(self.seeds)} seeds"
+        return f"{len(self.ended(*arms))} of {len(self.planned(*arms))} seeds"
 
     def why_failed(self, arm: str, seed: int) -> str:
         note = self.folder(arm, seed) / FAILED
@@ -86,30 +90,42 @@ class Study:
         return self.world("ours", self.ended("ours")[0]).config
 
     @cache  # noqa: B019
-    def groups(self, seed: int) -> Mapping[int, GroupSpec]:
-        """The held-out tasks of `ours` with their draws and users, by number."""
-        world = self.world("ours", seed)
+    def groups(self, arm: str, seed: int) -> Mapping[int, GroupSpec]:
+        """Its held-out tasks with their draws and users, by number."""
+        world = self.world(arm, seed)
         return {n: world.heldout.group(n, 1) for n in range(world.config.evaluation.tasks)}
+
+    def _pool(self, seed: int, players: Mapping[str, Player]) -> tuple[list[int], dict[str, Any]]:
+        """The tasks that all players have played, and what they did."""
+        played = {label: self.episodes(arm, seed, name) for label, (arm, name) in players.items()}
+        return sorted(set.intersection(*map(set, played.values()))), played
 
     def together(
         self, seed: int, players: Mapping[str, Player], users: Sequence[str] = ()
     ) -> Mapping[str, Summary]:
-        """Policies of several runs in one comparison, under the wishes of `ours`.
+        """Policies of several runs in one comparison, in the world of the first one.
 
-        Scored from its policy before training. users: on their tasks alone.
+        users: on the tasks of these alone. With a player `start`, scored from it.
         """
-        start = {"start": ("ours", "before")}
-        played = {
-            label: self.episodes(arm, seed, name)
-            for label, (arm, name) in (players | start).items()
-        }
-        numbers = set.intersection(*map(set, played.values()))
+        numbers, played = self._pool(seed, players)
+        arm = next(iter(players.values()))[0]
         groups = {
-            n: group
-            for n, group in self.groups(seed).items()
-            if n in numbers and (not users or group.preference.name in users)
+            n: self.groups(arm, seed)[n]
+            for n in numbers
+            if not users or self.groups(arm, seed)[n].preference.name in users
         }
-        return compare(played, groups, bootstrap=1, seed=0, start="start")
+        return compare(played, groups, 1, 0, "start" if "start" in players else None)
+
+    def reward_gains(self, seed: int, players: Mapping[str, Player]) -> Mapping[int, float]:
+        """By task, how much more reward the first player has than the second in one comparison."""
+        numbers, played = self._pool(seed, players)
+        arm = next(iter(players.values()))[0]
+        gains = {}
+        for n in numbers:
+            episodes = [found[n] for found in played.values()]
+            first, second = pool_rewards(self.groups(arm, seed)[n], episodes)[:2]
+            gains[n] = float(first - second)
+        return gains
 
     def parameters(self) -> int:
         """Of the trained policy."""

@@ -34,6 +34,15 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def pooled(by_seed: Sequence[Mapping[int, float]]) -> dict[int, list[float]]:
+    """By task, its value in every seed."""
+    found: dict[int, list[float]] = {}
+    for values in by_seed:
+        for n, value in values.items():
+            found.setdefault(n, []).append(value)
+    return found
+
+
 def paired_interval(differences: Mapping[int, Sequence[float]]) -> tuple[float, float]:
     """The 95% percentile bootstrap interval of the mean: tasks are resampled with all seeds."""
     sums_P = np.array([sum(found) for found in differences.values()], np.float64)

@@ -26,8 +26,8 @@ def user_arm(arm: str, user: str) -> str:
 
 
 def preferences(study: Study) -> str:
-    rows, kept = _moved(study, "ours", "with preferences")
-    rows += _moved(study, "no_preference", "without")[0]
+    own, kept = _moved(study, "ours", "with preferences")
+    without, kept_without = _moved(study, "no_preference", "without")
     head = ("policy: user", "accuracy, points", "cost, %", "latency, %", "calls to dear models")
     return f"""## 3. One policy, several preferences
 
@@ -38,16 +38,16 @@ models that go to the dear ones (priced above the catalogue's mean) in points, a
 it moved the way that is asked for. Bold is what the user asks for: a weight of outcome, cost or
 latency above the others' mean, and with that of cost, fewer dear calls.
 
-{table(head, rows)}
+{table(head, [*own, *without])}
 
-{_verdict(kept)}
+With preferences {_verdict(kept)}. Without them {_verdict(kept_without)}.
 
 {_scores(study)}"""
 
 
 def _verdict(kept: Sequence[bool]) -> str:
     shown = "shown" if kept and all(kept) else "not shown"
-    return f"{sum(kept)} of {len(kept)} bold cells moved so in every seed: {shown}."
+    return f"{sum(kept)} of {len(kept)} bold cells moved so in every seed: {shown}"
 
 
 def _scores(study: Study) -> str:
@@ -55,7 +55,7 @@ def _scores(study: Study) -> str:
     seeds = study.ended("ours", "no_preference", "outcome")
     if not seeds:
         return "The preference score: no seed of `no_preference` and `outcome` ended."
-    players = {arm: (arm, "after") for arm in LABELS}
+    players = {arm: (arm, "after") for arm in LABELS} | {"start": ("ours", "before")}
     players |= {name: ("ours", name) for name in ROUTERS}
 
     def summaries(*users: str) -> list[Mapping[str, Summary]]:
@@ -97,7 +97,7 @@ def _part_of_quick(
     quick: Sequence[Mapping[str, Summary]],
 ) -> float:
     """Of the sum of the scores with preferences, what the tasks of quick users add."""
-    dealt = [[g.preference.name for g in study.groups(seed).values()] for seed in seeds]
+    dealt = [[g.preference.name for g in study.groups("ours", seed).values()] for seed in seeds]
     shares = [names.count("quick") / len(names) for names in dealt]
     return fmean(
         share * _score(own["ours"]) / _score(all_["ours"])

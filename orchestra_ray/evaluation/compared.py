@@ -41,7 +41,7 @@ def compare(
     outcomes: dict[str, list[EpisodeOutcome]] = {name: [] for name in played}
     for number, group in groups.items():
         episodes = [played[name][number] for name in played]
-        for name, one, reward in zip(played, episodes, _rewards(group, episodes), strict=True):
+        for name, one, reward in zip(played, episodes, pool_rewards(group, episodes), strict=True):
             outcomes[name].append(_outcome(one, float(reward)))
     summaries = {name: summarise(found, bootstrap, seed) for name, found in outcomes.items()}
     if start is None:
@@ -56,7 +56,8 @@ def compare(
     return scored
 
 
-def _rewards(group: GroupSpec, episodes: Sequence[Measured]) -> np.ndarray:
+def pool_rewards(group: GroupSpec, episodes: Sequence[Measured]) -> np.ndarray:
+    """Eq. 1 and 2 over one task's episodes, one of each compared policy, in their order."""
     columns_K = columns(group.draw, RewardSettings().weights_under(group.preference))
     rows = [
         [

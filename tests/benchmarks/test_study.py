@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,25 @@ EXPERTS: Mapping[str, tuple[Play, float]] = {
 }
 
 
+UNSEEN = flat(lambda n: n < 7, 0.8)
+WEIGHTS = {"frugal": (0.5, 1.0, 0.0), "quick": (0.1, 0.0, 1.0), "exact": (1.0, 0.0, 0.0)}
+
+
+def mean_reward(pool: Mapping[str, Play], of: str) -> float:
+    """Eq. 1 and 2 over the pool of each task: outcome, cents and seconds, min-max."""
+    total = 0.0
+    for n in range(TASKS):
+        rows = {name: play(n)[:3] for name, play in pool.items()}
+        if not rows[of][0]:
+            continue
+        for column, sign in enumerate((1, -1, -1)):
+            values = [sign * float(row[column]) for row in rows.values()]
+            if min(values) < max(values):
+                place = sign * rows[of][column] - min(values)
+                total += WEIGHTS[ASKS[n]][column] * place / (max(values) - min(values))
+    return total / TASKS
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = tmp_path_factory.mktemp("study")
@@ -142,8 +161,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lay(runs, "ours", seed, {"before": start, "after": own, **ROUTERS, **EXPERTS})
         for user, wrong in zip(USERS, (6, 3, 0), strict=True):
             lay(runs, f"ours_{user}", seed, {"policy": (served(user, wrong), 0.5)})
-        lay(runs, "unseen_prices", seed, {"policy": (own[0], 0.6), **ROUTERS})
-        lay(runs, "unseen_experts", seed, {"policy": (lost(own[0], 6), 0.56), **ROUTERS})
+        lay(runs, "unseen_prices", seed, {"policy": (UNSEEN, 0.6), **ROUTERS})
+        lay(runs, "unseen_experts", seed, {"policy": (lost(UNSEEN, 6), 0.56), **ROUTERS})
         policy = runs / f"ours-{seed}" / "checkpoints" / "step_60" / "policy"
         policy.mkdir(parents=True)
         tensors = {"a": np.zeros((30, 40), np.float32), "b": np.zeros(34, np.float32)}
@@ -163,7 +182,7 @@ def sections(made: study_page.Study) -> list[str]:
 
 
 def test_the_wishes_are_those_that_the_numbers_here_are_computed_for(made: study_page.Study):
-    assert {n: group.preference.name for n, group in made.groups(0).items()} == ASKS
+    assert {n: group.preference.name for n, group in made.groups("ours", 0).items()} == ASKS
 
 
 def test_sizes_and_time_are_those_of_the_runs(sections: list[str]):
@@ -190,6 +209,7 @@ def test_each_user_is_compared_with_the_strongest_expert_on_all_tasks(sections: 
     text = sections[1]
     assert "to the quick ones, 25% of the tasks, time weighs 1 and a right answer 0.1" in text
     rows = {line[0].strip("| "): line[1:] for line in cells(text)}
+    assert rows["pebble"][0] == "+54.2 (+50.0 to +58.3)"  # 11 and 10 right against 4
     gains = {"frugal": "-16.7", "quick": "+8.3", "exact": "+33.3"}
     costs = {"frugal": "12.5", "quick": "25.0", "exact": "37.5"}
     for user in USERS:
@@ -209,6 +229,7 @@ def test_the_interval_resamples_tasks_with_all_their_seeds():
 
 def test_the_oracle_is_compared_seed_by_seed(sections: list[str]):
     assert "75.0 (66.7 to 83.3) % of its reward: short of 90%" in sections[2]
+    assert "Prompted alone, before training, it has 16.7 (16.7 to 16.7) %" in sections[2]
     silent = (
         "In 12.5 (8.3 to 16.7) % of its episodes it asks nobody; 0 of those 3 answers are right"
     )
@@ -216,10 +237,14 @@ def test_the_oracle_is_compared_seed_by_seed(sections: list[str]):
 
 
 def test_trl_is_compared_in_one_comparison(sections: list[str]):
-    # The rewards of the next test; TRL's policy does as those without preferences do.
+    names = {name: play for name, (play, _) in ROUTERS.items()}
+    pool = {"own": asked(wrong=1), "trl": flat(always, 2.0), **names}
+    own, trl = mean_reward(pool, "own"), mean_reward(pool, "trl")
+    share = f"{100 * own / trl:.1f}"
     text = sections[2]
-    assert "over 1 of 3 seeds, the policy has 119.4 (119.4 to 119.4) % of the reward" in text
-    assert "of TRL's; to show was more: shown. The run of TRL took 600 s" in text
+    assert f"over 1 of 1 seeds, the policy has {share} ({share} to {share}) % of the" in text
+    assert "it runs with the first seed alone" in text
+    assert "To show was more: shown" in text
     assert "| TRL's GRPOTrainer | 100.0 (100.0 to 100.0) | 2.000 (2.000 to 2.000) |" in text
 
 
@@ -238,7 +263,8 @@ def test_policies_have_the_preference_score_and_the_reward_of_one_ruler(sections
     assert without[:2] == ["1.69 (1.69 to 1.69)", "2.00 (2.00 to 2.00)"]
     assert without[4].startswith("0.919 (0.919 to 0.919)")
     assert "Over 2 of 3 seeds the score is higher" in text
-    assert "in 2 of 2 seeds, the reward in 2 of 2. Eq. 5" in text
+    assert "in 2 of 2 seeds, the reward in 2 of 2. To show was a higher" in text
+    assert "score in every seed: shown. Eq. 5" in text
     assert "the tasks of the quick users make 31% of the score" in text  # 7.8 of 25.8, 24.8
 
 
@@ -254,33 +280,45 @@ def test_a_user_is_compared_with_the_mean_of_the_others_on_the_same_tasks(sectio
     assert quick[:3] == ["+0 (+0 to +0)", "+0 (+0 to +0)", "**-20 (-20 to -20), down in 2 of 2**"]
     assert exact[:2] == ["**+38 (+38 to +38), up in 2 of 2**", "+100 (+100 to +100)"]
     assert exact[3] == "+50 (+50 to +50)"
-    assert "4 of 4 bold cells moved so in every seed: shown." in sections[3]
+    assert "With preferences 4 of 4 bold cells moved so in every seed: shown." in sections[3]
+    assert "Without them 0 of 4 bold cells moved so in every seed: not shown." in sections[3]
     for name in USERS:
         for cell in rows[f"without: {name}"][:4]:
             assert cell.strip("*").startswith("+0 (+0 to +0)")
 
 
+def gain(own: Play) -> float:
+    """In one comparison with the routers, from the random one's reward to the oracle's."""
+    pool = {"own": own, **{name: play for name, (play, _) in ROUTERS.items()}}
+    random, oracle = mean_reward(pool, "random"), mean_reward(pool, "oracle")
+    return (mean_reward(pool, "own") - random) / (oracle - random)
+
+
+def percent(values: Sequence[float]) -> str:
+    low, mean, high = (100 * one for one in (min(values), sum(values) / len(values), max(values)))
+    return f"{mean:.1f} ({low:.1f} to {high:.1f})"
+
+
 def test_what_remains_of_the_gain_is_told_by_world(sections: list[str]):
-    # (1 - .4) / (1.2 - .4) and (.8 - .4) / .8; unseen .2 / .8 and .16 / .8.
+    seen = [gain(asked(wrong=1)), gain(asked(wrong=2))]
+    unseen = [gain(UNSEEN)] * 2
+    left = [there / here for here, there in zip(seen, unseen, strict=True)]
     rows = {line[0]: line[1:5] for line in cells(sections[4])}
-    assert rows["prices and experts of the training"] == [
-        "2 of 3 seeds",
-        "62.5 (50.0 to 75.0)",
-        "100%",
-        "0.0 (0.0 to 0.0)",
-    ]
-    unseen = rows["prices and latencies that no training draw has"]
-    assert unseen == ["2 of 3 seeds", "25.0 (25.0 to 25.0)", "40%", "0.0 (0.0 to 0.0)"]
-    unseen = rows["experts with other names, strengths and prices"]
-    calls = "42.9 (42.9 to 42.9)"  # 6 of 6 + 8
-    assert unseen == ["2 of 3 seeds", "20.0 (20.0 to 20.0)", "32%", calls]
+    own = rows["prices and experts of the training"]
+    assert own == ["2 of 3 seeds", percent(seen), percent([1, 1]), percent([0, 0])]
+    prices = rows["prices and latencies that no training draw has"]
+    assert prices == ["2 of 3 seeds", percent(unseen), percent(left), percent([0, 0])]
+    experts = rows["experts with other names, strengths and prices"]
+    assert experts[:3] == prices[:3]
+    assert experts[3] == percent([0.5, 0.5])  # the calls of the first 6 of 12
 
 
 def test_a_change_of_the_reward_is_compared_over_seeds_where_both_ended(sections: list[str]):
     for arm, text in zip(("released", "outcome"), sections[5:7], strict=True):
-        # 2 cents by 4.6 / 12; 10 s by (9 * 10 + 3 * 8) / 12
+        # 2 cents by 4.6 / 12; 10 s by (9 * 10 + 3 * 8) / 12; right 12 by 11 and 10 of 12
         assert "Over 2 of 3 seeds its policy costs 5.2 (5.2 to 5.2) times as much" in text
         assert "and takes 1.1 (1.1 to 1.1) times as long" in text
+        assert "its accuracy is +12.5 (+8.3 to +16.7) points away. As it was sampled" in text
         sampled = "50.0 (50.0 to 50.0) | 3.000 (3.000 to 3.000) | 30.0 (30.0 to 30.0)"
         assert f"| {arm}, in training | {sampled} | 3.00" in text
         assert f"| as the paper, in training | {sampled} | 3.00" in text
@@ -291,7 +329,8 @@ def test_a_seed_that_failed_is_shown(sections: list[str]):
     assert "| ours, seed 2 | failed | failed |" in text
     assert "- ours, seed 2 failed: `ours: the disk is full`" in text
     assert "| ours, seed 1 | 0.000 | 0.833 | 0.200 | 0.800 | 0.900 | 1.200 |" in text
-    assert "| unseen_prices, seed 0 | | 0.917 | | 0.600 | 0.900 | 1.200 |" in text
+    assert "| unseen_prices, seed 0 | | 0.583 | | 0.600 | 0.900 | 1.200 |" in text
+    assert "| ours_quick, seed 0 | | 0.750 | | | | |" in text  # a reward of its own pool: none
 
 
 def test_without_a_seed_of_ours_there_is_no_page(runs: Path):
