@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.cpu, pytest.mark.timeout(300)]
 TASKS = 6
 PLAYERS = ["expert:solver", "random", "orchestrator:solver"]
 SERVER = Path(__file__).parent / "commands" / "chat_server.py"
+HLE = Path(__file__).parent / "data" / "hle_invented.jsonl"
 
 
 @dataclass
@@ -157,6 +158,20 @@ def test_a_recorded_run_is_played_back_without_its_endpoints(
     assert all(entry["replayed"] for entry in entries if entry["kind"] == "model")
     assert sum(entry["charged_nanousd"] for entry in entries) == 0
     assert sum(entry["saved_nanousd"] for entry in entries) > 0
+
+
+def test_no_file_of_a_run_over_private_tasks_holds_what_they_say(world: World) -> None:
+    rows = [json.loads(line) for line in HLE.read_text().splitlines()]
+    private = ("tasks.source=hle", f"tasks.heldout_path={HLE}", "tasks.judge=exact")
+    summary = world.evaluate("private", *private, "evaluation.tasks=2")
+    assert summary["tasks"] == 2
+    folder = world.folder / "runs" / "private"
+    files = [path.read_text(errors="replace") for path in folder.rglob("*") if path.is_file()]
+    files.append(str(read(folder / FOLDER).to_pylist()))
+    assert any("invented-1" in text for text in files)  # an id may be written
+    secrets = {row[key].splitlines()[0] for row in rows for key in ("question", "rationale")}
+    secrets |= {row["canary"] for row in rows} | {"seventeen faces", "a lekythos", "I add."}
+    assert not [(secret, text) for secret in secrets for text in files if secret in text]
 
 
 def test_another_evaluation_does_not_go_on_in_its_place(world: World) -> None:

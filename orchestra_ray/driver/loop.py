@@ -20,7 +20,7 @@ from orchestra_ray.driver.accounting import Accounting
 from orchestra_ray.driver.batch import dropped_sequences, training_sequences
 from orchestra_ray.driver.crew import STREAM_MARGIN_S, Crew, OnEvent, RunFailed
 from orchestra_ray.driver.dispatcher import Dispatcher
-from orchestra_ray.driver.metrics import group_metrics
+from orchestra_ray.driver.metrics import filter_metrics, group_metrics
 from orchestra_ray.driver.selection import Chosen, ScoredGroup, Selection, select
 from orchestra_ray.learner.actor import LearnerGroup
 from orchestra_ray.reward.combinations import next_multiplier
@@ -80,7 +80,8 @@ class TrainingLoop:
         groups = await self._sample()
         generated_s = time.monotonic()
         self._dispatcher.step_ended()
-        chosen = self._choose(groups)
+        selections = [self._select(group) for group in groups]
+        chosen = self._choose(selections)
         trained = await self._train(chosen)
         trained_s = time.monotonic()
         published = await self._publish() if chosen else {}
@@ -93,6 +94,7 @@ class TrainingLoop:
         report(self._on_event, closing.failures)
         return {
             **measured,
+            **filter_metrics(groups, selections),
             **trained,
             **published,
             **self._accounting.metrics(),
@@ -185,11 +187,10 @@ class TrainingLoop:
                 episodes=episode_ids,
             )
 
-    def _choose(self, groups: Sequence[ScoredGroup]) -> list[Chosen]:
+    def _choose(self, selections: Sequence[Selection]) -> list[Chosen]:
         """What to train; everything else ends here, in its named state."""
         chosen: list[Chosen] = []
-        for group in groups:
-            selection = self._select(group)
+        for selection in selections:
             chosen.extend(selection.trained)
             for episode_id, state in selection.dropped.items():
                 self._accounting.end(episode_id, state)

@@ -8,28 +8,23 @@ from statistics import fmean
 from orchestra_ray.core.money import usd
 from orchestra_ray.core.records import Card, EpisodeScore
 from orchestra_ray.core.states import Stop
-from orchestra_ray.driver.selection import ScoredGroup
+from orchestra_ray.driver.selection import ScoredGroup, Selection
 
 
 def group_metrics(
     groups: Sequence[ScoredGroup], generate_s: float, combination: str = "paper"
 ) -> Mapping[str, float]:
-    """Means over the episodes that came back, before any filter; rates over `generate_s`."""
+    """Means over the episodes that came back, before any filter; rates over `generate_s`.
+
+    Without an episode there is nothing to tell.
+    """
     pairs = [pair for group in groups if group.score.failure is None for pair in group.pairs()]
-    kept = sum(group.score.keep for group in groups)
-    reasons = Counter(group.score.reason or "failed" for group in groups if not group.score.keep)
-    counts = {
-        "groups_kept": kept,
-        "groups_dropped": len(groups) - kept,
-        **{f"groups_dropped/{reason}": count for reason, count in reasons.items()},
-    }
     if not pairs:
-        return counts
+        return {}
     cards = [rollout.card for rollout, _ in pairs]
     scores = [score for _, score in pairs]
     response_tokens = sum(card.response_tokens for card in cards)
     return {
-        **counts,
         **_calls(cards),
         **_choices(cards),
         **_parts(scores),
@@ -51,6 +46,38 @@ def group_metrics(
         "seconds/tools": fmean(card.tools_s for card in cards),
         "seconds/score": fmean(group.score_s for group in groups),
     }
+
+
+def filter_metrics(
+    groups: Sequence[ScoredGroup], selections: Sequence[Selection]
+) -> Mapping[str, float]:
+    """What the filters leave: groups by why nothing of them is trained, and of the episodes that
+    came back and are not trained, turns and response tokens by the state that they end in.
+    """
+    reasons: Counter[str] = Counter()
+    dropped: Counter[str] = Counter()
+    for group, selection in zip(groups, selections, strict=True):
+        if not selection.trained:
+            reasons[_why_dropped(group, selection)] += 1
+        for card in (rollout.card for rollout in group.rollouts):
+            state = selection.dropped.get(card.episode_id)
+            if state is not None:
+                dropped[f"dropped/{state}_turns"] += card.turns
+                dropped[f"dropped/{state}_tokens"] += card.response_tokens
+    return {
+        "groups_kept": len(groups) - reasons.total(),
+        "groups_dropped": reasons.total(),
+        **{f"groups_dropped/{reason}": count for reason, count in reasons.items()},
+        **dropped,
+    }
+
+
+def _why_dropped(group: ScoredGroup, selection: Selection) -> str:
+    """The reason of its score; else the state that most of its episodes end in."""
+    if group.score.reason is not None:
+        return group.score.reason
+    states = Counter(state.value for state in selection.dropped.values())
+    return states.most_common(1)[0][0] if states else "failed"
 
 
 def _stops(cards: Sequence[Card]) -> Mapping[str, float]:

@@ -53,13 +53,20 @@ def write_results(
         failures.append(tracker.summary(summary))
     info = RunInfo(
         name=config.name,
-        command=shlex.join(["orchestra", *sys.argv[1:]]),
+        command=reproduce_command(),
         config=_worth_reading(config) | {"models to ask": experts},
         wall_s=wall_s,
         versions=_versions(),
     )
     failures.append(write_report(folder / "report.html", summary, _steps(folder), info))
     return [failure for failure in failures if failure is not None]
+
+
+def reproduce_command() -> str:
+    """What makes this run again: the command line, or the program that called the package."""
+    program, *arguments = sys.argv
+    is_own = Path(program).name in ("orchestra", "cli.py")
+    return shlex.join([*(["orchestra"] if is_own else ["python", program]), *arguments])
 
 
 def _steps(folder: Path) -> list[dict[str, Any]]:

@@ -34,10 +34,11 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A turn of the policy: the calls that it asked for, and what came back for each."""
+    """A turn of the policy: the calls that it asked for, what came back for each, and its words."""
 
     asked: Sequence[AskedCall]
     heard: Sequence[Heard]
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class Transcript:
         for n, turn in enumerate(turns):
             ids = [f"call_{n}_{place}" for place in range(len(turn.asked))]
             calls = [_function_call(*pair) for pair in zip(ids, turn.asked, strict=True)]
-            messages.append({"role": "assistant", "content": "", "tool_calls": calls})
+            messages.append({"role": "assistant", "content": turn.said, "tool_calls": calls})
             for call_id, heard in zip(ids, turn.heard, strict=True):
                 text = self.chat.cut_end(heard.text, self.limits.max_observation_tokens)
                 messages.append({"role": "tool", "tool_call_id": call_id, "content": text})

@@ -7,7 +7,7 @@ or in a failure, always with a card, and never later than its deadline.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -117,7 +117,7 @@ class _Episode:
             if not parsed.calls:
                 self.answer = parsed.answer
                 return Stop.ANSWERED
-            ended = await self._run_calls(parsed.calls)
+            ended = await self._run_calls(parsed)
             if ended is not None:
                 return ended
         return Stop.TURN_LIMIT
@@ -179,19 +179,19 @@ class _Episode:
     def _asker(self, turn: int) -> Asker:
         return Asker(self.group.step, self.group.group_id, self.spec.episode_id, turn)
 
-    async def _run_calls(self, calls: Sequence[AskedCall]) -> Stop | Failure | None:
+    async def _run_calls(self, turn: ParsedTurn) -> Stop | Failure | None:
         """One after another, in the order asked; what came back is heard in the next turn."""
         started_s = time.monotonic()
         heard: list[Heard] = []
         try:
-            for call in calls:
+            for call in turn.calls:
                 result = await self._run_call(call)
                 if not isinstance(result, Heard):
                     return result
                 heard.append(result)
         finally:
             self.tools_s += time.monotonic() - started_s
-        self.exchanges.append(Exchange(calls, heard))
+        self.exchanges.append(Exchange(turn.calls, heard, turn.said))
         return None
 
     async def _run_call(self, call: AskedCall) -> Heard | Stop | Failure:

@@ -24,10 +24,11 @@ class AskedCall:
 
 @dataclass(frozen=True, slots=True)
 class ParsedTurn:
-    """Calls to run, or an answer, or neither."""
+    """Calls to run, or an answer, or neither. `said`: the words before the calls."""
 
     calls: tuple[AskedCall, ...]
     answer: str | None
+    said: str = ""
 
     @property
     def format_ok(self) -> bool:
@@ -43,6 +44,7 @@ def parse_hermes(chat: Chat, response_ids: Sequence[int]) -> ParsedTurn:
     ids = _after_thought(chat, [i for i in response_ids if i != chat.end_id])
     open_id, close_id = chat.control_ids["<tool_call>"], chat.control_ids["</tool_call>"]
     calls: list[AskedCall] = []
+    said = chat.decode(ids[: ids.index(open_id)]).strip() if open_id in ids else ""
     while open_id in ids:
         rest = ids[ids.index(open_id) + 1 :]
         if close_id not in rest:
@@ -51,7 +53,7 @@ def parse_hermes(chat: Chat, response_ids: Sequence[int]) -> ParsedTurn:
         calls.append(_call(chat.decode(rest[: rest.index(close_id)])))
         ids = rest[rest.index(close_id) + 1 :]
     if calls:
-        return ParsedTurn(tuple(calls), None)
+        return ParsedTurn(tuple(calls), None, said)
     text = chat.decode(ids).strip()
     return ParsedTurn((), text or None)
 

@@ -4,9 +4,9 @@ from math import log
 import pytest
 
 from orchestra_ray.core.records import Card, EpisodeScore, GroupScore, Preference
-from orchestra_ray.core.states import Stop
-from orchestra_ray.driver.metrics import group_metrics
-from orchestra_ray.driver.selection import Rollout, ScoredGroup
+from orchestra_ray.core.states import Failure, FailureKind, Stop
+from orchestra_ray.driver.metrics import filter_metrics, group_metrics
+from orchestra_ray.driver.selection import Rollout, ScoredGroup, select
 from orchestra_ray.tasks.sampler import GroupSampler
 
 CARD = Card("", "g", Stop.ANSWERED, None, True, 50, 10, 2, 2, 5, 5, 0, 0.0, 0.0, 0.0)
@@ -19,7 +19,8 @@ def scored(
     spec = replace(sampler.group(0, len(scores)), preference=WISH)
     calls = [{"nova": 3}, {"orbit": 1}]
     rollouts = tuple(
-        Rollout(replace(CARD, calls=called), None) for called, _ in zip(calls, scores, strict=True)
+        Rollout(replace(CARD, episode_id=one.episode_id, calls=called), None)
+        for called, one in zip(calls, scores, strict=True)
     )
     score = GroupScore("g", scores, reason is None, reason=reason)
     return ScoredGroup(spec, 0, rollouts, {}, score, 0.0)
@@ -45,7 +46,35 @@ def test_dropped_groups_are_counted_by_reason_and_say_nothing_of_preferences(
     sampler: GroupSampler,
 ) -> None:
     groups = [scored(sampler, (RIGHT, WRONG), reason) for reason in ("equal", "equal", "close")]
-    found = group_metrics(groups, 1.0)
+    found = filter_metrics(groups, [select(group, 0) for group in groups])
     assert found["groups_kept"] == 0 and found["groups_dropped"] == 3
     assert found["groups_dropped/equal"] == 2 and found["groups_dropped/close"] == 1
-    assert "preference/adherence" not in found
+    assert found["dropped/filtered_homogeneous_turns"] == 3 * 2 * 2
+    assert found["dropped/filtered_homogeneous_tokens"] == 3 * 2 * 10
+    assert "preference/adherence" not in group_metrics(groups, 1.0)
+
+
+def test_what_the_filters_drop_of_a_group_is_counted_by_state(sampler: GroupSampler) -> None:
+    whole = scored(sampler, (RIGHT, WRONG))
+    silent = replace(CARD, answered=False, turns=3, response_tokens=7)
+    first, second = whole.rollouts
+    half = replace(whole, rollouts=(replace(first, card=silent), second))
+    none = replace(whole, rollouts=tuple(replace(one, card=silent) for one in whole.rollouts))
+    groups = [whole, half, none]
+    found = filter_metrics(groups, [select(group, 0) for group in groups])
+    assert found == {
+        "groups_kept": 2,
+        "groups_dropped": 1,
+        "groups_dropped/filtered_invalid": 1,
+        "dropped/filtered_invalid_turns": 9,
+        "dropped/filtered_invalid_tokens": 21,
+    }
+
+
+def test_a_group_whose_score_failed_is_dropped_as_failed(sampler: GroupSampler) -> None:
+    failure = Failure(FailureKind.REWARD, "scorer", "no score")
+    group = scored(sampler, (RIGHT, WRONG))
+    group = replace(group, score=GroupScore("g", (), False, failure))
+    found = filter_metrics([group], [select(group, 0)])
+    assert found["groups_dropped/failed_reward"] == 1 == found["groups_dropped"]
+    assert group_metrics([group], 1.0) == {}

@@ -1,6 +1,7 @@
 """The loss equals its formulas, and micro-batches add up to one batch."""
 
 import math
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -180,6 +181,19 @@ def test_the_loss_and_its_gradient_are_those_of_the_naive_formula(
     expected = value_and_gradients(naive_loss(batch, cfg), batch)
     actual = value_and_gradients(loss_of(batch, cfg)[0], batch)
     torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-12)
+
+
+@settings(deadline=None)
+@given(batches, configurations)
+def test_a_group_of_equal_rewards_has_no_gradient(
+    batch: dict[str, Tensor], cfg: LossConfig
+) -> None:
+    """Its advantages are 0 (tests/reward/test_score.py); bonus and KL are not of the rewards."""
+    batch["advantages"] = torch.zeros_like(batch["advantages"])
+    batch["logp"].requires_grad_()
+    loss, _ = loss_of(batch, replace(cfg, kl_coef=0.0, entropy_coef=0.0))
+    (gradient,) = torch.autograd.grad(loss, batch["logp"])
+    assert loss == 0 and not gradient.any()
 
 
 @settings(deadline=None)

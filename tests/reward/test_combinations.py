@@ -129,6 +129,16 @@ def test_an_unused_tool_is_worth_nothing_and_never_less(name: str, group: Group)
 
 
 @given(groups())
+def test_under_gdpo_an_unused_tool_is_worth_no_less_than_to_anybody_else(group: Group) -> None:
+    """Standardised amounts have a mean of 0, so less than the mean is less than 0."""
+    group.features[0, TOOL] = 0
+    terms = group_terms(group.features, group.preference, group.correct, MINIMISE, "gdpo")
+    assert terms.terms_G_K[0, TOOL] >= terms.terms_G_K[:, TOOL].min()
+    assume(group.correct[0])
+    assert terms.terms_G_K[0, TOOL] == terms.terms_G_K[:, TOOL].min()
+
+
+@given(groups())
 def test_a_tool_that_nobody_used_is_worth_nothing_under_any_combination(group: Group) -> None:
     group.features[:, TOOL] = 0
     for name in COMBINATIONS:

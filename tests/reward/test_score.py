@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from random import Random
 
 import numpy as np
 import pytest
@@ -238,9 +239,9 @@ SPENDINGS = st.lists(
 )
 
 
-def spending(right: bool, cents_by_turn: Sequence[int]) -> Trajectory:
+def spending(right: bool, cents_by_turn: Sequence[int], dear: float = 1.0) -> Trajectory:
     entries = [
-        call("search-1", turn, dollars=cents / 64, seconds=float(cents))
+        call("search-1", turn, dollars=dear * cents / 64, seconds=float(cents))
         for turn, cents in enumerate(cents_by_turn)
     ]
     return trajectory(entries, right, len(cents_by_turn))
@@ -277,6 +278,39 @@ def test_equal_episodes_push_nowhere(spendings: list, settings: RewardSettings) 
     assert not score.keep
     assert score.reason == (DropReason.EQUAL if spendings[0][0] else DropReason.ALL_WRONG)
     assert all(e.advantage == 0 and not e.turn_advantages for e in score.episodes)
+
+
+@given(SPENDINGS, SETTINGS, st.booleans(), st.randoms(use_true_random=False))
+def test_permuting_the_group_permutes_its_scores(
+    spendings: list, settings: RewardSettings, turn_credit: bool, random: Random
+) -> None:
+    settings = replace(settings, turn_credit=turn_credit)
+    trajectories = [spending(*s) for s in spendings]
+    order = list(range(len(spendings)))
+    random.shuffle(order)
+    here = score_group(group(), trajectories, is_right, settings)
+    there = score_group(group(), [trajectories[n] for n in order], is_right, settings)
+    assert there.reason == here.reason
+    for found, n in zip(there.episodes, order, strict=True):
+        wanted = here.episodes[n]
+        assert (found.correct, found.reward) == (wanted.correct, pytest.approx(wanted.reward))
+        assert found.advantage == pytest.approx(wanted.advantage, abs=1e-6)
+        assert found.turn_advantages == pytest.approx(wanted.turn_advantages, abs=1e-6)
+
+
+@given(SPENDINGS, st.sampled_from([1 / 8, 64.0]))
+def test_the_unit_of_a_budget_does_not_matter(spendings: list, unit: float) -> None:
+    dollars, others = (
+        score_group(
+            group(),
+            [spending(right, cents, dear) for right, cents in spendings],
+            is_right,
+            replace(settings_of("budgeted", "dr_grpo"), budget_usd=2.0 * dear),
+        )
+        for dear in (1.0, unit)
+    )
+    for one, other in zip(dollars.episodes, others.episodes, strict=True):
+        assert other.reward == pytest.approx(one.reward, abs=1e-6)
 
 
 @given(SPENDINGS, SETTINGS)

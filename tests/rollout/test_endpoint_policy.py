@@ -27,6 +27,7 @@ from orchestra_ray.tasks.sampler import GroupSampler
 from .test_episode import Direct
 
 NAME = "gpt"
+SAID = "First I ask."
 PRICES = Prices(1_250_000_000, 125_000_000, 10_000_000_000)
 
 
@@ -52,7 +53,7 @@ class Orchestrator(BaseHTTPRequestHandler):
             first = ask["parameters"]["properties"]["model"]["enum"][0]
             calls = [("ask", json.dumps({"model": first})), ("ask", "{oops")]
             functions = [{"function": {"name": n, "arguments": a}} for n, a in calls]
-            message = {"content": None, "tool_calls": functions}
+            message = {"content": SAID, "tool_calls": functions}
         usage = {"prompt_tokens": 100, "completion_tokens": 20}
         text = json.dumps({"choices": [{"message": message}], "usage": usage}).encode()
         text = b"{oops" if self.garbled else text
@@ -138,6 +139,7 @@ def test_it_reads_the_conversation_with_a_result_for_each_call(play: Play) -> No
     play(ContextPolicy.TRANSCRIPT)
     messages = Orchestrator.seen[1]["messages"]
     assert [message["role"] for message in messages] == ["user", "assistant", "tool", "tool"]
+    assert messages[1]["content"] == SAID
     ids = [call["id"] for call in messages[1]["tool_calls"]]
     assert ids == [message["tool_call_id"] for message in messages[2:]] and len(set(ids)) == 2
     assert messages[3]["content"].startswith("error: the tool call is not valid JSON")

@@ -73,6 +73,13 @@ def test_the_turn_limit_ends_an_episode_that_never_answers(
     assert card.stop is Stop.TURN_LIMIT and card.turns == stage.limits.max_turns
 
 
+def test_a_group_may_have_a_turn_limit_of_its_own(stage: Stage, sampler: GroupSampler) -> None:
+    for budget in (1, stage.limits.max_turns + 2):
+        group = replace(sampler.group(0, 1), max_turns=budget)
+        _, card = play(stage, Script(stage.chat, [ask(group)] * 20), group)
+        assert card.stop is Stop.TURN_LIMIT and card.turns == budget
+
+
 def test_a_response_at_its_token_limit_ends_the_episode(
     stage: Stage, sampler: GroupSampler
 ) -> None:

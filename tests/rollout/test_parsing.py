@@ -19,7 +19,13 @@ def test_a_call_after_a_thought(chat: Chat) -> None:
     assert [(c.name, dict(c.arguments), c.fault) for c in turn.calls] == [
         ("ask", {"model": "nova"}, None)
     ]
-    assert turn.answer is None and turn.format_ok
+    assert turn.answer is None and turn.format_ok and turn.said == ""
+
+
+def test_words_before_a_call_are_kept_without_the_thought(chat: Chat) -> None:
+    turn = parsed(chat, f"<think>\nsums\n</think>\n\nI ask nova.\n{CALL}\nand then")
+    assert turn.said == "I ask nova." and len(turn.calls) == 1
+    assert parsed(chat, "<think>\n</think>\n\n42").said == ""
 
 
 def test_several_calls_keep_their_order(chat: Chat) -> None:

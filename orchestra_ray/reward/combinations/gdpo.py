@@ -10,6 +10,9 @@ paper's conditioned reward, where an easy objective counts only if the hard one 
 cheap, which is easier than being right, would pay for wrong answers. So no right episode scores
 below a wrong one, and the rewards of a group sum to 0.
 
+A tool is worth what its use lies above the group's mean: to an episode that did not use it, less
+than 0 where others did, and no less than to anybody else.
+
 The outcome is a column like the others, 1 for a right and 0 for a wrong episode. Units do not
 matter; there is no epsilon beside the deviation, which would make them matter. P_k is what one
 standard deviation is worth.
