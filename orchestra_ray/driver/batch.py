@@ -17,7 +17,11 @@ from orchestra_ray.reward.settings import RewardSettings
 def training_sequences(
     chosen: Sequence[Chosen], settings: RewardSettings
 ) -> list[TrainingSequence]:
-    """In the order of the episodes. The batch's statistics are over the tokens that are trained."""
+    """In the order of the episodes.
+
+    The batch's statistics are over the response tokens of the sequences that are trained, those of
+    a sequence spread evenly over its turns.
+    """
     raw_N = np.array([a for episode in chosen for a in episode.advantages])
     tokens_N = np.array([tokens for episode in chosen for tokens in _turn_tokens(episode)])
     whitened = iter(batch_advantages(raw_N, settings.advantage, settings.clip, tokens_N).tolist())

@@ -41,11 +41,21 @@ OVERLAPPING = (
     + _SEEN
     + """
   // A font's line is higher than its letters: 2 px of it are air.
-  const box = one => {
-    const {left, right, top, bottom} = one.getBoundingClientRect();
-    return {left, right, top: top + 2, bottom: bottom - 2};
-  };
+  const air = ({left, right, top, bottom}) => ({left, right, top: top + 2, bottom: bottom - 2});
+  const box = one => air(one.getBoundingClientRect());
   const bad = [];
+  const cross = (a, b) =>
+    a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+  const lines = seen(document.body, '*').filter(one => !one.closest('svg')).flatMap(one =>
+    [...one.childNodes].filter(node => node.nodeType === 3 && node.data.trim()).flatMap(node => {
+      const range = document.createRange();
+      range.selectNodeContents(node);
+      return [...range.getClientRects()].map(line => [one, air(line)]);
+    }));
+  lines.forEach(([one, a], i) => {
+    for (const [other, b] of lines.slice(0, i))
+      if (cross(a, b)) bad.push(`${name(one)} over ${name(other)}`);
+  });
   for (const chart of seen(document, 'svg')) {
     const frame = chart.getBoundingClientRect();
     const texts = seen(chart, 'text').map(one => [one, box(one)]);
@@ -53,8 +63,7 @@ OVERLAPPING = (
       if (a.left < frame.left - 1 || a.right > frame.right + 1 || a.top < frame.top
           || a.bottom > frame.bottom) bad.push(`${name(one)} leaves its chart`);
       for (const [other, b] of texts.slice(0, i))
-        if (a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom)
-          bad.push(`${name(one)} over ${name(other)}`);
+        if (cross(a, b)) bad.push(`${name(one)} over ${name(other)}`);
     });
   }
   return bad;
