@@ -38,7 +38,7 @@ bench-peers: install ## compare loss and advantages with TRL's and verl's, in an
 	benchmarks/peers/run.sh $(ARGS)
 
 study: install ## train with three seeds, show what the paper claims, write docs/results.md
-	-benchmarks/peers/install.sh # without it the page says that TRL failed
+	-@benchmarks/peers/install.sh
 	$(BIN)/python benchmarks/study.py $(ARGS)
 
 clean: ## remove .venv, build outputs and caches; runs stay
