@@ -6,6 +6,7 @@ seeds that ended, in a comparison of two arms over those where both did; a run t
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
+from textwrap import fill
 from typing import Any
 
 from study_experts import experts
@@ -24,6 +25,7 @@ from study_tables import (
 )
 from study_wishes import preferences
 
+WIDTH = 100
 REWARD_SHARE = 0.9  # of the oracle's: what the study is to show
 
 
@@ -48,7 +50,13 @@ a task is its specialist, who is cheap and slow here: what this saves in money i
         _ablation(study, "outcome", "6. Without the efficiency reward", outcome),
         _seeds(study),
     ]
-    return "\n\n".join(sections) + "\n"
+    blocks = "\n\n".join(sections).split("\n\n")
+    return "\n\n".join(_wrapped(block) for block in blocks) + "\n"
+
+
+def _wrapped(block: str) -> str:
+    """A paragraph at the width of the docs; tables, headings and lists as they are."""
+    return block if block[0] in "|#-" else fill(" ".join(block.split()), WIDTH)
 
 
 def _head(study: Study) -> str:
@@ -116,9 +124,10 @@ def _trl(study: Study) -> str:
     )
     return f"""TRL has no tools with prices that change from task to task. So its trainer was
 given the same start, tasks, episodes (by its `rollout_func`), rewards, optimizer and settings,
-which were tuned with this project's trainer{once}. Its own are
-the loop, the advantages and the loss, and it trains every episode, where this one drops as the paper does groups that are alike and episodes without an answer or out of format. In
-one comparison of both, over {study.over("ours", "trl")}, the policy has
+which were tuned with this project's trainer{once}. Its own are the loop, the advantages and the
+loss, and it trains every episode, where this one drops as the paper does groups that are alike and
+episodes without an answer or out of format. In one comparison of both, over
+{study.over("ours", "trl")}, the policy has
 {spread(shares, 1, 100)} % of the reward of TRL's; the difference is in [{low:+.3f}, {high:+.3f}]
 (95%, paired bootstrap over tasks). To show was more: {_more(low, high)}. Of the calls,
 {faulty:.1%} reach nobody, of TRL's {faulty_there:.1%}: an episode that is dropped unlearns nothing.
