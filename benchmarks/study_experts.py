@@ -12,7 +12,6 @@ from study_tables import (
     before,
     paired_interval,
     policy_row,
-    pooled,
     spread,
     table,
 )
@@ -111,7 +110,7 @@ def _against(study: Study, best: str, seeds: Sequence[int], arm: str, policy: st
         spent = [sum(played[n].price_nanousd for n in both) for played in (mine, theirs)]
         costs.append(spent[0] / spent[1])
     means = [fmean(found.values()) for found in gains]
-    return Against(means, *paired_interval(pooled(gains)), costs)
+    return Against(means, *paired_interval(gains), costs)
 
 
 def _is_expert(name: str) -> bool:

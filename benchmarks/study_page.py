@@ -19,7 +19,6 @@ from study_tables import (
     before,
     paired_interval,
     policy_row,
-    pooled,
     spread,
     table,
 )
@@ -114,7 +113,7 @@ def _trl(study: Study) -> str:
     players |= {name: ("ours", name) for name in ROUTERS}
     found = [study.together(seed, players) for seed in seeds]
     shares = [one[own].reward / one[theirs].reward for one in found]
-    low, high = paired_interval(pooled([study.reward_gains(seed, players) for seed in seeds]))
+    low, high = paired_interval([study.reward_gains(seed, players) for seed in seeds])
     rows = [policy_row(name, [one[name].to_json() for one in found]) for name in players]
     some = len(study.planned("trl")) < len(study.seeds)
     once = "; it runs with the first seed alone, for the time" if some else ""

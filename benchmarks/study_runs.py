@@ -101,19 +101,17 @@ class Study:
         return sorted(set.intersection(*map(set, played.values()))), played
 
     def together(
-        self, seed: int, players: Mapping[str, Player], users: Sequence[str] = ()
+        self, seed: int, players: Mapping[str, Player], user: str | None = None
     ) -> Mapping[str, Summary]:
         """Policies of several runs in one comparison, in the world of the first one.
 
-        users: on the tasks of these alone. With a player `start`, scored from it.
+        user: on the tasks of this one alone. With a player `start`, scored from it.
         """
         numbers, played = self._pool(seed, players)
         arm = next(iter(players.values()))[0]
-        groups = {
-            n: self.groups(arm, seed)[n]
-            for n in numbers
-            if not users or self.groups(arm, seed)[n].preference.name in users
-        }
+        groups = {n: self.groups(arm, seed)[n] for n in numbers}
+        if user is not None:
+            groups = {n: group for n, group in groups.items() if group.preference.name == user}
         return compare(played, groups, 1, 0, "start" if "start" in players else None)
 
     def reward_gains(self, seed: int, players: Mapping[str, Player]) -> Mapping[int, float]:

@@ -34,19 +34,17 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def pooled(by_seed: Sequence[Mapping[int, float]]) -> dict[int, list[float]]:
-    """By task, its value in every seed."""
-    found: dict[int, list[float]] = {}
-    for values in by_seed:
-        for n, value in values.items():
-            found.setdefault(n, []).append(value)
-    return found
+def paired_interval(by_seed: Sequence[Mapping[int, float]]) -> tuple[float, float]:
+    """The 95% percentile bootstrap interval of the mean difference, which is given by task.
 
-
-def paired_interval(differences: Mapping[int, Sequence[float]]) -> tuple[float, float]:
-    """The 95% percentile bootstrap interval of the mean: tasks are resampled with all seeds."""
-    sums_P = np.array([sum(found) for found in differences.values()], np.float64)
-    counts_P = np.array([len(found) for found in differences.values()])
+    Tasks are resampled, each with its differences of all seeds.
+    """
+    pooled: dict[int, list[float]] = {}
+    for differences in by_seed:
+        for n, value in differences.items():
+            pooled.setdefault(n, []).append(value)
+    sums_P = np.array([sum(found) for found in pooled.values()], np.float64)
+    counts_P = np.array([len(found) for found in pooled.values()])
     picks_B_P = np.random.default_rng(0).integers(0, len(sums_P), (RESAMPLES, len(sums_P)))
     means_B = sums_P[picks_B_P].sum(axis=1) / counts_P[picks_B_P].sum(axis=1)
     low, high = np.percentile(means_B, [2.5, 97.5])

@@ -58,8 +58,8 @@ def _scores(study: Study) -> str:
     players = {arm: (arm, "after") for arm in LABELS} | {"start": ("ours", "before")}
     players |= {name: ("ours", name) for name in ROUTERS}
 
-    def summaries(*users: str) -> list[Mapping[str, Summary]]:
-        return [study.together(seed, players, users) for seed in seeds]
+    def summaries(user: str | None = None) -> list[Mapping[str, Summary]]:
+        return [study.together(seed, players, user) for seed in seeds]
 
     everyone, alone = summaries(), {user: summaries(user) for user in USERS}
     rows = [

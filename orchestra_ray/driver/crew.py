@@ -20,7 +20,7 @@ from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config import Config
 from orchestra_ray.config.checks import cassette_of, overlong_of
 from orchestra_ray.core.memory import peak_mib
-from orchestra_ray.core.records import Card, GroupScore, GroupSpec, Task
+from orchestra_ray.core.records import Card, GroupScore, GroupSpec
 from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.driver.selection import Rollout, ScoredGroup
 from orchestra_ray.reward.actor import RewardScorer
@@ -28,7 +28,7 @@ from orchestra_ray.reward.judges.bench import judging_of
 from orchestra_ray.reward.judges.verdict import Verdict
 from orchestra_ray.reward.settings import RewardSettings
 from orchestra_ray.rollout.actor import RolloutWorker
-from orchestra_ray.tasks.private import is_private
+from orchestra_ray.tasks.private import told
 from orchestra_ray.tools.actor import Books, ToolExecutor
 from orchestra_ray.tools.books import Closing
 from orchestra_ray.tools.guard import MEASUREMENT, limits_of
@@ -62,11 +62,6 @@ def one_line(error: RayError) -> str:
     """The last line, where Ray repeats the error of the actor's own code below its traceback."""
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[-1]}"
-
-
-def _told(error: RayError, task: Task) -> str:
-    """What may be written of it: its line may quote the task, so of a private one its name."""
-    return type(error).__name__ if is_private(task) else one_line(error)
 
 
 class Crew:
@@ -149,7 +144,7 @@ class Crew:
             message = f"no card within {deadline_s:g} s"
             lost = Failure(FailureKind.DEADLINE, f"rollout worker {worker}", message)
         except RayError as error:
-            lost = replace(lost, message=_told(error, spec.task))
+            lost = told(replace(lost, message=one_line(error)), spec.task)
             self._drop(worker, lost)
         seen = {rollout.card.episode_id for rollout in rollouts} | failed.keys()
         failed |= {e.episode_id: lost for e in spec.episodes if e.episode_id not in seen}
@@ -171,16 +166,14 @@ class Crew:
     async def score(self, spec: GroupSpec, rollouts: Sequence[Rollout]) -> GroupScore:
         """References in, a small record out; a failure is a field of it."""
         refs = (rollout.ref for rollout in rollouts)
-        found = await self._scored(
-            self.scorer.score.remote(self.reward, spec, *refs), "score", spec
-        )
+        found = await self._scored(self.scorer.score.remote(self.reward, spec, *refs), "score")
         return GroupScore(spec.group_id, (), False, found) if isinstance(found, Failure) else found
 
     async def judge(self, spec: GroupSpec, rollout: Rollout) -> Verdict | Failure:
         """Whether the answer of one episode is right."""
-        return await self._scored(self.scorer.judge.remote(spec, rollout.ref), "verdict", spec)
+        return await self._scored(self.scorer.judge.remote(spec, rollout.ref), "verdict")
 
-    async def _scored(self, asked: Awaitable[T], what: str, spec: GroupSpec) -> T | Failure:
+    async def _scored(self, asked: Awaitable[T], what: str) -> T | Failure:
         """What the scorer says, within its deadline."""
         try:
             async with asyncio.timeout(self._config.reward.deadline_s):
@@ -188,7 +181,7 @@ class Crew:
         except TimeoutError:
             message = f"no {what} within {self._config.reward.deadline_s:g} s"
         except RayError as error:
-            message = _told(error, spec.task)
+            message = one_line(error)
         return Failure(FailureKind.REWARD, "scorer", message)
 
     async def play_and_score(self, worker: int, spec: GroupSpec) -> ScoredGroup:

@@ -24,7 +24,7 @@ from orchestra_ray.driver.metrics import filter_metrics, group_metrics
 from orchestra_ray.driver.selection import Chosen, ScoredGroup, Selection, select
 from orchestra_ray.learner.actor import LearnerGroup
 from orchestra_ray.reward.combinations import next_multiplier
-from orchestra_ray.tasks.private import is_private
+from orchestra_ray.tasks.private import told
 from orchestra_ray.tasks.sampler import GroupSampler
 from orchestra_ray.tools.books import RUN_REFUSED
 
@@ -180,12 +180,11 @@ class TrainingLoop:
             ids = [rollout.card.episode_id for rollout in group.rollouts]
             failures.setdefault(group.score.failure, []).extend(ids)
         for failure, episode_ids in failures.items():
-            kind = failure.kind.value
             self._on_event(
                 "failure",
-                failure=kind,
+                failure=failure.kind.value,
                 where=failure.where,
-                message=kind if is_private(group.spec.task) else failure.message,
+                message=told(failure, group.spec.task).message,
                 episodes=episode_ids,
             )
 

@@ -8,7 +8,7 @@ failed is told by the kind alone: a refusal may quote the task.
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config import Config
@@ -23,7 +23,7 @@ from orchestra_ray.evaluation.players import seat
 from orchestra_ray.evaluation.start import START
 from orchestra_ray.evaluation.tradeoffs import Tradeoffs, tradeoffs
 from orchestra_ray.evaluation.verdict import subject
-from orchestra_ray.tasks.private import is_private
+from orchestra_ray.tasks.private import told
 from orchestra_ray.tasks.sampler import GroupSampler
 from orchestra_ray.tracking.progress import phase
 
@@ -118,8 +118,8 @@ class Measuring:
             unwritten = self._log.add(name, measured)
             if unwritten is not None:
                 self._event(unwritten)
-        if failure is not None and is_private(spec.task):
-            failure = replace(failure, message=failure.kind.value)
+        if failure is not None:
+            failure = told(failure, spec.task)
         ended = Ended.EVALUATED if failure is None else Ended.failed(failure.kind)
         self._accounting.end(episode_id, ended)
         return failure

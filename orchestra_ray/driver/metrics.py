@@ -76,8 +76,7 @@ def _why_dropped(group: ScoredGroup, selection: Selection) -> str:
     """The reason of its score; else the state that most of its episodes end in."""
     if group.score.reason is not None:
         return group.score.reason
-    states = Counter(state.value for state in selection.dropped.values())
-    return states.most_common(1)[0][0] if states else "failed"
+    return Counter(selection.dropped.values()).most_common(1)[0][0]
 
 
 def _stops(cards: Sequence[Card]) -> Mapping[str, float]:

@@ -5,10 +5,18 @@ string. Their tasks carry the mark below, and whoever writes to a file or a log 
 a task's id may be written.
 """
 
+from dataclasses import replace
+
 from orchestra_ray.core.records import Task
+from orchestra_ray.core.states import Failure
 
 PRIVATE = "private"
 
 
 def is_private(task: Task) -> bool:
     return bool(task.payload.get(PRIVATE))
+
+
+def told(failure: Failure, task: Task) -> Failure:
+    """What may be written of it: a message may quote the task, so of a private one its kind."""
+    return replace(failure, message=failure.kind.value) if is_private(task) else failure

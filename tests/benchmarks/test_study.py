@@ -220,10 +220,10 @@ def test_each_user_is_compared_with_the_strongest_expert_on_all_tasks(sections: 
 
 
 def test_the_interval_resamples_tasks_with_all_their_seeds():
-    assert study_tables.paired_interval({0: [0.5, 0.5], 1: [0.5]}) == (0.5, 0.5)
-    assert study_tables.paired_interval({0: [1.0, 1.0], 1: [0.0]}) == (0.0, 1.0)
+    assert study_tables.paired_interval([{0: 0.5, 1: 0.5}, {0: 0.5}]) == (0.5, 0.5)
+    assert study_tables.paired_interval([{0: 1.0, 1: 0.0}, {0: 1.0}]) == (0.0, 1.0)
     # 400 tasks that differ by 1 or 0 evenly: 0.5 -+ 1.96 * 0.5 / 20, whatever the seeds repeat.
-    many = {n: [float(n % 2)] * 3 for n in range(400)}
+    many = [{n: float(n % 2) for n in range(400)}] * 3
     assert study_tables.paired_interval(many) == pytest.approx((0.451, 0.549), abs=0.004)
 
 

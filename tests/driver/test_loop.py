@@ -18,6 +18,7 @@ from orchestra_ray.driver.selection import Rollout, ScoredGroup
 from orchestra_ray.learner.actor import LearnerGroup
 from orchestra_ray.learner.parts import TrainingSequence
 from orchestra_ray.reward.settings import RewardSettings
+from orchestra_ray.tasks.private import PRIVATE
 from orchestra_ray.tasks.sampler import GroupSampler
 from orchestra_ray.tools.books import RUN_REFUSED, Closing
 
@@ -104,6 +105,32 @@ def test_the_totals_of_the_books_are_metrics_and_their_failures_events(
     fields = {"failure": "infrastructure", "where": "ledger", "message": "the disk is full"}
     assert events == [("failure", fields)]
     assert actors.closed == [0, 1]
+
+
+class Quoting(Actors):
+    """No group is scored, for a reason that quotes the task."""
+
+    def __init__(self, private: bool):
+        super().__init__([Closing({}, ())])
+        self.private = private
+
+    async def play_and_score(self, worker: int, spec: GroupSpec) -> ScoredGroup:
+        payload = {**spec.task.payload, PRIVATE: self.private}
+        spec = replace(spec, task=replace(spec.task, payload=payload))
+        group = await super().play_and_score(worker, spec)
+        failure = Failure(FailureKind.REWARD, "scorer", f"cannot read {spec.task.question}")
+        return replace(group, score=GroupScore("g", (), False, failure))
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_what_failed_on_a_private_task_is_told_without_its_words(
+    quickstart: Config, sampler: GroupSampler, private: bool
+) -> None:
+    reached, events, _ = train(quickstart, sampler, Quoting(private), steps=1)
+    messages = [fields["message"] for _, fields in events]
+    assert [message == "reward" for message in messages] == [private] * 2
+    assert [message.startswith("cannot read") for message in messages] == [not private] * 2
+    assert reached[0]["groups_dropped/failed_reward"] == 2
 
 
 def test_training_ends_after_the_step_in_which_the_budget_of_the_run_was_spent(
