@@ -43,6 +43,7 @@ def check(config: Config) -> None:
     _check_reward(config)
     _check_cassette(config)
     _check_lengths(config)
+    _check_staleness(config)
     _check_devices(config)
 
 
@@ -302,6 +303,15 @@ def _check_lengths(config: Config) -> None:
     if config.learner.minibatches > episodes:
         problem = f"{config.learner.minibatches} minibatches of {episodes} episodes"
         raise BadValue("learner.minibatches", problem, f"give at most {episodes}")
+
+
+def _check_staleness(config: Config) -> None:
+    """Without a correction the gradient takes what older weights sampled for the policy's own."""
+    bound = config.training.max_staleness
+    if bound > 0 and config.learner.loss.importance_cap is None:
+        problem = f"{bound}, and nothing corrects for tokens of older weights"
+        remedy = "set learner.loss.importance_cap, for instance to 2.0, or max_staleness to 0"
+        raise BadValue("training.max_staleness", problem, remedy)
 
 
 def _check_devices(config: Config) -> None:

@@ -280,7 +280,7 @@ class WeightsConfig:
 
 @dataclass
 class TrainingConfig:
-    """The loop. `max_staleness: 0` is synchronous training."""
+    """The loop. `max_staleness: 0` is synchronous; more of it needs an importance cap."""
 
     steps: int = MISSING
     groups_per_step: int = 16

@@ -22,6 +22,7 @@ from orchestra_ray.driver.crew import STREAM_MARGIN_S, Crew, OnEvent, RunFailed
 from orchestra_ray.driver.dispatcher import Dispatcher
 from orchestra_ray.driver.metrics import filter_metrics, group_metrics
 from orchestra_ray.driver.selection import Chosen, ScoredGroup, Selection, select
+from orchestra_ray.driver.throughput import Throughput
 from orchestra_ray.learner.actor import LearnerGroup
 from orchestra_ray.reward.combinations import next_multiplier
 from orchestra_ray.tasks.private import told
@@ -57,6 +58,7 @@ class TrainingLoop:
         )
         self._scored: asyncio.Queue[ScoredGroup | Exception] = asyncio.Queue()
         self._playing: set[asyncio.Task[None]] = set()
+        self._throughput = Throughput()
         self.version = 0
 
     async def run(self, on_step: Callable[[int, Metrics], Awaitable[None]]) -> None:
@@ -79,7 +81,7 @@ class TrainingLoop:
         started_s, cpu_s = time.monotonic(), _cpu_s()
         self._dispatch()
         groups = await self._sample()
-        generated_s = time.monotonic()
+        generated_s, rates = time.monotonic(), self._throughput.take()
         self._dispatcher.step_ended()
         selections = [self._select(group) for group in groups]
         chosen = self._choose(selections)
@@ -88,9 +90,8 @@ class TrainingLoop:
         published = await self._publish() if chosen else {}
         ended_s = time.monotonic()
         self._accounting.check()
-        combination = self._crew.reward.combination
-        measured = group_metrics(groups, generated_s - started_s, combination)
-        measured = {**measured, **self._follow(groups)}
+        measured = group_metrics(groups, self._crew.reward.combination)
+        measured = {**measured, **rates, **self._follow(groups)}
         closing = await self._crew.close_step(step - 1 - self._training.max_staleness)
         report(self._on_event, closing.failures)
         return {
@@ -146,6 +147,7 @@ class TrainingLoop:
             spec = self._sampler.next_group(self._training.group_size, step)
             self._accounting.dispatch(episode.episode_id for episode in spec.episodes)
             self._dispatcher.dispatched(worker)
+            self._throughput.begin()
             task = asyncio.create_task(self._play(worker, spec))
             self._playing.add(task)  # the event loop itself holds tasks only weakly
             task.add_done_callback(self._playing.discard)
@@ -154,8 +156,11 @@ class TrainingLoop:
         try:
             group = await self._crew.play_and_score(worker, spec)
         except Exception as error:  # a bug: who waits for the group has to hear of it
+            self._throughput.end()
             self._scored.put_nowait(error)
             return
+        cards = [rollout.card for rollout in group.rollouts]
+        self._throughput.end(sum(card.response_tokens for card in cards), len(cards))
         self._dispatcher.returned(worker)
         self._scored.put_nowait(group)
 

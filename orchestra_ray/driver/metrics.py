@@ -11,10 +11,8 @@ from orchestra_ray.core.states import Stop
 from orchestra_ray.driver.selection import ScoredGroup, Selection
 
 
-def group_metrics(
-    groups: Sequence[ScoredGroup], generate_s: float, combination: str = "paper"
-) -> Mapping[str, float]:
-    """Means over the episodes that came back, before any filter; rates over `generate_s`.
+def group_metrics(groups: Sequence[ScoredGroup], combination: str = "paper") -> Mapping[str, float]:
+    """Means over the episodes that came back, before any filter.
 
     Without an episode there is nothing to tell.
     """
@@ -41,8 +39,6 @@ def group_metrics(
         "episodes": len(cards),
         "response_tokens": response_tokens / len(cards),
         "response_tokens_max": max(card.response_tokens for card in cards),
-        "tokens_per_s": response_tokens / generate_s,
-        "trajectories_per_s": len(cards) / generate_s,
         "seconds/tools": fmean(card.tools_s for card in cards),
         "seconds/score": fmean(group.score_s for group in groups),
     }

@@ -98,6 +98,7 @@ QWEN3_8B = {
         ("training.steps=0", "training.steps"),
         ("training.group_size=1", "training.group_size"),
         ("training.max_staleness=-1", "training.max_staleness"),
+        ("training.max_staleness=1", "training.max_staleness"),
         ("cluster.dashboard_port=65536", "cluster.dashboard_port"),
         ("cluster.object_store_mib=1", "cluster.object_store_mib"),
     ],
@@ -121,6 +122,16 @@ def test_a_bad_value_is_refused_under_its_key(load_with, override, key):
 )
 def test_the_ends_of_a_range_are_taken(load_with, override):
     load_with(override)
+
+
+@pytest.mark.parametrize("minibatches", [1, 4])
+def test_training_on_older_weights_needs_a_correction_however_many_minibatches(
+    load_with, minibatches
+):
+    asynchronous = ["training.max_staleness=2", f"learner.minibatches={minibatches}"]
+    with pytest.raises(ConfigError, match="set learner.loss.importance_cap"):
+        load_with(*asynchronous)
+    load_with(*asynchronous, "learner.loss.importance_cap=2.0")
 
 
 @given(st.floats())

@@ -31,7 +31,7 @@ WRONG = EpisodeScore("b", False, 0.0, -1.0, parts={"outcome": 0.0, "cost": 0.0, 
 
 
 def test_a_step_says_where_rewards_are_from_and_what_was_chosen(sampler: GroupSampler) -> None:
-    found = group_metrics([scored(sampler, (RIGHT, WRONG))], 1.0)
+    found = group_metrics([scored(sampler, (RIGHT, WRONG))])
     assert (found["reward/outcome"], found["reward/cost"], found["reward/tools"]) == (
         0.5,
         0.125,
@@ -51,7 +51,7 @@ def test_dropped_groups_are_counted_by_reason_and_say_nothing_of_preferences(
     assert found["groups_dropped/equal"] == 2 and found["groups_dropped/close"] == 1
     assert found["dropped/filtered_homogeneous_turns"] == 3 * 2 * 2
     assert found["dropped/filtered_homogeneous_tokens"] == 3 * 2 * 10
-    assert "preference/adherence" not in group_metrics(groups, 1.0)
+    assert "preference/adherence" not in group_metrics(groups)
 
 
 def test_what_the_filters_drop_of_a_group_is_counted_by_state(sampler: GroupSampler) -> None:
@@ -77,4 +77,4 @@ def test_a_group_whose_score_failed_is_dropped_as_failed(sampler: GroupSampler) 
     group = replace(group, score=GroupScore("g", (), False, failure))
     found = filter_metrics([group], [select(group, 0)])
     assert found["groups_dropped/failed_reward"] == 1 == found["groups_dropped"]
-    assert group_metrics([group], 1.0) == {}
+    assert group_metrics([group]) == {}
