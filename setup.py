@@ -20,6 +20,7 @@ BASE = [
     "httpx>=0.27",  # tavily-python's client
     "httpx2",  # bounded by openai, whose client it is, and by mcp
     "huggingface_hub",  # bounded by transformers
+    "jinja2",  # bounded by torch; the errors of chat templates are its own
     "jsonschema>=4.23",  # vLLM's bound too
     "math-verify[antlr4-13-2]==0.9.0",  # another release finds other answers equal
     "mcp>=2.3,<3",  # vLLM takes 2.0 to 2.x; its first release has no Client

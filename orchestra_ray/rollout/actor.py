@@ -38,8 +38,8 @@ T = TypeVar("T")
 class ModelPolicy:
     """The model in training, behind vLLM."""
 
-    def __init__(self, engine: Engine, config: Config, end_id: int):
-        self._engine, self._config, self._end_id = engine, config, end_id
+    def __init__(self, engine: Engine, config: Config, stop_ids: Sequence[int]):
+        self._engine, self._config, self._stop_ids = engine, config, stop_ids
 
     async def respond(self, view: View) -> Completion | Failure:
         limits = self._config.rollout
@@ -49,7 +49,7 @@ class ModelPolicy:
             max_tokens=limits.max_response_tokens,
             temperature=0.0 if view.group.greedy else limits.temperature,
             seed=view.seed,
-            stop_token_ids=[self._end_id],
+            stop_token_ids=self._stop_ids,
             deadline_s=view.deadline_s,
         )
 
@@ -92,7 +92,7 @@ class RolloutWorker:
             engine_s = time.monotonic() - started_s
             await engine.warm_up()
             await engine.init_transfer(gcs_address, namespace, board)
-            policies[players.MODEL] = ModelPolicy(engine, config, chat.end_id)
+            policies[players.MODEL] = ModelPolicy(engine, config, chat.stop_ids)
             self._engine = engine
         submit = config.catalogue.submit
         context = context_of(chat, config.rollout, submit)

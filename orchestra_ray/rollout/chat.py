@@ -1,21 +1,36 @@
 """Between messages and token ids: tokens in, tokens out.
 
 The opening of a conversation is rendered by the model's own chat template; what a tool returns is
-appended as ids. Text that people or tools wrote is encoded by a tokenizer without added tokens, so
-that no content can forge a turn, a thought or a tool call. Nothing is ever tokenised twice.
+appended as ids. Text that people, tools or other models wrote is encoded by a tokenizer without
+added tokens, so that no content can forge a turn, a thought or a tool call: frame and payload are
+never one string. Nothing is ever tokenised twice.
 """
 
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby, pairwise
 from typing import Any
 
+from jinja2 import TemplateError
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
+from orchestra_ray.config.model_folder import stop_token_ids
+from orchestra_ray.core.errors import ConfigError
+
 CUT_MARK = " [cut]"
 CUT_FRONT_MARK = "[cut] "
+_OPEN, _CLOSE = "\ue000", "\ue001"  # around the number of a hidden text; of the private use area
+_REMEDY = "use a model with a fast tokenizer and a chat template of the family model.chat_template"
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A control token, by its spelling. The same spelling in a plain string is only text."""
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +40,7 @@ class TemplateFamily:
     end_of_turn: str
     before_data: str  # from the end of the policy's turn to the first tool's own words
     between_data: str  # from one tool's words to the next one's, where a turn asked several
-    after_data: str  # up to the point where the policy speaks again
+    after_data: str  # up to the generation prompt, which the model's own template gives
 
 
 TEMPLATES: Mapping[str, TemplateFamily] = {
@@ -33,38 +48,72 @@ TEMPLATES: Mapping[str, TemplateFamily] = {
         end_of_turn="<|im_end|>",
         before_data="\n<|im_start|>user\n<tool_response>",
         between_data="</tool_response>\n<tool_response>",
-        after_data="</tool_response><|im_end|>\n<|im_start|>assistant\n",
+        after_data="</tool_response><|im_end|>\n",
     )
 }
 
 
 class Chat:
-    """One tokenizer with its chat template."""
+    """One tokenizer with its chat template.
+
+    generation_prompt: what the model's template writes before the policy speaks. stop_ids: the
+    tokens that end a response: the template's end of a turn and those of the generation config.
+    Raises `ConfigError` if the folder holds no tokenizer or template that can be used.
+    """
 
     def __init__(self, tokenizer_path: str, template: str = "qwen3"):
-        self._tokenizer = AutoTokenizer.from_pretrained(tokenizer_path)
+        self._path = tokenizer_path
+        self._tokenizer = _load(tokenizer_path)
         backend = json.loads(self._tokenizer.backend_tokenizer.to_str())
         self.control_ids: dict[str, int] = {t["content"]: t["id"] for t in backend["added_tokens"]}
+        self._control_id_set = frozenset(self.control_ids.values())
         longest_first = sorted(self.control_ids, key=len, reverse=True)
         self._control = re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
         backend["added_tokens"] = []
         backend["post_processor"] = None
         self._plain = Tokenizer.from_str(json.dumps(backend))
         self._family = TEMPLATES[template]
+        self.require([self._family.end_of_turn])
         self.end_id = self.control_ids[self._family.end_of_turn]
+        self.stop_ids = (self.end_id, *stop_token_ids(tokenizer_path))
+        self.generation_prompt = self._generation_prompt()
+
+    def require(self, controls: Sequence[str]) -> None:
+        """Raises `ConfigError` if one of these is not a token of its own."""
+        for text in controls:
+            if text not in self.control_ids:
+                raise ConfigError(f"{self._path}: the tokenizer has no token {text}; {_REMEDY}")
 
     def opening(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]
     ) -> list[int]:
         """Ids of the messages and tools, up to the point where the policy speaks."""
         shield = _Shield(self._control)
-        text = self._tokenizer.apply_chat_template(
-            shield.cover(list(messages)),
-            tools=shield.cover(list(tools)) or None,
-            add_generation_prompt=True,
-            tokenize=False,
-        )
-        return self._encode_template(str(text), shield.uncover)
+        text = self.render(shield.cover(list(messages)), shield.cover(list(tools)))
+        return self._encode_template(text, shield.uncover)
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] = (),
+        prompt: bool = True,
+    ) -> str:
+        """The text that the model's own template makes; `prompt`: with the generation prompt."""
+        try:
+            text = self._tokenizer.apply_chat_template(
+                list(messages),
+                tools=list(tools) or None,
+                add_generation_prompt=prompt,
+                tokenize=False,
+            )
+        except (TemplateError, TypeError, ValueError) as error:
+            why = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ConfigError(f"{self._path}: its chat template fails ({why}); {_REMEDY}") from None
+        return str(text)
+
+    def own_ids(self, text: str) -> list[int]:
+        """A rendered text as the model's own tokenizer encodes it, control tokens and all."""
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def observation(self, texts: Sequence[str], max_tokens: int) -> list[int]:
         """Ids that answer a turn's calls: its end, each tool's text as data, the next opening.
@@ -75,7 +124,7 @@ class Chat:
         for place, text in enumerate(texts):
             ids += self.encode_response(self._family.between_data) if place else []
             ids += self._data(text, max_tokens)
-        return ids + self.encode_response(self._family.after_data)
+        return ids + self.encode_response(self._family.after_data + self.generation_prompt)
 
     def _data(self, text: str, max_tokens: int) -> list[int]:
         data = self.encode_text(f"\n{text}\n")
@@ -108,14 +157,42 @@ class Chat:
         Lone surrogates, which JSON can spell and no encoding holds, become question marks.
         """
         clean = text.encode("utf-8", "replace").decode("utf-8")
-        return self._plain.encode(clean, add_special_tokens=False).ids
+        ids = self._plain.encode(clean, add_special_tokens=False).ids
+        if self._control_id_set.isdisjoint(ids):
+            return ids
+        # The model of this tokenizer knows the spelling as one piece of text, so it is split.
+        middles = [(match.start() + match.end()) // 2 for match in self._control.finditer(clean)]
+        borders = [0, *middles, len(clean)]
+        pieces = [clean[start:end] for start, end in pairwise(borders)]
+        return [
+            i for one in self._plain.encode_batch(pieces, add_special_tokens=False) for i in one.ids
+        ]
+
+    def encode(self, *parts: str | Control) -> list[int]:
+        """Ids of control tokens and of the plain text between them."""
+        ids: list[int] = []
+        for is_control, run in groupby(parts, key=lambda part: isinstance(part, Control)):
+            if is_control:
+                ids.extend(self.control_ids[part.text] for part in run if isinstance(part, Control))
+            else:
+                ids.extend(self.encode_text("".join(map(str, run))))
+        return ids
 
     def encode_response(self, text: str) -> list[int]:
-        """Ids of a response that a script or a demonstration wrote, control tokens and all."""
+        """Ids of a text that is all frame, or all the policy's own: control tokens as such."""
         return self._encode_template(text, lambda piece: piece)
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._tokenizer.decode(list(ids), skip_special_tokens=False)
+
+    def _generation_prompt(self) -> str:
+        question = [{"role": "user", "content": "?"}]
+        before, whole = self.render(question, prompt=False), self.render(question)
+        if not whole.startswith(before) or whole == before:
+            raise ConfigError(
+                f"{self._path}: its chat template has no generation prompt; {_REMEDY}"
+            )
+        return whole.removeprefix(before)
 
     def _encode_template(self, text: str, uncover: Callable[[str], str]) -> list[int]:
         ids: list[int] = []
@@ -127,25 +204,40 @@ class Chat:
         return ids
 
 
+def _load(path: str) -> Any:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ConfigError(f"{path}: its tokenizer cannot be loaded ({why}); {_REMEDY}") from None
+    if not hasattr(tokenizer, "backend_tokenizer"):
+        raise ConfigError(f"{path}: it has no tokenizer.json; {_REMEDY}")
+    return tokenizer
+
+
 class _Shield:
-    """Hides content that spells a control token while the template around it is split."""
+    """Hides content that spells a control token while the template around it is split.
+
+    Keys are content too. The placeholders' own delimiter is hidden like a control token, so that
+    no content can spell a placeholder.
+    """
 
     def __init__(self, control: re.Pattern[str]):
-        self._control = control
+        self._hideable = re.compile(f"{control.pattern}|{_OPEN}")
         self._hidden: list[str] = []
 
     def cover(self, value: Any) -> Any:
         if isinstance(value, str):
-            return self._control.sub(self._hide, value)
+            return self._hideable.sub(self._hide, value)
         if isinstance(value, Mapping):
-            return {key: self.cover(item) for key, item in value.items()}
+            return {self.cover(key): self.cover(item) for key, item in value.items()}
         if isinstance(value, Sequence):
             return [self.cover(item) for item in value]
         return value
 
     def uncover(self, text: str) -> str:
-        return re.sub("\ue000([0-9]+)\ue001", lambda m: self._hidden[int(m.group(1))], text)
+        return re.sub(f"{_OPEN}([0-9]+){_CLOSE}", lambda m: self._hidden[int(m.group(1))], text)
 
     def _hide(self, match: re.Match[str]) -> str:
         self._hidden.append(match.group(0))
-        return f"\ue000{len(self._hidden) - 1}\ue001"
+        return f"{_OPEN}{len(self._hidden) - 1}{_CLOSE}"

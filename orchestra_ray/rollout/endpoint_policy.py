@@ -1,11 +1,11 @@
 """A model behind an endpoint as the orchestrator: it reads the same, and has the same functions.
 
 It is a model of the catalogue, asked through the tool pool, so that its calls keep to limits and
-deadlines, are charged at its prices, and are played back by a cassette. What it says is rendered as
-a policy of ours would have said it, and read by the same parser. A request that its endpoint
-refuses and an answer that nobody can read are its own doing: it has said nothing, and the episode
-ends without an answer. What fails on the way, and an endpoint that denies us, is a `Failure`. It is
-measured, never trained.
+deadlines, are charged at its prices, and are played back by a cassette. What it says comes as a
+`PolicyTurn`, is rendered as a policy of ours would have said it, and read by the same parser. A
+request that its endpoint refuses and an answer that cannot be read are its own doing: it has said
+nothing, and the episode ends without an answer. What fails on the way, and an endpoint that denies
+us, is a `Failure`. It is measured, never trained.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,9 @@ from orchestra_ray.core.records import LedgerEntry, Offer, ToolRequest
 from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.rollout.chat import Chat
 from orchestra_ray.rollout.contexts import Context
+from orchestra_ray.rollout.parsing import write_hermes
 from orchestra_ray.rollout.policy import Completion, ToolCaller, View
+from orchestra_ray.tools.completion import PolicyTurn
 from orchestra_ray.tools.tool import FaultKind
 
 OWN_FAULTS = (FaultKind.REJECTED, FaultKind.BAD_REPLY)
@@ -49,15 +51,19 @@ class EndpointPolicy:
         if isinstance(result, Failure):
             return result
         if result.error in OWN_FAULTS:
-            return self._said([], "length", result.entry)
+            return self._said([self.chat.end_id], "length", result.entry)
         if result.error is not None:
             spent = result.error == FaultKind.BUDGET.value
             kind = FailureKind.BUDGET if spent else FailureKind.ENGINE
             return Failure(kind, self.offer.identity, result.text)
-        return self._said(self.chat.encode_response(result.text), "stop", result.entry)
+        try:
+            turn = PolicyTurn.load(result.text)
+        except (ValueError, TypeError, KeyError):  # the limit on a reply's length has cut it
+            return self._said([self.chat.end_id], "length", result.entry)
+        ids = write_hermes(self.chat, turn.said, turn.calls, turn.thought)
+        return self._said(ids, "stop", result.entry)
 
-    def _said(self, response: Sequence[int], finish: str, entry: LedgerEntry) -> Completion:
-        ids = [*response, self.chat.end_id]
+    def _said(self, ids: Sequence[int], finish: str, entry: LedgerEntry) -> Completion:
         return Completion(ids, [0.0] * len(ids), [0] * len(ids), finish, entry)
 
 

@@ -126,6 +126,9 @@ class _Episode:
         addition = self.stage.context.before_turn(self.group, self.exchanges)
         if addition.fresh:
             self.starts.append(len(self.tokens))
+        elif self.tokens[-1] != self.stage.chat.end_id:
+            # It stopped at another token; the template closes every turn with its own.
+            self.tokens.append(self.stage.chat.end_id)
         self.tokens.extend(addition.ids)
 
     async def _speak(self) -> Completion | Failure:

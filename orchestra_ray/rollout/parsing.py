@@ -1,8 +1,9 @@
-"""What a response asks for, read from its token ids.
+"""What a response asks for, read from its token ids; and a response written as token ids.
 
-A response is a thought (up to the last `</think>`), then either tool calls in Hermes form
+A response is a thought (up to the first `</think>`), then either tool calls in Hermes form
 (`<tool_call>{"name": ..., "arguments": {...}}</tool_call>`) or the final answer as text. Only the
-tokens themselves open and close a call: their spelling inside other text means nothing.
+tokens themselves open and close a thought or a call: their spelling inside other text means
+nothing. The generation prompt may have opened the thought already.
 """
 
 import json
@@ -10,7 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestra_ray.rollout.chat import Chat
+from orchestra_ray.rollout.chat import Chat, Control
+
+THINK, END_OF_THINKING = Control("<think>"), Control("</think>")
+CALL, END_OF_CALL = Control("<tool_call>"), Control("</tool_call>")
+MARKS = tuple(mark.text for mark in (THINK, END_OF_THINKING, CALL, END_OF_CALL))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +45,9 @@ Parser = Callable[[Chat, Sequence[int]], ParsedTurn]
 
 
 def parse_hermes(chat: Chat, response_ids: Sequence[int]) -> ParsedTurn:
-    """The turn in a response's ids, with or without the end-of-turn token."""
-    ids = _after_thought(chat, [i for i in response_ids if i != chat.end_id])
-    open_id, close_id = chat.control_ids["<tool_call>"], chat.control_ids["</tool_call>"]
+    """The turn in a response's ids, with or without the token that stopped it."""
+    ids = _after_thought(chat, [i for i in response_ids if i not in chat.stop_ids])
+    open_id, close_id = chat.control_ids[CALL.text], chat.control_ids[END_OF_CALL.text]
     calls: list[AskedCall] = []
     said = chat.decode(ids[: ids.index(open_id)]).strip() if open_id in ids else ""
     while open_id in ids:
@@ -61,12 +66,55 @@ def parse_hermes(chat: Chat, response_ids: Sequence[int]) -> ParsedTurn:
 PARSERS: Mapping[str, Parser] = {"hermes": parse_hermes}
 
 
+def write_hermes(
+    chat: Chat,
+    said: str = "",
+    calls: Sequence[str] = (),
+    thought: str | None = None,
+    opened: bool | None = None,
+) -> list[int]:
+    """The ids of a turn as a policy of ours would say it, with its end.
+
+    said: the answer, or the words before the calls. calls: the JSON of each. opened: whether the
+    prompt has opened the thought (None: as the chat's generation prompt does). All that is given
+    is data: no spelling in it becomes a control token.
+    """
+    parts: list[str | Control] = []
+    if opens_thought(chat) if opened is None else opened:
+        parts += [f"{thought or ''}\n", END_OF_THINKING, "\n\n"]
+    elif thought is not None:
+        parts += [THINK, f"\n{thought}\n", END_OF_THINKING, "\n\n"]
+    parts.append(said)
+    for place, call in enumerate(calls):
+        parts += ["\n"] if place or said else []
+        parts += [CALL, f"\n{call}\n", END_OF_CALL]
+    return [*chat.encode(*parts), chat.end_id]
+
+
+def call_json(name: str, arguments: Mapping[str, object]) -> str:
+    """A call as a Qwen3 model writes it, between the two marks."""
+    return json.dumps({"name": name, "arguments": arguments})
+
+
+def opens_thought(chat: Chat) -> bool:
+    """Whether the generation prompt has opened a thought that the policy is to close."""
+    prompt = chat.generation_prompt
+    return prompt.rfind(THINK.text) > prompt.rfind(END_OF_THINKING.text)
+
+
 def _after_thought(chat: Chat, ids: list[int]) -> list[int]:
-    open_id, close_id = chat.control_ids["<think>"], chat.control_ids["</think>"]
+    """What follows the thought that the response begins with, if it begins with one.
+
+    `tools.completion.split_thinking` reads the text of an endpoint by the same rule.
+    """
+    open_id, close_id = chat.control_ids[THINK.text], chat.control_ids[END_OF_THINKING.text]
+    before = ids[: ids.index(open_id)] if open_id in ids else None
+    opened = opens_thought(chat) or (before is not None and not chat.decode(before).strip())
     if close_id in ids:
-        last = len(ids) - 1 - ids[::-1].index(close_id)
-        return ids[last + 1 :]
-    return [] if open_id in ids else ids
+        close = ids.index(close_id)
+        if opened or before is None or close < len(before):
+            return ids[close + 1 :]
+    return [] if opened else ids
 
 
 def _call(text: str) -> AskedCall:

@@ -4,7 +4,6 @@ A policy is given the ids so far and answers with ids. The scripted ones are the
 evaluation: they see the draw, choose by rule, and speak the same chat format as the model.
 """
 
-import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from orchestra_ray.core.seeds import derive_seed
 from orchestra_ray.core.states import Failure
 from orchestra_ray.rollout.chat import Chat
 from orchestra_ray.rollout.contexts import Exchange
+from orchestra_ray.rollout.parsing import call_json, write_hermes
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +89,15 @@ class Router:
 
     async def respond(self, view: View) -> Completion:
         if view.turns:
-            return self._say(view.turns[-1].heard[-1].text)
+            return self._say(write_hermes(self._chat, view.turns[-1].heard[-1].text))
         function, models = _to_ask(view.group.draw)
         if not models:
-            return self._say(NOBODY)
+            return self._say(write_hermes(self._chat, NOBODY))
         chosen = self._choose(view.group, models, view.seed)
-        return self._say(tool_call_text(function, {MODEL: chosen.alias}))
+        call = call_json(function, {MODEL: chosen.alias})
+        return self._say(write_hermes(self._chat, calls=[call]))
 
-    def _say(self, text: str) -> Completion:
-        ids = [*self._chat.encode_response(text), self._chat.end_id]
+    def _say(self, ids: Sequence[int]) -> Completion:
         return Completion(ids, [0.0] * len(ids), [0] * len(ids), "stop")
 
 
@@ -108,11 +108,6 @@ def _to_ask(draw: Draw) -> tuple[str, Sequence[Offer]]:
     if models or not answering:
         return ASK, models
     return answering[0].alias, answering[0].choices
-
-
-def tool_call_text(name: str, arguments: Mapping[str, object]) -> str:
-    """A Hermes tool call as a Qwen3 model writes it."""
-    return f"<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call>"
 
 
 def expected_cost_nanousd(entry: Entry, offer: Offer) -> float:

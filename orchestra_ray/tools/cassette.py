@@ -85,7 +85,7 @@ def key_of(request: ToolRequest, version: str) -> Key:
     if model:
         asked["question"] = request.task.question
     if request.messages:
-        asked |= {"messages": request.messages, "functions": request.functions}
+        asked |= {"messages": request.messages, "functions": request.functions, "reply": "turn"}
     if model and model != offer.identity:
         asked |= {"model": model, "found": request.found}
     return Key(

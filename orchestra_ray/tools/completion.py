@@ -1,4 +1,8 @@
-"""What a chat endpoint answered: JSON that nobody has checked, made into a text and its usage.
+"""What a chat endpoint answered: unchecked JSON, made into a text or a policy's turn, and usage.
+
+What a model says as the policy is a `PolicyTurn`, which keeps its calls apart from its words: a
+mark that stands in an argument or in the answer stays a part of it. A server without a parser of
+its own sends the marks in the content; then they are read here, by the policy's own rules.
 
 A count of input or output tokens is believed where it is a whole number from 1 to the most that the
 request allows. Any other, and one that is missing, is estimated from the characters of what was
@@ -8,12 +12,13 @@ the output count as none, so that the tokens they are part of are billed like th
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from orchestra_ray.core.money import Usage
 
 CHARACTERS_PER_TOKEN = 4
 THINK, END_OF_THINKING = "<think>", "</think>"
+CALL, END_OF_CALL = "<tool_call>", "</tool_call>"
 _NONE = Usage()
 
 
@@ -28,10 +33,28 @@ class AskedFunction:
     name: list[str] = field(default_factory=list)
     arguments: list[str] = field(default_factory=list)  # JSON, as the model wrote it
 
-    def as_text(self) -> str:
-        """In Hermes form, as a policy of ours would have written it."""
+    def as_json(self) -> str:
+        """As a policy of ours would have written it; the arguments as they came."""
         name, arguments = json.dumps("".join(self.name)), "".join(self.arguments) or "{}"
-        return f'<tool_call>\n{{"name": {name}, "arguments": {arguments}}}\n</tool_call>'
+        return f'{{"name": {name}, "arguments": {arguments}}}'
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyTurn:
+    """What a model said as the policy. `calls`: the JSON of each, which may be malformed."""
+
+    said: str
+    calls: tuple[str, ...] = ()
+    thought: str | None = None
+
+    def dump(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @staticmethod
+    def load(text: str) -> "PolicyTurn":
+        """Raises ValueError or TypeError if `text` is not what `dump` made."""
+        fields = json.loads(text)
+        return PolicyTurn(fields["said"], tuple(fields["calls"]), fields["thought"])
 
 
 @dataclass(slots=True)
@@ -90,13 +113,22 @@ class Answer:
                 texts.append(value)
 
     def text(self, strip_thinking: bool) -> str:
-        """What the model said, with or without what it thought before; then its calls."""
+        """What the model said, with or without what it thought before."""
         content, thinking = "".join(self.content), "".join(self.thinking)
-        calls = [call.as_text() for _, call in sorted(self.calls.items())]
         if strip_thinking:
-            return "\n".join(filter(None, [without_thinking(content).strip(), *calls]))
+            return split_thinking(content)[1].strip()
         before = f"{THINK}\n{thinking}\n{END_OF_THINKING}\n\n" if thinking else ""
-        return "\n".join(filter(None, [(before + content).strip(), *calls]))
+        return (before + content).strip()
+
+    def turn(self, strip_thinking: bool) -> PolicyTurn:
+        """What the model said as the policy."""
+        thought, said = split_thinking("".join(self.content))
+        thought = "".join(self.thinking) or thought
+        calls = [call.as_json() for _, call in sorted(self.calls.items())]
+        if not calls:
+            said, calls = split_calls(said)
+        kept = None if strip_thinking or thought is None else thought.strip("\n")
+        return PolicyTurn(said.strip(), tuple(calls), kept)
 
     def usage(self, most: Usage, otherwise: Usage = _NONE) -> Usage:
         """What the server told of usage, each figure that cannot be believed from `otherwise`."""
@@ -125,17 +157,39 @@ def tokens(characters: int) -> int:
     return -(-characters // CHARACTERS_PER_TOKEN)
 
 
-def without_thinking(text: str) -> str:
-    """`text` after the thinking that it begins with.
+def split_thinking(text: str) -> tuple[str | None, str]:
+    """The thinking that `text` begins with, None if there is none; and the rest.
 
     Some chat templates open the thinking in the prompt, so that only its end is in the answer.
-    Thinking that never ends leaves nothing.
+    Thinking ends at its first end mark; without one it leaves nothing.
     """
     opened = text.lstrip().startswith(THINK)
     before, end, after = text.partition(END_OF_THINKING)
     if end and (opened or THINK not in before):
-        return after
-    return "" if opened else text
+        return before.lstrip().removeprefix(THINK), after
+    return (text.lstrip().removeprefix(THINK), "") if opened else (None, text)
+
+
+def split_calls(text: str) -> tuple[str, list[str]]:
+    """The words before the first call in Hermes form, and the JSON of each call.
+
+    A call ends where its JSON does, so the end mark may stand in a string of it. A mark that no
+    JSON object follows is a word like any other.
+    """
+    decoder, said, calls, place = json.JSONDecoder(), text, [], 0
+    while (start := text.find(CALL, place)) >= 0:
+        place = start + len(CALL)
+        body = text[place:].lstrip()
+        if not body.startswith("{"):
+            continue
+        try:
+            length = decoder.raw_decode(body)[1]
+        except (ValueError, RecursionError):
+            length = body.find(END_OF_CALL)
+        said = said if calls else text[:start]
+        calls.append(body if length < 0 else body[:length].rstrip())
+        place = len(text) if length < 0 else len(text) - len(body) + length
+    return said, calls
 
 
 def _object(holder: Mapping[str, object], key: str) -> Mapping[str, object]:

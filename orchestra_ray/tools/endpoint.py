@@ -17,7 +17,7 @@ import os
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx2
@@ -133,7 +133,7 @@ class EndpointModel:
         try:
             body = self._body(messages, functions)
             await self._fill(answer, client, body, self._once(request, sent))
-            text = self._text(answer)
+            text = self._text(answer, request)
         except Fault as fault:
             fault.usage = answer.usage(most) if answer.figures else None
             raise
@@ -236,19 +236,20 @@ class EndpointModel:
                 elif answer.started:
                     limit.reschedule(min(ends_at, clock() + settings.idle_s))
 
-    def _text(self, answer: Answer) -> str:
-        """What the policy reads; `Fault` where the model said nothing."""
+    def _text(self, answer: Answer, request: ToolRequest) -> str:
+        """What the policy reads; if the model is the policy, its turn. `Fault` if it is empty."""
         settings = self._settings
         refusal = "".join(answer.refusal)
         if answer.finish_reason == "content_filter" or refusal:
             raise Fault(FaultKind.REJECTED, refusal or "the provider's content filter refused it")
-        text = answer.text(settings.strip_thinking)
+        turn = answer.turn(settings.strip_thinking) if request.messages else None
+        text = answer.text(settings.strip_thinking) if turn is None else turn.said
         cut = answer.finish_reason == "length"
-        if not text:
+        if not text and not (turn and turn.calls):
             why = f"stopped at its {settings.max_output_tokens} tokens" if cut else "was empty"
             raise Fault(FaultKind.BAD_REPLY, f"the answer {why}")
-        mark = f"\n[cut at {settings.max_output_tokens} tokens]" if cut else ""
-        return text + mark
+        text += f"\n[cut at {settings.max_output_tokens} tokens]" if cut else ""
+        return text if turn is None else replace(turn, said=text).dump()
 
     def _timeout(self, answer: Answer, ends_at: float) -> Fault:
         settings = self._settings

@@ -21,7 +21,7 @@ from orchestra_ray.core.records import Draw, GroupSpec, Offer, Preference, Task
 from orchestra_ray.core.seeds import derive_seed
 from orchestra_ray.rollout.chat import Chat
 from orchestra_ray.rollout.contexts import Context, Exchange, Heard, context_of
-from orchestra_ray.rollout.policy import tool_call_text
+from orchestra_ray.rollout.parsing import CALL, END_OF_CALL, call_json, write_hermes
 from orchestra_ray.tasks.reasoning_gym import TaskSource, reference
 from orchestra_ray.tools.models import plausible_wrong_answer
 from orchestra_ray.warmstart.tool_scripts import ToolScripts
@@ -67,7 +67,7 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A choice in the thought's words, the call, and what came back; whether that is an answer."""
+    """A choice in the thought's words, the call's JSON, the reply; whether that is an answer."""
 
     choice: str
     call: str
@@ -107,16 +107,17 @@ class Demonstrator:
         thought, asked = self._think(group), []
         if rng.random() < FAULTY_CALL:
             choice, call, error = self._faulty(group.draw, rng)
-            talk.say(_response(chat, f"{thought} {choice}", call), False)
+            talk.say(write_hermes(chat, calls=[call], thought=f"{thought} {choice}"), False)
             talk.hear(Heard(error, "", "fault"))
         while not any(one.answers for one in asked) or rng.random() < ASK_AGAIN:
             one = self._choose(group.task, group.draw, rng)
             asked.append(one)
-            talk.say(_response(chat, f"{thought} {one.choice}", one.call), True)
+            talk.say(write_hermes(chat, calls=[one.call], thought=f"{thought} {one.choice}"), True)
             talk.hear(one.heard)
         chosen = rng.choice([i for i, one in enumerate(asked) if one.answers])
-        last = tool_call_text(SUBMIT, {"reply": chosen + 1}) if submit else asked[chosen].heard.text
-        talk.say(_response(chat, "", last), True)
+        said = "" if submit else asked[chosen].heard.text
+        calls = [call_json(SUBMIT, {"reply": chosen + 1})] if submit else []
+        talk.say(write_hermes(chat, said, calls, thought=""), True)
         return [sequence for sequence in talk.sequences if any(sequence.spoken)]
 
     def _faulty(self, draw: Draw, rng: random.Random) -> tuple[str, str, str]:
@@ -127,8 +128,8 @@ class Demonstrator:
             name = rng.choice(absent)
             there = ", ".join(o.alias for o in draw.offers if o.kind == "model")
             error = f"error: there is no model {name}; choose from: {there}"
-            return f"other: {name}", tool_call_text(ASK, {"model": name}), error
-        call = tool_call_text(CALCULATOR, {"expression": ""})
+            return f"other: {name}", call_json(ASK, {"model": name}), error
+        call = call_json(CALCULATOR, {"expression": ""})
         return f"tool: {CALCULATOR}", call, "error: not an arithmetic expression"
 
     def texts(self, n: int) -> list[str]:
@@ -140,8 +141,10 @@ class Demonstrator:
         one = self._choose(group.task, group.draw, rng)
         thought = f"{self._think(group)} {one.choice}"
         request = f"{group.task.question}\n\n{group.preference.instruction}"
-        submission = tool_call_text(SUBMIT, {"reply": 1})
-        return [request, *described, *tables, thought, one.call, one.heard.text, submission]
+        calls = [
+            f"<tool_call>\n{c}\n</tool_call>" for c in (one.call, call_json(SUBMIT, {"reply": 1}))
+        ]
+        return [request, *described, *tables, thought, calls[0], one.heard.text, calls[1]]
 
     def _think(self, group: GroupSpec) -> str:
         return think(group, self._topics[group.task.family], self._words)
@@ -156,21 +159,22 @@ class Demonstrator:
         choice = f"{chosen}: {offer.alias}"
         script = scripts.get(offer.alias)
         if script is not None:
-            call = tool_call_text(offer.alias, script.arguments)
+            call = call_json(offer.alias, script.arguments)
             heard = Heard(script.reply, offer.alias, offer.kind, script.arguments.get("code"))
             return Asked(choice, call, heard, script.answers)
         wrong = rng.random() < WRONG_REPLY
         reply = plausible_wrong_answer(task, rng) if wrong else reference(task)
         heard = Heard(reply, offer.alias, offer.kind)
-        return Asked(choice, tool_call_text(ASK, {"model": offer.alias}), heard, True)
+        return Asked(choice, call_json(ASK, {"model": offer.alias}), heard, True)
 
 
 def _properties(function: Mapping[str, Any]) -> list[Mapping[str, str]]:
     return list(function["parameters"]["properties"].values())
 
 
-def _response(chat: Chat, thought: str, text: str) -> list[int]:
-    return [*chat.encode_response(f"<think>\n{thought}\n</think>\n\n{text}"), chat.end_id]
+def _marked(call: str) -> str:
+    """A call between its marks, as text."""
+    return f"{CALL.text}\n{call}\n{END_OF_CALL.text}"
 
 
 def think(group: GroupSpec, topic: str, words: Sequence[str]) -> str:

@@ -37,7 +37,7 @@ CHAT_TEMPLATE = """\
 {{- "<|im_end|>\n" if loop.last or loop.nextitem.role != "tool" }}
 {%- else %}{{ "<|im_start|>" + m.role + "\n" }}{{ m.content or "" }}
 {%- for call in m.tool_calls or [] %}{% set c = call.function or call %}
-{{- "" if loop.first else "\n" }}
+{{- "" if loop.first and not m.content else "\n" }}
 {{- '<tool_call>\n{"name": "' + c.name + '", "arguments": ' }}{{ c.arguments | tojson }}
 {{- "}\n</tool_call>" }}{% endfor %}{{ "<|im_end|>\n" }}
 {%- endif %}{% endfor %}

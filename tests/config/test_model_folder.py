@@ -1,8 +1,10 @@
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from orchestra_ray.config.model_folder import model_folder
+from orchestra_ray.config.model_folder import model_folder, stop_token_ids
 
 
 def test_a_folder_is_itself(tmp_path: Path) -> None:
@@ -22,3 +24,25 @@ def test_a_name_of_the_hub_is_its_snapshot_in_the_cache(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     assert model_folder("some/model") == str(snapshot)
+
+
+@pytest.mark.parametrize(
+    ("generation", "model", "ids"),
+    [
+        ({"eos_token_id": [151645, 151643]}, {"eos_token_id": 151645}, (151645, 151643)),
+        ({"eos_token_id": 7}, {"eos_token_id": 8}, (7,)),
+        ({"eos_token_id": None}, {"eos_token_id": [8, 9]}, (8, 9)),
+        ({}, {"eos_token_id": 8}, (8,)),
+        (None, {"eos_token_id": 0}, (0,)),
+        (None, None, ()),
+        ({"eos_token_id": True}, {"eos_token_id": -1}, ()),
+        ([], {"eos_token_id": ["</s>", 4]}, (4,)),
+    ],
+)
+def test_generation_stops_where_the_generation_config_says_else_the_models_own(
+    tmp_path: Path, generation: Any, model: Any, ids: tuple[int, ...]
+) -> None:
+    for name, content in (("generation_config", generation), ("config", model)):
+        if content is not None:
+            (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    assert stop_token_ids(str(tmp_path)) == ids

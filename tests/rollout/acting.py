@@ -1,7 +1,7 @@
 """Episodes without an engine: scripted policies, and a tool pool in the same process."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,8 @@ from orchestra_ray.core.records import (
 from orchestra_ray.core.states import Failure
 from orchestra_ray.rollout.chat import Chat
 from orchestra_ray.rollout.episode import Stage, run_episode
-from orchestra_ray.rollout.policy import Completion, Policy, View, tool_call_text
+from orchestra_ray.rollout.parsing import call_json
+from orchestra_ray.rollout.policy import Completion, Policy, View
 from orchestra_ray.tools.books import Posting
 from orchestra_ray.tools.executor import Executor
 from orchestra_ray.tools.toolbox import make_tools
@@ -43,13 +44,16 @@ class Direct:
 class Script:
     """Says the given texts in turn, with made-up log-probabilities and versions."""
 
-    def __init__(self, chat: Chat, texts: Sequence[str], finish: str = "stop"):
+    def __init__(
+        self, chat: Chat, texts: Sequence[str], finish: str = "stop", end_id: int | None = None
+    ):
         self.chat, self.texts, self.finish = chat, list(texts), finish
+        self.end_id = chat.end_id if end_id is None else end_id
         self.prompts: list[list[int]] = []
 
     async def respond(self, view: View) -> Completion:
         self.prompts.append(list(view.prompt_ids))
-        ids = [*self.chat.encode_response(self.texts[len(self.prompts) - 1]), self.chat.end_id]
+        ids = [*self.chat.encode_response(self.texts[len(self.prompts) - 1]), self.end_id]
         turn = len(self.prompts)
         return Completion(ids, [-0.5 * turn] * len(ids), [turn] * len(ids), self.finish)
 
@@ -65,3 +69,8 @@ def first_model(group: GroupSpec) -> str:
 
 def ask(group: GroupSpec) -> str:
     return tool_call_text("ask", {"model": first_model(group)})
+
+
+def tool_call_text(name: str, arguments: Mapping[str, object]) -> str:
+    """A call in Hermes form, for a `Script` to say."""
+    return f"<tool_call>\n{call_json(name, arguments)}\n</tool_call>"

@@ -37,6 +37,8 @@ class Orchestrator(BaseHTTPRequestHandler):
     seen: list[dict[str, Any]] = []
     status = 200
     garbled = False
+    code: str | None = None  # of a program that it runs in place of asking
+    in_content = False  # whether its server leaves calls in the content
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -48,6 +50,15 @@ class Orchestrator(BaseHTTPRequestHandler):
         told = "\n".join(str(m["content"]) for m in body["messages"])
         if results or "Attempt1" in told:
             message: dict[str, Any] = {"content": f"<answer>{results[:1]}"}
+        elif self.code is not None:
+            call = {"name": "python", "arguments": {"code": self.code}}
+            content = f"<think>\nhm\n</think>\n\n<tool_call>\n{json.dumps(call)}\n</tool_call>"
+            function = {"name": "python", "arguments": json.dumps(call["arguments"])}
+            message = (
+                {"content": content}
+                if self.in_content
+                else {"content": SAID, "tool_calls": [{"function": function}]}
+            )
         else:
             (ask,) = [f["function"] for f in body["tools"] if f["function"]["name"] == "ask"]
             first = ask["parameters"]["properties"]["model"]["enum"][0]
@@ -70,6 +81,7 @@ class Orchestrator(BaseHTTPRequestHandler):
 @pytest.fixture
 def url() -> Iterator[str]:
     Orchestrator.seen, Orchestrator.status, Orchestrator.garbled = [], 200, False
+    Orchestrator.code, Orchestrator.in_content = None, False
     server = ThreadingHTTPServer(("127.0.0.1", 0), Orchestrator)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -115,7 +127,10 @@ def play(
 
 @pytest.fixture
 def group(sampler: GroupSampler) -> GroupSpec:
-    return replace(sampler.group(0, 1), policy=ORCHESTRATOR + NAME)
+    """One that is offered the sandbox."""
+    drawn = (sampler.group(n, 1) for n in range(100))
+    offered = next(g for g in drawn if g.draw.offer("python") is not None)
+    return replace(offered, policy=ORCHESTRATOR + NAME)
 
 
 @pytest.mark.parametrize("policy", ContextPolicy)
@@ -175,3 +190,15 @@ def test_an_endpoint_that_fails_or_denies_us_ends_the_episode_as_a_failure(
     trajectory, card = play(ContextPolicy.TRANSCRIPT)
     assert trajectory is None and card.failure is not None
     assert (card.failure.kind, card.failure.where) == (FailureKind.ENGINE, NAME)
+
+
+@pytest.mark.parametrize("in_content", [False, True])
+def test_a_program_with_marks_in_a_string_is_run(
+    play: Play, sandbox_here: None, in_content: bool
+) -> None:
+    marks = "<think> </think> <tool_call> </tool_call> <|im_end|>"
+    Orchestrator.code, Orchestrator.in_content = f"print('{marks}', 6 * 7)", in_content
+    trajectory, card = play(ContextPolicy.TRANSCRIPT)
+    assert trajectory is not None and card.calls == {"python": 1}
+    (result,) = [m["content"] for m in Orchestrator.seen[1]["messages"] if m["role"] == "tool"]
+    assert f"{marks} 42" in result

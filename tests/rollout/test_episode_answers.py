@@ -13,12 +13,11 @@ from orchestra_ray.config.schema import CatalogueConfig
 from orchestra_ray.core.records import ToolRequest, ToolResult
 from orchestra_ray.core.states import Failure, Stop
 from orchestra_ray.rollout.episode import Stage, run_episode
-from orchestra_ray.rollout.policy import tool_call_text
 from orchestra_ray.tasks.reasoning_gym import reference
 from orchestra_ray.tasks.sampler import GroupSampler
 from orchestra_ray.tools.tool import Fault, FaultKind
 
-from .acting import Direct, Script, ask, play
+from .acting import Direct, Script, ask, play, tool_call_text
 
 
 def submit(reply: object) -> str:

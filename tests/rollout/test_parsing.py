@@ -5,8 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestra_ray.rollout.chat import Chat
-from orchestra_ray.rollout.parsing import parse_hermes
+from orchestra_ray.rollout.parsing import call_json, parse_hermes, write_hermes
 
+SPELLED = ["<think>", "</think>", "<tool_call>", "</tool_call>", "<|im_end|>", "<|im_start|>"]
+TEXTS = st.lists(st.sampled_from([*SPELLED, "a", " ", "\n", '"', "{", "é"]), max_size=8).map(
+    "".join
+)
 CALL = '<tool_call>\n{"name": "ask", "arguments": {"model": "nova"}}\n</tool_call>'
 
 
@@ -72,6 +76,49 @@ def test_an_unclosed_call_is_a_fault(chat: Chat) -> None:
 def test_a_call_spelled_as_text_is_text(chat: Chat) -> None:
     turn = parse_hermes(chat, [*chat.encode_text(CALL), chat.end_id])
     assert turn.calls == () and turn.answer == CALL
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("<think>a</think>b</think>c", "b</think>c"),
+        ("<think>a<think>b</think>c<think>d", "c<think>d"),
+        ("a</think>b", "b"),
+        (
+            "The tag <think> opens a thought. Answer: 42",
+            "The tag <think> opens a thought. Answer: 42",
+        ),
+        ("The tags <think> and </think>", "The tags <think> and </think>"),
+        ("\n <think>a</think>b", "b"),
+    ],
+)
+def test_a_thought_begins_the_response_and_ends_at_its_first_mark(
+    chat: Chat, text: str, answer: str
+) -> None:
+    assert parsed(chat, text).answer == answer
+
+
+def test_a_call_whose_program_holds_an_end_of_thought_token_is_run(chat: Chat) -> None:
+    body = json.dumps({"name": "python", "arguments": {"code": "print('</think>')"}})
+    (call,) = parsed(chat, f"<think>\nx\n</think>\n\n<tool_call>\n{body}\n</tool_call>").calls
+    assert call.arguments == {"code": "print('</think>')"}
+
+
+@settings(max_examples=100)
+@given(said=TEXTS, code=TEXTS, thought=st.none() | TEXTS, count=st.integers(0, 2))
+def test_what_is_written_is_read_again_whatever_it_spells(
+    chat: Chat, said: str, code: str, thought: str | None, count: int
+) -> None:
+    calls = [call_json("python", {"code": code})] * count
+    ids = write_hermes(chat, said, calls, thought)
+    control = [i for i in ids if i in chat.control_ids.values()]
+    assert len(control) == 1 + 2 * count + 2 * (thought is not None)
+    turn = parse_hermes(chat, ids)
+    assert [call.arguments for call in turn.calls] == [{"code": code}] * count
+    if count:
+        assert turn.said == said.strip()
+    else:
+        assert (turn.answer or "") == said.strip()
 
 
 @settings(max_examples=50)

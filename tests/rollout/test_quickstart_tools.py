@@ -15,10 +15,9 @@ from orchestra_ray.rollout.chat import Chat
 from orchestra_ray.rollout.contexts import context_of
 from orchestra_ray.rollout.episode import run_episode
 from orchestra_ray.rollout.parsing import parse_hermes
-from orchestra_ray.rollout.policy import tool_call_text
 from orchestra_ray.tasks.sampler import GroupSampler
 
-from .acting import Direct, Script, Stage
+from .acting import Direct, Script, Stage, tool_call_text
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def played_in(
             await engine.stop()
 
     async def play(engine: Engine, context: ContextPolicy) -> Played:
-        recorder = Recorder(ModelPolicy(engine, config, chat.end_id))
+        recorder = Recorder(ModelPolicy(engine, config, chat.stop_ids))
         stage = Stage(
             chat,
             context_of(chat, replace(limits, context=context), submit=False),

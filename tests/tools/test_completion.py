@@ -1,6 +1,13 @@
-import pytest
+import json
 
-from orchestra_ray.tools.completion import Answer, without_thinking
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra_ray.tools.completion import Answer, PolicyTurn, split_calls, split_thinking
+
+MARKS = ["<think>", "</think>", "<tool_call>", "</tool_call>", "<|im_end|>"]
+WORDS = st.lists(st.sampled_from([*MARKS, "a", "{", "}", '"', "\n", "é"]), max_size=8).map("".join)
 
 
 @pytest.mark.parametrize(
@@ -17,7 +24,7 @@ from orchestra_ray.tools.completion import Answer, without_thinking
     ],
 )
 def test_thinking_before_the_answer_is_left_out(text: str, rest: str) -> None:
-    assert without_thinking(text) == rest
+    assert split_thinking(text)[1] == rest
 
 
 @pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
@@ -30,3 +37,55 @@ def test_a_stream_adds_up(name: str) -> None:
     assert answer.finish_reason == "stop"
     assert answer.text(strip_thinking=True) == "4"
     assert answer.text(strip_thinking=False) == "<think>\n2 and 2\n</think>\n\n4"
+
+
+def answered(message: dict) -> Answer:
+    answer = Answer()
+    answer.add({"choices": [{"message": message, "finish_reason": "stop"}]})
+    return answer
+
+
+@given(said=WORDS, code=WORDS)
+def test_a_mark_in_an_argument_or_in_the_words_stays_there(said: str, code: str) -> None:
+    said = f"I say {said}"
+    arguments = json.dumps({"code": code})
+    function = {"function": {"name": "python", "arguments": arguments}}
+    turn = answered({"content": said, "tool_calls": [function]}).turn(strip_thinking=True)
+    assert [json.loads(call) for call in turn.calls] == [
+        {"name": "python", "arguments": {"code": code}}
+    ]
+    assert turn.said == split_thinking(said)[1].strip()
+    assert PolicyTurn.load(turn.dump()) == turn
+
+
+@given(WORDS)
+def test_calls_that_a_server_left_in_the_content_are_read_whatever_their_strings_hold(
+    code: str,
+) -> None:
+    calls = [{"name": "python", "arguments": {"code": code}}, {"name": "f", "arguments": {}}]
+    text = "I run it.\n" + "\n".join(f"<tool_call>\n{json.dumps(c)}\n</tool_call>" for c in calls)
+    said, found = split_calls(text)
+    assert said.strip() == "I run it." and [json.loads(call) for call in found] == calls
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "calls"),
+    [
+        ("use <tool_call> to call", "use <tool_call> to call", []),
+        ("a <tool_call>{oops</tool_call> b", "a ", ["{oops"]),
+        ("<tool_call>{oops", "", ["{oops"]),
+        ("", "", []),
+    ],
+)
+def test_a_mark_without_json_is_a_word_and_malformed_json_a_call(
+    text: str, said: str, calls: list[str]
+) -> None:
+    assert split_calls(text) == (said, calls)
+
+
+def test_thinking_is_kept_apart_or_left_out() -> None:
+    answer = answered({"content": "<think>\n6 x 7\n</think>\n\n42"})
+    assert answer.turn(strip_thinking=False) == PolicyTurn("42", (), "6 x 7")
+    assert answer.turn(strip_thinking=True) == PolicyTurn("42")
+    field = answered({"content": "42", "reasoning_content": "6 x 7"})
+    assert field.turn(strip_thinking=False) == PolicyTurn("42", (), "6 x 7")
