@@ -1,8 +1,14 @@
-"""Everything that can be refused before a run starts an actor. No Ray, no torch."""
+"""Everything that can be refused before a run starts an actor. No Ray; torch for a model's folder.
+
+The model comes last, so that every other mistake is told at once.
+"""
+
+from pathlib import Path
 
 from orchestra_ray.catalogue import read_catalogue
 from orchestra_ray.catalogue.preferences import load_heldout_preferences
 from orchestra_ray.config.checks import check_start
+from orchestra_ray.config.model_folder import model_folder
 from orchestra_ray.config.schema import Config
 from orchestra_ray.evaluation.players import check_players
 from orchestra_ray.evaluation.start import check_before
@@ -22,3 +28,20 @@ def preflight(config: Config, training: bool = True, resume: bool = False) -> No
     train, heldout = sources(config.tasks)
     check_sizes(config, train, heldout, training)
     check_judges(config, catalogue, (train, heldout))
+    if config.model.path is not None:
+        check_model(config.model.path, config.model.chat_template)
+
+
+def check_model(path: str, chat_template: str) -> None:
+    """`ConfigError` if the model's weights, tokenizer or chat template cannot be trained.
+
+    The weights of a model that is no folder here are looked at where they are downloaded.
+    """
+    # Inside: these import torch.
+    from orchestra_ray.rollout.chat import Chat
+    from orchestra_ray.rollout.template_check import check_template
+    from orchestra_ray.weights.tensors import check_folder
+
+    if Path(path).is_dir():
+        check_folder(path)
+    check_template(Chat(model_folder(path, weights=False), chat_template), path)

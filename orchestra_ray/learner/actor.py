@@ -60,8 +60,10 @@ class LearnerRank:
     def join(self, rank: int, endpoint: tuple[str, int], resume: str | None) -> None:
         # DeepSpeed chooses its accelerator when it is imported, and the driver must not import it
         from orchestra_ray.learner.engine import LearnerEngine
+        from orchestra_ray.weights.tensors import check_folder
 
         self._model_path = model_folder(self._model_path)
+        check_folder(self._model_path)
         self._engine = LearnerEngine(
             self._config, self._model_path, rank, self._config.learner.ranks, *endpoint
         )

@@ -25,6 +25,7 @@ from orchestra_ray.learner.batch import Microbatch, Minibatch, collate
 from orchestra_ray.learner.logprobs import Entropy, TokenLogprobs
 from orchestra_ray.learner.loss import policy_loss
 from orchestra_ray.learner.packing import is_padded
+from orchestra_ray.weights.tensors import policy_tensors
 
 _TAG = "state"  # DeepSpeed's name for the one checkpoint in a folder
 _NOT_A_TOKEN_SUM = {"loss", "tokens", "trained_tokens", "malformed_turns", "malformed_tokens"}
@@ -109,7 +110,7 @@ class LearnerEngine:
 
         A collective: every rank must exhaust it. Only rank 0 is given anything.
         """
-        for name, parameter in self._model.named_parameters():
+        for name, parameter in policy_tensors(self._model):
             copy = None
             with deepspeed.zero.GatheredParameters([parameter], enabled=self._shards_parameters):
                 if self.rank == 0:

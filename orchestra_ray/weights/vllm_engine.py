@@ -1,22 +1,20 @@
 """vLLM's weight transfer over Ray's object store: the backend "object_store", and its plugin.
 
 An update has two halves, so that what can fail does so before the model is touched:
-`update_weights` fetches all buckets, checks their bytes and that they hold the tensors of the
-model's own checkpoint, no more and no less; `finish_weight_update` loads them. After an error in
+`update_weights` fetches all buckets, checks their bytes and that they hold the policy's tensors
+(see `tensors`), no more and no less; `finish_weight_update` loads them. After an error in
 the first half the old weights are whole and serve on. After an error in the second the model holds
 parts of two versions: the engine has to be replaced, and vLLM refuses another update of it.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from vllm.config.weight_transfer import WeightTransferConfig
 from vllm.distributed.weight_transfer.base import (
     WeightTransferEngine,
@@ -32,6 +30,7 @@ from vllm.model_executor.model_loader.reload import (
 
 from orchestra_ray.weights.actor import connect, fetch
 from orchestra_ray.weights.buckets import Manifest, read_bucket, verify_bucket
+from orchestra_ray.weights.tensors import Shapes, policy_shapes
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -81,12 +80,12 @@ class ObjectStoreWeightTransferEngine(WeightTransferEngine[BoardInfo, VersionInf
     ) -> None:
         super().__init__(config, vllm_config, device, model)
         self._board: BoardInfo | None = None
-        self._shapes: Mapping[str, tuple[int, ...]] = {}
+        self._shapes: Shapes = {}
         self._staged: _Staged | None = None
 
     def init_transfer_engine(self, init_info: BoardInfo) -> None:
-        """Joins the cluster; raises where it is not there, or the model's folder has no tensors."""
-        self._shapes = checkpoint_shapes(Path(self.model_config.model))
+        """Joins the cluster; raises if it is not there."""
+        self._shapes = policy_shapes(self.model_config.model)
         connect(init_info.address, init_info.namespace)
         self._board = init_info
 
@@ -122,18 +121,7 @@ class ObjectStoreWeightTransferEngine(WeightTransferEngine[BoardInfo, VersionInf
         self._staged = None
 
 
-def checkpoint_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Name and shape of each tensor in a model's folder."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for path in folder.glob("*.safetensors"):
-        with safe_open(path, framework="pt") as tensors:
-            shapes |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}
-    if not shapes:
-        raise FileNotFoundError(f"{folder} holds no safetensors files to compare new weights with")
-    return shapes
-
-
-def check_shapes(manifest: Manifest, expected: Mapping[str, tuple[int, ...]]) -> None:
+def check_shapes(manifest: Manifest, expected: Shapes) -> None:
     """Raises ValueError where the tensors are not those expected.
 
     vLLM itself would leave a part of a fused parameter unset where its tensor is missing.
