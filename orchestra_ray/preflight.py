@@ -10,6 +10,8 @@ from orchestra_ray.catalogue.preferences import load_heldout_preferences
 from orchestra_ray.config.checks import check_start
 from orchestra_ray.config.model_folder import model_folder
 from orchestra_ray.config.schema import Config
+from orchestra_ray.config.shape import model_shape
+from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.evaluation.players import check_players
 from orchestra_ray.evaluation.start import check_before
 from orchestra_ray.reward.judges.checks import check_judges
@@ -29,10 +31,10 @@ def preflight(config: Config, training: bool = True, resume: bool = False) -> No
     check_sizes(config, train, heldout, training)
     check_judges(config, catalogue, (train, heldout))
     if config.model.path is not None:
-        check_model(config.model.path, config.model.chat_template)
+        check_model(config, config.model.path)
 
 
-def check_model(path: str, chat_template: str) -> None:
+def check_model(config: Config, path: str) -> None:
     """`ConfigError` if the model's weights, tokenizer or chat template cannot be trained.
 
     The weights of a model that is no folder here are looked at where they are downloaded.
@@ -42,6 +44,14 @@ def check_model(path: str, chat_template: str) -> None:
     from orchestra_ray.rollout.template_check import check_template
     from orchestra_ray.weights.tensors import check_folder
 
-    if Path(path).is_dir():
+    is_folder = Path(path).is_dir()
+    if is_folder:
         check_folder(path)
-    check_template(Chat(model_folder(path, weights=False), chat_template), path)
+    chat = Chat(model_folder(path, weights=False), config.model.chat_template)
+    check_template(chat, path)
+    known = model_shape(config).vocab_size if is_folder else chat.vocabulary
+    if chat.vocabulary > known:
+        raise ConfigError(
+            f"model.path: {path}: its tokenizer has {chat.vocabulary} tokens, its model {known}; "
+            "use the tokenizer that belongs to the model"
+        )

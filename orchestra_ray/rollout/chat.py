@@ -78,6 +78,11 @@ class Chat:
         self.stop_ids = (self.end_id, *stop_token_ids(tokenizer_path))
         self.generation_prompt = self._generation_prompt()
 
+    @property
+    def vocabulary(self) -> int:
+        """One more than the largest id of the tokenizer."""
+        return max(self._tokenizer.get_vocab().values()) + 1
+
     def require(self, controls: Sequence[str]) -> None:
         """Raises `ConfigError` if one of these is not a token of its own."""
         for text in controls:
