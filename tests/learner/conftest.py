@@ -14,6 +14,7 @@ from orchestra_ray.core.records import Trajectory, Turn
 from orchestra_ray.core.states import Stop
 from orchestra_ray.weights.actor import WeightBoard
 
+from ..hub_folders import as_hubs_ship
 from .training import LENGTHS
 
 VOCAB = 128
@@ -29,7 +30,7 @@ def tiny_model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tiny_qwen3")
     make_tiny_model(tied=True).save_pretrained(path)
     (path / "tokenizer_config.json").write_text('{"model_max_length": 512}')
-    return path
+    return as_hubs_ship(path)
 
 
 def make_tiny_model(tied: bool) -> Qwen3ForCausalLM:

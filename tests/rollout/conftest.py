@@ -26,6 +26,7 @@ from orchestra_ray.rollout.policy import Router, routers
 from orchestra_ray.weights.actor import Board, publish, start_board
 from orchestra_ray.weights.buckets import Manifest
 
+from ..hub_folders import as_hubs_ship
 from .acting import Direct
 
 T = TypeVar("T")
@@ -59,7 +60,7 @@ def tiny_model(seed: int) -> Qwen3ForCausalLM:
 def tiny_model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tiny")
     tiny_model(seed=0).save_pretrained(path)
-    return path
+    return as_hubs_ship(path)
 
 
 @pytest.fixture(scope="session")
