@@ -19,6 +19,7 @@ from orchestra_ray.config.schema import Config
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.records import Task
 from orchestra_ray.tasks.reasoning_gym import TaskSource
+from orchestra_ray.tools.family_scorer import require
 from orchestra_ray.tools.guard import limits_of
 from orchestra_ray.tools.ledger import table
 from orchestra_ray.tools.local import LocalBooks
@@ -87,6 +88,7 @@ def resolve(
         raise ConfigError(f"--out {target}: the file exists; give the copy another name")
     if not target.parent.is_dir():
         raise ConfigError(f"--out {target}: no folder {target.parent}; make it first")
+    require(family.name for family in config.tasks.families)
     return Wanted(asked, writer, tasks, target)
 
 

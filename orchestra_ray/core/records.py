@@ -254,10 +254,14 @@ class EpisodeScore:
 
 @dataclass(frozen=True, slots=True)
 class GroupScore:
-    """`keep` is False where the group teaches nothing; `reason` then names why, for a counter."""
+    """`keep` is False where the group teaches nothing; `reason` then names why, for a counter.
+
+    `unscorable`: answers that are wrong because their scorer could not score them.
+    """
 
     group_id: str
     episodes: tuple[EpisodeScore, ...]
     keep: bool
     failure: Failure | None = None
     reason: str | None = None
+    unscorable: int = 0

@@ -56,12 +56,14 @@ class Measuring:
         # No more than the engines take at once, so that no deadline runs while an episode queues.
         self._room = asyncio.Semaphore(max(1, len(crew.workers)) * config.rollout.max_sequences)
         self._played: dict[str, Mapping[int, Measured]] = {}
+        self._unscorable = 0  # answers of the policy that plays
 
     async def play(self, name: str, player: str) -> None:
         """Every held-out task that `name` has not played yet, spread over the workers in turn."""
         done = self._log.done(name)
         left = [n for n in range(self._config.evaluation.tasks) if n not in done]
         failures: list[Failure] = []
+        self._unscorable = 0
         with phase(f"held-out tasks: {name}", len(left), self._config.tracking.progress) as bar:
 
             async def play(n: int) -> None:
@@ -72,6 +74,8 @@ class Measuring:
 
             await asyncio.gather(*(play(n) for n in left))
         self._accounting.check()
+        if self._unscorable:
+            self._crew.on_event("unscorable_answers", policy=name, count=self._unscorable)
         self._tell(failures)
         self._played[name] = self._log.done(name)
 
@@ -113,6 +117,7 @@ class Measuring:
             if isinstance(verdict, Failure):
                 failure = verdict
                 continue
+            self._unscorable += verdict.unscorable
             task, card = spec.task, rollout.card
             measured = Measured.of(n, task.task_id, task.family, card, verdict.correct)
             unwritten = self._log.add(name, measured)

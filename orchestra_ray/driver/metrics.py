@@ -30,6 +30,7 @@ def group_metrics(groups: Sequence[ScoredGroup], combination: str = "paper") -> 
         "reward_mean": fmean(score.reward for score in scores),
         "accuracy": fmean(score.correct for score in scores),
         "answered": fmean(card.answered for card in cards),
+        **_unscorable(groups),
         **_stops(cards),
         "format_ok": sum(c.turns_well_formed for c in cards) / max(1, sum(c.turns for c in cards)),
         "cost_usd": usd(sum(card.price_nanousd for card in cards)) / len(cards),
@@ -73,6 +74,12 @@ def _why_dropped(group: ScoredGroup, selection: Selection) -> str:
     if group.score.reason is not None:
         return group.score.reason
     return Counter(selection.dropped.values()).most_common(1)[0][0]
+
+
+def _unscorable(groups: Sequence[ScoredGroup]) -> Mapping[str, float]:
+    """Answers that no scorer could score, where there were any."""
+    count = sum(group.score.unscorable for group in groups)
+    return {"unscorable_answers": count} if count else {}
 
 
 def _stops(cards: Sequence[Card]) -> Mapping[str, float]:

@@ -5,6 +5,7 @@ scored comes back as a `GroupScore` with a failure, never as an exception.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -36,7 +37,8 @@ class RewardScorer:
             return GroupScore(group.group_id, (), False, verdicts_G)
         correct = {t.answer: v.correct for t, v in zip(trajectories_G, verdicts_G, strict=True)}
         try:
-            return score_group(group, trajectories_G, lambda _, a: correct[a], settings)
+            score = score_group(group, trajectories_G, lambda _, a: correct[a], settings)
+            return replace(score, unscorable=sum(v.unscorable for v in verdicts_G))
         except Exception as error:  # a bug of ours costs one group, not the run
             failure = Failure(FailureKind.REWARD, "RewardScorer", described(group.task, error))
             return GroupScore(group.group_id, (), False, failure)

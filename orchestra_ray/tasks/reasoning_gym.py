@@ -2,6 +2,9 @@
 
 A task is one entry of one family. Train and held-out tasks come from disjoint ranges of generator
 seeds: entry i of a range that starts at s is made from seed s + i.
+
+Some scorers evaluate the answer. In this process run only those of `checked_families`; for the
+others there is `orchestra_ray.tools.family_scorer`.
 """
 
 from functools import cache
@@ -12,12 +15,16 @@ import reasoning_gym
 from orchestra_ray.config.schema import FamilyConfig, TasksConfig
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.records import Task
+from orchestra_ray.tasks.checked_families import CHECKED_FAMILIES
+from orchestra_ray.tasks.scoring import Scored, scored
+from orchestra_ray.tasks.source import OWN_SCORER
 
 
 class TaskSource:
     """The tasks of one seed range: `make(family_index, i)` is a pure function of its arguments."""
 
     endless = True
+    judges = frozenset({OWN_SCORER})
 
     def __init__(self, families: list[FamilyConfig], seed: int, size: int):
         self.families = [family.name for family in families]
@@ -50,11 +57,15 @@ def reference(task: Task) -> str:
 
 
 def is_correct(task: Task, answer: str | None) -> bool:
-    """The family's own scorer; only a full score counts as solved."""
-    if answer is None:
-        return False
-    score = _scorer(task.family)(answer.strip(), task.payload)
-    return score >= 1.0
+    """Whether the family's own scorer gives a full score. For families that are checked."""
+    return answer is not None and score_here(task, answer).correct
+
+
+def score_here(task: Task, answer: str) -> Scored:
+    """Scores in this process, if the family is checked. May raise `BrokenTask`."""
+    if task.family not in CHECKED_FAMILIES:
+        raise ValueError(f"{task.family}: its scorer is not checked and runs in the sandbox only")
+    return scored(_scorer(task.family), answer.strip(), task.payload, reference(task).strip())
 
 
 def _dataset(family: FamilyConfig, seed: int, size: int) -> Any:

@@ -7,6 +7,8 @@ from orchestra_ray.config.errors import BadValue
 from orchestra_ray.config.schema import Config, TasksConfig
 from orchestra_ray.core.records import Task
 
+OWN_SCORER = "reasoning_gym"  # the judge of a task that names none: its family's own scorer
+
 
 class Source(Protocol):
     """`size` tasks of each family; `make` is a pure function of its arguments.

@@ -57,6 +57,14 @@ _REFUSED: Mapping[str, tuple[int | None, int | None]] = {
     "unshare": (272, 97),
     "userfaultfd": (323, 282),
 }
+_SIGNALS: Mapping[str, tuple[int, int]] = {
+    "kill": (62, 129),
+    "pidfd_send_signal": (424, 424),
+    "rt_sigqueueinfo": (129, 138),
+    "rt_tgsigqueueinfo": (297, 240),
+    "tgkill": (234, 131),
+    "tkill": (200, 130),
+}
 _SOCKET, _SOCKETPAIR, _CLONE = (41, 198), (53, 199), (56, 220)
 _CLONE3 = 435
 _NEW_NAMESPACES = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
@@ -73,12 +81,7 @@ def program(machine: str) -> bytes:
     """The filter for `machine`, one of ARCHITECTURES."""
     column = list(ARCHITECTURES).index(machine)
     steps = [
-        _step(_LOAD, _ARCH),
-        _step(_EQUAL, ARCHITECTURES[machine], yes=1),
-        _step(_RETURN, _KILL_PROCESS),
-        _step(_LOAD, _NR),
-        _step(_AT_LEAST, _X32, no=1),
-        _step(_RETURN, _KILL_PROCESS),
+        *_load_number(machine),
         *_refuse(_CLONE3, errno.ENOSYS),  # its flags lie in memory; the C library falls back
     ]
     for numbers in _REFUSED.values():
@@ -88,6 +91,27 @@ def program(machine: str) -> bytes:
         steps += _judge(numbers[column], _EQUAL, socket.AF_UNIX, _ALLOW, _ERRNO | errno.EACCES)
     steps += _judge(_CLONE[column], _ANY_BIT, _NEW_NAMESPACES, _ERRNO | errno.EPERM, _ALLOW)
     return b"".join([*steps, _step(_RETURN, _ALLOW)])
+
+
+def without_signals(machine: str) -> bytes:
+    """A filter to be added inside the sandbox: for a process that may send no signal."""
+    column = list(ARCHITECTURES).index(machine)
+    steps = _load_number(machine)
+    for numbers in _SIGNALS.values():
+        steps += _refuse(numbers[column], errno.EPERM)
+    return b"".join([*steps, _step(_RETURN, _ALLOW)])
+
+
+def _load_number(machine: str) -> list[bytes]:
+    """The number of the call; a call of a foreign ABI ends the process."""
+    return [
+        _step(_LOAD, _ARCH),
+        _step(_EQUAL, ARCHITECTURES[machine], yes=1),
+        _step(_RETURN, _KILL_PROCESS),
+        _step(_LOAD, _NR),
+        _step(_AT_LEAST, _X32, no=1),
+        _step(_RETURN, _KILL_PROCESS),
+    ]
 
 
 def _refuse(number: int, error: int) -> list[bytes]:

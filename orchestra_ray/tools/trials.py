@@ -16,9 +16,12 @@ from orchestra_ray.catalogue.parsers import INSTRUCTIONS, Parser, parse
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.records import Asker, Task, ToolRequest, ToolResult
 from orchestra_ray.core.seeds import derive_seed
-from orchestra_ray.tasks.reasoning_gym import TaskSource, is_correct
+from orchestra_ray.tasks.reasoning_gym import TaskSource
+from orchestra_ray.tasks.scoring import BrokenTask
 from orchestra_ray.tools.executor import Books, Executor
+from orchestra_ray.tools.family_scorer import FamilyScorer
 from orchestra_ray.tools.guard import MEASUREMENT
+from orchestra_ray.tools.sandbox_setup import SandboxError
 from orchestra_ray.tools.toolbox import make_tools
 
 MOST_LOST = 0.5  # of the tasks; with more, there is no picture of the model
@@ -50,9 +53,10 @@ class Desk:
         whole = replace(catalogue, entries=plain)
         self._executor = Executor(whole, make_tools(whole), books)
         self._price_sheet, self._seed = catalogue.price_sheet, seed
+        self._scorer = FamilyScorer()
 
     async def close(self) -> None:
-        await self._executor.close()
+        await asyncio.gather(self._executor.close(), self._scorer.close())
 
     async def try_out(self, name: str, tasks: Sequence[Task]) -> Tried:
         """Gives every task to the model; `ConfigError` where most of its calls fail."""
@@ -60,17 +64,25 @@ class Desk:
         results = await asyncio.gather(
             *(self._call(name, _marked(task, entry.parser), n) for n, task in enumerate(tasks))
         )
-        pairs = list(zip(tasks, results, strict=True))
-        trials = [
-            Trial(task.question, result.text, is_correct(task, parse(entry.parser, result.text)))
-            for task, result in pairs
-            if result.error is None
-        ]
+        trials = await asyncio.gather(
+            *(
+                self._trial(task, result.text, entry.parser)
+                for task, result in zip(tasks, results, strict=True)
+                if result.error is None
+            )
+        )
         lost = [result for result in results if result.error is not None]
         if len(lost) > MOST_LOST * len(tasks):
             problem = f"{len(lost)} of {len(tasks)} calls failed, the first with {lost[0].text}"
             raise ConfigError(f"{name}: {problem}; see that it can be asked, or raise its limits")
         return Tried(trials, Counter(str(result.error) for result in lost))
+
+    async def _trial(self, task: Task, said: str, parser: Parser) -> Trial:
+        try:
+            scored = await self._scorer.score(task, parse(parser, said))
+        except (BrokenTask, SandboxError) as error:
+            raise ConfigError(f"{task.task_id}: {error}") from None
+        return Trial(task.question, said, scored.correct)
 
     def asking(self, name: str, about: str) -> Ask:
         """A way to ask the model what is said of `about`; a fault is a `ConfigError`."""

@@ -133,3 +133,16 @@ def test_the_start_of_training_stands_beside_who_is_measured_and_is_not_played(
     assert alone.preference_score is None
     assert comparison.summaries["random"].preference_score > 0
     assert not log.done("before")
+
+
+def test_answers_that_could_not_be_scored_are_an_event_of_their_policy(
+    config: Config, catalogue: Catalogue, sampler: GroupSampler, tmp_path: Path
+) -> None:
+    class Odd(Quoting):
+        async def judge(self, spec: GroupSpec, rollout: Rollout) -> Verdict | Failure:
+            return Verdict(False, "the scorer raised ValueError", unscorable=True)
+
+    crew, log = Odd(), EpisodeLog(tmp_path / "evaluation.jsonl")
+    asyncio.run(measuring(config, catalogue, crew, sampler, log).play("random", "random"))
+    log.close()
+    assert crew.events == [{"kind": "unscorable_answers", "policy": "random", "count": TASKS}]

@@ -78,3 +78,12 @@ def test_a_group_whose_score_failed_is_dropped_as_failed(sampler: GroupSampler) 
     found = filter_metrics([group], [select(group, 0)])
     assert found["groups_dropped/failed_reward"] == 1 == found["groups_dropped"]
     assert group_metrics([group]) == {}
+
+
+def test_answers_that_could_not_be_scored_are_counted_where_there_are_any(
+    sampler: GroupSampler,
+) -> None:
+    group = scored(sampler, (RIGHT, WRONG))
+    odd = replace(group, score=replace(group.score, unscorable=2))
+    assert "unscorable_answers" not in group_metrics([group])
+    assert group_metrics([odd, group, odd])["unscorable_answers"] == 4

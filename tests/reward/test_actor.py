@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,18 @@ def test_plain_judges_need_nothing_and_failures_are_values(ray_cluster: str) -> 
     assert failed.failure is not None and failed.failure.kind is FailureKind.REWARD
     assert failed.failure.where == "judge paper" and not failed.episodes
     assert ray.get(scorer.drain.remote(), timeout=60) == 0
+    ray.kill(scorer)
+
+
+def test_answers_that_cannot_be_scored_are_counted_in_the_score(ray_cluster: str) -> None:
+    scorer = RewardScorer.options(num_cpus=0.1).remote()
+    spec, _ = group("d", "exact")
+    payload = {"question": "?", "answer": "2 × 3", "metadata": {}}
+    spec = replace(spec, task=Task("f/0", "prime_factorization", "?", payload))
+    _, refs = group("d", "exact", "2 × 3", "1/0", None, "five", "5")
+    score = ray.get(scorer.score.remote(PAPER, spec, *refs), timeout=120)
+    assert [episode.correct for episode in score.episodes] == [True] + [False] * 4
+    assert score.failure is None and score.unscorable == 2
     ray.kill(scorer)
 
 

@@ -19,6 +19,7 @@ from orchestra_ray.core.states import Failure
 from orchestra_ray.reward.judges.choice import is_choice
 from orchestra_ray.reward.judges.code import CodeJudge
 from orchestra_ray.reward.judges.exact import is_exact
+from orchestra_ray.reward.judges.family import FamilyJudge
 from orchestra_ray.reward.judges.llm import JudgeDesk, LlmJudge
 from orchestra_ray.reward.judges.mathematics import MathJudge
 from orchestra_ray.reward.judges.number import is_number
@@ -26,21 +27,24 @@ from orchestra_ray.reward.judges.rules import RULES
 from orchestra_ray.reward.judges.verdict import Judge, Verdict, failed
 from orchestra_ray.reward.judges.verdicts import Verdicts
 from orchestra_ray.tasks.private import is_private
-from orchestra_ray.tasks.reasoning_gym import is_correct, reference
+from orchestra_ray.tasks.reasoning_gym import reference
+from orchestra_ray.tasks.source import OWN_SCORER
 from orchestra_ray.tools.executor import Books
 
-OWN_SCORER = "reasoning_gym"
 SHARE_OF_DEADLINE = 0.9  # of the whole score's, so that a failure still gets back in time
 
 PLAIN: Mapping[str, Callable[[Task, str], bool]] = {
-    OWN_SCORER: is_correct,
     "exact": lambda task, answer: is_exact(reference(task), answer),
     "number": lambda task, answer: is_number(reference(task), answer),
     "choice": lambda task, answer: is_choice(
         reference(task), answer, task.payload.get("choices", ())
     ),
 }
-PROCESSES: Mapping[str, Callable[[], Judge]] = {"math": MathJudge, "code": CodeJudge}
+PROCESSES: Mapping[str, Callable[[], Judge]] = {
+    OWN_SCORER: FamilyJudge,
+    "math": MathJudge,
+    "code": CodeJudge,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,7 @@ class Bench:
                 )
         except TimeoutError:
             return failed(judge, f"{group.task.task_id}: no verdicts within {deadline_s:g} s")
-        except Exception as error:  # a scorer of any family may raise anything on any answer
+        except Exception as error:  # a bug of ours costs one group, not the run
             return failed(judge, described(group.task, error))
         failure = next((one for one in verdicts_G if isinstance(one, Failure)), None)
         if failure is not None:

@@ -16,12 +16,14 @@ from orchestra_ray.core.states import Failure, FailureKind
 class Verdict:
     """`reason` is a few words that quote neither question nor answer.
 
-    `entry` is the last call that the verdict cost; None: it cost none.
+    `entry` is the last call that the verdict cost; None: it cost none. `unscorable`: the scorer
+    could not score the answer, which is wrong for that reason.
     """
 
     correct: bool
     reason: str
     entry: LedgerEntry | None = None
+    unscorable: bool = False
 
 
 class Judge(Protocol):

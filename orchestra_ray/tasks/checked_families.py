@@ -1,0 +1,38 @@
+"""Families of reasoning-gym whose scorers may read an answer in a process of ours.
+
+The sources of all families of reasoning-gym 0.1.25 were read. A family is listed if its scorer
+- evaluates nothing of the answer: no eval, exec, compile, parse_expr, sympify, pickle, subprocess;
+- takes time and memory at most about linear in the length of the answer: no power, factor or
+  repetition that the answer chooses, no regular expression with nested repetition. The product in
+  `prime_factorization` is quadratic; at `scoring.MOST_CHARACTERS` it takes 0.1 s;
+- prints nothing, and changes neither the task nor anything outside.
+
+All other families are scored in the sandbox. If in doubt, a family is not listed. A test holds the
+list against the source of the installed release.
+"""
+
+CHECKED_FAMILIES = frozenset(
+    # The answer is compared with the reference as text.
+    """
+    ab acre aiw arc_1d base_conversion basic_arithmetic bf binary_alternation caesar_cipher
+    circuit_logic color_cube_rotation count_bits count_primes course_schedule dice emoji_mystery
+    family_relationships figlet_font game_of_life_halting gcd isomorphic_strings knights_knaves
+    largest_island lcm leg_counting letter_counting letter_jumble list_functions mahjong_puzzle
+    manipulate_matrix maze modulo_grid needle_haystack number_filtering number_sequence
+    palindrome_generation path_star ransom_note rotate_matrix rotten_oranges self_reference
+    sentence_reordering simple_equations simple_geometry spell_backward string_manipulation
+    string_splitting string_synthesis syllogism tsumego word_ladder word_sequence_reversal
+    word_sorting zebra_puzzles
+    """.split()
+    # It is read as numbers: by int, which takes 4300 digits, float or Decimal.
+    + """
+    advanced_geometry calendar_arithmetic chain_sum decimal_arithmetic decimal_chain_sum
+    fraction_simplification gsm_symbolic number_format polynomial_equations power_function
+    prime_factorization products rectangle_count time_intervals
+    """.split()
+    # It is read as a grid, as moves or as JSON.
+    + """
+    arc_agi cryptarithm futoshiki game_of_life graph_color group_anagrams jugs kakurasu mini_sudoku
+    rearc shortest_path sudoku survo
+    """.split()
+)

@@ -1,0 +1,182 @@
+"""Scorers that evaluate an answer: in the sandbox, many in one run, and each answer alone."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import reasoning_gym
+from reasoning_gym.factory import DATASETS
+
+from orchestra_ray.config.schema import FamilyConfig
+from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.records import Task
+from orchestra_ray.tasks.checked_families import CHECKED_FAMILIES
+from orchestra_ray.tasks.reasoning_gym import TaskSource, reference
+from orchestra_ray.tasks.scoring import BrokenTask, Scored
+from orchestra_ray.tools import family_scorer
+from orchestra_ray.tools.family_scorer import FamilyScorer, distributions, require
+from orchestra_ray.tools.sandbox_setup import SandboxError
+
+pytestmark = pytest.mark.usefixtures("sandbox_here")
+
+EVALUATING = (
+    "n_queens string_insertion spiral_matrix binary_matrix countdown puzzle24 simple_integration"
+    " intermediate_integration polynomial_multiplication"
+).split()
+UNCHECKED = sorted(set(DATASETS) - CHECKED_FAMILIES - {"composite"})
+# Scored by rules: what stands in the entry as the answer is not one.
+WITHOUT_REFERENCE = {"boxnet", "propositional_logic", "rubiks_cube", "rush_hour"}
+OS, SYS = "__import__('os')", "__import__('sys')"
+ENDS_ITS_PROCESS = [
+    f"{OS}._exit(0)",
+    f"{OS}.abort()",
+    "9**9**9**2",
+    f"[print('x' * 10**6, file={SYS}.__stdout__) for n in range(10**9)]",
+    f"[{OS}.write(n, b'1.0') for n in range(64)] + [{OS}._exit(0)]",
+]
+SABOTAGE = [
+    f"{OS}.kill({OS}.getppid(), 9)",
+    f"{OS}.kill({OS}.getppid(), 19)",
+    f"{OS}.kill(-1, 9)",
+    f"{OS}.kill(1, 9)",
+    f"[{OS}.fork() for n in range(100)]",
+    "[bytearray(10**8) for n in range(1000)]",
+    "breakpoint()",
+    "open('/etc/passwd').read()",
+    "[[0]*9**9]*9**9",
+    "(" * 5000 + ")" * 5000,
+    "\x00",
+    "\ud800",
+]
+
+
+def made(family: str, seed: int = 3) -> Task:
+    return TaskSource([FamilyConfig(name=family)], seed, 4).make(0, 0)
+
+
+def scored(cases: Sequence[tuple[Task, str]]) -> list[Any]:
+    async def play() -> list[Any]:
+        scorer = FamilyScorer()
+        try:
+            asked = (scorer.score(task, answer) for task, answer in cases)
+            return await asyncio.gather(*asked, return_exceptions=True)
+        finally:
+            await scorer.close()
+
+    return asyncio.run(play())
+
+
+def test_every_other_family_scores_in_the_sandbox_as_it_would_here() -> None:
+    tasks = [made(family) for family in UNCHECKED]
+    found = scored([(task, reference(task)) for task in tasks])
+    scorers: list[Any] = [reasoning_gym.get_score_answer_fn(task.family) for task in tasks]
+    here = [
+        scorer(reference(task).strip(), dict(task.payload))
+        for scorer, task in zip(scorers, tasks, strict=True)
+    ]
+    assert found == [Scored(score >= 1.0) for score in here]
+    right = {task.family for task, one in zip(tasks, found, strict=True) if one.correct}
+    assert right == set(UNCHECKED) - WITHOUT_REFERENCE
+
+
+@pytest.mark.timeout(400)
+def test_no_answer_is_executed_here_and_none_costs_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(family_scorer, "_INSIDE", {**family_scorer._INSIDE, "answer_cpu_s": 1})
+    file = tmp_path / "F"
+    code = f"{OS}.system('touch {file}')"
+    writes = [code, f"[{code}]", f"[[{code}], 1]", f"exec('open({str(file)!r}, \"w\")')"]
+    cases = []
+    for family in EVALUATING:
+        task = made(family)
+        cases += [(task, one) for one in (reference(task), *writes, "9**9**9**2", reference(task))]
+    started = time.monotonic()
+    found = scored(cases)
+    assert not file.exists()
+    for (task, answer), one in zip(cases, found, strict=True):
+        assert isinstance(one, Scored), (task.family, answer, one)
+        assert one.correct == (answer == reference(task)), (task.family, answer, one)
+    most_s = len(EVALUATING) * 2 * family_scorer.ANSWER_S + 3 * family_scorer.START_S
+    assert time.monotonic() - started < most_s
+
+
+def test_an_answer_that_attacks_its_neighbours_is_wrong_alone() -> None:
+    task = made("spiral_matrix")
+    bad = [*ENDS_ITS_PROCESS, *SABOTAGE]
+    found = scored([(task, one) for answer in bad for one in (answer, reference(task))])
+    assert [one.correct for one in found[1::2]] == [True] * len(bad)
+    assert [one.correct for one in found[::2]] == [False] * len(bad)
+    assert all(one.fault for one in found[: 2 * len(ENDS_ITS_PROCESS) : 2])
+
+
+def test_an_answer_that_ends_the_whole_run_is_wrong_and_the_others_get_another() -> None:
+    task = made("n_queens")
+    many = "[open(f'/tmp/{n}', 'w').close() for n in range(20_000)] + [print()] * 10**9"
+    right = reference(task)
+    first, bad, *others = scored([(task, one) for one in (right, many, right, right)])
+    assert not bad.correct and "ended the sandbox" in str(bad.fault)
+    assert all(one == Scored(True) for one in (first, *others))
+
+
+def test_an_answer_that_sleeps_is_wrong_at_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(family_scorer, "_INSIDE", {**family_scorer._INSIDE, "answer_s": 1.0})
+    task = made("binary_matrix")
+    sleeps, right = scored([(task, "__import__('time').sleep(60)"), (task, reference(task))])
+    assert (sleeps, right) == (Scored(False, "no score within 1 s"), Scored(True))
+
+
+def test_a_task_whose_reference_cannot_be_scored_is_broken_and_spoils_no_other() -> None:
+    good = made("countdown")
+    empty: Mapping[str, Any] = {"answer": "2×2", "metadata": None}
+    broken = Task("boxnet/0", "boxnet", "?", {**empty, "answer": "{}"})
+    unknown = Task("none/0", "no_such_family", "?", empty)
+    first, second, third = scored([(broken, "[]"), (unknown, "4"), (good, reference(good))])
+    assert isinstance(first, BrokenTask) and "reference cannot be scored" in str(first)
+    assert isinstance(second, BrokenTask) and "no_such_family" in str(second)
+    assert third == Scored(True)
+
+
+def test_more_answers_than_one_run_takes_are_scored_in_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(family_scorer, "MOST_ANSWERS", 2)
+    task = made("puzzle24")
+    assert scored([(task, reference(task))] * 5) == [Scored(True)] * 5
+
+
+def test_a_caller_that_has_gone_is_not_waited_for_and_close_ends_the_rest() -> None:
+    task = made("n_queens")
+
+    async def play() -> list[Any]:
+        scorer = FamilyScorer()
+        first = asyncio.create_task(scorer.score(task, "__import__('time').sleep(60)"))
+        gone = asyncio.create_task(scorer.score(task, reference(task)))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.sleep(1)
+        await scorer.close()
+        return list(await asyncio.gather(first, gone, return_exceptions=True))
+
+    assert all(isinstance(one, asyncio.CancelledError) for one in asyncio.run(play()))
+
+
+def test_without_a_sandbox_nothing_is_scored_that_needs_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    task, checked = made("n_queens"), made("gcd")
+    file = tmp_path / "F"
+    none, right = scored([(task, f"[open({str(file)!r}, 'w')]"), (checked, reference(checked))])
+    assert isinstance(none, SandboxError) and "bwrap" in str(none)
+    assert right == Scored(True) and not file.exists()
+    with pytest.raises(ConfigError, match=r"tasks.families: n_queens, countdown: .*apt install"):
+        require(["gcd", "n_queens", "countdown", "n_queens"])
+    require(CHECKED_FAMILIES)
+
+
+def test_the_sandbox_has_all_that_reasoning_gym_requires() -> None:
+    assert {"reasoning-gym", "sympy", "mpmath", "numpy", "zss"} <= set(distributions())
