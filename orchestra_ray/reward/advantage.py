@@ -14,12 +14,17 @@ Mean and std are the group's; std is the sample standard deviation (n - 1). Sour
 (arXiv 2511.21689) sections 3.2 and 4.4, and its code at 67bb7c7; GRPO (2402.03300); Dr. GRPO
 (2503.20783); RLOO (2402.14740); REINFORCE++ with a baseline (2501.03262); GDPO (2601.05242), whose
 rewards are standardised already. An estimator goes with any combination.
+
+Rewards that differ by rounding alone are equal (`orchestra_ray.reward.rounding`), and a deviation
+that misses a bound by rounding alone meets it.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+
+from orchestra_ray.reward.rounding import differs, spreads
 
 MIN_STD = 0.1  # of the paper: groups whose rewards spread less are dropped
 EPSILON = 1e-6
@@ -51,9 +56,11 @@ def _one(std: float, size: int) -> float:
 
 
 ESTIMATORS: Mapping[str, Estimator] = {
-    "paper": Estimator(lambda std, size: std, keep=lambda std: std >= MIN_STD),
+    "paper": Estimator(lambda std, size: std, keep=lambda std: not differs(std, MIN_STD)),
     "released": Estimator(
-        lambda std, size: std + EPSILON, keep=lambda std: std > MIN_STD, finish=_clip_and_boost
+        lambda std, size: std + EPSILON,
+        keep=lambda std: bool(differs(MIN_STD, std)),
+        finish=_clip_and_boost,
     ),
     "grpo": Estimator(lambda std, size: std + EPSILON),
     "dr_grpo": Estimator(_one),
@@ -81,15 +88,18 @@ class Yardstick:
         return measured if self.estimator.whiten else clipped(measured, self.clip)
 
 
-def yardstick(rewards_G: np.ndarray, preset: str, clip: float | None = None) -> Yardstick:
+def yardstick(
+    rewards_G: np.ndarray, preset: str, clip: float | None = None, size: float = 0.0
+) -> Yardstick:
+    """`size`: of the summands of the rewards, whose rounding is no difference (`rounding`)."""
     estimator = _named(preset)
-    size = rewards_G.size
-    if size < 2:
-        raise ValueError(f"group_advantages: {size} reward; a group needs two or more")
+    episodes = rewards_G.size
+    if episodes < 2:
+        raise ValueError(f"group_advantages: {episodes} reward; a group needs two or more")
     std = float(rewards_G.std(ddof=1))
-    keep = bool(np.ptp(rewards_G) > 0) and estimator.keep(std)
+    keep = spreads(rewards_G, size) and estimator.keep(std)
     centre = float(rewards_G.mean()) if estimator.centred else 0.0
-    return Yardstick(estimator, centre, estimator.scale(std, size), keep, clip)
+    return Yardstick(estimator, centre, estimator.scale(std, episodes), keep, clip)
 
 
 def group_advantages(
@@ -113,14 +123,15 @@ def batch_advantages(
     """(A - mean) / (std + 1e-6) over all that is trained in a step, where the estimator whitens.
 
     Else the same advantages. tokens_N: how many tokens have each advantage, so that the statistics
-    are over tokens; None: each counts once. Without any spread they are zeros.
+    are over tokens; None: each counts once. Without any spread, and over one token or less, which
+    have none, they are zeros.
     """
     advantages_N = np.asarray(advantages_N, dtype=np.float64)
     if not _named(preset).whiten or not advantages_N.size:
         return advantages_N
-    if np.ptp(advantages_N) == 0:
-        return np.zeros_like(advantages_N)
     counts_N = np.ones(advantages_N.size) if tokens_N is None else np.asarray(tokens_N, float)
+    if counts_N.sum() <= 1 or not spreads(advantages_N[counts_N > 0]):
+        return np.zeros_like(advantages_N)
     mean = np.average(advantages_N, weights=counts_N)
     variance = (counts_N * (advantages_N - mean) ** 2).sum() / (counts_N.sum() - 1)
     return clipped((advantages_N - mean) / (np.sqrt(variance) + EPSILON), clip)

@@ -10,6 +10,7 @@ from orchestra_ray.reward.advantage import Yardstick, yardstick
 from orchestra_ray.reward.columns import SPENT, Column, Part, amounts, columns
 from orchestra_ray.reward.objectives import group_terms
 from orchestra_ray.reward.overlong import overlong_penalty
+from orchestra_ray.reward.rounding import spreads
 from orchestra_ray.reward.settings import RewardSettings
 from orchestra_ray.reward.turns import turn_returns
 
@@ -48,7 +49,8 @@ def score_group(
     )
     lengths_G = np.array([_length_part(t, settings) for t in trajectories_G])
     rewards_G = terms.rewards_G + lengths_G
-    measure = _measure(rewards_G, settings)
+    size = float(np.abs(terms.terms_G_K).sum(axis=1).max() + np.abs(lengths_G).max())
+    measure = _measure(rewards_G, settings, size)
     turns_G = [()] * len(trajectories_G)
     if settings.turn_credit and measure is not None and measure.keep:
         spent_G = [a.spent_T_2 for a in amounts_G]
@@ -71,15 +73,15 @@ def score_group(
         for g, t in enumerate(trajectories_G)
     )
     keep = measure is not None and measure.keep
-    reason = None if keep else _reason(rewards_G, correct_G)
+    reason = None if keep else _reason(rewards_G, correct_G, size)
     return GroupScore(group.group_id, episodes, keep, reason=reason)
 
 
-def _measure(rewards_G: np.ndarray, settings: RewardSettings) -> Yardstick | None:
+def _measure(rewards_G: np.ndarray, settings: RewardSettings, size: float) -> Yardstick | None:
     """None for a group of one, which has nothing to be measured against."""
     if rewards_G.size < 2:
         return None
-    return yardstick(rewards_G, settings.advantage, settings.clip)
+    return yardstick(rewards_G, settings.advantage, settings.clip, size)
 
 
 def _length_part(trajectory: Trajectory, settings: RewardSettings) -> float:
@@ -97,9 +99,9 @@ def _parts(columns_K: Sequence[Column], terms_K: np.ndarray) -> dict[str, float]
     return parts
 
 
-def _reason(rewards_G: np.ndarray, correct_G: np.ndarray) -> DropReason:
+def _reason(rewards_G: np.ndarray, correct_G: np.ndarray, size: float) -> DropReason:
     if rewards_G.size < 2:
         return DropReason.SINGLE
-    if np.ptp(rewards_G) > 0:
+    if spreads(rewards_G, size):
         return DropReason.CLOSE
     return DropReason.EQUAL if correct_G.any() else DropReason.ALL_WRONG

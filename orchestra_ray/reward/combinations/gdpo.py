@@ -20,7 +20,8 @@ standard deviation is worth.
 
 import numpy as np
 
-from orchestra_ray.reward.combinations.terms import Terms, differs, outcome_column, signs
+from orchestra_ray.reward.combinations.terms import Terms, outcome_column, signs
+from orchestra_ray.reward.rounding import differs
 
 
 def gdpo(

@@ -9,7 +9,8 @@ column is worth, in [0, 1].
 
 import numpy as np
 
-from orchestra_ray.reward.combinations.terms import Terms, differs, signs
+from orchestra_ray.reward.combinations.terms import Terms, signs
+from orchestra_ray.reward.rounding import differs
 
 
 def paper(

@@ -18,7 +18,8 @@ do not matter.
 
 import numpy as np
 
-from orchestra_ray.reward.combinations.terms import Terms, differs, outcome_column
+from orchestra_ray.reward.combinations.terms import Terms, outcome_column
+from orchestra_ray.reward.rounding import differs
 
 
 def released(

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SAME = 1e-9  # of an amount: less is no difference
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Terms:
@@ -32,13 +30,6 @@ class Terms:
         return Terms(
             np.where(counts_G_1, self.terms_G_K, 0.0), np.where(counts_G_1, self.slopes_G_K, 0.0)
         )
-
-
-def differs(low_K: np.ndarray, high_K: np.ndarray) -> np.ndarray:
-    """bool_K: whether a column has a span. Sums of floats in another order have none."""
-    with np.errstate(invalid="ignore"):  # of a column that nothing counts in
-        span_K = high_K - low_K
-    return span_K > SAME * np.maximum(np.abs(low_K), np.abs(high_K))
 
 
 def signs(minimise_K: np.ndarray) -> np.ndarray:
