@@ -4,8 +4,9 @@ import asyncio
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from reasoning_gym import get_score_answer_fn
 
 from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config import Config
@@ -88,6 +89,21 @@ def test_no_odd_answer_spoils_a_listed_family(task: Task) -> None:
 @settings(max_examples=400, deadline=None)
 def test_no_text_spoils_a_listed_family(task: Task, answer: str) -> None:
     assert isinstance(score_here(task, answer), Scored)
+
+
+@given(st.integers(0, 7), st.text("0123456789.,+-e/ nan") | st.text())
+@settings(
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_the_quick_starts_families_keep_their_scorers_verdict(
+    quickstart: Config, family: int, answer: str
+) -> None:
+    task = TaskSource.train(quickstart.tasks).make(family, 3)
+    scorer: Any = get_score_answer_fn(task.family)
+    for said in (answer, reference(task), f"{answer}{reference(task)}"):
+        assert is_correct(task, said) == (scorer(said.strip(), task.payload) >= 1.0)
 
 
 def test_a_task_whose_reference_breaks_its_scorer_is_a_failure(make_group: Any) -> None:
