@@ -1,8 +1,9 @@
 """The command line: `orchestra train|eval|report|plan|ledger|tools|preferences|doctor`.
 
 A user's mistake is one line on stderr and exit code 2, before Ray is imported; any other failure
-is one line and exit code 1; Ctrl-C is 130. `--debug` prints the traceback as well. Heavy imports
-stand inside the commands, so that help and mistakes are answered at once.
+is one line and exit code 1; Ctrl-C is 130. `--debug` prints the traceback as well, and is offered
+where that tells more than the line. Heavy imports stand inside the commands, so that help and
+mistakes are answered at once.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
-from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.errors import ConfigError, ReportedError
 
 if TYPE_CHECKING:
     from orchestra_ray.config import Config
@@ -38,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail(INTERRUPTED, "interrupted", debug)
     except Exception as error:
-        hint = "" if debug else "; --debug shows where"
-        return _fail(FAILED, f"{type(error).__name__}: {error}{hint}", debug)
+        hint = "" if debug or isinstance(error, ReportedError) else "; --debug shows where"
+        return _fail(FAILED, _redacted(f"{type(error).__name__}: {error}{hint}"), debug)
 
 
 def train(options: argparse.Namespace) -> int:
@@ -355,6 +356,13 @@ def _add(commands: Commands, command: Command, name: str, summary: str, example:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.set_defaults(command=command, takes_overrides=False, name=name)
     return parser
+
+
+def _redacted(line: str) -> str:
+    """A line that may quote what another process wrote."""
+    from orchestra_ray.tracking.redact import Redactor
+
+    return Redactor.of().text(line)
 
 
 def _fail(code: int, message: str, debug: bool) -> int:

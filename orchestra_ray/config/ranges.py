@@ -39,7 +39,7 @@ _INTERVALS: dict[str, str] = {
         spend.episode_calls spend.step_calls spend.run_calls
         learner.weight_decay learner.lr_warmup_steps learner.loss.kl_coef learner.loss.entropy_coef
         reward.multiplier reward.multiplier_rate
-        training.max_staleness training.checkpoint_every
+        training.max_staleness training.idle_steps_max training.checkpoint_every
         evaluation.tasks evaluation.seed
     """,
     "[1, inf)": """

@@ -288,6 +288,8 @@ class TrainingConfig:
     max_staleness: int = 0
     sampling_factor: int = 1  # above 1: sample up to so many times the groups, until enough teach
     overlong: Overlong = Overlong.FILTER
+    # Ends a run that trained nothing in so many steps in a row; 0 or null: never.
+    idle_steps_max: int | None = 20
     overlong_margin: float = 0.2  # of `penalise`: the share before the limit where it grows
     checkpoint_every: int = 0  # steps; 0: only at the end
     keep_checkpoints: int = 2

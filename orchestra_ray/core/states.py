@@ -8,6 +8,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from orchestra_ray.core.process_log import LogTail, with_log
+
 
 class Stop(StrEnum):
     ANSWERED = "answered"  # the policy gave a final answer
@@ -27,11 +29,22 @@ class FailureKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What failed, where, and the first line of why."""
+    """What failed, where, and the first line of why.
+
+    permanent: the same would happen again with any weights at any time, as with a bug of ours or a
+    template that does not fit the tokenizer. log: of the process that failed, where it has one.
+    """
 
     kind: FailureKind
     where: str
     message: str
+    permanent: bool = False
+    log: LogTail | None = None
+
+    @property
+    def line(self) -> str:
+        """The message with the reason and the path that the log gives."""
+        return with_log(self.message, self.log)
 
 
 class Ended(StrEnum):

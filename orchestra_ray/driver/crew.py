@@ -9,19 +9,21 @@ no state, and Ray starts them again.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayActorError, RayError
 
 from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config import Config
-from orchestra_ray.config.checks import cassette_of, overlong_of
+from orchestra_ray.config.checks import cassette_of, is_private, overlong_of
+from orchestra_ray.core.errors import ReportedError
 from orchestra_ray.core.memory import peak_mib
+from orchestra_ray.core.process_log import LogTail, with_log
 from orchestra_ray.core.records import Card, GroupScore, GroupSpec
 from orchestra_ray.core.states import Failure, FailureKind
+from orchestra_ray.driver.logs import ActorLogs, failure_fields
 from orchestra_ray.driver.selection import Rollout, ScoredGroup
 from orchestra_ray.reward.actor import RewardScorer
 from orchestra_ray.reward.judges.bench import judging_of
@@ -43,25 +45,39 @@ CONTROL_S = 60.0
 STREAM_MARGIN_S = 30.0  # beyond the episode's own deadline, for the way back
 
 
-class RunFailed(Exception):
-    """The run cannot go on; one line that says why."""
+class RunFailed(ReportedError):
+    """The run cannot go on; one line that says why. `log`: of the process that it failed with."""
+
+    def __init__(self, message: str, log: LogTail | None = None):
+        super().__init__(with_log(message, log))
+        self.log = log
 
 
-async def within(deadline_s: float, what: str, awaitable: Awaitable[T]) -> T:
-    """Awaits a Ray reference; `RunFailed` past the deadline or where the actor fails."""
+async def within(
+    deadline_s: float,
+    what: str,
+    awaitable: Awaitable[T],
+    logs: ActorLogs | None = None,
+) -> T:
+    """Awaits a Ray reference; `RunFailed` past the deadline or where the actor fails.
+
+    logs: where `what` is the name of the actor in them.
+    """
     try:
         async with asyncio.timeout(deadline_s):
             return await awaitable
     except TimeoutError:
-        raise RunFailed(f"{what}: no answer within {deadline_s:g} s") from None
+        message, cause = f"{what}: no answer within {deadline_s:g} s", None
     except RayError as error:
-        raise RunFailed(f"{what}: {one_line(error)}") from error
+        message, cause = f"{what}: {one_line(error)}", error
+    raise RunFailed(message, None if logs is None else logs.tail(what, cause)) from cause
 
 
 def one_line(error: RayError) -> str:
     """The last line, where Ray repeats the error of the actor's own code below its traceback."""
     lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[-1]}"
+    told, _, _ = lines[-1].partition(" Some common causes include")  # of any death at all
+    return f"{type(error).__name__}: {told}"
 
 
 class Crew:
@@ -79,7 +95,9 @@ class Crew:
         """`folder` is the run's; its ledger is written there. serves: the model itself plays."""
         env = {"env_vars": {"OMP_NUM_THREADS": "1"}}
         self._config, self.on_event = config, on_event
+        self.logs = ActorLogs(is_private(config.tasks))
         self._unposted = 0
+        self._lost: Failure | None = None  # the worker that was lost last
         tools, rollout = config.tools, config.rollout
         limits, cassette = limits_of(config.spend), cassette_of(config)
         self.books = Books.options(num_cpus=0, runtime_env=env).remote(
@@ -108,24 +126,32 @@ class Crew:
         }
 
     async def start(self, gcs_address: str, namespace: str, board: Board) -> None:
-        deadline_s = self._config.rollout.start_deadline_s
+        rollout_s = self._config.rollout.start_deadline_s
+        tools_s = self._config.tools.start_deadline_s
+
+        async def begin(where: str, actor: Any, start: Callable[[], Awaitable[object]]) -> None:
+            await self.logs.ask(where, actor)  # before anything that may end the process
+            await start()
+
+        def start_of(worker: Any) -> Callable[[], Awaitable[object]]:
+            return lambda: worker.start.remote(gcs_address, namespace, board.name)
+
+        workers = {f"rollout worker {i}": worker for i, worker in self.workers.items()}
         starts = [
-            within(
-                deadline_s,
-                f"rollout worker {i}",
-                worker.start.remote(gcs_address, namespace, board.name),
-            )
-            for i, worker in self.workers.items()
+            *((rollout_s, where, worker, start_of(worker)) for where, worker in workers.items()),
+            *((tools_s, where, a, a.peak_mib.remote) for where, a in self._others().items()),
         ]
-        others = [
-            within(
-                self._config.tools.start_deadline_s,
-                "tool executors, books and scorer",
-                actor.peak_mib.remote(),
+        await asyncio.gather(
+            *(
+                within(limit_s, where, begin(where, a, start), self.logs)
+                for limit_s, where, a, start in starts
             )
-            for actor in (*self.executors, self.scorer, self.books)
-        ]
-        await asyncio.gather(*starts, *others)
+        )
+
+    def _others(self) -> dict[str, Any]:
+        """The actors that are no rollout workers, by the names that events give them."""
+        executors = {f"tool executor {i}": actor for i, actor in enumerate(self.executors)}
+        return {**executors, "scorer": self.scorer, "the books": self.books}
 
     async def play(self, worker: int, spec: GroupSpec) -> tuple[list[Rollout], dict[str, Failure]]:
         """Every episode of the group once: as a rollout, or with its failure by episode id."""
@@ -142,9 +168,10 @@ class Crew:
                         failed[card.episode_id] = card.failure
         except TimeoutError:
             message = f"no card within {deadline_s:g} s"
-            lost = Failure(FailureKind.DEADLINE, f"rollout worker {worker}", message)
+            lost = self.logs.failure(FailureKind.DEADLINE, lost.where, message)
         except RayError as error:
-            lost = told(replace(lost, message=one_line(error)), spec.task)
+            kind, message = FailureKind.INFRASTRUCTURE, one_line(error)
+            lost = told(self.logs.failure(kind, lost.where, message, error), spec.task)
             self._drop(worker, lost)
         seen = {rollout.card.episode_id for rollout in rollouts} | failed.keys()
         failed |= {e.episode_id: lost for e in spec.episodes if e.episode_id not in seen}
@@ -179,10 +206,13 @@ class Crew:
             async with asyncio.timeout(self._config.reward.deadline_s):
                 return await asked
         except TimeoutError:
-            message = f"no {what} within {self._config.reward.deadline_s:g} s"
+            message, cause = f"no {what} within {self._config.reward.deadline_s:g} s", None
         except RayError as error:
-            message = one_line(error)
-        return Failure(FailureKind.REWARD, "scorer", message)
+            message, cause = one_line(error), error
+        failure = self.logs.failure(FailureKind.REWARD, "scorer", message, cause)
+        if isinstance(cause, RayActorError):
+            self.logs.ask_again("scorer", self.scorer, self._config.tools.start_deadline_s)
+        return failure
 
     async def play_and_score(self, worker: int, spec: GroupSpec) -> ScoredGroup:
         rollouts, failed = await self.play(worker, spec)
@@ -209,8 +239,9 @@ class Crew:
             asked, await asyncio.gather(*updates, return_exceptions=True), strict=True
         ):
             if isinstance(outcome, RunFailed):
-                where = f"rollout worker {worker}"
-                self._drop(worker, Failure(FailureKind.ENGINE, where, str(outcome)))
+                where, cause = f"rollout worker {worker}", outcome.__cause__
+                lost = self.logs.failure(FailureKind.ENGINE, where, str(outcome), cause)
+                self._drop(worker, lost)
             elif isinstance(outcome, BaseException):
                 raise outcome
             else:
@@ -222,14 +253,16 @@ class Crew:
         actor = self.workers.pop(worker, None)
         if actor is None:
             return
-        self.on_event(
-            "worker lost",
-            failure=failure.kind.value,
-            where=failure.where,
-            message=failure.message,
-            left=len(self.workers),
-        )
+        self._lost = failure
+        self.on_event("worker lost", **failure_fields(failure), left=len(self.workers))
         ray.kill(actor)
+
+    def no_worker_left(self) -> RunFailed:
+        """For when every rollout worker is lost: why the last of them was."""
+        if self._lost is None:
+            return RunFailed("every rollout worker is lost; events.jsonl says why")
+        message = f"{self._lost.where}: {self._lost.message}"
+        return RunFailed(f"every rollout worker is lost; the last, {message}", self._lost.log)
 
     async def close_step(self, step: int, deadline_s: float = CONTROL_S) -> Closing:
         """Writes the ledger of a step whose episodes have all ended; the run's totals so far.
@@ -241,8 +274,9 @@ class Crew:
         (unposted, failures), waiting = await asyncio.gather(
             self._drain(deadline_s), self._pool_metrics()
         )
-        closing = await within(deadline_s, "the books", self.books.close_step.remote(step))
-        failures = (*closing.failures, *failures)
+        closed = self.books.close_step.remote(step)
+        closing = await within(deadline_s, "the books", closed, self.logs)
+        failures = (*map(self.logs.told, dict.fromkeys(closing.failures)), *failures)
         if unposted > self._unposted:
             message = f"{unposted - self._unposted} ended calls could not be posted"
             failures += (Failure(FailureKind.INFRASTRUCTURE, "the books", message),)
@@ -260,7 +294,8 @@ class Crew:
         try:
             failures = (await self.close_step(MEASUREMENT, STOP_S)).failures
         except RunFailed as error:
-            failures = (Failure(FailureKind.INFRASTRUCTURE, "the books", str(error)),)
+            kind, cause = FailureKind.INFRASTRUCTURE, error.__cause__
+            failures = (self.logs.failure(kind, "the books", str(error), cause),)
         actors: list[Any] = [*self.workers.values(), *self.executors, self.scorer, self.books]
         for actor in actors:
             ray.kill(actor)
@@ -272,10 +307,10 @@ class Crew:
         What one that failed has entered is unknown: it may be posted yet.
         """
         actors: dict[str, Any] = {
-            **{f"tool executor {i}": actor for i, actor in enumerate(self.executors)},
+            **self._others(),
             **{f"rollout worker {i}": actor for i, actor in self.workers.items()},
-            "scorer": self.scorer,
         }
+        del actors["the books"]
         posting = [
             within(deadline_s, "its postings", actor.drain.remote()) for actor in actors.values()
         ]
@@ -284,7 +319,8 @@ class Crew:
             actors, await asyncio.gather(*posting, return_exceptions=True), strict=True
         ):
             if isinstance(drained, RunFailed):
-                failures.append(Failure(FailureKind.INFRASTRUCTURE, where, str(drained)))
+                kind, cause = FailureKind.INFRASTRUCTURE, drained.__cause__
+                failures.append(self.logs.failure(kind, where, str(drained), cause))
             elif isinstance(drained, BaseException):
                 raise drained
             else:

@@ -20,7 +20,9 @@ from orchestra_ray.driver.accounting import Accounting
 from orchestra_ray.driver.batch import dropped_sequences, training_sequences
 from orchestra_ray.driver.crew import STREAM_MARGIN_S, Crew, OnEvent, RunFailed
 from orchestra_ray.driver.dispatcher import Dispatcher
-from orchestra_ray.driver.metrics import filter_metrics, group_metrics
+from orchestra_ray.driver.idle import IdleSteps
+from orchestra_ray.driver.logs import failure_fields
+from orchestra_ray.driver.metrics import failure_metrics, filter_metrics, group_metrics
 from orchestra_ray.driver.selection import Chosen, ScoredGroup, Selection, select
 from orchestra_ray.driver.throughput import Throughput
 from orchestra_ray.learner.actor import LearnerGroup
@@ -59,12 +61,14 @@ class TrainingLoop:
         self._scored: asyncio.Queue[ScoredGroup | Exception] = asyncio.Queue()
         self._playing: set[asyncio.Task[None]] = set()
         self._throughput = Throughput()
+        self.idle = IdleSteps(self._training.idle_steps_max)
         self.version = 0
 
     async def run(self, on_step: Callable[[int, Metrics], Awaitable[None]]) -> None:
         """`on_step(step, metrics)` is awaited after each step, 1 to `steps`.
 
         Ends early, after a whole step, where the spending limit of the run has refused a call.
+        Raises `RunFailed` after a step that `IdleSteps` ends the run with.
         """
         try:
             for step in range(1, self._training.steps + 1):
@@ -72,6 +76,8 @@ class TrainingLoop:
                 await on_step(step, metrics)
                 if budget_is_spent(metrics):
                     return
+                if self.idle.ending is not None:
+                    raise RunFailed(self.idle.ending, self.idle.log)
         finally:
             for task in self._playing:
                 task.cancel()
@@ -90,13 +96,18 @@ class TrainingLoop:
         published = await self._publish() if chosen else {}
         ended_s = time.monotonic()
         self._accounting.check()
-        measured = group_metrics(groups, self._crew.reward.combination)
-        measured = {**measured, **rates, **self._follow(groups)}
+        measured = {
+            **group_metrics(groups, self._crew.reward.combination),
+            **rates,
+            **self._follow(groups),
+            **filter_metrics(groups, selections),
+            **failure_metrics(groups, selections),
+        }
+        self.idle.after(step, groups, {**measured, **trained})
         closing = await self._crew.close_step(step - 1 - self._training.max_staleness)
         report(self._on_event, closing.failures)
         return {
             **measured,
-            **filter_metrics(groups, selections),
             **trained,
             **published,
             **self._accounting.metrics(),
@@ -166,7 +177,7 @@ class TrainingLoop:
 
     async def _next_group(self) -> ScoredGroup:
         if not self._crew.workers:
-            raise RunFailed("every rollout worker is lost; events.jsonl says why")
+            raise self._crew.no_worker_left()
         try:
             async with asyncio.timeout(self._deadline_s):
                 group = await self._scored.get()
@@ -185,13 +196,8 @@ class TrainingLoop:
             ids = [rollout.card.episode_id for rollout in group.rollouts]
             failures.setdefault(group.score.failure, []).extend(ids)
         for failure, episode_ids in failures.items():
-            self._on_event(
-                "failure",
-                failure=failure.kind.value,
-                where=failure.where,
-                message=told(failure, group.spec.task).message,
-                episodes=episode_ids,
-            )
+            fields = failure_fields(told(failure, group.spec.task))
+            self._on_event("failure", **fields, episodes=episode_ids)
 
     def _choose(self, selections: Sequence[Selection]) -> list[Chosen]:
         """What to train; everything else ends here, in its named state."""
@@ -237,8 +243,7 @@ def budget_is_spent(totals: Metrics) -> bool:
 
 def report(on_event: OnEvent, failures: Iterable[Failure]) -> None:
     for failure in failures:
-        kind, where = failure.kind.value, failure.where
-        on_event("failure", failure=kind, where=where, message=failure.message)
+        on_event("failure", **failure_fields(failure))
 
 
 def _cpu_s() -> float:

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 
 from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config import Config
+from orchestra_ray.core.process_log import without_reason
 from orchestra_ray.core.records import GroupSpec
 from orchestra_ray.core.states import Ended, Failure
 from orchestra_ray.driver.accounting import Accounting
 from orchestra_ray.driver.crew import Crew, RunFailed
+from orchestra_ray.driver.idle import Reasons
+from orchestra_ray.driver.logs import failure_fields
 from orchestra_ray.evaluation.compared import compare
 from orchestra_ray.evaluation.measured import EpisodeLog, Measured
 from orchestra_ray.evaluation.metrics import Summary
@@ -108,7 +111,7 @@ class Measuring:
         async with self._room:
             workers = list(self._crew.workers)
             if not workers:
-                raise RunFailed("every rollout worker is lost; events.jsonl says why")
+                raise self._crew.no_worker_left()
             self._accounting.dispatch([episode_id])
             came_back, lost = await self._crew.play(workers[n % len(workers)], spec)
         failure = lost.get(episode_id)
@@ -131,21 +134,19 @@ class Measuring:
 
     def _tell(self, failures: Sequence[Failure]) -> None:
         """Writes down what failed; `RunFailed` where it is too much to measure anything."""
+        reasons = Reasons()
         for failure, times in Counter(failures).items():
             self._event(failure, times)
+        for failure in failures:
+            reasons.add(failure)
         of = self._config.evaluation.tasks
         if len(failures) > MAX_FAILED_SHARE * of:
             first = failures[0]
             raise RunFailed(
-                f"held-out tasks: {len(failures)} of {of} failed, the first with "
-                f"{first.kind}: {first.where}: {first.message}"
+                f"held-out tasks: {len(failures)} of {of} failed: {reasons.words()}; the first at"
+                f" {first.where}; events.jsonl has every failure",
+                without_reason(reasons.log),
             )
 
     def _event(self, failure: Failure, times: int = 1) -> None:
-        self._crew.on_event(
-            "failure",
-            failure=failure.kind.value,
-            where=failure.where,
-            message=failure.message,
-            times=times,
-        )
+        self._crew.on_event("failure", **failure_fields(failure), times=times)

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from orchestra_ray.core.money import usd
 from orchestra_ray.core.records import Card, EpisodeScore
-from orchestra_ray.core.states import Stop
+from orchestra_ray.core.states import Ended, FailureKind, Stop
 from orchestra_ray.driver.selection import ScoredGroup, Selection
 
 
@@ -66,6 +66,20 @@ def filter_metrics(
         "groups_dropped": reasons.total(),
         **{f"groups_dropped/{reason}": count for reason, count in reasons.items()},
         **dropped,
+    }
+
+
+def failure_metrics(
+    groups: Sequence[ScoredGroup], selections: Sequence[Selection]
+) -> Mapping[str, float]:
+    """The episodes of the groups, and how many of them failed, by the kind of failure."""
+    kinds = {Ended.failed(kind): kind.value for kind in FailureKind}
+    states = Counter(state for selection in selections for state in selection.dropped.values())
+    failed = {kind: states[state] for state, kind in kinds.items() if states[state]}
+    return {
+        "episodes_dispatched": sum(len(group.spec.episodes) for group in groups),
+        "episodes_failed": sum(failed.values()),
+        **{f"episodes_failed/{kind}": count for kind, count in failed.items()},
     }
 
 

@@ -10,6 +10,7 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
@@ -22,6 +23,8 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestra_ray.config.model_folder import model_folder
 from orchestra_ray.config.schema import Config
+from orchestra_ray.core.errors import ReportedError
+from orchestra_ray.core.process_log import LogTail, ProcessLog, own_log, without_reason
 from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.learner.packing import is_padded, plan_batch
 from orchestra_ray.learner.parts import TrainingSequence, part_of
@@ -32,12 +35,16 @@ OPTIMIZER = "optimizer"
 _GRACE_S = 5.0  # for the other ranks to tell what they saw, once one has failed
 
 
-class LearnerFailed(Exception):
+class LearnerFailed(ReportedError):
     """The group is gone; `failure` says which rank failed first, and why."""
 
     def __init__(self, failure: Failure):
-        super().__init__(f"{failure.where}: {failure.message}")
+        super().__init__(f"{failure.where}: {failure.line}")
         self.failure = failure
+
+    @property
+    def log(self) -> LogTail | None:
+        return self.failure.log
 
 
 RankStep = list[list[TrainingSequence]]  # the micro-batches of one optimizer step
@@ -50,6 +57,9 @@ class LearnerRank:
     def __init__(self, config: Config, model_path: str):
         self._config = config
         self._model_path = model_path
+
+    def process_log(self) -> ProcessLog:
+        return own_log()
 
     def endpoint(self) -> tuple[str, int]:
         """This node's address and a port that was free a moment ago."""
@@ -112,6 +122,7 @@ class LearnerGroup:
         self._config = config
         self.ranks = ranks
         self._board = board
+        self._logs: list[ProcessLog] = []  # of the ranks, then of the board
 
     @classmethod
     async def start(
@@ -134,6 +145,9 @@ class LearnerGroup:
         ranks = [_start_rank(config, str(model_path), strategy) for strategy in strategies]
         group = cls(config, ranks, board)
         deadline_s = learner.start_deadline_s
+        writers = [*ranks, board]
+        asked = [actor.process_log.remote() for actor in writers]
+        group._logs = await group._results("start", asked, deadline_s)
         (endpoint,) = await group._results("start", [ranks[0].endpoint.remote()], deadline_s)
         folder = None if resume is None else str(resume)
         joins = [actor.join.remote(rank, endpoint, folder) for rank, actor in enumerate(ranks)]
@@ -191,10 +205,25 @@ class LearnerGroup:
             call.cancel()
         if not errors:
             message = f"no answer of every rank within {deadline_s:g} s"
-            raise LearnerFailed(Failure(FailureKind.DEADLINE, f"learner, {what}", message))
+            silent = next(rank for rank, call in enumerate(calls) if call in waiting)
+            failure = Failure(FailureKind.DEADLINE, f"learner, {what}", message)
+            raise LearnerFailed(replace(failure, log=without_reason(self._tail(silent))))
         # peers of a dead rank fail too, so a death comes before an error
         rank = min(errors, key=lambda rank: not isinstance(errors[rank], RayActorError))
-        raise LearnerFailed(_failure(what, rank, errors[rank])) from errors[rank]
+        failure = _failure(what, rank, errors[rank])
+        raise LearnerFailed(replace(failure, log=self._log_of(rank, errors[rank]))) from errors[
+            rank
+        ]
+
+    def _log_of(self, rank: int, error: BaseException) -> LogTail | None:
+        """Of the process that failed; the reason only where no exception tells it."""
+        if isinstance(error, RayTaskError):
+            dead = isinstance(error.cause, RayActorError)  # it is the board that a rank speaks to
+            return self._tail(len(self.ranks)) if dead else without_reason(self._tail(rank))
+        return self._tail(rank)
+
+    def _tail(self, writer: int) -> LogTail | None:
+        return self._logs[writer].tail() if writer < len(self._logs) else None
 
 
 def _start_rank(

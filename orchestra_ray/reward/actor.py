@@ -10,13 +10,16 @@ from typing import Any
 
 import ray
 
+from orchestra_ray.core.bugs import bug
 from orchestra_ray.core.memory import peak_mib
+from orchestra_ray.core.process_log import ProcessLog, own_log
 from orchestra_ray.core.records import GroupScore, GroupSpec, Trajectory
 from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.reward.judges.bench import Bench, Judging, described
 from orchestra_ray.reward.judges.verdict import Verdict
 from orchestra_ray.reward.score import score_group
 from orchestra_ray.reward.settings import RewardSettings
+from orchestra_ray.tasks.private import is_private
 from orchestra_ray.tools.actor import BooksLine
 
 
@@ -40,7 +43,9 @@ class RewardScorer:
             score = score_group(group, trajectories_G, lambda _, a: correct[a], settings)
             return replace(score, unscorable=sum(v.unscorable for v in verdicts_G))
         except Exception as error:  # a bug of ours costs one group, not the run
-            failure = Failure(FailureKind.REWARD, "RewardScorer", described(group.task, error))
+            kind, private = FailureKind.REWARD, is_private(group.task)
+            what = described(group.task, error)
+            failure = bug(kind, "RewardScorer", error, private, what)
             return GroupScore(group.group_id, (), False, failure)
 
     async def judge(self, group: GroupSpec, trajectory: Trajectory) -> Verdict | Failure:
@@ -51,6 +56,9 @@ class RewardScorer:
     async def drain(self) -> int:
         """Returns once what judges cost is in the books; how many entries never came there."""
         return 0 if self._books is None else await self._books.drain()
+
+    async def process_log(self) -> ProcessLog:
+        return own_log()
 
     async def peak_mib(self) -> Mapping[str, float]:
         return {"scorer": peak_mib()}

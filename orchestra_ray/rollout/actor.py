@@ -19,6 +19,7 @@ from orchestra_ray.config import Config
 from orchestra_ray.config.model_folder import model_folder
 from orchestra_ray.core import players
 from orchestra_ray.core.memory import peak_mib
+from orchestra_ray.core.process_log import ProcessLog, own_log
 from orchestra_ray.core.records import Card, GroupSpec, Trajectory
 from orchestra_ray.core.states import Failure
 from orchestra_ray.rollout.chat import Chat
@@ -126,13 +127,18 @@ class RolloutWorker:
             yield trajectory
             yield card
         if self._engine is not None and self._engine.failure is not None:
-            raise EngineFailed(self._engine.failure.message)
+            failure = self._engine.failure
+            raise EngineFailed(failure.message, failure.log)
 
     @ray.method(concurrency_group="control")
     async def update_weights(self, version: int) -> Mapping[str, float]:
         """Loads a published version while episodes are in flight; seconds of each part."""
         assert self._engine is not None
         return await self._on_engine_loop(self._engine.update_weights(version))
+
+    @ray.method(concurrency_group="control")
+    async def process_log(self) -> ProcessLog:
+        return own_log()
 
     @ray.method(concurrency_group="control")
     async def peak_mib(self) -> Mapping[str, float]:

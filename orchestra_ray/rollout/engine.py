@@ -32,6 +32,8 @@ from vllm.sampling_params import SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from orchestra_ray.config.schema import Config
+from orchestra_ray.core.errors import ReportedError
+from orchestra_ray.core.process_log import LogTail, own_log
 from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.rollout.policy import Completion
 from orchestra_ray.rollout.vllm_settings import engine_args, environment, sampling
@@ -43,8 +45,18 @@ STOP_S = 30.0
 WARM_UP_REQUESTS, WARM_UP_PROMPT, WARM_UP_RESPONSE = 8, 64, 8
 
 
-class EngineFailed(Exception):
-    """A control call failed; one line that says which, why, and what the engine is good for."""
+class EngineFailed(ReportedError):
+    """A control call failed; one line that says which, why, and what the engine is good for.
+
+    log: how the log of the engine's processes ended, which is this process's own.
+    """
+
+    def __init__(self, message: str, log: LogTail | None = None):
+        super().__init__(message, log)  # both, or the log is lost on the way between processes
+        self.log = log
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class EngineRefused(EngineFailed):
@@ -85,7 +97,7 @@ class Engine:
     def failure(self) -> Failure | None:
         """Why the engine has to be replaced; None while it serves."""
         if self._failure is None and self._llm.errored:
-            self._failure = _failure("the engine's process is gone")
+            self._failure = _failure("the engine's process is gone", own_log().tail())
         return self._failure
 
     async def generate(
@@ -114,7 +126,10 @@ class Engine:
             message = f"request {request_id} ran past {deadline_s:g} s"
             return Failure(FailureKind.DEADLINE, WHERE, message)
         except (VLLMError, ValueError) as error:
-            return self.failure or _failure(f"request {request_id}: {_line(error)}")
+            message = f"request {request_id}: {_line(error)}"
+            # Such a request is refused again, whatever the weights.
+            permanent = isinstance(error, ValueError)
+            return self.failure or _failure(message, permanent=permanent)
         finally:
             self._in_flight.discard(request_id)
         if output.finish_reason not in ("stop", "length"):
@@ -138,7 +153,7 @@ class Engine:
         ]
         for outcome in await asyncio.gather(*requests):
             if isinstance(outcome, Failure):
-                raise EngineFailed(f"warm-up: {outcome.message}")
+                raise EngineFailed(f"warm-up: {outcome.message}", outcome.log)
         return time.monotonic() - started_s
 
     async def init_transfer(self, address: str, namespace: str, board: str) -> None:
@@ -156,7 +171,7 @@ class Engine:
         """
         async with self._updating:
             if self.failure is not None:
-                raise EngineFailed(self.failure.message)
+                raise EngineFailed(self.failure.message, self.failure.log)
             try:
                 return await self._update(version)
             except EngineRefused:
@@ -194,11 +209,11 @@ class Engine:
         await self._control("resume", llm.resume_generation())
         marks_s.append(time.monotonic())
         if refusal is not None:
-            raise EngineRefused(f"{refusal}; version {self._version} serves on")
+            raise EngineRefused(f"{refusal}; version {self._version} serves on", refusal.log)
         parts = zip(("pause_s", "load_s", "resume_s"), pairwise(marks_s), strict=True)
         return {name: end_s - start_s for name, (start_s, end_s) in parts}
 
-    async def _load(self, version: int) -> str | None:
+    async def _load(self, version: int) -> EngineFailed | None:
         """None, or why the version was refused with the model untouched."""
         llm, deadline_s = self._llm, self._config.weights.deadline_s * FETCH_SHARE
         info = {"version": version, "deadline_s": deadline_s}
@@ -212,7 +227,7 @@ class Engine:
             # One rank's error does not tell what the others did, and vLLM does not take it back.
             if self._config.rollout.tensor_parallel > 1:
                 raise
-            return str(error)
+            return error
         await self._control("load", llm.finish_weight_update(str(version)))
         self._version = version
         return None
@@ -222,7 +237,7 @@ class Engine:
 
     async def _give_up(self, reason: EngineFailed) -> None:
         """Ends the requests in flight on this side, whatever the engine's processes are at."""
-        self._failure = self._failure or _failure(str(reason))
+        self._failure = self._failure or _failure(str(reason), reason.log)
         await self._control("abort", self._llm.abort(list(self._in_flight)))
 
 
@@ -236,8 +251,8 @@ def _completion(output: CompletionOutput) -> Completion:
     )
 
 
-def _failure(message: str) -> Failure:
-    return Failure(FailureKind.ENGINE, WHERE, message)
+def _failure(message: str, log: LogTail | None = None, permanent: bool = False) -> Failure:
+    return Failure(FailureKind.ENGINE, WHERE, message, permanent, log)
 
 
 def _line(error: BaseException) -> str:
@@ -251,9 +266,10 @@ async def _within(deadline_s: float, what: str, call: Awaitable[T]) -> T:
         async with asyncio.timeout(deadline_s):
             return await call
     except TimeoutError:
-        raise EngineSilent(f"{what}: no answer within {deadline_s:g} s") from None
+        message = f"{what}: no answer within {deadline_s:g} s"
+        raise EngineSilent(message, own_log().tail()) from None
     except Exception as error:
-        raise EngineFailed(f"{what}: {_line(error)}") from error
+        raise EngineFailed(f"{what}: {_line(error)}", own_log().tail()) from error
 
 
 @contextmanager

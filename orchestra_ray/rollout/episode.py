@@ -17,6 +17,7 @@ from orchestra_ray.catalogue import model_of
 from orchestra_ray.catalogue.signatures import SUBMIT, SUBMIT_SCHEMA
 from orchestra_ray.config.schema import ModelConfig, RolloutConfig
 from orchestra_ray.core import players
+from orchestra_ray.core.bugs import bug
 from orchestra_ray.core.money import Prices, Usage, nanousd
 from orchestra_ray.core.records import (
     Asker,
@@ -36,6 +37,7 @@ from orchestra_ray.rollout.chat import Chat
 from orchestra_ray.rollout.contexts import Context, Exchange, Heard
 from orchestra_ray.rollout.parsing import AskedCall, ParsedTurn, Parser
 from orchestra_ray.rollout.policy import Completion, Policy, ToolCaller, View
+from orchestra_ray.tasks.private import is_private
 from orchestra_ray.tools.checks import check_arguments, resolve
 from orchestra_ray.tools.tool import Fault, FaultKind
 
@@ -76,8 +78,8 @@ async def run_episode(
         message = f"ran past {stage.limits.episode_deadline_s:g} s"
         outcome = Failure(FailureKind.DEADLINE, f"episode {spec.episode_id}", message)
     except Exception as error:  # a bug that one policy output met must not end its neighbours
-        message = f"{type(error).__name__}: {error}"
-        outcome = Failure(FailureKind.INFRASTRUCTURE, f"episode {spec.episode_id}", message)
+        where = f"episode {spec.episode_id}"
+        outcome = bug(FailureKind.INFRASTRUCTURE, where, error, is_private(group.task))
     return episode.close(outcome)
 
 

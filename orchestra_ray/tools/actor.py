@@ -14,18 +14,21 @@ import gc
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, RayError
+from ray.exceptions import ActorDiedError, RayActorError, RayError
 
 from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config.schema import CassetteConfig
+from orchestra_ray.core.bugs import bug
 from orchestra_ray.core.memory import peak_mib
+from orchestra_ray.core.process_log import ProcessLog, own_log, with_log
 from orchestra_ray.core.records import LedgerEntry, ToolRequest, ToolResult
 from orchestra_ray.core.states import Failure, FailureKind
+from orchestra_ray.tasks.private import is_private
 from orchestra_ray.tools.attempts import Share
 from orchestra_ray.tools.books import Closing, Lost, Posting, SpendBooks, call_of
 from orchestra_ray.tools.cassette import CassetteError, open_cassette
@@ -41,6 +44,7 @@ from orchestra_ray.tools.toolbox import make_tools
 from orchestra_ray.tools.wire import pack, unpack
 
 Ended = tuple[str, ToolResult | Failure]
+OnDeath = Callable[[Failure], object]
 
 BOOKS_DEADLINE_S = 30.0
 POSTING_TRIES = 4
@@ -91,6 +95,9 @@ class Books:
 
     def close_step(self, step: int) -> Closing:
         return self._books.close_step(step)
+
+    def process_log(self) -> ProcessLog:
+        return own_log()
 
     def peak_mib(self) -> Mapping[str, float]:
         return {"books": peak_mib()}
@@ -241,6 +248,10 @@ class ToolExecutor:
         return self._life
 
     @ray.method(max_task_retries=-1)
+    async def process_log(self) -> ProcessLog:
+        return own_log()
+
+    @ray.method(max_task_retries=-1)
     async def load(self) -> Mapping[str, Load]:
         """By tool, of all clients."""
         return (await self._made()).load()
@@ -295,7 +306,8 @@ class ToolExecutor:
         except Exception as error:  # a bug of ours ends one episode, not the executor
             self._books.lost(request)
             message = f"{request.offer.identity}: {type(error).__name__}: {error}"
-            result = Failure(FailureKind.TOOL, "tool executor", message)
+            private = is_private(request.task)
+            result = bug(FailureKind.TOOL, "tool executor", error, private, message)
         outbox.put((call_of(request), result))
 
 
@@ -305,21 +317,29 @@ def _own_id() -> str:
 
 
 class ActorLine:
-    """A `Line` to a `ToolExecutor`."""
+    """A `Line` to a `ToolExecutor`. `report` is told of each death, with the end of its log."""
 
-    def __init__(self, actor: Any, client: str, books: Any):
+    def __init__(self, actor: Any, client: str, books: Any, report: OnDeath | None = None):
         self._actor, self._client, self._books = actor, client, books
+        self._report = report
+        self._log: ProcessLog | None = None  # of the life that was heard last
         self._life: str | None = None  # which was heard last; one never heard may be starting still
         self._silent = False  # an exchange came to nothing, and it did not die
 
     async def exchange(self, requests: Sequence[ToolRequest]) -> Results:
         try:
+            if self._log is None:
+                where = _future(self._actor.process_log.remote())
+                self._log = await answer(where, POLL_MARGIN_S)
             asked = self._actor.exchange.remote(self._client, pack(requests))
-            self._life, ended = unpack(await answer(_future(asked), POLL_S + POLL_MARGIN_S))
+            life, ended = unpack(await answer(_future(asked), POLL_S + POLL_MARGIN_S))
+            if life != self._life:
+                again, self._life = self._life is not None, life
+                self._log = None if again else self._log  # where a new life writes is asked anew
             return ended
         except (TimeoutError, RayError) as error:
             self._silent = isinstance(error, TimeoutError)
-            raise LineLost(type(error).__name__) from None
+            raise LineLost(self._told(error)) from None
 
     async def revived(self) -> None:
         try:
@@ -329,6 +349,16 @@ class ActorLine:
                 self._life = await self._actor.ready.remote()
         except (TimeoutError, RayError) as error:
             raise LineLost(type(error).__name__) from None
+
+    def _told(self, error: Exception) -> str:
+        """The class of the error with what the log says; reported where the process is gone."""
+        name, log = type(error).__name__, self._log
+        tail, self._log = None if log is None else log.tail(), None
+        if isinstance(error, RayActorError) and self._report is not None and log is not None:
+            where = f"tool executor {_name(self._actor)[:8]}"
+            message = f"{name}: process {log.pid} is gone"
+            self._report(Failure(FailureKind.INFRASTRUCTURE, where, message, log=tail))
+        return with_log(name, tail)
 
     async def _end_if_it_hangs(self, life: str) -> None:
         try:
@@ -348,7 +378,7 @@ class ToolPool:
 
     def __init__(self, executors: Sequence[Any], books: Any, catalogue: Catalogue, client: str):
         self._books, self._client, self._keeper = BooksLine(books), client, books
-        lines = {_name(actor): ActorLine(actor, client, books) for actor in executors}
+        lines = {_name(actor): self._line(actor) for actor in executors}
         self._pool = Pool(lines, catalogue, self._books)
 
     async def call(self, request: ToolRequest) -> ToolResult | Failure:
@@ -363,11 +393,14 @@ class ToolPool:
 
     def add_executor(self, executor: Any) -> None:
         """Once it has its share, see `reshare`."""
-        self._pool.add(_name(executor), ActorLine(executor, self._client, self._keeper))
+        self._pool.add(_name(executor), self._line(executor))
 
     async def drain_executor(self, executor: Any, deadline_s: float) -> int:
         """Gives it no more calls; returns as `Pool.drain`. Then it may be ended, by its owner."""
         return await self._pool.drain(_name(executor), deadline_s)
+
+    def _line(self, executor: Any) -> ActorLine:
+        return ActorLine(executor, self._client, self._keeper, self._books.report)
 
     def health(self) -> list[ExecutorHealth]:
         return self._pool.health()

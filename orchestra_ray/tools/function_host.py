@@ -10,6 +10,7 @@ starts does not inherit it. This module imports little, so that a limit on memor
 
 import asyncio
 import ctypes
+import faulthandler
 import importlib
 import inspect
 import json
@@ -170,6 +171,7 @@ def _die_with_parent() -> None:
 
 def main() -> None:
     settings = json.loads(sys.argv[1])
+    faulthandler.enable()  # a crash of native code tells where it was
     _die_with_parent()
     os.set_inheritable(settings["socket"], False)
     if settings["memory_mib"] is not None:

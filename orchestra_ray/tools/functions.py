@@ -3,30 +3,40 @@
 The user's code is imported and run only there (see `function_host`), so whatever it does, it does
 to one call: a crash, a hang, too much memory or output is that call's fault. Its process group is
 then killed, and the next call starts another. A process runs one call at a time; more calls wait.
-What a function prints is dropped. No process outlives `close`, nor the process that started it.
+What a function prints is dropped, but for the end of its standard error: where the process dies,
+the fault names the last error in it, and the log has its lines. No process outlives `close`, nor
+the process that started it.
 """
 
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.process_log import MAX_BYTES, lines_of, reason_in
 from orchestra_ray.core.records import ToolRequest
 from orchestra_ray.tools import function_host
 from orchestra_ray.tools.tool import Fault, FaultKind, Reply
+from orchestra_ray.tracking.redact import Redactor
 
 _BYTES_PER_CHARACTER = 4  # at most, in UTF-8
 _BYTES_BESIDE = 2**20  # for a signature, or a fault
 _REAP_S = 10.0  # after SIGKILL, which nothing but the kernel can delay
+_LAST_WORDS_S = 0.2  # for the end of a dead process's standard error
+_REASON_CHARACTERS = 300
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +157,7 @@ class _Process:
     """One host, the head of a process group of its own, and the socket to it."""
 
     def __init__(self, path: str, limits: FunctionLimits, python_path: Sequence[str]):
-        self._start_s = limits.start_s
+        self._path, self._start_s = path, limits.start_s
         self._most_bytes = limits.reply_characters * _BYTES_PER_CHARACTER + _BYTES_BESIDE
         search = [*python_path, *(entry or os.getcwd() for entry in sys.path)]
         self._socket, theirs = socket.socketpair()
@@ -165,9 +175,11 @@ class _Process:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
                 start_new_session=True,
             )
+        assert self._process.stderr is not None
+        self._words = _LastWords(self._process.stderr)
 
     def introduction(self) -> tuple[FaultKind | None, str]:
         """The first frame, waited for without an event loop; then the process is gone."""
@@ -229,7 +241,31 @@ class _Process:
     def _how_it_ended(self) -> str:
         code = self._process.returncode
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        return f"the function's process ended: {how}"
+        text = f"the function's process ended: {how}"
+        lines = [Redactor.of().text(line) for line in self._words.lines()]
+        if lines:
+            _log.warning("%s: %s; its last words:\n%s", self._path, text, "\n".join(lines))
+        reason = reason_in(lines)[:_REASON_CHARACTERS]
+        return f"{text}; its last error: {reason}" if reason else text
+
+
+class _LastWords:
+    """The end of what a process writes to its standard error. The process never waits for it."""
+
+    def __init__(self, stream: IO[bytes]):
+        self._kept = b""
+        self._reading = threading.Thread(target=self._read, args=(stream,), daemon=True)
+        self._reading.start()
+
+    def lines(self) -> tuple[str, ...]:
+        """Of a process that is gone; what it started may still hold the stream open."""
+        self._reading.join(_LAST_WORDS_S)
+        return lines_of(self._kept)
+
+    def _read(self, stream: IO[bytes]) -> None:
+        with stream:
+            while written := os.read(stream.fileno(), 65_536):
+                self._kept = (self._kept + written)[-MAX_BYTES:]
 
 
 def _read(payload: bytes) -> tuple[FaultKind | None, str]:

@@ -14,13 +14,14 @@ from operator import attrgetter
 from typing import Any
 
 from orchestra_ray.core.money import Prices, Usage
+from orchestra_ray.core.process_log import LogTail
 from orchestra_ray.core.records import Asker, LedgerEntry, Offer, Task, ToolRequest, ToolResult
 from orchestra_ray.core.states import Failure
 from orchestra_ray.tools.books import Lost, Posting
 from orchestra_ray.tools.guard import Reservation
 
 RECORDS = (
-    *(Asker, Failure, LedgerEntry, Lost, Offer, Posting, Prices, Reservation),
+    *(Asker, Failure, LedgerEntry, LogTail, Lost, Offer, Posting, Prices, Reservation),
     *(Task, ToolRequest, ToolResult, Usage),
 )
 

@@ -142,12 +142,47 @@ def phase(name: str, total: int, enabled: bool = True, console: Console | None =
 
 
 def step_words(metrics: Mapping[str, float | int | str]) -> list[str]:
-    """The few numbers of a step that a person watches; those that are absent are left out."""
+    """What a person watches of a step: groups, failures, a few numbers; absent ones are left out.
+
+    "16 groups: 12 trained, 4 dropped (3 all_wrong, 1 equal)", "8 of 128 episodes failed (8 tool)".
+    """
     words = {
         "reward_mean": lambda value: f"reward {value:.3f}",
         "accuracy": lambda value: f"acc {value:.1%}",
         "cost_usd": lambda value: f"cost {cost(value)}",
         "tokens_per_s": lambda value: f"{short(value)} tok/s",
     }
-    found = {name: metrics[name] for name in words if name in metrics}
-    return [words[name](value) for name, value in found.items() if not isinstance(value, str)]
+    numbers = {name: one for name, one in metrics.items() if not isinstance(one, str)}
+    found = [told(numbers[name]) for name, told in words.items() if name in numbers]
+    return [*_group_words(numbers), *_failure_words(numbers), *found]
+
+
+def _group_words(metrics: Mapping[str, float]) -> list[str]:
+    if "groups_kept" not in metrics:
+        return []
+    trained, dropped = int(metrics["groups_kept"]), int(metrics.get("groups_dropped", 0))
+    total = trained + dropped
+    text = f"{total} group{'' if total == 1 else 's'}: {trained} trained"
+    if dropped:
+        text += f", {dropped} dropped{_by_reason(metrics, 'groups_dropped/')}"
+    if trained and metrics.get("grad_norm") == 0.0:
+        text += ", gradient 0"
+    return [text]
+
+
+def _failure_words(metrics: Mapping[str, float]) -> list[str]:
+    failed = int(metrics.get("episodes_failed", 0))
+    if not failed:
+        return []
+    total = int(metrics.get("episodes_dispatched", failed))
+    reasons = _by_reason(metrics, "episodes_failed/")
+    if failed == total:
+        return [f"no episode came back: all {total} failed{reasons}"]
+    return [f"{failed} of {total} episodes failed{reasons}"]
+
+
+def _by_reason(metrics: Mapping[str, float], prefix: str) -> str:
+    """ " (3 all_wrong, 1 equal)", the most frequent first; nothing where no reason is known."""
+    counts = {key[len(prefix) :]: int(n) for key, n in metrics.items() if key.startswith(prefix)}
+    ranked = sorted(counts.items(), key=lambda pair: -pair[1])
+    return f" ({', '.join(f'{n} {reason}' for reason, n in ranked)})" if ranked else ""

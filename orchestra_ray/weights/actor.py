@@ -17,6 +17,7 @@ from ray import ObjectRef
 from ray.actor import ActorHandle
 from torch import Tensor
 
+from orchestra_ray.core.process_log import ProcessLog, own_log
 from orchestra_ray.weights.buckets import Manifest, TensorEntry, checksum, make_buckets
 
 BOARD_NAME = "orchestra_weights"
@@ -33,6 +34,9 @@ class WeightBoard:
     def publish(self, manifest: Manifest, refs: Sequence[ObjectRef]) -> None:
         """Replaces what hangs there. `refs` are those of the buckets, in order."""
         self._published = (manifest, refs)
+
+    def process_log(self) -> ProcessLog:
+        return own_log()
 
     def latest(self) -> int | None:
         """The version that hangs there; None before the first."""

@@ -1,0 +1,148 @@
+"""The log of a process: the files behind its standard error and output, and how they end.
+
+Ray sends what an actor writes to plain files, and every process below the actor inherits them. They
+outlive the processes and the run, so they tell why a process died when it could not. A process
+tells where it writes while it lives (`own_log`); the files are read after its death (`tail`).
+
+What is read is bounded in bytes, lines and characters. Reading never raises.
+"""
+
+import os
+import re
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from stat import S_ISREG
+
+MAX_BYTES = 32_768
+MAX_LINES = 40
+MAX_CHARACTERS = 500  # of a line
+_STANDARD_STREAMS = (2, 1)  # errors first
+
+_TERMINAL_CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_ERRORS = (
+    # "ValueError: text", also behind the prefix of a logger
+    re.compile(r"(?:^|[\s\]):|])((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Failed): .*)$"),
+    # an exception without a text
+    re.compile(r"(?:^|\] )((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception))$"),
+    re.compile(r"(Fatal Python error: .*)$"),
+    re.compile(r"(\*\*\* SIG[A-Z]+ .*)$"),
+    re.compile(r"(terminate called .*|what\(\): .*)$"),
+    re.compile(r"(\S*: .*Assertion [`'].*' failed.*)$"),
+    re.compile(r"^((?:free\(\)|malloc\(\)|double free|corrupted ).*)$"),
+    re.compile(r"(Segmentation fault.*|Out of memory: .*)$"),
+)
+# Errors that say no more than that another error came before them.
+_CONSEQUENCES = re.compile(r"EngineDeadError|(?:root cause|stack ?trace|error)s? above", re.I)
+_MARKERS = re.compile(r":(?:job_id|actor_name|task_name):")  # Ray's own, at the head of a file
+_CLASS = re.compile(r"[\w.]*\w")
+
+
+@dataclass(frozen=True, slots=True)
+class LogTail:
+    """The end of a log. `path` names the host too where the log is on another one.
+
+    lines: empty where they cannot be read from here, or must not be told. reason: the last error
+    among them, or "".
+    """
+
+    path: str
+    lines: tuple[str, ...] = ()
+    reason: str = ""
+
+    def without_words(self) -> "LogTail":
+        """For private tasks: the path and the class of the error."""
+        found = _CLASS.match(self.reason)
+        return LogTail(self.path, (), found.group() if found else "")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessLog:
+    """Where a process writes. `paths` are files, those of errors first; there may be none."""
+
+    host: str
+    pid: int
+    paths: tuple[str, ...]
+
+    def tail(self) -> LogTail | None:
+        """The end of the file that has an error in it, else of the first that has anything."""
+        if not self.paths:
+            return None
+        here = self.host == socket.gethostname()
+        if not here:
+            return LogTail(f"{self.host}:{self.paths[0]} (process {self.pid})")
+        tails = [LogTail(path, lines, reason_in(lines)) for path, lines in _read(self.paths)]
+        told = [one for one in tails if one.reason] or [one for one in tails if one.lines]
+        return next(iter(told), LogTail(self.paths[0]))
+
+
+def own_log() -> ProcessLog:
+    """Of this process. What is no plain file, such as a terminal or a pipe, is left out."""
+    paths = dict.fromkeys(filter(None, map(_file_behind, _STANDARD_STREAMS)))
+    return ProcessLog(socket.gethostname(), os.getpid(), tuple(paths))
+
+
+def path_of_own_log() -> LogTail | None:
+    """For a failure whose traceback this process logs."""
+    paths = own_log().paths
+    return LogTail(paths[0]) if paths else None
+
+
+def last_lines(path: str | Path) -> tuple[str, ...]:
+    """The last lines of a file without empty ones; none where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - MAX_BYTES))
+            return lines_of(file.read(MAX_BYTES))
+    except OSError:
+        return ()
+
+
+def lines_of(written: bytes) -> tuple[str, ...]:
+    """The last lines of what a process wrote, as text without the codes of a terminal."""
+    text = _TERMINAL_CODES.sub("", written[-MAX_BYTES:].decode(errors="replace"))
+    lines = [line.rstrip()[:MAX_CHARACTERS] for line in text.splitlines()]
+    return tuple([line for line in lines if line and not _MARKERS.match(line)][-MAX_LINES:])
+
+
+def reason_in(lines: Sequence[str]) -> str:
+    """The last error that the lines name, or "". Errors that only point at another do not count."""
+    for line in reversed(lines):
+        if _CONSEQUENCES.search(line):
+            continue
+        for pattern in _ERRORS:
+            found = pattern.search(line)
+            if found is not None:
+                return found.group(1)
+    return ""
+
+
+def with_log(message: str, log: LogTail | None) -> str:
+    """One line: `message`, the last error of the log unless it says that, and the log's path."""
+    if log is None:
+        return message
+    parts = [message]
+    if log.reason and log.reason not in message:
+        parts.append(f"last error in its log: {log.reason}")
+    if log.path not in message:
+        parts.append(f"log: {log.path}")
+    return "; ".join(parts)
+
+
+def without_reason(log: LogTail | None) -> LogTail | None:
+    """For a failure that tells its reason itself."""
+    return None if log is None else replace(log, reason="")
+
+
+def _read(paths: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
+    return [(path, last_lines(path)) for path in paths]
+
+
+def _file_behind(descriptor: int) -> str | None:
+    try:
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        return path if S_ISREG(os.stat(path).st_mode) else None
+    except OSError:
+        return None
