@@ -2,12 +2,13 @@
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as RichProgress
+from rich.text import Text
 
 from orchestra_ray.tracking.units import cost, duration, short
 
@@ -30,6 +31,17 @@ class TimeLeft:
         return max(total - done, 0) * (now_s - first_s) / (done - first_done)
 
 
+class _Live(RichProgress):
+    """A bar with a line of text below it, for which it has no room."""
+
+    below = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        if self.below:
+            yield Text(self.below)
+
+
 class _Bar:
     """What the bars of steps and of phases share: a rich bar, or a console for plain lines."""
 
@@ -38,14 +50,14 @@ class _Bar:
         self.total = total
         self.enabled = enabled
         self.console = console or Console(stderr=True)
-        self._live: RichProgress | None = None
+        self._live: _Live | None = None
         self._started_s = time.monotonic()
         self._left: TimeLeft | None = None
 
     def _start(self) -> None:
         self._started_s = time.monotonic()
         if self.enabled and self.console.is_terminal:
-            self._live = RichProgress(
+            self._live = _Live(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=None),
                 MofNCompleteColumn(),
@@ -92,11 +104,14 @@ class Progress(_Bar):
 
     def update(self, step: int, metrics: Mapping[str, float | int | str]) -> None:
         """Shows that `step` steps are done, with what `step_words` finds in `metrics`."""
-        status = self._status(step, step - 1, step_words(metrics))
+        status = self._status(step, step - 1, _figures(metrics))
+        outcome = " ".join(_outcome(metrics))
         if self._live is not None:
+            self._live.below = outcome
             self._live.update(self._live.task_ids[0], completed=step, status=status)
         else:
-            self._line(f"{self.name} {step}/{self.total} {status}")
+            words = [self.name, f"{step}/{self.total}", outcome, status]
+            self._line(" ".join(word for word in words if word))
 
 
 class Phase(_Bar):
@@ -146,15 +161,24 @@ def step_words(metrics: Mapping[str, float | int | str]) -> list[str]:
 
     "16 groups: 12 trained, 4 dropped (3 all_wrong, 1 equal)", "8 of 128 episodes failed (8 tool)".
     """
+    return [*_outcome(metrics), *_figures(metrics)]
+
+
+def _figures(metrics: Mapping[str, float | int | str]) -> list[str]:
     words = {
         "reward_mean": lambda value: f"reward {value:.3f}",
         "accuracy": lambda value: f"acc {value:.1%}",
         "cost_usd": lambda value: f"cost {cost(value)}",
         "tokens_per_s": lambda value: f"{short(value)} tok/s",
     }
+    found = {name: metrics[name] for name in words if name in metrics}
+    return [words[name](value) for name, value in found.items() if not isinstance(value, str)]
+
+
+def _outcome(metrics: Mapping[str, float | int | str]) -> list[str]:
+    """Which groups were trained, and which episodes failed."""
     numbers = {name: one for name, one in metrics.items() if not isinstance(one, str)}
-    found = [told(numbers[name]) for name, told in words.items() if name in numbers]
-    return [*_group_words(numbers), *_failure_words(numbers), *found]
+    return [*_group_words(numbers), *_failure_words(numbers)]
 
 
 def _group_words(metrics: Mapping[str, float]) -> list[str]:
