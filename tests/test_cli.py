@@ -14,6 +14,7 @@ import pytest
 
 import orchestra_ray
 from orchestra_ray import cli, doctor
+from orchestra_ray.core.errors import ReportedError
 from orchestra_ray.doctor import Finding, Verdict
 
 REPOSITORY = Path(__file__).parents[1]
@@ -256,6 +257,17 @@ def test_another_failure_is_one_line_and_exit_code_1(monkeypatch, capsys):
     )
     assert cli.main(["doctor", "--debug"]) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_what_another_process_reports_is_one_line_without_secrets(monkeypatch, capsys):
+    def fail(options):
+        raise ReportedError("it died; last error in its log: bad key sesame-open; log: /x.err")
+
+    monkeypatch.setenv("MY_API_KEY", "sesame-open")
+    monkeypatch.setattr(cli, "doctor", fail)
+    assert cli.main(["doctor"]) == 1
+    said = capsys.readouterr().err
+    assert said.endswith("last error in its log: bad key [redacted]; log: /x.err\n")
 
 
 def test_an_interrupt_is_exit_code_130(monkeypatch, capsys):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -73,6 +74,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     done = orchestra(module, cache, "train", "name=small", f"runs_dir={runs}")
     assert done.returncode == 0, done.stderr[-3000:]
     assert "strongest" in done.stdout
+    assert re.search(r"^trained \d+ of 192 episodes \(", done.stdout, re.M)
+    assert f"train {STEPS}/{STEPS} 8 groups: " in done.stderr
     return runs / "small"
 
 
@@ -224,6 +227,10 @@ def test_a_run_without_an_engine_ends_at_once_and_says_why(
     assert kinds.count("worker lost") == 1 and kinds[-1] == "stopped"
     books = events[kinds.index("books")]
     assert books["accounting/in_flight"] == 0
+    lost = events[kinds.index("worker lost")]
+    assert Path(lost["log"]).is_file() and lost["log"] in last_line
+    assert lost["last_lines"] and events[-1]["log"] == lost["log"]
+    assert "--debug" not in last_line
     # One step where it trained something; one that trains nothing publishes nothing.
     ended = len(steps_of(run.parent / "dead"))
     assert books["accounting/dispatched"] == TASKS + (ended + 1) * 64

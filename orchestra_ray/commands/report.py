@@ -64,6 +64,7 @@ def read_run(folder: Path) -> Run:
         shown=worth_reading(tree),
         versions=summary.get("versions", {}),
         tree=tree,
+        tiny=bool((tree.get("model") or {}).get("tiny")),
     )
 
 

@@ -19,8 +19,7 @@ MOST_REASONS = 3  # failures that a line names
 ZERO_GRADIENT = "zero gradient"
 Metrics = Mapping[str, float]
 
-_UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-_ID = re.compile(rf"{_UUID}|\b\w*\d\w*\b")  # any word with a digit in it
+_ID = re.compile(r"[\w./#-]*[\d#][\w./#-]*")  # any word or path with a digit in it
 
 _ADVICE = {
     "all_wrong": "no episode of the group was right: give easier tasks or a better policy",
@@ -96,7 +95,7 @@ class Reasons:
 
 
 def reason_of(failure: Failure, ids: Sequence[str] = ()) -> Reason:
-    """The same for failures that differ in `ids`, numbers and words with a digit only."""
+    """The same for failures that differ in `ids` and in words and paths with a digit only."""
     return Reason(failure.kind.value, _without(failure.where, ids), _without(failure.message, ids))
 
 

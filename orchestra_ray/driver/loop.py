@@ -47,6 +47,7 @@ class TrainingLoop:
         on_event: OnEvent,
     ):
         self._training, self._reward = config.training, config.reward
+        self._minibatches = config.learner.minibatches
         self._deadline_s = (
             config.rollout.episode_deadline_s + config.reward.deadline_s + 2 * STREAM_MARGIN_S
         )
@@ -61,6 +62,7 @@ class TrainingLoop:
         self._scored: asyncio.Queue[ScoredGroup | Exception] = asyncio.Queue()
         self._playing: set[asyncio.Task[None]] = set()
         self._throughput = Throughput()
+        self._workers = len(crew.workers)
         self.idle = IdleSteps(self._training.idle_steps_max)
         self.version = 0
 
@@ -112,6 +114,7 @@ class TrainingLoop:
             **published,
             **self._accounting.metrics(),
             "weight_version": self.version,
+            "rollout_workers_lost": self._workers - len(self._crew.workers),
             "seconds/generate": generated_s - started_s,
             "seconds/train": trained_s - generated_s,
             "seconds/publish": ended_s - trained_s,
@@ -223,6 +226,7 @@ class TrainingLoop:
             **stats,
             "trained_episodes": len(chosen),
             "trained_sequences": len(sequences),
+            "optimizer_steps": self._minibatches,
             **dropped_sequences(chosen),
         }
 

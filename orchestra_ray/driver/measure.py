@@ -6,13 +6,13 @@ failed is told by the kind alone: a refusal may quote the task.
 """
 
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config import Config
-from orchestra_ray.core.process_log import without_reason
 from orchestra_ray.core.records import GroupSpec
 from orchestra_ray.core.states import Ended, Failure
 from orchestra_ray.driver.accounting import Accounting
@@ -29,6 +29,7 @@ from orchestra_ray.evaluation.verdict import subject
 from orchestra_ray.tasks.private import told
 from orchestra_ray.tasks.sampler import GroupSampler
 from orchestra_ray.tracking.progress import phase
+from orchestra_ray.tracking.redact import Redactor
 
 MAX_FAILED_SHARE = 0.02  # more lost episodes than this, and the figures mean nothing
 
@@ -79,7 +80,7 @@ class Measuring:
         self._accounting.check()
         if self._unscorable:
             self._crew.on_event("unscorable_answers", policy=name, count=self._unscorable)
-        self._tell(failures)
+        self._tell(name, failures)
         self._played[name] = self._log.done(name)
 
     def adopt(self, name: str, played: Mapping[int, Measured]) -> None:
@@ -132,21 +133,23 @@ class Measuring:
         self._accounting.end(episode_id, ended)
         return failure
 
-    def _tell(self, failures: Sequence[Failure]) -> None:
+    def _tell(self, name: str, failures: Sequence[Failure]) -> None:
         """Writes down what failed; `RunFailed` where it is too much to measure anything."""
         reasons = Reasons()
         for failure, times in Counter(failures).items():
             self._event(failure, times)
         for failure in failures:
             reasons.add(failure)
+        if not failures:
+            return
         of = self._config.evaluation.tasks
+        what = f"held-out tasks: {len(failures)} of {of} failed: {reasons.words()}"
         if len(failures) > MAX_FAILED_SHARE * of:
             first = failures[0]
-            raise RunFailed(
-                f"held-out tasks: {len(failures)} of {of} failed: {reasons.words()}; the first at"
-                f" {first.where}; events.jsonl has every failure",
-                without_reason(reasons.log),
-            )
+            line = f"{what}; the first at {first.where}; events.jsonl has every failure"
+            raise RunFailed(line, reasons.log)
+        line = f"{what}; they count for no policy ({name})"
+        print(Redactor.of().text(line), file=sys.stderr, flush=True)
 
     def _event(self, failure: Failure, times: int = 1) -> None:
         self._crew.on_event("failure", **failure_fields(failure), times=times)

@@ -15,8 +15,10 @@ from orchestra_ray.config import Config
 from orchestra_ray.core.states import Failure
 from orchestra_ray.driver.measure import Comparison
 from orchestra_ray.evaluation.metrics import Summary
+from orchestra_ray.evaluation.panels import Metrics
 from orchestra_ray.evaluation.report import RunInfo, write_report
 from orchestra_ray.evaluation.table import render_table
+from orchestra_ray.evaluation.trained import Trained
 from orchestra_ray.evaluation.verdict import MEASURED
 from orchestra_ray.tracking.tracker import Tracker
 
@@ -43,6 +45,17 @@ def show_table(summaries: Mapping[str, Summary], experts: str) -> None:
     Console().print(render_table(summaries, experts))
 
 
+def show_trained(config: Config, folder: Path) -> None:
+    """One line on what a run trained, and one where that is next to nothing."""
+    trained = Trained.of(Metrics(_steps(folder)), config.model.tiny is not None)
+    if trained is None:
+        return
+    print(trained.sentence())
+    warned = trained.warning()
+    if warned is not None and trained.learned_steps:  # without any the run ends in a line on it
+        print(warned, file=sys.stderr)
+
+
 def write_results(
     config: Config, tracker: Tracker, summary: Mapping[str, Any], experts: str, wall_s: float
 ) -> list[Failure]:
@@ -57,6 +70,7 @@ def write_results(
         config=_worth_reading(config) | {"models to ask": experts},
         wall_s=wall_s,
         versions=_versions(),
+        tiny=config.model.tiny is not None,
     )
     failures.append(write_report(folder / "report.html", summary, _steps(folder), info))
     return [failure for failure in failures if failure is not None]

@@ -18,17 +18,20 @@ import ray
 from orchestra_ray.catalogue import Catalogue, read_catalogue
 from orchestra_ray.catalogue.preferences import load_heldout_preferences, load_preferences
 from orchestra_ray.config import Config
-from orchestra_ray.config.checks import cassette_of, recorded, run_folder
+from orchestra_ray.config.checks import cassette_of, is_private, recorded, run_folder
 from orchestra_ray.core.players import MODEL
+from orchestra_ray.core.process_log import LogTail
 from orchestra_ray.core.records import Preference
 from orchestra_ray.core.states import Ended
 from orchestra_ray.driver.accounting import Accounting
 from orchestra_ray.driver.crew import Crew, RunFailed
+from orchestra_ray.driver.logs import log_fields
 from orchestra_ray.driver.loop import Metrics, TrainingLoop, budget_is_spent, report
 from orchestra_ray.driver.measure import Comparison, Measuring
 from orchestra_ray.driver.results import (
     kind_of_experts,
     show_table,
+    show_trained,
     summary_json,
     write_results,
 )
@@ -37,6 +40,7 @@ from orchestra_ray.evaluation.measured import FILE, EpisodeLog
 from orchestra_ray.evaluation.metrics import Summary
 from orchestra_ray.evaluation.players import budgets
 from orchestra_ray.evaluation.start import START, start_of
+from orchestra_ray.evaluation.trained import LEAST_LR_TINY
 from orchestra_ray.learner.actor import LearnerGroup
 from orchestra_ray.tasks.sampler import GroupSampler
 from orchestra_ray.tasks.source import Source, sources
@@ -79,7 +83,11 @@ class World:
 
 
 def train(config: Config) -> RunResult:
-    """Trains and compares. Raises `RunFailed` or `LearnerFailed` where the run cannot go on."""
+    """Trains and compares. Raises `RunFailed` or `LearnerFailed` where the run cannot go on.
+
+    So it does at the end of a run that trained nothing, when all its files are written.
+    """
+    _warn_of_a_small_rate(config)
     return _run(config, training=True)[0]
 
 
@@ -136,16 +144,42 @@ def _run(config: Config, training: bool) -> tuple[RunResult, Comparison]:
             try:
                 measured = asyncio.run(run.play())
             except (Exception, KeyboardInterrupt) as error:
-                tracker.event("stopped", error=type(error).__name__, message=str(error))
+                tracker.event("stopped", **_stopped(config, error))
                 raise
             wall_s = time.monotonic() - started_s
             summary = summary_json(config, measured, wall_s) if measured.summaries else {}
             experts = kind_of_experts(world.catalogue)
             if summary:
                 show_table(measured.summaries, experts)
+            if training:
+                show_trained(config, tracker.run_dir)
             for failure in write_results(config, tracker, summary, experts, wall_s):
                 tracker.event("failure", where=failure.where, message=failure.message)
+            if run.untrained is not None:
+                error = RunFailed(run.untrained)
+                tracker.event("stopped", **_stopped(config, error))
+                raise error
     return RunResult(run_folder(config), summary), measured
+
+
+def _stopped(config: Config, error: BaseException) -> dict[str, Any]:
+    """Of an event: what ended the run, and how the log of the process that it was ended."""
+    log = getattr(error, "log", None)
+    if isinstance(log, LogTail) and is_private(config.tasks):
+        log = log.without_words()
+    fields = log_fields(log if isinstance(log, LogTail) else None)
+    return {"error": type(error).__name__, "message": str(error), **fields}
+
+
+def _warn_of_a_small_rate(config: Config) -> None:
+    """A policy from scratch is not moved by the rates that fine-tune a pretrained one."""
+    lr = config.learner.lr
+    if config.model.tiny is not None and lr < LEAST_LR_TINY:
+        print(
+            f"warning: learner.lr is {lr:g}: below {LEAST_LR_TINY:g} a tiny policy hardly moves;"
+            " raise it (configs/quickstart.yaml has 0.005)",
+            file=sys.stderr,
+        )
 
 
 class _Run:
@@ -157,6 +191,7 @@ class _Run:
         self._world, self._config, self._training = world, world.config, training
         self._session, self._tracker, self._model_path = session, tracker, model_path
         self._accounting = Accounting()
+        self.untrained: str | None = None  # why nothing was trained, where it was to be
 
     async def play(self) -> Comparison:
         """What the policies reached; without summaries where nothing is evaluated."""
@@ -235,7 +270,8 @@ class _Run:
                 bar.update(step, metrics)
                 spent = budget_is_spent(metrics)
                 due = training.checkpoint_every and step % training.checkpoint_every == 0
-                if due or spent or step == training.steps:
+                ends = loop.idle.ending is not None and loop.version > 0
+                if due or spent or ends or step == training.steps:
                     await self._save(learner, step)
                 if spent:
                     self._tracker.event("stopped", step=step, reason=BUDGET_ADVICE)
@@ -245,6 +281,7 @@ class _Run:
                 await loop.run(after_step)
             finally:
                 self._accounting.end_all_in_flight(Ended.CANCELLED)
+        self.untrained = loop.idle.nothing_trained()
         return spent
 
     async def _save(self, learner: LearnerGroup, step: int) -> None:

@@ -8,7 +8,7 @@ out.
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from orchestra_ray.core.states import Failure
 from orchestra_ray.evaluation.front import fronts
@@ -43,6 +43,7 @@ class RunInfo(TypedDict):
     config: Mapping[str, Any]
     wall_s: float
     versions: Mapping[str, str]
+    tiny: NotRequired[bool]  # the policy was made on the spot
 
 
 def write_report(
@@ -71,6 +72,7 @@ def render_report(
         wall_s=run["wall_s"],
         shown=run["config"],
         versions=run["versions"],
+        tiny=run.get("tiny", False),
     )
     return render_page([one])
 
@@ -85,6 +87,7 @@ def render_page(runs: Sequence[Run], command: str = "") -> str:
         against(found),
         side_by_side(found),
         shares(found),
+        _trained(runs),
         _training(found),
         *([phases(runs[0].metrics), endings(runs[0].metrics)] if len(runs) == 1 else []),
         _reproduce(found, command),
@@ -130,6 +133,12 @@ def _title(title: str, runs: Sequence[Run]) -> str:
 def _span(counts: Sequence[int]) -> str:
     low, high = min(counts), max(counts)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _trained(runs: Sequence[Run]) -> str:
+    """Of one run what it trained; of several the tables and the verdict tell of each."""
+    known = runs[0].trained if len(runs) == 1 else None
+    return "" if known is None else known.card()
 
 
 def _training(found: Sequence[Setting]) -> str:

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from orchestra_ray.evaluation.metrics import FamilySummary, Interval, Summary
 from orchestra_ray.evaluation.panels import Metrics
 from orchestra_ray.evaluation.tradeoffs import Tradeoffs
+from orchestra_ray.evaluation.trained import Trained
 from orchestra_ray.evaluation.verdict import MEASURED, in_order
 
 _OF_ONE_RUN = ("name", "seed", "runs_dir", "tracking", "cluster")  # keys that make no setting
@@ -48,6 +49,12 @@ class Run:
     shown: Mapping[str, Any] = field(default_factory=dict)  # of the configuration
     versions: Mapping[str, str] = field(default_factory=dict)
     tree: Mapping[str, Any] = field(default_factory=dict)
+    tiny: bool = False  # its policy was made on the spot, by `model.tiny`
+
+    @property
+    def trained(self) -> Trained | None:
+        """What it trained; None of an evaluation."""
+        return Trained.of(self.metrics, self.tiny)
 
     @property
     def seed(self) -> str:

@@ -59,7 +59,15 @@ def result(found: Sequence[Setting]) -> str:
 def _verdict(setting: Setting, named: bool) -> str:
     said = html.escape(sentences(setting.rows, _ends(setting)))
     name = element("strong", html.escape(f"{setting.label}: ")) if named else ""
-    return element("p", name, said, class_="verdict")
+    warned = "".join(element("p", element("strong", one)) for one in _warnings(setting))
+    return element("p", name, said, class_="verdict") + warned
+
+
+def _warnings(setting: Setting) -> list[str]:
+    """Of each run that trained nothing or next to nothing."""
+    several = len(setting.runs) > 1
+    told = [(run.name, run.trained and run.trained.warning()) for run in setting.runs]
+    return [html.escape(f"{name}: {one}" if several else one) for name, one in told if one]
 
 
 def _ends(setting: Setting) -> str:
@@ -212,9 +220,12 @@ def side_by_side(found: Sequence[Setting]) -> str:
         f"Latency, {time.symbol}": _measured("latency_s", time),
         "Reward": _measured("reward", REWARD),
         "Steps": lambda run: Cell(f"{len(run.metrics.steps_N):,}"),
+        "Episodes trained": lambda run: Cell(_trained_of(run)),
         "Wall time": lambda run: Cell(UNKNOWN if run.wall_s is None else duration(run.wall_s)),
         f"Spent, {spent.symbol}": lambda run: Cell(spent.text(run.spent_usd)),
     }
+    if all(run.trained is None for run in runs):
+        del columns["Episodes trained"]
     if all(run.spent_usd is None for run in runs):
         del columns[f"Spent, {spent.symbol}"]
     body: list[Row | str] = []
@@ -229,6 +240,14 @@ def side_by_side(found: Sequence[Setting]) -> str:
         table(["Run", *columns], body),
         class_="card",
     )
+
+
+def _trained_of(run: Run) -> str:
+    known = run.trained
+    if known is None:
+        return UNKNOWN
+    of = "" if known.dispatched is None else f" of {known.dispatched:,}"
+    return f"{known.episodes:,}{of}"
 
 
 def _measured(name: str, measure: Measure) -> Callable[[Run], Cell]:

@@ -176,9 +176,9 @@ def _figures(metrics: Mapping[str, float | int | str]) -> list[str]:
 
 
 def _outcome(metrics: Mapping[str, float | int | str]) -> list[str]:
-    """Which groups were trained, and which episodes failed."""
+    """Which groups were trained, which episodes failed, and how many workers are lost."""
     numbers = {name: one for name, one in metrics.items() if not isinstance(one, str)}
-    return [*_group_words(numbers), *_failure_words(numbers)]
+    return [*_group_words(numbers), *_failure_words(numbers), *_loss_words(numbers)]
 
 
 def _group_words(metrics: Mapping[str, float]) -> list[str]:
@@ -203,6 +203,11 @@ def _failure_words(metrics: Mapping[str, float]) -> list[str]:
     if failed == total:
         return [f"no episode came back: all {total} failed{reasons}"]
     return [f"{failed} of {total} episodes failed{reasons}"]
+
+
+def _loss_words(metrics: Mapping[str, float]) -> list[str]:
+    lost = int(metrics.get("rollout_workers_lost", 0))
+    return [f"{lost} rollout worker{'' if lost == 1 else 's'} lost"] if lost else []
 
 
 def _by_reason(metrics: Mapping[str, float], prefix: str) -> str:

@@ -1,22 +1,28 @@
 """The real actors of a run as the driver sees them: in flight, under an update, and at a death."""
 
 import asyncio
+import os
+import shutil
+import signal
+import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
 import pytest
 import ray
 import torch
 from ray.exceptions import RayError
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config import Config
 from orchestra_ray.core.records import GroupSpec, Trajectory
 from orchestra_ray.core.states import FailureKind
-from orchestra_ray.driver.crew import Crew
+from orchestra_ray.driver.crew import Crew, RunFailed
 from orchestra_ray.tasks.private import PRIVATE
 from orchestra_ray.tasks.sampler import GroupSampler
 from orchestra_ray.weights.actor import Board, publish, start_board
@@ -139,20 +145,34 @@ def test_an_update_reaches_workers_whose_episodes_are_in_flight(
     assert not started.events
 
 
+def says(_: object) -> None:
+    """As the last words of the process that it runs in."""
+    print("RuntimeError: last words", file=sys.stderr, flush=True)
+
+
 def test_a_worker_that_dies_costs_its_own_episodes_and_nothing_else(
     started: Started, sampler: GroupSampler
 ) -> None:
     crew = started.crew
+    worker = crew.workers[0]
+    ray.get(worker.__ray_call__.remote(says))
+    log = ray.get(worker.process_log.remote())
+    below = psutil.Process(log.pid).children(recursive=True)  # a killed parent leaves them behind
 
     async def main() -> tuple[Any, Any, Any]:
         dying = asyncio.create_task(crew.play(0, long_group(sampler, 2)))
         living = asyncio.create_task(crew.play(1, long_group(sampler, 3)))
         await some_ended(crew, 2)
-        ray.kill(crew.workers[0])
+        os.kill(log.pid, signal.SIGKILL)
         lost, kept = await dying, await living
         return lost, kept, await crew.play(0, sampler.group(4, 2, prefix="crew"))
 
-    (rollouts, failed), (kept, none_failed), (nothing, refused) = started.run(main())
+    try:
+        (rollouts, failed), (kept, none_failed), (nothing, refused) = started.run(main())
+    finally:
+        for process in below:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
     assert len(rollouts) + len(failed) == EPISODES and failed
     assert {failure.kind for failure in failed.values()} == {FailureKind.INFRASTRUCTURE}
     assert len(kept) == EPISODES and not none_failed
@@ -161,7 +181,65 @@ def test_a_worker_that_dies_costs_its_own_episodes_and_nothing_else(
     (event,) = started.events
     assert event["kind"] == "worker lost" and event["where"] == "rollout worker 0"
     assert "ActorDiedError" in event["message"] and event["left"] == 1
+    assert event["log"] in log.paths and Path(event["log"]).exists()
+    assert event["last_lines"][-1] == event["reason"] == "RuntimeError: last words"
+    line = str(crew.no_worker_left())
+    assert line.startswith("every rollout worker is lost; the last, rollout worker 0: ActorDied")
+    assert "last error in its log: RuntimeError: last words" in line and event["log"] in line
     assert "peak_mib/rollout" in started.run(crew.peak_mib())
+
+
+def test_a_scorer_that_exits_tells_its_last_words_and_is_there_again(
+    started: Started, sampler: GroupSampler
+) -> None:
+    crew, spec = started.crew, sampler.group(6, 2, prefix="crew")
+    before = crew.logs.tail("scorer")
+
+    def exits(_: object) -> None:
+        import time
+
+        print("OSError: the library is gone", file=sys.stderr, flush=True)
+        time.sleep(1.0)  # while the call below arrives
+        os._exit(3)
+
+    async def main() -> tuple[Any, Any]:
+        rollouts, _ = await crew.play(1, spec)
+        crew.scorer.__ray_call__.remote(exits)
+        failed = await crew.score(spec, rollouts)
+        while crew.logs._asking:
+            await asyncio.wait(crew.logs._asking)
+        return failed, await crew.score(spec, rollouts)
+
+    failed, scored = started.run(main())
+    failure = failed.failure
+    assert failure is not None and not failure.permanent and failure.log is not None
+    assert before is not None and failure.log.path == before.path
+    assert failure.log.reason == "OSError: the library is gone"
+    assert failure.log.path in failure.line
+    after = crew.logs.tail("scorer")
+    assert scored.failure is None and after is not None and after.path != before.path
+
+
+def test_a_model_that_the_engine_refuses_is_told_with_the_engines_own_reason(
+    ray_cluster: str, quickstart: Config, catalogue: Catalogue, policy_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "policy"
+    shutil.copytree(policy_folder, folder)
+    shape = AutoConfig.from_pretrained(folder)
+    shape.head_dim = 20
+    AutoModelForCausalLM.from_config(shape).save_pretrained(folder)
+    board = start_board("refused")
+    crew = Crew(quickstart, catalogue, str(folder), tmp_path, lambda *_, **__: None)
+    with asyncio.Runner() as runner:
+        with pytest.raises(RunFailed) as caught:
+            runner.run(crew.start(ray_cluster, "refused", board))
+        runner.run(crew.stop())
+    ray.kill(board.actor)
+    error = caught.value
+    assert str(error).startswith("rollout worker 0: ") and "\n" not in str(error)
+    assert error.log is not None and Path(error.log.path).exists()
+    assert error.log.path in str(error) and error.log.reason in str(error)
+    assert "20" in error.log.reason and error.log.lines
 
 
 @ray.remote

@@ -1,7 +1,7 @@
 """The training loop over actors in this process: what the books tell it at the close of a step."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import Any, cast
@@ -12,7 +12,7 @@ from orchestra_ray.config import Config
 from orchestra_ray.core.records import Card, EpisodeScore, GroupScore, GroupSpec, Part
 from orchestra_ray.core.states import Ended, Failure, FailureKind, Stop
 from orchestra_ray.driver.accounting import Accounting, AccountingError
-from orchestra_ray.driver.crew import Crew
+from orchestra_ray.driver.crew import Crew, RunFailed
 from orchestra_ray.driver.loop import Metrics, TrainingLoop
 from orchestra_ray.driver.selection import Rollout, ScoredGroup
 from orchestra_ray.learner.actor import LearnerGroup
@@ -168,6 +168,59 @@ def test_groups_that_do_not_teach_are_not_made_up_for_without_a_sampling_factor(
     reached, _, accounting = train(quickstart, sampler, actors, steps=2)
     assert [metrics["trained_episodes"] for metrics in reached] == [0, 0]
     assert (accounting.dispatched, accounting.in_flight) == (8, 0)
+
+
+class Breaking(Actors):
+    """Every episode fails, for what `why` says of it."""
+
+    def __init__(self, why: Callable[[str], Failure], steps: int):
+        super().__init__([Closing({}, ())] * steps)
+        self.why = why
+
+    async def play_and_score(self, worker: int, spec: GroupSpec) -> ScoredGroup:
+        failed = {e.episode_id: self.why(e.episode_id) for e in spec.episodes}
+        score = GroupScore(spec.group_id, (), False)
+        return ScoredGroup(spec, worker, (), failed, score, 0.0)
+
+
+def without_think(episode_id: str) -> Failure:
+    return Failure(
+        FailureKind.INFRASTRUCTURE, f"episode {episode_id}", "KeyError: '<think>'", permanent=True
+    )
+
+
+def test_a_step_whose_episodes_fail_for_one_permanent_reason_ends_the_run(
+    quickstart: Config, sampler: GroupSampler
+) -> None:
+    actors, accounting = Breaking(without_think, steps=1), Accounting()
+    with pytest.raises(RunFailed, match="^step 1: every one of 4 .*KeyError: '<think>'") as caught:
+        train(quickstart, sampler, actors, steps=3, accounting=accounting)
+    assert "\n" not in str(caught.value) and len(actors.closed) == 1
+    assert accounting.metrics()["accounting/failed_infrastructure"] == 4
+
+
+def test_an_outage_ends_the_run_after_the_idle_steps_that_are_allowed(
+    quickstart: Config, sampler: GroupSampler
+) -> None:
+    allowed = replace(quickstart, training=replace(quickstart.training, idle_steps_max=3))
+    silent = Failure(FailureKind.ENGINE, "expert", "connection refused")
+    actors = Breaking(lambda _: silent, steps=5)
+    with pytest.raises(RunFailed) as caught:
+        train(allowed, sampler, actors, steps=5)
+    line = str(caught.value)
+    assert line.startswith("3 steps in a row trained nothing (training.idle_steps_max): ")
+    assert "6 failed_engine; 12 of 12 episodes failed: 12 engine (connection refused)" in line
+    assert len(actors.closed) == 3
+
+
+@pytest.mark.parametrize("never", [0, None])
+def test_without_a_limit_idle_steps_go_on(
+    quickstart: Config, sampler: GroupSampler, never: int | None
+) -> None:
+    endless = replace(quickstart, training=replace(quickstart.training, idle_steps_max=never))
+    actors = Actors([Closing({}, ())] * 30, teach=False)
+    reached, _, _ = train(endless, sampler, actors, steps=30)
+    assert len(reached) == 30
 
 
 class EverySecondTeaches(Actors):

@@ -1,6 +1,8 @@
 """What a learner group makes of dead ranks, bad payloads and missing places: failures, no hangs."""
 
 import asyncio
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -53,11 +55,15 @@ def test_a_dead_rank_is_one_failure_and_no_hang(
     group: LearnerGroup, trajectories: list[Trajectory]
 ) -> None:
     started_s = time.monotonic()
-    ray.kill(group.ranks[1])
+    log = ray.get(group.ranks[1].process_log.remote())
+    os.kill(log.pid, signal.SIGKILL)
     with pytest.raises(LearnerFailed) as caught:
         train(group, [ray.put(t) for t in trajectories], trajectories)
     assert caught.value.failure.kind is FailureKind.INFRASTRUCTURE
     assert caught.value.failure.where == "learner rank 1, train"
+    told = caught.value.log
+    assert told is not None and told.path in log.paths and Path(told.path).exists()
+    assert told.path in str(caught.value)
     assert time.monotonic() - started_s < 30
 
 
@@ -66,8 +72,9 @@ def test_a_trajectory_that_cannot_be_trained_names_itself_and_the_rank(
 ) -> None:
     refs: list[ObjectRef] = [ray.put("not a trajectory")]
     refs += [ray.put(t) for t in trajectories[1:]]
-    with pytest.raises(LearnerFailed, match=r"learner rank \d, train: AttributeError"):
+    with pytest.raises(LearnerFailed, match=r"learner rank \d, train: AttributeError") as caught:
         train(group, refs, trajectories)
+    assert caught.value.log is not None and caught.value.log.path in str(caught.value)
 
 
 def test_a_payload_that_never_comes_is_a_failure_at_the_deadline(

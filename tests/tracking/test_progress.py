@@ -68,6 +68,40 @@ def test_missing_metrics_are_left_out() -> None:
     assert step_words({"reward_mean": "NaN"}) == []
 
 
+DROPPED = {
+    "groups_kept": 12,
+    "groups_dropped": 4,
+    "groups_dropped/equal": 1,
+    "groups_dropped/all_wrong": 3,
+}
+
+
+def test_a_step_tells_trained_and_dropped_groups() -> None:
+    assert step_words(DROPPED) == ["16 groups: 12 trained, 4 dropped (3 all_wrong, 1 equal)"]
+    assert step_words({"groups_kept": 1, "groups_dropped": 0}) == ["1 group: 1 trained"]
+    still = DROPPED | {"grad_norm": 0.0}
+    assert step_words(still)[0].endswith("(3 all_wrong, 1 equal), gradient 0")
+
+
+def test_failed_episodes_and_lost_workers_are_told() -> None:
+    failed = {"episodes_dispatched": 128, "episodes_failed": 8, "episodes_failed/tool": 8}
+    assert step_words(failed) == ["8 of 128 episodes failed (8 tool)"]
+    everything = failed | {"episodes_failed": 128, "episodes_failed/tool": 128}
+    assert step_words(everything) == ["no episode came back: all 128 failed (128 tool)"]
+    assert step_words({"rollout_workers_lost": 2}) == ["2 rollout workers lost"]
+    assert step_words({"rollout_workers_lost": 0, "episodes_failed": 0}) == []
+
+
+def test_on_a_terminal_the_groups_stand_below_the_bar() -> None:
+    console = terminal()
+    with Progress(400, True, console) as bar:
+        bar.update(12, METRICS | DROPPED)
+    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written(console))
+    rows = [row.rstrip() for row in re.split(r"[\r\n]+", drawn) if row.strip()]
+    assert "12/400 reward 0.512 acc 81.2% cost 0.0320¢ 1,360 tok/s" in rows[-2]
+    assert rows[-1] == "16 groups: 12 trained, 4 dropped (3 all_wrong, 1 equal)"
+
+
 def test_a_phase_says_when_it_begins_and_how_it_ended() -> None:
     console = plain()
     with phase("warm start", 300, True, console) as bar:

@@ -91,6 +91,9 @@ def slow(seconds: float) -> int:
 def act(what: str) -> Any:
     match what:
         case "exit": os._exit(3)
+        case "last words":
+            sys.stderr.write("OSError: no licence\\n" + "bye\\n" * 3)
+            os._exit(3)
         case "segfault": ctypes.string_at(0)
         case "kill": os.kill(os.getpid(), 9)
         case "hang": time.sleep(3600)

@@ -15,7 +15,16 @@ from .hosted import Held, Open, Shared, fault, gone, text, warm
     ("what", "kind", "line"),
     [
         ("exit", FaultKind.SERVER_ERROR, "the function's process ended: exit code 3"),
-        ("segfault", FaultKind.SERVER_ERROR, "the function's process ended: SIGSEGV"),
+        (
+            "last words",
+            FaultKind.SERVER_ERROR,
+            "the function's process ended: exit code 3; its last error: OSError: no licence",
+        ),
+        (
+            "segfault",
+            FaultKind.SERVER_ERROR,
+            "the function's process ended: SIGSEGV; its last error: Fatal Python error: Segment",
+        ),
         ("kill", FaultKind.SERVER_ERROR, "the function's process ended: SIGKILL"),
         ("close everything", FaultKind.SERVER_ERROR, "the function's process ended: SIGKILL"),
         ("raise", FaultKind.SERVER_ERROR, "KeyError: 'first\\nsecond'"),
