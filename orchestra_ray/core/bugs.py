@@ -10,8 +10,12 @@ _log = logging.getLogger(__name__)
 
 
 def is_bug(error: BaseException) -> bool:
-    """Whether an unexpected exception would be raised again; what the system refuses may pass."""
-    return not isinstance(error, OSError | MemoryError)
+    """Whether an unexpected exception would be raised again.
+
+    What the system refuses may pass, and what Ray raises tells of a process or an object lost.
+    """
+    from_ray = any(cls.__module__.partition(".")[0] == "ray" for cls in type(error).__mro__)
+    return not from_ray and not isinstance(error, OSError | MemoryError)
 
 
 def bug(

@@ -70,8 +70,9 @@ class ActorLogs:
 def is_permanent(error: BaseException | None) -> bool:
     """Whether an actor's code has a bug: an exception that neither a death nor a part explains."""
     cause = _cause(error)
-    known = isinstance(cause, RayError) or hasattr(cause, "log")
-    return isinstance(error, RayTaskError) and cause is not None and not known and is_bug(cause)
+    if cause is None or not isinstance(error, RayTaskError):
+        return False
+    return not hasattr(cause, "log") and is_bug(cause)
 
 
 def log_fields(log: LogTail | None) -> Mapping[str, Any]:

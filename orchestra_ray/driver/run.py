@@ -156,7 +156,7 @@ def _run(config: Config, training: bool) -> tuple[RunResult, Comparison]:
             for failure in write_results(config, tracker, summary, experts, wall_s):
                 tracker.event("failure", where=failure.where, message=failure.message)
             if run.untrained is not None:
-                error = RunFailed(run.untrained)
+                error = RunFailed(f"{run.untrained}; run folder: {tracker.run_dir}")
                 tracker.event("stopped", **_stopped(config, error))
                 raise error
     return RunResult(run_folder(config), summary), measured

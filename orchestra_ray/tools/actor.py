@@ -319,9 +319,16 @@ def _own_id() -> str:
 class ActorLine:
     """A `Line` to a `ToolExecutor`. `report` is told of each death, with the end of its log."""
 
-    def __init__(self, actor: Any, client: str, books: Any, report: OnDeath | None = None):
+    def __init__(
+        self,
+        actor: Any,
+        client: str,
+        books: Any,
+        report: OnDeath | None = None,
+        where: str = "tool executor",
+    ):
         self._actor, self._client, self._books = actor, client, books
-        self._report = report
+        self._report, self._where = report, where
         self._log: ProcessLog | None = None  # of the life that was heard last
         self._life: str | None = None  # which was heard last; one never heard may be starting still
         self._silent = False  # an exchange came to nothing, and it did not die
@@ -355,9 +362,8 @@ class ActorLine:
         name, log = type(error).__name__, self._log
         tail, self._log = None if log is None else log.tail(), None
         if isinstance(error, RayActorError) and self._report is not None and log is not None:
-            where = f"tool executor {_name(self._actor)[:8]}"
             message = f"{name}: process {log.pid} is gone"
-            self._report(Failure(FailureKind.INFRASTRUCTURE, where, message, log=tail))
+            self._report(Failure(FailureKind.INFRASTRUCTURE, self._where, message, log=tail))
         return with_log(name, tail)
 
     async def _end_if_it_hangs(self, life: str) -> None:
@@ -378,6 +384,7 @@ class ToolPool:
 
     def __init__(self, executors: Sequence[Any], books: Any, catalogue: Catalogue, client: str):
         self._books, self._client, self._keeper = BooksLine(books), client, books
+        self._made = 0
         lines = {_name(actor): self._line(actor) for actor in executors}
         self._pool = Pool(lines, catalogue, self._books)
 
@@ -400,7 +407,8 @@ class ToolPool:
         return await self._pool.drain(_name(executor), deadline_s)
 
     def _line(self, executor: Any) -> ActorLine:
-        return ActorLine(executor, self._client, self._keeper, self._books.report)
+        where, self._made = f"tool executor {self._made}", self._made + 1
+        return ActorLine(executor, self._client, self._keeper, self._books.report, where)
 
     def health(self) -> list[ExecutorHealth]:
         return self._pool.health()

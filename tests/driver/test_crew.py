@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import psutil
 import pytest
@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config import Config
+from orchestra_ray.core.process_log import ProcessLog
 from orchestra_ray.core.records import GroupSpec, Trajectory
 from orchestra_ray.core.states import FailureKind
 from orchestra_ray.driver.crew import Crew, RunFailed
@@ -156,7 +157,7 @@ def test_a_worker_that_dies_costs_its_own_episodes_and_nothing_else(
     crew = started.crew
     worker = crew.workers[0]
     ray.get(worker.__ray_call__.remote(says))
-    log = ray.get(worker.process_log.remote())
+    log = cast(ProcessLog, ray.get(worker.process_log.remote()))
     below = psutil.Process(log.pid).children(recursive=True)  # a killed parent leaves them behind
 
     async def main() -> tuple[Any, Any, Any]:
@@ -204,7 +205,7 @@ def test_a_scorer_that_exits_tells_its_last_words_and_is_there_again(
 
     async def main() -> tuple[Any, Any]:
         rollouts, _ = await crew.play(1, spec)
-        crew.scorer.__ray_call__.remote(exits)
+        cast(Any, crew.scorer).__ray_call__.remote(exits)
         failed = await crew.score(spec, rollouts)
         while crew.logs._asking:
             await asyncio.wait(crew.logs._asking)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 import ray
@@ -17,6 +18,7 @@ from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestra_ray.config.schema import Config, ZeroStage
+from orchestra_ray.core.process_log import ProcessLog
 from orchestra_ray.core.records import Trajectory
 from orchestra_ray.core.states import FailureKind
 from orchestra_ray.learner.actor import LearnerFailed, LearnerGroup
@@ -55,7 +57,7 @@ def test_a_dead_rank_is_one_failure_and_no_hang(
     group: LearnerGroup, trajectories: list[Trajectory]
 ) -> None:
     started_s = time.monotonic()
-    log = ray.get(group.ranks[1].process_log.remote())
+    log = cast(ProcessLog, ray.get(group.ranks[1].process_log.remote()))
     os.kill(log.pid, signal.SIGKILL)
     with pytest.raises(LearnerFailed) as caught:
         train(group, [ray.put(t) for t in trajectories], trajectories)
