@@ -57,6 +57,7 @@ class RewardScorer:
         """Returns once what judges cost is in the books; how many entries never came there."""
         return 0 if self._books is None else await self._books.drain()
 
+    @ray.method(max_task_retries=-1)  # asked after a death, of the process that comes next
     async def process_log(self) -> ProcessLog:
         return own_log()
 
