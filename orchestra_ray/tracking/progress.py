@@ -105,7 +105,7 @@ class Progress(_Bar):
     def update(self, step: int, metrics: Mapping[str, float | int | str]) -> None:
         """Shows that `step` steps are done, with what `step_words` finds in `metrics`."""
         status = self._status(step, step - 1, _figures(metrics))
-        outcome = " ".join(_outcome(metrics))
+        outcome = ", ".join(_outcome(metrics))
         if self._live is not None:
             self._live.below = outcome
             self._live.update(self._live.task_ids[0], completed=step, status=status)
