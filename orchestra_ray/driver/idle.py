@@ -22,12 +22,12 @@ Metrics = Mapping[str, float]
 _ID = re.compile(r"[\w./#-]*[\d#][\w./#-]*")  # any word or path with a digit in it
 
 _ADVICE = {
-    "all_wrong": "no episode of the group was right: give easier tasks or a better policy",
-    "equal": "the rewards of the group are equal: raise rollout.temperature or"
+    "all_wrong": "no episode of these groups was right: give easier tasks or a better policy",
+    "equal": "the rewards within a group are equal: raise rollout.temperature or"
     " training.group_size, or give harder tasks",
-    "close": "the rewards of the group hardly differ: raise rollout.temperature or"
+    "close": "the rewards within a group hardly differ: raise rollout.temperature or"
     " training.group_size",
-    "single": "one episode of the group came back: see the failures in events.jsonl",
+    "single": "one episode of a group came back: see the failures in events.jsonl",
     "stale": "the episodes are too old: raise training.max_staleness",
     "filtered_format": "no turn kept the tool-call format: train longer on demonstrations, or"
     " choose a policy that knows it",
