@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import os
 import resource
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +72,19 @@ def test_a_dead_executor_costs_its_calls_the_most_and_one_more_try_where_it_may(
             call = asyncio.create_task(pool.call(request))
             await asyncio.to_thread(bad_server.seen, after="bodies")
             loads = await asyncio.gather(*(e.load.remote() for e in world.executors))
-            busy = [running(load) for load in loads]
-            ray.kill(world.executors[busy.index(1)], no_restart=False)
+            busy = [running(load) for load in loads].index(1)
+            dying = world.executors[busy]
+            log = await dying.process_log.remote()
+            await dying.__ray_call__.remote(lambda _: print("ValueError: last", file=sys.stderr))
+            os.kill(log.pid, signal.SIGKILL)
             result = await call
             assert await pool.drain() == 0
+            (told,) = (await world.books.close_step.remote(1)).failures
+            assert told.where == f"tool executor {busy}" and not told.permanent
+            assert told.log is not None and told.log.path == log.paths[0] in told.line
+            assert told.log.lines[-1] == told.log.reason == "ValueError: last"
+            if isinstance(result, Failure):
+                assert "last error in its log: ValueError: last" in result.message
             return result
 
         result = asyncio.run(main())
