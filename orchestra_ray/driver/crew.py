@@ -54,10 +54,7 @@ class RunFailed(ReportedError):
 
 
 async def within(
-    deadline_s: float,
-    what: str,
-    awaitable: Awaitable[T],
-    logs: ActorLogs | None = None,
+    deadline_s: float, what: str, awaitable: Awaitable[T], logs: ActorLogs | None = None
 ) -> T:
     """Awaits a Ray reference; `RunFailed` past the deadline or where the actor fails.
 
@@ -141,12 +138,11 @@ class Crew:
             *((rollout_s, where, worker, start_of(worker)) for where, worker in workers.items()),
             *((tools_s, where, a, a.peak_mib.remote) for where, a in self._others().items()),
         ]
-        await asyncio.gather(
-            *(
-                within(limit_s, where, begin(where, a, start), self.logs)
-                for limit_s, where, a, start in starts
-            )
-        )
+        calls = [
+            within(limit_s, where, begin(where, actor, start), self.logs)
+            for limit_s, where, actor, start in starts
+        ]
+        await asyncio.gather(*calls)
 
     def _others(self) -> dict[str, Any]:
         """The actors that are no rollout workers, by the names that events give them."""

@@ -15,7 +15,8 @@ from orchestra_ray.core.states import Failure
 from orchestra_ray.driver.selection import ScoredGroup
 from orchestra_ray.tasks.private import told
 
-MOST_REASONS = 3  # failures that a line names
+MOST_REASONS = 3  # kinds of failures that a line names
+MAX_CHARACTERS = 300  # of a message in it
 ZERO_GRADIENT = "zero gradient"
 Metrics = Mapping[str, float]
 
@@ -65,7 +66,7 @@ class Reasons:
         reason = reason_of(failure, ids)
         self.counts[reason] += 1
         self.permanent[reason] += failure.permanent
-        self.messages.setdefault(reason, failure.message)
+        self.messages.setdefault(reason, " ".join(failure.message.split())[:MAX_CHARACTERS])
         self.log = self.log or failure.log
 
     @property

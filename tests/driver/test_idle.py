@@ -148,6 +148,14 @@ def test_ids_of_any_kind_make_no_reason_of_their_own(a: Any, b: Any, m: int, n: 
     assert reason_of(one) == reason_of(other)
 
 
+def test_a_long_message_of_many_lines_stays_a_part_of_one_line(specs: list[GroupSpec]) -> None:
+    idle = IdleSteps(None)
+    long = replace(BUG, message="TypeError: a\nb" + "c" * 10_000)
+    idle.after(1, [broken(spec, [long]) for spec in specs], {"groups_dropped": 3})
+    assert idle.ending is not None and "TypeError: a bccc" in idle.ending
+    assert "\n" not in idle.ending and len(idle.ending) < 600
+
+
 def test_the_commonest_message_of_each_kind_is_named() -> None:
     reasons = Reasons()
     slow = Failure(FailureKind.DEADLINE, "episode", "ran past 9 s")
