@@ -26,6 +26,7 @@ from typing import IO, Any
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.process_log import MAX_BYTES, lines_of, reason_in
 from orchestra_ray.core.records import ToolRequest
+from orchestra_ray.tasks.private import is_private
 from orchestra_ray.tools import function_host
 from orchestra_ray.tools.tool import Fault, FaultKind, Reply
 from orchestra_ray.tracking.redact import Redactor
@@ -82,7 +83,7 @@ class FunctionTool:
         arguments = json.dumps(request.arguments).encode()
         try:
             async with asyncio.timeout(self._limits.deadline_s), self._slots:
-                return Reply(await self._ask(arguments))
+                return Reply(await self._ask(arguments, is_private(request.task)))
         except TimeoutError:
             text = f"no answer within {self._limits.deadline_s:g} s"
             raise Fault(FaultKind.TIMEOUT, text) from None
@@ -94,7 +95,8 @@ class FunctionTool:
         await asyncio.gather(*(process.end() for process in self._processes))
         await asyncio.gather(*ready, *self._endings, return_exceptions=True)
 
-    async def _ask(self, arguments: bytes) -> str:
+    async def _ask(self, arguments: bytes, private: bool) -> str:
+        """private: what the function wrote of the task is not logged."""
         ready = self._ready.pop() if self._ready else asyncio.create_task(self._start())
         try:
             process = await asyncio.shield(ready)
@@ -104,6 +106,8 @@ class FunctionTool:
         try:
             fault, text = await process.ask(arguments)
         except BaseException:  # a cancelled call's too: its answer would be read as the next one's
+            if process.last_words and not private:
+                _log.warning("%s: last words:\n%s", self._path, "\n".join(process.last_words))
             self._end(process)
             raise
         self._ready.append(ready)
@@ -157,7 +161,8 @@ class _Process:
     """One host, the head of a process group of its own, and the socket to it."""
 
     def __init__(self, path: str, limits: FunctionLimits, python_path: Sequence[str]):
-        self._path, self._start_s = path, limits.start_s
+        self._start_s = limits.start_s
+        self.last_words: tuple[str, ...] = ()  # of one that ended by itself
         self._most_bytes = limits.reply_characters * _BYTES_PER_CHARACTER + _BYTES_BESIDE
         search = [*python_path, *(entry or os.getcwd() for entry in sys.path)]
         self._socket, theirs = socket.socketpair()
@@ -242,10 +247,9 @@ class _Process:
         code = self._process.returncode
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         text = f"the function's process ended: {how}"
-        lines = [Redactor.of().text(line) for line in self._words.lines()]
-        if lines:
-            _log.warning("%s: %s; its last words:\n%s", self._path, text, "\n".join(lines))
-        reason = reason_in(lines)[:_REASON_CHARACTERS]
+        hide = Redactor.of().text
+        self.last_words = tuple(hide(line) for line in self._words.lines())
+        reason = reason_in(self.last_words)[:_REASON_CHARACTERS]
         return f"{text}; its last error: {reason}" if reason else text
 
 
