@@ -1,17 +1,19 @@
 """Money as integer nano-dollars (1 USD = 10**9), so that sums are exact in any order."""
 
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal
 
 NANOUSD_PER_USD = 1_000_000_000
 _MILLION = 1_000_000
 _NANO = 1_000_000_000
+# Its own: some task families of reasoning-gym lower the precision of the thread's.
+_EXACT = Context(prec=100, rounding=ROUND_HALF_UP)
 
 
 def nanousd(usd: float | int | str) -> int:
     """Nano-dollars of an amount in dollars, rounded half up; floats count as their decimal repr."""
-    exact = Decimal(str(usd)) * NANOUSD_PER_USD
-    return int(exact.to_integral_value(rounding=ROUND_HALF_UP))
+    exact = _EXACT.multiply(Decimal(str(usd)), Decimal(NANOUSD_PER_USD))
+    return int(_EXACT.to_integral_value(exact))
 
 
 def usd(amount_nanousd: int) -> float:

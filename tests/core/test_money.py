@@ -1,3 +1,4 @@
+from decimal import localcontext
 from fractions import Fraction
 
 import pytest
@@ -50,6 +51,12 @@ def test_a_million_tokens_of_gpt_5_cost_what_its_price_list_says(
 @given(st.integers(-(10**15), 10**15))
 def test_dollars_and_back(amount: int) -> None:
     assert abs(nanousd(usd(amount)) - amount) <= abs(amount) * 2**-50
+
+
+def test_money_is_exact_whatever_other_code_makes_of_the_decimal_context() -> None:
+    with localcontext(prec=3):
+        assert nanousd("1234.567891234") == 1_234_567_891_234
+        assert nanousd(0.000_123_456_7) == 123_457
 
 
 @pytest.mark.parametrize("usage", [Usage(5, 6), Usage(5, -1)])

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config.checks import cassette_of, run_folder
 from orchestra_ray.config.schema import CassetteConfig, Config, JudgeConfig
+from orchestra_ray.core.bugs import bug
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.records import Asker, GroupSpec, Task, Trajectory
-from orchestra_ray.core.states import Failure
+from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.reward.judges.choice import is_choice
 from orchestra_ray.reward.judges.code import CodeJudge
 from orchestra_ray.reward.judges.exact import is_exact
@@ -91,7 +92,8 @@ class Bench:
         except TimeoutError:
             return failed(judge, f"{group.task.task_id}: no verdicts within {deadline_s:g} s")
         except Exception as error:  # a bug of ours costs one group, not the run
-            return failed(judge, described(group.task, error))
+            kind, what = FailureKind.REWARD, described(group.task, error)
+            return bug(kind, f"judge {judge}", error, is_private(group.task), what)
         failure = next((one for one in verdicts_G if isinstance(one, Failure)), None)
         if failure is not None:
             return replace(failure, message=f"{group.task.task_id}: {failure.message}")

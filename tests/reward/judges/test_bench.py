@@ -13,7 +13,7 @@ from orchestra_ray.config.ranges import JudgeName
 from orchestra_ray.config.schema import JudgeConfig, TasksConfig
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.records import Task
-from orchestra_ray.core.states import Failure, FailureKind
+from orchestra_ray.core.states import FailureKind
 from orchestra_ray.reward.judges import bench
 from orchestra_ray.reward.judges.bench import NAMES, OWN_SCORER, Bench, Judging, judging_of
 from orchestra_ray.reward.judges.checks import check_judges
@@ -73,7 +73,8 @@ def test_a_judge_that_breaks_is_a_failure_of_the_group(
     monkeypatch.setitem(bench.PLAIN, "exact", broken)
     failure = judged(make_group(task("exact"), "what it said"))
     message = "qa/1: RecursionError: what it said"
-    assert failure == Failure(FailureKind.REWARD, "judge exact", message)
+    assert (failure.kind, failure.where) == (FailureKind.REWARD, "judge exact")
+    assert failure.message == message and failure.permanent
     private = judged(make_group(task("exact", private=True), "what it said"))
     assert private.message == "qa/1: RecursionError"
 
