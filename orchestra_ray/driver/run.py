@@ -275,13 +275,16 @@ class _Run:
                     await self._save(learner, step)
                 if spent:
                     self._tracker.event("stopped", step=step, reason=BUDGET_ADVICE)
-                    print(f"stopped after step {step}: {BUDGET_ADVICE}", file=sys.stderr)
+                    untrained = "; nothing was trained" if loop.idle.nothing_trained() else ""
+                    line = f"stopped after step {step}: {BUDGET_ADVICE}{untrained}"
+                    print(line, file=sys.stderr)
 
             try:
                 await loop.run(after_step)
             finally:
                 self._accounting.end_all_in_flight(Ended.CANCELLED)
-        self.untrained = loop.idle.nothing_trained()
+        # A limit of the user's has told why training ended.
+        self.untrained = None if spent else loop.idle.nothing_trained()
         return spent
 
     async def _save(self, learner: LearnerGroup, step: int) -> None:

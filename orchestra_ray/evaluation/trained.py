@@ -77,7 +77,7 @@ class Trained:
         if self.dispatched is not None:
             share += f" of {self.dispatched:,}"
         parts = [f"{share} episodes ({self.sequences:,} sequences, {self.tokens:,} tokens)"]
-        steps = f"{self.optimizer_steps:,} optimizer steps"
+        steps = f"{self.optimizer_steps:,} optimizer step{'' if self.optimizer_steps == 1 else 's'}"
         parts.append(steps if self.lr is None else f"{steps} at a learning rate of {self._lr()}")
         if self.dropped:
             parts.append(f"groups dropped: {_listed(self.dropped)}")
