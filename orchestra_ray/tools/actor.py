@@ -5,6 +5,7 @@ calls are given out once more, under their own keys. Executors reserve and post 
 posted is sent until the books have it, or is counted as unposted. A result goes out after that, so
 one that a caller has is in the books, however its executor ends. Only books that are slow do not
 hold it: it then goes out with its posting still on the way, and a death before that is a call lost.
+What cannot be packed for its way (`wire.pack_items`) fails alone, and the rest of its batch goes on.
 
 An executor that hangs without dying is ended, see `liveness`; the books see to it that it is once.
 """
@@ -14,7 +15,7 @@ import gc
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,25 +31,24 @@ from orchestra_ray.core.records import LedgerEntry, ToolRequest, ToolResult
 from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.tasks.private import is_private
 from orchestra_ray.tools.attempts import Share
-from orchestra_ray.tools.books import Closing, Lost, Posting, SpendBooks, call_of
+from orchestra_ray.tools.books import Closing, Posting, SpendBooks, call_of
+from orchestra_ray.tools.books_client import BooksClient, BooksGone
 from orchestra_ray.tools.cassette import CassetteError, open_cassette
 from orchestra_ray.tools.executor import Executor, Load
-from orchestra_ray.tools.guard import Reservation, SpendGuard, SpendLimits
+from orchestra_ray.tools.guard import SpendGuard, SpendLimits
 from orchestra_ray.tools.ledger import FOLDER, Ledger
 from orchestra_ray.tools.liveness import Lives, answer, hangs
 from orchestra_ray.tools.outbox import Outbox
-from orchestra_ray.tools.pool import LineLost, Pool, Results
+from orchestra_ray.tools.pool import LineLost, Pool, Results, Unsendable
 from orchestra_ray.tools.queues import ExecutorHealth, PoolState, ToolQueue
-from orchestra_ray.tools.tool import Fault, FaultKind
 from orchestra_ray.tools.toolbox import make_tools
-from orchestra_ray.tools.wire import pack, unpack
+from orchestra_ray.tools.wire import pack_items, unpack
 
 Ended = tuple[str, ToolResult | Failure]
 OnDeath = Callable[[Failure], object]
 
 BOOKS_DEADLINE_S = 30.0
 POSTING_TRIES = 4
-HELD_S = 4.0  # a result, by its posting at most; with `CASSETTE_S` less than the pool's margin
 REVIVAL_S = 600.0  # of an executor that died, with its tools
 POLL_S = 60.0  # after which an exchange without a result comes back empty
 POLL_MARGIN_S = 60.0  # beyond that an executor is not heard of any more
@@ -72,11 +72,13 @@ class Books:
 
     def reserve(self, asked: bytes) -> list[str | None]:
         """Of packed `Reservation`s."""
-        return self._books.reserve(unpack(asked))
+        [reservations] = unpack(asked)
+        return self._books.reserve(reservations)
 
     def post(self, ended: bytes) -> None:
         """Packed `Posting`s, `Lost`s and `Failure`s."""
-        self._books.post(unpack(ended))
+        [postings] = unpack(ended)
+        self._books.post(postings)
 
     def keep_share(self, executor: str, share: Share) -> None:
         """For `share_of`, should the executor have to be started again."""
@@ -103,104 +105,27 @@ class Books:
         return {"books": peak_mib()}
 
 
-class BooksLine:
-    """The books as a process reaches them: what is asked in one turn of the loop goes together.
-
-    `unposted` counts what they did not take in after all tries.
-    """
+class BooksLine(BooksClient):
+    """The books as a process reaches them."""
 
     def __init__(self, books: Any, count_calls: bool = False):
+        super().__init__(_Door(books), count_calls, BOOKS_DEADLINE_S, POSTING_TRIES)
+
+
+class _Door:
+    """The actor's methods without Ray's references."""
+
+    def __init__(self, books: Any):
         self._books = books
-        self.count_calls = count_calls
-        self.unposted = 0
-        self._asked: list[tuple[Reservation, asyncio.Future[str | None]]] = []
-        self._ended: list[Posting | Lost | Failure] = []
-        self._entered = asyncio.Event()  # of those
-        self._tasks: set[asyncio.Task[None]] = set()
 
-    async def reserve(self, asked: Reservation) -> str | None:
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[str | None] = loop.create_future()
-        if not self._asked:
-            loop.call_soon(self._send)
-        self._asked.append((asked, future))
-        return await future
+    async def reserve(self, asked: bytes) -> list[str | None]:
+        return await self._books.reserve.remote(asked)
 
-    def enter(self, posting: Posting) -> asyncio.Event:
-        """What is set once the books have it or it is given up; after `HELD_S` at the latest."""
-        return self._enter(posting)
-
-    def lost(self, request: ToolRequest) -> None:
-        self._enter(Lost(request))
-
-    def report(self, failure: Failure) -> None:
-        self._enter(failure)
-
-    async def drain(self) -> int:
-        """Returns once all that was entered before is posted, or given up; `unposted`."""
-        self._post()
-        if self._tasks:
-            await asyncio.wait(self._tasks)  # each of them ends within a deadline
-        return self.unposted
-
-    def _enter(self, ended: Posting | Lost | Failure) -> asyncio.Event:
-        if not self._ended:
-            self._entered = asyncio.Event()
-            asyncio.get_running_loop().call_soon(self._post)
-        self._ended.append(ended)
-        return self._entered
-
-    def _send(self) -> None:
-        asked, self._asked = self._asked, []
-        self._start(self._reserve(asked))
-
-    def _post(self) -> None:
-        ended, self._ended = self._ended, []
-        if ended:
-            self._start(self._deliver(ended, self._entered))
-
-    async def _deliver(
-        self, ended: Sequence[Posting | Lost | Failure], entered: asyncio.Event
-    ) -> None:
-        held = asyncio.get_running_loop().call_later(HELD_S, entered.set)
+    async def post(self, ended: bytes) -> None:
         try:
-            if not await self._post_all(pack(ended)):
-                self.unposted += len(ended)
-        finally:
-            held.cancel()
-            entered.set()
-
-    async def _post_all(self, packed: bytes) -> bool:
-        """Sent again where no answer came: the books enter a call once, however often it comes."""
-        for _ in range(POSTING_TRIES):
-            try:
-                async with asyncio.timeout(BOOKS_DEADLINE_S):
-                    await self._books.post.remote(packed)
-                return True
-            except ActorDiedError:
-                break  # the books are gone, and with them the run
-            except (TimeoutError, RayError) as error:
-                _log.warning("a batch of postings: %s", type(error).__name__)
-        return False
-
-    async def _reserve(self, asked: list[tuple[Reservation, asyncio.Future[str | None]]]) -> None:
-        try:
-            async with asyncio.timeout(BOOKS_DEADLINE_S):
-                answers = await self._books.reserve.remote(pack([one for one, _ in asked]))
-        except (TimeoutError, RayError) as error:
-            text = f"the spend guard does not answer ({type(error).__name__})"
-            for _, future in asked:
-                if not future.done():
-                    future.set_exception(Fault(FaultKind.UNAVAILABLE, text))
-            return
-        for (_, future), refusal in zip(asked, answers, strict=True):
-            if not future.done():
-                future.set_result(refusal)
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)  # the loop itself holds tasks only weakly
-        task.add_done_callback(self._tasks.discard)
+            await self._books.post.remote(ended)
+        except ActorDiedError:
+            raise BooksGone from None
 
 
 @ray.remote(max_restarts=-1)
@@ -230,11 +155,12 @@ class ToolExecutor:
         received_s = time.monotonic()
         executor = await self._made()
         outbox = self._outboxes[client]
-        for request in unpack(requests):
+        [asked] = unpack(requests)
+        for request in asked:
             task = asyncio.create_task(self._run(executor, outbox, request, received_s))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
-        return pack((self._life, await outbox.take(POLL_S)))
+        return _pack_results(await outbox.take(POLL_S), self._life)
 
     async def answers(self) -> None:
         """Returns at once, unless something holds up the event loop and with it every call."""
@@ -311,6 +237,17 @@ class ToolExecutor:
         outbox.put((call_of(request), result))
 
 
+def _pack_results(ended: list[Ended], life: str) -> bytes:
+    """A result that cannot be sent goes as the failure that it is."""
+    packed, bad = pack_items(ended, life)
+    if not bad:
+        return packed
+    for index, why in bad.items():
+        message = f"the result cannot be sent ({why})"
+        ended[index] = (ended[index][0], Failure(FailureKind.TOOL, "tool executor", message))
+    return pack_items(ended, life)[0]
+
+
 def _own_id() -> str:
     """The same after a restart."""
     return ray.get_runtime_context().get_actor_id() or ""
@@ -334,11 +271,14 @@ class ActorLine:
         self._silent = False  # an exchange came to nothing, and it did not die
 
     async def exchange(self, requests: Sequence[ToolRequest]) -> Results:
+        packed, bad = pack_items(requests)
+        if bad:
+            raise Unsendable({call_of(requests[index]): why for index, why in bad.items()})
         try:
             if self._log is None:
                 where = _future(self._actor.process_log.remote())
                 self._log = await answer(where, POLL_MARGIN_S)
-            asked = self._actor.exchange.remote(self._client, pack(requests))
+            asked = self._actor.exchange.remote(self._client, packed)
             life, ended = unpack(await answer(_future(asked), POLL_S + POLL_MARGIN_S))
             if life != self._life:
                 again, self._life = self._life is not None, life

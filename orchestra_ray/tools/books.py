@@ -8,7 +8,8 @@ at every moment and through every crash:
   twice; a reservation that comes late is refused; one that its call does not settle, since the call
   gave up before it was granted, is free again;
 - a call whose executor died is entered as lost, at the most that it can have cost;
-- a posting that cannot be right is entered at the most too, and is told at the step's close.
+- a posting that cannot be right is entered at the most too, and is told at the step's close;
+- one at which the books themselves break is counted and told, and the others of its batch go on.
 """
 
 import time
@@ -69,21 +70,18 @@ class SpendBooks:
 
     def reserve(self, asked: Sequence[Reservation]) -> list[str | None]:
         """None for each that is granted, else why not."""
-        return [
-            "this call is over" if one.call in self._ended else self.guard.reserve(one)
-            for one in asked
-        ]
+        return [self._reserve(one) for one in asked]
 
     def post(self, ended: Sequence[Posting | Lost | Failure]) -> None:
         """Enters calls; a failure is told at the step's close."""
         for one in ended:
-            match one:
-                case Posting():
-                    self._enter(one)
-                case Lost():
-                    self._enter_lost(one.request)
-                case Failure():
-                    self._failures.append(one)
+            try:
+                self._post(one)
+            except Exception as error:  # a bug of ours: the others of its batch are entered
+                self.misposted += 1
+                what = getattr(one, "call", type(one).__name__)
+                message = f"{what}: {type(error).__name__}: {error}"
+                self._failures.append(Failure(FailureKind.TOOL, WHERE, message))
         if self.ledger.is_due(time.monotonic()):
             self._flush()
 
@@ -99,6 +97,23 @@ class SpendBooks:
             RUN_REFUSED: float(self.guard.run_refused),
         }
         return Closing(totals, tuple(failures))
+
+    def _reserve(self, asked: Reservation) -> str | None:
+        try:
+            return "this call is over" if asked.call in self._ended else self.guard.reserve(asked)
+        except Exception as error:  # a bug of ours: the others of its batch have an answer
+            message = f"{type(error).__name__}: {error}"
+            self._failures.append(Failure(FailureKind.TOOL, WHERE, f"a reservation: {message}"))
+            return f"the spend guard cannot read the reservation ({type(error).__name__})"
+
+    def _post(self, one: Posting | Lost | Failure) -> None:
+        match one:
+            case Posting():
+                self._enter(one)
+            case Lost():
+                self._enter_lost(one.request)
+            case Failure():
+                self._failures.append(one)
 
     def _flush(self) -> None:
         unwritten = self.ledger.flush()

@@ -2,7 +2,7 @@
 
 Money is summed as integers, so call, turn, episode, step and run agree to the nano-dollar in any
 order. A file appears when it is whole; a run that went on after a restart adds files. What a full
-disk refuses waits for the next flush.
+disk refuses waits for the next flush. An entry that no row can hold is left out and told, alone.
 """
 
 import os
@@ -89,14 +89,15 @@ class Ledger:
     folder: Path | None = None  # None: kept in memory only
     by_identity: dict[str, Totals] = field(default_factory=dict)
     faults: dict[str, int] = field(default_factory=dict)
+    unwritable: int = 0  # entries that no row can hold
     _waiting: list[LedgerEntry] = field(default_factory=list)
     _files: int = 0
     _flushed_s: float = field(default_factory=time.monotonic)
 
     def add(self, entries: Iterable[LedgerEntry]) -> None:
         for entry in entries:
-            self._waiting.append(entry)
             self.by_identity.setdefault(entry.identity, Totals()).add(entry)
+            self._waiting.append(entry)
             if entry.error is not None:
                 self.faults[entry.error] = self.faults.get(entry.error, 0) + 1
 
@@ -118,18 +119,33 @@ class Ledger:
         return bool(self._waiting) and now_s - self._flushed_s > FLUSH_S
 
     def flush(self) -> Failure | None:
-        """Writes what waits into a file of its own; the failure where the disk refuses."""
+        """Writes what waits into a file of its own; the failure where not all can be written."""
         self._flushed_s = time.monotonic()
         if not self._waiting or self.folder is None:
             return None
+        rows, bad = self._rows()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            _write(table(self.run, self._waiting), self._next_file())
+            if rows.num_rows:
+                _write(rows, self._next_file())
         except OSError as error:
             message = f"{len(self._waiting)} entries are not written yet: {error}"
             return Failure(FailureKind.INFRASTRUCTURE, str(self.folder), message)
         self._waiting = []
-        return None
+        self.unwritable += len(bad)
+        if not bad:
+            return None
+        message = f"{len(bad)} entries cannot be written, the first is {bad[0]}"
+        return Failure(FailureKind.TOOL, str(self.folder), message)
+
+    def _rows(self) -> tuple[pa.Table, list[str]]:
+        """What waits, and why for each entry that no row can hold."""
+        try:
+            return table(self.run, self._waiting), []
+        except Exception:  # of pyarrow: a text without UTF-8, a number beyond 64 bits
+            why = [_why_not(self.run, entry) for entry in self._waiting]
+        good = [entry for entry, bad in zip(self._waiting, why, strict=True) if bad is None]
+        return table(self.run, good), [bad for bad in why if bad is not None]
 
     def metrics(self) -> Mapping[str, float]:
         """Of the run so far, for `metrics.jsonl`."""
@@ -141,6 +157,7 @@ class Ledger:
         charged = {n: t.charged_nanousd / 1e9 for n, t in self.by_identity.items()}
         return {
             **{f"ledger/{name}": float(value) for name, value in total.items()},
+            "ledger/unwritable": float(self.unwritable),
             "ledger/unwritten": float(len(self._waiting)) if self.folder is not None else 0.0,
             "ledger/charged_usd": sum(t.charged_nanousd for t in self.by_identity.values()) / 1e9,
             **{f"ledger/charged_usd/{name}": value for name, value in charged.items()},
@@ -154,6 +171,14 @@ class Ledger:
             path = self.folder / f"part-{self._files:06d}.parquet"
             if not path.exists():
                 return path
+
+
+def _why_not(run: str, entry: LedgerEntry) -> str | None:
+    try:
+        table(run, [entry])
+    except Exception as error:
+        return f"{entry.call_id!a}: {type(error).__name__}: {error}"
+    return None
 
 
 def _write(rows: pa.Table, path: Path) -> None:

@@ -10,10 +10,14 @@ Executors come and go (`add`, `drain`). Their order is that of the shares of lim
 has a part of a concurrency above i, and calls go only where they have a part of every concurrency
 that they keep.
 
+A call that cannot be sent ends alone, and an exchange that breaks, for whatever reason, ends or makes
+again the calls that it had: none of them waits for its deadline.
+
 No Ray here: a `Line` carries calls to one executor. All state is touched by one event loop only.
 """
 
 import asyncio
+import logging
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -31,9 +35,19 @@ WHERE = "tool pool"
 
 Results = Sequence[tuple[str, ToolResult | Failure]]
 
+_log = logging.getLogger(__name__)
+
 
 class LineLost(Exception):
     """The executor died, or answers no more; what it had is lost."""
+
+
+class Unsendable(Exception):
+    """Nothing was sent, because of these calls: why, by `call_of` each. The others can be sent."""
+
+    def __init__(self, reasons: Mapping[str, str]):
+        super().__init__(*reasons.values())
+        self.reasons = reasons
 
 
 class Line(Protocol):
@@ -43,7 +57,7 @@ class Line(Protocol):
         """Gives it calls, and returns (`call_of` it, result) of those that have ended.
 
         It returns as soon as there is one; or with none, when there is a later exchange to return
-        them, or after a while.
+        them, or after a while. Raises `Unsendable` before anything is sent.
         """
         ...
 
@@ -235,19 +249,36 @@ class Pool:
         lives = lane.lives
         lane.exchanges += 1
         try:
-            results = await lane.line.exchange(requests)
+            for key, result in await lane.line.exchange(requests):
+                call = lane.take(key)
+                if call is not None:
+                    call.end(result)
         except LineLost as error:
             if lives == lane.lives and not lane.down:
                 self._lose_executor(lane, str(error))
             return
+        except Unsendable as error:
+            self._refuse(lane, error.reasons)
+            rest = [request for request in requests if call_of(request) not in error.reasons]
+            if rest and not lane.down:
+                self._start(self._exchange(lane, rest))
+        except Exception as error:  # a bug of ours: its calls must not wait for their deadlines
+            _log.exception("an exchange with executor %s broke", lane.name)
+            keys = [call_of(request) for request in requests] or list(lane.sent)
+            self._lose(lane, keys, f"{type(error).__name__}: {error}")
         finally:
             if lives == lane.lives:
                 lane.exchanges -= 1
-        for key, result in results:
+        self._send(lane)
+
+    def _refuse(self, lane: _Lane, reasons: Mapping[str, str]) -> None:
+        """Ends the calls that cannot be sent."""
+        for key, why in reasons.items():
             call = lane.take(key)
             if call is not None:
-                call.end(result)
-        self._send(lane)
+                self._losses.lost(call.request)
+                message = f"{call.request.offer.identity}: the call cannot be sent ({why})"
+                call.end(Failure(FailureKind.TOOL, WHERE, message))
 
     def _lose_executor(self, lane: _Lane, reason: str) -> None:
         lane.down = reason
@@ -274,7 +305,9 @@ class Pool:
             await lane.line.revived()
             lane.down, lane.exchanges = None, 0
             lane.lives += 1
-        except LineLost:
+        except Exception as error:
+            if not isinstance(error, LineLost):
+                _log.exception("executor %s cannot be started again", lane.name)
             lane.gone = True
             waiting, lane.waiting = lane.waiting, []
         self._send(lane)
