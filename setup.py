@@ -22,6 +22,7 @@ BASE = [
     "huggingface_hub",  # bounded by transformers
     "jinja2",  # bounded by torch; the errors of chat templates are its own
     "jsonschema>=4.23",  # vLLM's bound too
+    "jsonschema-specifications",  # bounded by jsonschema
     "math-verify[antlr4-13-2]==0.9.0",  # another release finds other answers equal
     "mcp>=2.3,<3",  # vLLM takes 2.0 to 2.x; its first release has no Client
     "numpy",  # bounded by numba, which vLLM pins
@@ -30,6 +31,7 @@ BASE = [
     "pyarrow>=20",
     "pydantic",  # bounded by vLLM
     "pyyaml",
+    "referencing",  # bounded by jsonschema
     "regex",  # bounded by transformers
     "rich>=14",
     "safetensors",  # bounded by transformers

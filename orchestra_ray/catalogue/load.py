@@ -11,8 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-
 from orchestra_ray.catalogue.entries import (
     ISOLATION_OF_EXECUTOR,
     Catalogue,
@@ -25,6 +23,7 @@ from orchestra_ray.catalogue.entries import (
 from orchestra_ray.catalogue.prices import prices_of
 from orchestra_ray.catalogue.released import with_released_tools
 from orchestra_ray.catalogue.rows import CatalogueFile, ModelRow, Row, SheetFile, ToolRow, read
+from orchestra_ray.catalogue.schemas import BadSchema, check_schema
 from orchestra_ray.catalogue.signatures import ASK, SUBMIT
 from orchestra_ray.config.schema import CatalogueConfig
 from orchestra_ray.core.errors import ConfigError
@@ -83,10 +82,9 @@ def _tool(row: ToolRow, file: str) -> Entry:
             raise ConfigError(f"{where}: choice {name} stands twice; names are unique")
     schema = {"type": "object", "properties": {}, **row.parameters}
     try:
-        jsonschema.Draft202012Validator.check_schema(schema)
-    except jsonschema.SchemaError as error:
-        problem = " ".join(error.message.splitlines()[:1])
-        raise ConfigError(f"{where}: parameters: {problem}; give a JSON schema") from None
+        check_schema(schema)
+    except BadSchema as error:
+        raise ConfigError(f"{where}: parameters: {error}; {error.remedy}") from None
     return Entry(
         **_common(row, Kind.TOOL, where),
         parameters=schema,

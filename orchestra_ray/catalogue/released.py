@@ -16,6 +16,7 @@ from typing import Any
 from orchestra_ray.catalogue.choices import MODEL
 from orchestra_ray.catalogue.entries import Catalogue, Choice, Entry
 from orchestra_ray.catalogue.prices import PriceRow, prices_of
+from orchestra_ray.catalogue.schemas import BadSchema, check_schema
 from orchestra_ray.core.errors import ConfigError
 
 _LIST = re.compile(r"Choices: \[([^\]]*)\]\.?")
@@ -53,6 +54,10 @@ def _tool(where: str, signature: Any, catalogue: Catalogue) -> Entry:
     except (LookupError, TypeError):
         problem = f"a function without choices of its argument {MODEL}"
         raise ConfigError(f"{where}: {problem}; give the released tools.json") from None
+    try:
+        check_schema(function["parameters"])
+    except BadSchema as error:
+        raise ConfigError(f"{where}: {name}: parameters: {error}; {error.remedy}") from None
     ours = catalogue.tools.get(name)
     if ours is None or not ours.choices:
         problem = f"the catalogue has no recipe {name}"

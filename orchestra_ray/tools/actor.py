@@ -5,7 +5,7 @@ calls are given out once more, under their own keys. Executors reserve and post 
 posted is sent until the books have it, or is counted as unposted. A result goes out after that, so
 one that a caller has is in the books, however its executor ends. Only books that are slow do not
 hold it: it then goes out with its posting still on the way, and a death before that is a call lost.
-What cannot be packed for its way (`wire.pack_items`) fails alone, and the rest of its batch goes on.
+What cannot be packed for its way fails alone, and the rest of its batch goes on, see `wire`.
 
 An executor that hangs without dying is ended, see `liveness`; the books see to it that it is once.
 """

@@ -1,6 +1,7 @@
 """What is wrong with a call before anything runs: its JSON, its name, its arguments.
 
-Each fault becomes an observation that names it, costs nothing and is counted under its class.
+Each fault becomes an observation that names it, costs nothing and is counted under its class. No
+schema and no arguments raise anything else, reach outside or take long, see `catalogue.schemas`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,9 +9,9 @@ from functools import lru_cache
 from typing import Any
 
 import jsonschema
-from jsonschema.protocols import Validator
 
 from orchestra_ray.catalogue import chosen
+from orchestra_ray.catalogue.schemas import MAX_DEPTH, ArgumentsValidator, TooMuch, depth_of
 from orchestra_ray.catalogue.signatures import ASK
 from orchestra_ray.core.records import Draw, Offer
 from orchestra_ray.tools.tool import Fault, FaultKind
@@ -19,6 +20,12 @@ _ASK_SCHEMA = {
     "type": "object",
     "properties": {"model": {"type": "string"}},
     "required": ["model"],
+}
+_OTHER_SOURCES = {"$ref", "$dynamicRef", "$recursiveRef", "allOf", "anyOf", "oneOf", "if"} | {
+    "patternProperties",
+    "dependentSchemas",
+    "dependencies",
+    "extends",
 }
 
 
@@ -42,16 +49,21 @@ def resolve(draw: Draw, name: str, arguments: Mapping[str, Any]) -> Offer:
 
 
 def check_arguments(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
-    """Every needed argument there, none beside the known ones, each as its schema says."""
-    known = schema.get("properties", {})
-    for name in schema.get("required", ()):
+    """Every needed argument there, none beside the known ones, each as its schema says.
+
+    Where the schema gets its properties from elsewhere, it says itself which others it takes.
+    """
+    if depth_of(arguments) > MAX_DEPTH:
+        raise Fault(FaultKind.BAD_INPUT, f"arguments are nested deeper than {MAX_DEPTH} levels")
+    known, required = schema.get("properties", {}), schema.get("required")
+    for name in required if isinstance(required, list | tuple) else ():
         if name not in arguments:
             raise Fault(FaultKind.MISSING_ARGUMENT, f"argument {name} is missing")
-    if not schema.get("additionalProperties"):
+    if not schema.get("additionalProperties") and _OTHER_SOURCES.isdisjoint(schema):
         for name in arguments:
             if name not in known:
                 raise Fault(FaultKind.EXTRA_ARGUMENT, f"there is no argument {name}")
-    error = next(_validator(_Frozen(schema)).iter_errors(dict(arguments)), None)
+    error = _first_error(schema, dict(arguments))
     if error is not None:
         where = ".".join(str(part) for part in error.absolute_path) or "the arguments"
         wanted = error.schema.get("type") if isinstance(error.schema, Mapping) else None
@@ -61,6 +73,18 @@ def check_arguments(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> 
             else error.message
         )
         raise Fault(FaultKind.WRONG_TYPE, text)
+
+
+def _first_error(
+    schema: Mapping[str, Any], arguments: Mapping[str, Any]
+) -> jsonschema.ValidationError | None:
+    try:
+        return _validator(_Frozen(schema)).first_error(arguments)
+    except TooMuch as error:
+        raise Fault(FaultKind.BAD_INPUT, f"the arguments cannot be checked: {error}") from None
+    except Exception as error:  # the schema is anybody's; it must not end the episode
+        why = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise Fault(FaultKind.UNAVAILABLE, f"its schema cannot be used ({why})") from None
 
 
 class _Frozen:
@@ -77,8 +101,8 @@ class _Frozen:
 
 
 @lru_cache(maxsize=1024)
-def _validator(frozen: _Frozen) -> Validator:
-    return jsonschema.Draft202012Validator(dict(frozen.schema))
+def _validator(frozen: _Frozen) -> ArgumentsValidator:
+    return ArgumentsValidator(frozen.schema)
 
 
 def _offer(draw: Draw, alias: str, kind: str) -> Offer:

@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-import jsonschema
-
 from orchestra_ray.catalogue import Catalogue, Entry
+from orchestra_ray.catalogue.schemas import BadSchema, check_schema
 from orchestra_ray.config.schema import CassetteConfig
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.tools.cassette import CassetteError, canonical_digest, open_cassette
@@ -71,11 +70,10 @@ def _introduced(entry: Entry, settings: Any, listings: "_Listings") -> Iterator[
 def _with_schema(entry: Entry, schema: Mapping[str, Any]) -> Entry:
     parameters = {"type": "object", "properties": {}, **schema}
     try:
-        jsonschema.Draft202012Validator.check_schema(parameters)
-    except jsonschema.SchemaError as error:
-        problem = " ".join(error.message.splitlines()[:1])
+        check_schema(parameters)
+    except BadSchema as error:
         where = f"catalogue: {entry.name}: the schema of its arguments"
-        raise ConfigError(f"{where}: {problem}; give parameters") from None
+        raise ConfigError(f"{where}: {error}; give parameters, or correct the tool") from None
     return replace(entry, parameters=parameters)
 
 

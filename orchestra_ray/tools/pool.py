@@ -10,8 +10,8 @@ Executors come and go (`add`, `drain`). Their order is that of the shares of lim
 has a part of a concurrency above i, and calls go only where they have a part of every concurrency
 that they keep.
 
-A call that cannot be sent ends alone, and an exchange that breaks, for whatever reason, ends or makes
-again the calls that it had: none of them waits for its deadline.
+A call that cannot be sent ends alone. Where an exchange breaks, for whatever reason, its calls end
+or are made again: none of them waits for its deadline.
 
 No Ray here: a `Line` carries calls to one executor. All state is touched by one event loop only.
 """

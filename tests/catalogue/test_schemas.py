@@ -1,0 +1,293 @@
+"""What is wrong with a schema is told before a call, and nothing is ever fetched for it."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra_ray.catalogue.schemas import MAX_DEPTH, BadSchema, check_schema, depth_of
+from orchestra_ray.tools.checks import check_arguments
+from orchestra_ray.tools.tool import Fault, FaultKind
+
+OBJECT = {"type": "object"}
+DRAFT7 = {"$schema": "http://json-schema.org/draft-07/schema#"}
+DRAFT2019 = {"$schema": "https://json-schema.org/draft/2019-09/schema"}
+TEXT = {"type": "string"}
+
+
+def with_a(inner: Any, **more: Any) -> dict[str, Any]:
+    return {**OBJECT, "properties": {"a": inner}, **more}
+
+
+@pytest.fixture
+def silent_server() -> Iterator[tuple[str, list[bytes]]]:
+    """Accepts connections, keeps what they send, and never answers."""
+    heard: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def listen() -> None:
+            kept = []
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                kept.append(connection)
+                heard.append(b"connected")
+
+        threading.Thread(target=listen, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}", heard
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_remote_reference_is_never_fetched_neither_at_the_check_nor_at_a_call(
+    silent_server: tuple[str, list[bytes]],
+) -> None:
+    url, heard = silent_server
+    schemas = [
+        with_a({"$ref": f"{url}/schema.json"}),
+        with_a({"$ref": f"{url}/schema.json#/$defs/x"}),
+        with_a({"$ref": "other.json"}, **{"$id": f"{url}/this.json"}),
+        with_a({"$dynamicRef": f"{url}/schema.json#x"}),
+        with_a({"$ref": f"{url}/s"}, **DRAFT7),
+        {**DRAFT7, "$ref": f"{url}/schema.json", "definitions": {"x": TEXT}},
+        with_a({"$schema": f"{url}/dialect", **TEXT}),
+        {**OBJECT, "$schema": f"{url}/dialect"},
+    ]
+    started_s = time.monotonic()
+    for schema in schemas:
+        with pytest.raises(BadSchema):
+            check_schema(schema)
+        try:
+            check_arguments(schema, {"a": "text"})
+        except Fault:
+            pass
+    assert time.monotonic() - started_s < 5 and heard == []
+
+
+@pytest.mark.parametrize(
+    ("schema", "says"),
+    [
+        (with_a({"$ref": "http://h/x.json"}), r"\$ref http://h/x.json points outside the schema"),
+        (with_a({"$ref": "file:///etc/passwd"}), "points outside"),
+        (with_a({"$ref": "urn:x"}), "points outside"),
+        (with_a({"$ref": "b.json"}, **{"$id": "http://h/a.json"}), r"\$ref b.json points outside"),
+        (with_a({"$ref": "http://[h"}), r"\$ref http://\[h points outside"),
+        (with_a({"$ref": "#/$defs/x"}), r"\$ref #/\$defs/x names nothing in the schema"),
+        (with_a({"$ref": "#x"}), "#x names nothing"),
+        (with_a({"$dynamicRef": "#x"}), r"\$dynamicRef #x names nothing"),
+        (with_a({"$ref": "#/x/y"}, x=[1]), "#/x/y names nothing"),
+        (with_a({"$ref": "#/x"}, x="text"), "#/x names no schema"),
+        (with_a({"$ref": "#/x"}, x={"type": 5}), "5 is not valid"),
+        (with_a({"$ref": "#/definitions/x"}, **DRAFT7), "#/definitions/x names nothing"),
+        (with_a(TEXT, **{"$defs": {"unused": {"$ref": "#/x"}}}), "#/x names nothing"),
+        ({**OBJECT, "$ref": "#"}, r"\$ref # leads back to itself"),
+        (
+            with_a(
+                {"$ref": "#/$defs/a"},
+                **{"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}},
+            ),
+            r"\$ref #/\$defs/[ab] leads back to itself",
+        ),
+        (
+            with_a(
+                {"$ref": "#/$defs/a"},
+                **{"$defs": {"a": {"anyOf": [{"type": "null"}, {"not": {"$ref": "#/$defs/a"}}]}}},
+            ),
+            "leads back to itself",
+        ),
+        ({**OBJECT, "if": {"required": ["a"]}, "then": {"$ref": "#"}}, "leads back to itself"),
+        ({**OBJECT, "dependentSchemas": {"a": {"$ref": "#"}}}, "leads back to itself"),
+        ({**OBJECT, "$schema": "http://example.org/mine"}, "no known dialect"),
+        ({**OBJECT, "$schema": 5}, "no known dialect"),
+        (with_a({"$schema": DRAFT7["$schema"]}), "another dialect"),
+        ({"type": "objects"}, "not valid under any"),
+        ({"properties": {1: {}}}, "the key 1 is no text"),
+    ],
+)
+def test_what_cannot_be_used_is_told_in_one_line(schema: dict[str, Any], says: str) -> None:
+    with pytest.raises(BadSchema, match=says) as caught:
+        check_schema(schema)
+    assert "\n" not in str(caught.value) and caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("schema", "good", "bad"),
+    [
+        (with_a({"$ref": "#/$defs/x"}, **{"$defs": {"x": TEXT}}), {"a": "t"}, {"a": 1}),
+        (
+            with_a({"$ref": "#x"}, **{"$defs": {"x": {"$anchor": "x", **TEXT}}}),
+            {"a": "t"},
+            {"a": 1},
+        ),
+        (
+            with_a({"$ref": "http://h/x"}, **{"$defs": {"x": {"$id": "http://h/x", **TEXT}}}),
+            {"a": "t"},
+            {"a": 1},
+        ),
+        (
+            with_a({"$ref": "b"}, **{"$id": "http://h/a", "$defs": {"x": {"$id": "b", **TEXT}}}),
+            {"a": "t"},
+            {"a": 1},
+        ),
+        (
+            with_a({"$ref": "#/definitions/x"}, definitions={"x": TEXT}, **DRAFT7),
+            {"a": "t"},
+            {"a": 1},
+        ),
+        (  # beside a reference a draft 7 ignores what stands there, and the newest does not
+            with_a({"$ref": "#/definitions/x", "maxLength": 1}, definitions={"x": TEXT}, **DRAFT7),
+            {"a": "text"},
+            {"a": 1},
+        ),
+        (
+            with_a({"$ref": "#/$defs/x", "maxLength": 1}, **{"$defs": {"x": TEXT}}),
+            {"a": "t"},
+            {"a": "text"},
+        ),
+        (
+            with_a({"items": [TEXT, {"type": "integer"}]}, **DRAFT7),
+            {"a": ["t", 1]},
+            {"a": [1, "t"]},
+        ),
+        (with_a({"$ref": "#"}), {"a": {"a": {}}}, {"a": {"a": 1}}),
+        (with_a({"$recursiveRef": "#"}, **DRAFT2019), {"a": {"a": {}}}, {"a": {"a": 1}}),
+        (
+            with_a({"$dynamicRef": "#n"}, **{"$dynamicAnchor": "n"}),
+            {"a": {"a": {}}},
+            {"a": {"a": 1}},
+        ),
+        (
+            with_a({"$ref": "https://json-schema.org/draft/2020-12/schema"}),
+            {"a": {"type": "string"}},
+            {"a": {"type": 5}},
+        ),
+        (
+            {
+                **DRAFT7,
+                "$ref": "#/definitions/x",
+                "definitions": {"x": {**with_a(TEXT), "additionalProperties": False}},
+            },
+            {"a": "t"},
+            {"b": "t"},
+        ),
+        (with_a({"enum": [{"$ref": "http://h/x"}]}), {"a": {"$ref": "http://h/x"}}, {"a": "t"}),
+        (
+            {**OBJECT, "properties": {"$ref": TEXT, "$schema": TEXT}},
+            {"$ref": "t", "$schema": "t"},
+            {"$ref": 5},
+        ),
+    ],
+)
+def test_what_a_schema_resolves_by_itself_is_used(
+    schema: dict[str, Any], good: dict[str, Any], bad: dict[str, Any]
+) -> None:
+    check_schema(schema)
+    check_arguments(schema, good)
+    with pytest.raises(Fault) as caught:
+        check_arguments(schema, bad)
+    assert caught.value.kind is FaultKind.WRONG_TYPE
+
+
+def test_a_validation_without_end_is_a_fault_of_the_call_and_soon() -> None:
+    bomb = {f"n{i}": {"allOf": [{"$ref": f"#/$defs/n{i + 1}"}] * 2} for i in range(40)}
+    nested = with_a({"allOf": [{"$ref": "#"}] * 2}, **{"$schema": DRAFT2019["$schema"]})
+    deep: dict[str, Any] = {}
+    for _ in range(MAX_DEPTH - 1):
+        deep = {"a": deep}
+    cases = [
+        (with_a({"$ref": "#/$defs/n0"}, **{"$defs": {**bomb, "n40": {}}}), {"a": "t"}),
+        (nested, deep),
+        (with_a({"pattern": "^(a|a)*$"}), {"a": "a" * 60 + "!"}),
+        ({**OBJECT, "patternProperties": {"^(a|a)*$": {}}}, {"a" * 60 + "!": 1}),
+        (with_a({"uniqueItems": True}), {"a": [{"n": i} for i in range(4000)]}),
+    ]
+    for schema, arguments in cases:
+        check_schema(schema)
+        started_s = time.monotonic()
+        with pytest.raises(Fault) as caught:
+            check_arguments(schema, arguments)
+        assert caught.value.kind is FaultKind.BAD_INPUT
+        assert time.monotonic() - started_s < 5
+    check_arguments(with_a({"uniqueItems": True}), {"a": list(range(4000))})
+
+
+@pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 500, 100_000])
+def test_a_schema_or_arguments_too_deep_are_refused(depth: int) -> None:
+    value: Any = []
+    for _ in range(depth - 1):
+        value = [value]
+    with pytest.raises(BadSchema, match="nested deeper"):
+        check_schema({**OBJECT, "default": value})
+    with pytest.raises(Fault, match=f"nested deeper than {MAX_DEPTH} levels") as caught:
+        check_arguments(with_a({}), {"a": value})
+    assert caught.value.kind is FaultKind.BAD_INPUT
+    assert depth_of(value) == MAX_DEPTH + 1
+
+
+REFERENCES = st.sampled_from(
+    ["#", "#/", "#/$defs/x", "#/$defs/y", "#/definitions/x", "#x", "#y", "x", "y.json", "#/a/0"]
+    + ["http://127.0.0.1:1/x", "http://[", "file:///x", "urn:x", "", "%", "#%zz", "\x00", "//"]
+) | st.text(max_size=8)
+NAMES = st.sampled_from(["a", "x", "y", "$ref", "$schema"])
+SCHEMAS = st.deferred(
+    lambda: (
+        st.booleans()
+        | st.fixed_dictionaries(
+            {},
+            optional={
+                "type": st.sampled_from(["object", "string", ["object", "null"]]),
+                "$ref": REFERENCES,
+                "$dynamicRef": REFERENCES,
+                "$recursiveRef": REFERENCES,
+                "$id": REFERENCES,
+                "id": REFERENCES,
+                "$anchor": st.sampled_from(["x", "y"]),
+                "$dynamicAnchor": st.sampled_from(["x", "y"]),
+                "$schema": st.sampled_from([DRAFT7["$schema"], DRAFT2019["$schema"], "http://x"]),
+                "properties": st.dictionaries(NAMES, SCHEMAS, max_size=2),
+                "$defs": st.dictionaries(NAMES, SCHEMAS, max_size=2),
+                "definitions": st.dictionaries(NAMES, SCHEMAS, max_size=2),
+                "anyOf": st.lists(SCHEMAS, min_size=1, max_size=2),
+                "allOf": st.lists(SCHEMAS, min_size=1, max_size=2),
+                "items": SCHEMAS | st.lists(SCHEMAS, max_size=2),
+                "not": SCHEMAS,
+                "additionalProperties": SCHEMAS,
+                "unevaluatedProperties": SCHEMAS,
+                "required": st.lists(NAMES, max_size=1) | st.booleans(),
+                "enum": st.lists(st.integers(), max_size=2),
+            },
+        )
+    )
+)
+ARGUMENTS = st.dictionaries(
+    NAMES,
+    st.recursive(
+        st.none() | st.integers() | st.text(max_size=3),
+        lambda inner: st.lists(inner, max_size=2) | st.dictionaries(NAMES, inner, max_size=2),
+        max_leaves=5,
+    ),
+    max_size=2,
+)
+
+
+@given(SCHEMAS.filter(lambda schema: isinstance(schema, dict)), ARGUMENTS)
+def test_no_schema_and_no_arguments_raise_anything_else(
+    schema: dict[str, Any], arguments: dict[str, Any]
+) -> None:
+    try:
+        check_schema(schema)
+        usable = True
+    except BadSchema as error:
+        usable = False
+        assert str(error) and "\n" not in str(error)
+    try:
+        check_arguments(schema, arguments)
+    except Fault as fault:
+        # What was found usable is never at fault itself; a dynamic scope may still end in a circle.
+        assert not usable or fault.kind is not FaultKind.UNAVAILABLE or "Recursion" in str(fault)
