@@ -2,8 +2,8 @@
 
 A user's mistake is one line on stderr and exit code 2, before Ray is imported; any other failure
 is one line and exit code 1; Ctrl-C is 130. `--debug` prints the traceback as well, and is offered
-where that tells more than the line. Heavy imports stand inside the commands, so that help and
-mistakes are answered at once.
+if that tells more than the line. Whatever is printed is free of secrets. Heavy imports stand inside
+the commands, so that help and mistakes are answered at once.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from orchestra_ray.core.errors import ConfigError, ReportedError
+from orchestra_ray.tracking.redact import Redactor, hidden_output
 
 if TYPE_CHECKING:
     from orchestra_ray.config import Config
@@ -29,7 +30,11 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit code. `argv` is without the program's name."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    with hidden_output(Redactor.of()):
+        return _run(list(sys.argv[1:] if argv is None else argv))
+
+
+def _run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     try:
         options = _parse(arguments)
@@ -40,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(INTERRUPTED, "interrupted", debug)
     except Exception as error:
         hint = "" if debug or isinstance(error, ReportedError) else "; --debug shows where"
-        return _fail(FAILED, _redacted(f"{type(error).__name__}: {error}{hint}"), debug)
+        return _fail(FAILED, f"{type(error).__name__}: {error}{hint}", debug)
 
 
 def train(options: argparse.Namespace) -> int:
@@ -358,16 +363,9 @@ def _add(commands: Commands, command: Command, name: str, summary: str, example:
     return parser
 
 
-def _redacted(line: str) -> str:
-    """A line that may quote what another process wrote."""
-    from orchestra_ray.tracking.redact import Redactor
-
-    return Redactor.of().text(line)
-
-
 def _fail(code: int, message: str, debug: bool) -> int:
     if debug:
-        traceback.print_exc()
+        print(traceback.format_exc(), end="", file=sys.stderr)  # at once: a secret may have lines
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return code
 

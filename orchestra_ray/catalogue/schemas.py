@@ -1,4 +1,4 @@
-"""JSON schemas of arguments: what is wrong with one is told before a call, and a call is bounded.
+"""JSON schemas of tools: what is wrong with one is told before a call, and a call is bounded.
 
 A schema stands alone. No reference is ever fetched: one that the schema itself does not answer (by
 a pointer, an anchor or an `$id` inside it) makes the schema unusable, as do a chain of references
@@ -64,17 +64,17 @@ def depth_of(value: Any) -> int:
     return depth
 
 
-class ArgumentsValidator:
-    """A schema made ready for calls. It need not have passed `check_schema`."""
+class BoundedValidator:
+    """A schema made ready for use. It need not have passed `check_schema`."""
 
     def __init__(self, schema: Mapping[str, Any]):
         # Without `$schema` inside, for jsonschema leaves our form of the dialect at one.
         self._validator = _bounded(_form_of(schema))(_without_dialect(schema), registry=Registry())
 
-    def first_error(self, arguments: Mapping[str, Any]) -> ValidationError | None:
+    def first_error(self, value: Mapping[str, Any]) -> ValidationError | None:
         """Raises `TooMuch`, or what the library raises at a schema that it cannot use."""
         _steps.left = MAX_STEPS
-        return next(self._validator.iter_errors(arguments), None)
+        return next(self._validator.iter_errors(value), None)
 
 
 def _check_keys(value: Any) -> None:

@@ -43,6 +43,7 @@ from orchestra_ray.tools.pool import LineLost, Pool, Results, Unsendable
 from orchestra_ray.tools.queues import ExecutorHealth, PoolState, ToolQueue
 from orchestra_ray.tools.toolbox import make_tools
 from orchestra_ray.tools.wire import pack_items, unpack
+from orchestra_ray.tracking.redact import protect_logs
 
 Ended = tuple[str, ToolResult | Failure]
 OnDeath = Callable[[Failure], object]
@@ -219,7 +220,9 @@ class ToolExecutor:
         tools = make_tools(self._catalogue, self._cassette.mode)
         tape = open_cassette(self._cassette)
         gc.freeze()  # see `Books`
-        return Executor(self._catalogue, tools, self._books, tape, share, restarted)
+        executor = Executor(self._catalogue, tools, self._books, tape, share, restarted)
+        protect_logs(executor.redactor)
+        return executor
 
     async def _run(
         self, executor: Executor, outbox: Outbox[Ended], request: ToolRequest, received_s: float

@@ -37,7 +37,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -55,12 +54,10 @@ from orchestra_ray.core.seeds import derive_seed
 from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.tools.cassette_store import CassetteStore, Key, Recorded
 from orchestra_ray.tools.tool import Fault, FaultKind, Reply
-from orchestra_ray.tracking.redact import MARK, Redactor
+from orchestra_ray.tracking.redact import Redactor
 
 _PLACES = {"base_url", "base_urls", "api_key_env", "cache_dir", "python_path"}
 _log = logging.getLogger(__name__)
-# Long, and with a digit: "bearer certificates" is prose.
-_BEARER = re.compile(r"\b(bearer\s+)(?=[a-z._~+/=-]*[0-9])[\w.~+/=-]{16,}", re.I)
 
 
 class CassetteError(Exception):
@@ -242,7 +239,7 @@ class Cassette:
             _log.warning("cassette %s: %s; going on without recording", self.path, error)
 
     def _without_secrets(self, text: str) -> str:
-        return _BEARER.sub(rf"\g<1>{MARK}", self._redactor.text(text))
+        return self._redactor.text(text)
 
 
 async def _made(call: Callable[[], Awaitable[Reply]]) -> Recorded:

@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 
 from orchestra_ray.catalogue import chosen
-from orchestra_ray.catalogue.schemas import MAX_DEPTH, ArgumentsValidator, TooMuch, depth_of
+from orchestra_ray.catalogue.schemas import MAX_DEPTH, BoundedValidator, TooMuch, depth_of
 from orchestra_ray.catalogue.signatures import ASK
 from orchestra_ray.core.records import Draw, Offer
 from orchestra_ray.tools.tool import Fault, FaultKind
@@ -101,8 +101,8 @@ class _Frozen:
 
 
 @lru_cache(maxsize=1024)
-def _validator(frozen: _Frozen) -> ArgumentsValidator:
-    return ArgumentsValidator(frozen.schema)
+def _validator(frozen: _Frozen) -> BoundedValidator:
+    return BoundedValidator(frozen.schema)
 
 
 def _offer(draw: Draw, alias: str, kind: str) -> Offer:

@@ -36,7 +36,7 @@ from orchestra_ray.core.records import ToolRequest
 from orchestra_ray.tools.completion import Answer, Unreadable, tokens
 from orchestra_ray.tools.tool import Fault, FaultKind, Reply
 from orchestra_ray.tools.transport import first_line, pool, retry_after_s, status_kind
-from orchestra_ray.tracking.redact import Redactor
+from orchestra_ray.tracking.redact import Redactor, hide_url
 
 PATH = "/chat/completions"
 KEPT_CHARACTERS_PER_TOKEN = 3  # below the mean, so that a question that was cut does fit
@@ -101,7 +101,7 @@ class EndpointModel:
         self._settings = settings
         self._room = _room_characters(settings)
         key = _api_key(settings)
-        self._redactor = Redactor.of({**os.environ, f"{settings.api_key_env}_API_KEY": key})
+        self._redactor = Redactor.of(os.environ, known=[key])
         self._endpoints = [_Endpoint(_client(settings, url, key)) for url in settings.base_urls]
         self._warned = False
         self._life = secrets.token_hex(16)  # in the keys: another run has calls of the same names
@@ -291,17 +291,23 @@ def _check_url(model: str, url: str) -> None:
     except httpx2.InvalidURL:
         parts = httpx2.URL()
     if parts.scheme not in ("http", "https") or not parts.host:
-        raise ConfigError(f"{model}: base_url {url}: write it like http://host:8000/v1")
+        problem = f"base_url {hide_url(url)}: write it like http://host:8000/v1"
+        raise ConfigError(f"{model}: {problem}")
 
 
 def _client(settings: EndpointSettings, url: str, key: str) -> AsyncOpenAI:
+    """A client that sends nothing of the environment but the key that its entry names."""
     limit_bytes = SPARE_BYTES + settings.max_output_tokens * BYTES_PER_TOKEN
-    return AsyncOpenAI(
+    client = AsyncOpenAI(
         api_key=key,
         base_url=url,
         max_retries=0,
         http_client=pool(settings.connect_s, limit_bytes),
     )
+    # Each stands for None in the constructor's arguments, and then the SDK asks the environment.
+    client.organization = client.project = client.admin_api_key = client.webhook_secret = None
+    client._custom_headers = {}  # of OPENAI_CUSTOM_HEADERS, which nothing public leaves out
+    return client
 
 
 def _api_key(settings: EndpointSettings) -> str:

@@ -5,12 +5,16 @@ books have the entry before anybody has the result, so nobody has one that was n
 fault is an observation that names it, and the episode goes on; what it cost is charged. So is a bug
 of the tool. Only a replay that cannot go on ends the episode: it is entered, then raised.
 
+No text of a tool leaves with a secret in it, neither one of the environment nor one of the settings
+of any tool: it would stand in a prompt, a cassette and a trajectory.
+
 The cassette stands around all else, so it holds what the policy saw, a timeout too. Tools that are
 pure functions of their request need no recording, and are run in a replay as ever.
 """
 
 import asyncio
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -23,9 +27,12 @@ from orchestra_ray.tools.books import Posting, call_of
 from orchestra_ray.tools.cassette import Cassette, CassetteError, ReplayedFault, key_of, version_of
 from orchestra_ray.tools.tool import Fault, FaultKind, Reply, Tool
 from orchestra_ray.tools.toolbox import is_pure
+from orchestra_ray.tracking.redact import Redactor
+from orchestra_ray.tracking.secrets import configured_secrets
 
 CUT_MARK = " [cut]"
 MAX_CHARACTERS = 200_000  # of any reply, whatever its own limit
+LONGEST_SECRET = 8192
 CASSETTE_S = 5.0  # beyond a call's own deadline, for the disk; less than the pool's margin
 
 _log = logging.getLogger(__name__)
@@ -71,6 +78,8 @@ class Executor:
     ):
         self._entries = catalogue.entries
         self._books, self._cassette, self._told = books, cassette, False
+        known = [s for entry in self._entries.values() for s in configured_secrets(entry.settings)]
+        self.redactor = Redactor.of(os.environ, known)
         self._services: dict[str, Service] = {}
         for name, tool in tools.items():
             entry = catalogue.entries[name]
@@ -87,7 +96,7 @@ class Executor:
         text, replayed = "", False
         try:
             reply = await self._reply(service, request, bill)
-            text, replayed = _cut(reply.text, service.entry.limits), reply.replayed
+            text, replayed = self._shown(reply.text, service.entry.limits), reply.replayed
             if replayed:
                 bill.usage, bill.service_s = reply.usage, reply.service_s or 0.0
         except Fault as error:
@@ -97,7 +106,7 @@ class Executor:
         except CassetteError as error:
             fault, fatal = Fault(FaultKind.NOT_RECORDED, str(error)), error
         if fault is not None:
-            text = _cut(f"error: {fault}", service.entry.limits)
+            text = self._shown(f"error: {fault}", service.entry.limits)
         kind = None if fault is None else fault.kind
         worth_nanousd = worth(service.entry, request.offer.prices, bill, kind) if replayed else 0
         entry = _entry(request, bill, waited_s, worth_nanousd, replayed, kind)
@@ -145,7 +154,7 @@ class Executor:
         try:
             async with asyncio.timeout(limits.deadline_s):
                 reply = await service.call(request, self._books, bill)
-                text = _cut(reply.text, limits)
+                text = self._shown(reply.text, limits)
                 return replace(reply, text=text, usage=bill.usage, service_s=bill.service_s)
         except TimeoutError:
             fault = Fault(FaultKind.TIMEOUT, f"no answer within {limits.deadline_s:g} s")
@@ -155,8 +164,17 @@ class Executor:
         except Exception as error:
             _log.warning("%s has a bug", request.offer.identity, exc_info=error)
             fault = Fault(FaultKind.CRASHED, f"{request.offer.alias} broke; use another")
+        fault.args = (self._shown(str(fault), limits),)  # as it is recorded
         fault.usage, fault.service_s = bill.usage, bill.service_s
         raise fault
+
+    def _shown(self, text: str, limits: Limits) -> str:
+        """A text without secrets, and without what is beyond the limit."""
+        most = min(MAX_CHARACTERS, limits.max_reply_characters or MAX_CHARACTERS)
+        if len(text) <= most:
+            return self.redactor.text(text)
+        # First the secrets, for of one that is cut through the first half would stay.
+        return self.redactor.text(text[: most + LONGEST_SECRET])[:most] + CUT_MARK
 
 
 def _entry(
@@ -186,8 +204,3 @@ def _entry(
         replayed=replayed,
         error=fault and fault.value,
     )
-
-
-def _cut(text: str, limits: Limits) -> str:
-    most = min(MAX_CHARACTERS, limits.max_reply_characters or MAX_CHARACTERS)
-    return text if len(text) <= most else text[:most] + CUT_MARK

@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import anyio
@@ -22,6 +22,7 @@ from orchestra_ray.core.records import ToolRequest
 from orchestra_ray.tools.mcp_session import McpSettings, Session
 from orchestra_ray.tools.tool import Fault, FaultKind, Reply
 from orchestra_ray.tracking.redact import Redactor
+from orchestra_ray.tracking.secrets import configured_secrets
 
 PAUSES_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)  # after so many deaths in a row
 CLOSE_S = 10.0  # the client gives a server four seconds to end before it kills it
@@ -59,8 +60,9 @@ class McpServer:
 
     def __init__(self, settings: McpSettings):
         settings.check()
-        secrets = {f"{name}_SECRET": value for name, value in settings.handed_on().items()}
-        self._redactor = Redactor.of({**os.environ, **secrets})
+        settings.handed_on()  # or a `ConfigError`
+        known = configured_secrets(asdict(settings), os.environ)
+        self._redactor = Redactor.of(os.environ, known)
         self._settings = settings
         self._lock = asyncio.Lock()
         self._session: Session | None = None
@@ -77,8 +79,11 @@ class McpServer:
         return self._redactor.text(text)
 
     async def list_tools(self) -> list[McpListing]:
-        tools = (await self._ready()).tools.values()
-        return [McpListing(tool.name, tool.description or "", tool.input_schema) for tool in tools]
+        tools, hidden = (await self._ready()).tools.values(), self._redactor
+        return [
+            McpListing(t.name, hidden.text(t.description or ""), hidden.clean(t.input_schema))
+            for t in tools
+        ]
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> types.CallToolResult:
         """The server's result, which may be an error of the tool's own."""
@@ -135,7 +140,7 @@ class McpServer:
         if wait_s > 0:
             text = f"{self._settings.name} died {self._failures} times; it rests for {wait_s:.0f} s"
             raise Fault(FaultKind.CONNECTION, text, retry_after_s=wait_s)
-        return Session(self._settings)
+        return Session(self._settings, self.redacted)
 
     def _drop(self) -> None:
         if self._session is not None:

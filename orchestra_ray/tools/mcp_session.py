@@ -4,12 +4,15 @@ The client's cancel scopes must be left by the task that entered them, and no ca
 the session along: so the task connects, waits until it is told to end, and disconnects. A server
 that is a command gets the variables that are named for it and those that the SDK deems harmless
 (HOME, LOGNAME, PATH, SHELL, TERM, USER), no others; of its stderr the end is kept.
+
+Results are validated against the schema that the server states for them, within the bounds of
+`catalogue.schemas`: the SDK fetches nothing for it either, and sets no bounds.
 """
 
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
@@ -17,6 +20,7 @@ import anyio
 from mcp import Client, MCPError, StdioServerParameters, stdio_client, types
 from mcp.client.streamable_http import streamable_http_client
 
+from orchestra_ray.catalogue.schemas import BoundedValidator
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.tools.tool import Fault, FaultKind
 from orchestra_ray.tools.transport import pool
@@ -64,13 +68,15 @@ class McpSettings:
 class Session:
     """Connects at once. When `settled` is set, `client` is there or `fault` says why not."""
 
-    def __init__(self, settings: McpSettings):
-        self._settings = settings
+    def __init__(self, settings: McpSettings, hide: Callable[[str], str]):
+        """`hide` takes the secrets out of what the log gets."""
+        self._settings, self._hide = settings, hide
         self.settled, self._end = asyncio.Event(), asyncio.Event()
         self.fault: Fault | None = None
         self.tools: Mapping[str, types.Tool] = {}
         self.suspect = False  # a call failed: it may be over
         self._client: Client | None = None
+        self._validators: dict[str, BoundedValidator] = {}  # of results, by tool
         self._words = _Tail()
         self.task = asyncio.get_running_loop().create_task(self._live())
 
@@ -107,12 +113,14 @@ class Session:
                 async with asyncio.timeout(self._settings.connect_s):
                     client = await self._connect(stack)
                     self.tools = await _list_all(client)
+                client.session.validate_tool_result = self._check_result
                 self._client = client
                 self.settled.set()
                 await self._end.wait()
         except Exception as error:  # a transport raises what it likes, in groups of groups
             self.fault = self._fault(error)
-            logger.warning("%s; its last words: %s", self.fault, self.last_words)
+            words = self._hide(f"{self.fault}; its last words: {self.last_words}")
+            logger.warning("%s", words)
         finally:
             self.settled.set()
             self._words.close()
@@ -135,6 +143,23 @@ class Session:
             http = await stack.enter_async_context(pool(settings.connect_s, LIMIT_BYTES, headers))
             transport = streamable_http_client(settings.url, http_client=http)
         return await stack.enter_async_context(Client(transport))
+
+    async def _check_result(self, name: str, result: types.CallToolResult) -> None:
+        """In place of the SDK's: raises RuntimeError, as that does."""
+        schema = self.tools[name].output_schema if name in self.tools else None
+        if schema is None:
+            return
+        if result.structured_content is None:
+            raise RuntimeError(f"{name} gave no structured result, and its schema promises one")
+        try:
+            if name not in self._validators:
+                self._validators[name] = BoundedValidator(schema)
+            error = self._validators[name].first_error(result.structured_content)
+        except Exception as problem:  # the library raises what it likes
+            why = f"{type(problem).__name__}: {problem}"
+            raise RuntimeError(f"the schema of {name}'s results cannot be used ({why})") from None
+        if error is not None:
+            raise RuntimeError(f"{name} gave a result against its own schema: {error.message}")
 
     def _fault(self, error: BaseException) -> Fault:
         while isinstance(error, BaseExceptionGroup):

@@ -1,44 +1,61 @@
-"""Keeps secrets out of everything that is written.
+"""Keeps secrets out of everything that is written, and out of what a policy reads.
 
-A secret is the value of an environment variable whose name looks like one (`OPENAI_API_KEY`,
-`HF_TOKEN`, `DB_PASSWORD`); `TOKENIZERS_PARALLELISM` is none. Whatever leaves through the tracker or
-the log passes a `Redactor` first. The environment is read once, when the redactor is made.
+What counts as one is decided in `tracking.secrets`, by name and by value. Whatever leaves through
+the tracker, the log, a cassette, the result of a tool, the report or the command line passes a
+`Redactor` first. The environment is read once, when the redactor is made.
 """
 
 import logging
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, TextIO
 
-import numpy as np
+from orchestra_ray.tracking.secrets import (
+    IN_TEXT,
+    MARK,
+    MIN_SECRET_CHARS,
+    forms_of,
+    hide_url,
+    is_secret,
+    longest_first,
+    secrets_in,
+)
 
-MARK = "[redacted]"
-MIN_SECRET_CHARS = 6  # shorter values are flags and counts; hiding them would garble every text
-_SECRET_NAME = re.compile(r"SECRET|PASSWORD|PASSWD|(KEY|TOKEN|CREDENTIAL)S?(?![A-Z])", re.I)
+__all__ = ["MARK", "MIN_SECRET_CHARS", "RedactingFormatter", "Redactor", "hidden_output"]
+__all__ += ["hide_url", "is_secret", "protect_logs"]
 
 
 @dataclass(frozen=True, slots=True)
 class Redactor:
-    """Replaces every secret by `MARK`. `pattern` matches any of them; None: there are none."""
+    """Replaces every secret by `MARK`. `pattern` matches any of the `known` ones; None: no such."""
 
     pattern: re.Pattern[str] | None
+    known: tuple[str, ...] = ()
 
     @staticmethod
-    def of(environ: Mapping[str, str] = os.environ) -> "Redactor":
-        """The redactor of the secrets in `environ`, and of the lines of those of many lines."""
-        values = [value for name, value in environ.items() if _SECRET_NAME.search(name)]
-        parts = {part.strip() for value in values for part in (value, *value.splitlines())}
-        secrets = [part for part in parts if len(part) >= MIN_SECRET_CHARS]
-        # Longest first: a secret that begins another must not leave the other's end behind.
-        longest_first = sorted(secrets, key=len, reverse=True)
-        return Redactor(re.compile("|".join(map(re.escape, longest_first))) if secrets else None)
+    def of(environ: Mapping[str, str] = os.environ, known: Iterable[str] = ()) -> "Redactor":
+        """The redactor of the secrets in `environ`, and of others that are `known`.
+
+        Each is hidden in its parts too, such as its lines, and percent-encoded or in base64.
+        """
+        forms = [form for secret in known for form in forms_of(secret)]
+        secrets = longest_first([*secrets_in(environ), *forms])
+        pattern = re.compile("|".join(map(re.escape, secrets))) if secrets else None
+        return Redactor(pattern, tuple(secrets))
 
     def text(self, text: str) -> str:
-        return text if self.pattern is None else self.pattern.sub(MARK, text)
+        # To look for each is faster by far than the pattern, and most texts hold none.
+        if self.pattern is not None and any(secret in text for secret in self.known):
+            text = self.pattern.sub(MARK, text)
+        for form in IN_TEXT:
+            text = form.hide(text)
+        return text
 
     def clean(self, value: Any) -> Any:
         """`value` as plain JSON without secrets; keys are redacted too.
@@ -48,7 +65,7 @@ class Redactor:
         """
         if isinstance(value, Enum):
             return self.clean(value.value)
-        if isinstance(value, np.generic):
+        if type(value).__module__ == "numpy" and value.ndim == 0:  # its import takes a moment
             return self.clean(value.item())
         if isinstance(value, float):
             return value if math.isfinite(value) else _NOT_FINITE[str(value)]
@@ -91,3 +108,30 @@ def protect_logs(redactor: Redactor) -> None:
         if isinstance(inner, RedactingFormatter):
             inner = inner.inner
         handler.setFormatter(RedactingFormatter(inner, redactor))
+
+
+class _RedactedStream:
+    """Writes to `inner` what is left of each text that is written."""
+
+    def __init__(self, inner: TextIO, redactor: Redactor):
+        self._inner, self._redactor = inner, redactor
+
+    def write(self, text: str) -> int:
+        self._inner.write(self._redactor.text(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+@contextmanager
+def hidden_output(redactor: Redactor) -> Iterator[None]:
+    """Standard output and standard error of this process without secrets, by the text written."""
+    out: Any = _RedactedStream(sys.stdout, redactor)
+    errors: Any = _RedactedStream(sys.stderr, redactor)
+    with redirect_stdout(out), redirect_stderr(errors):
+        yield

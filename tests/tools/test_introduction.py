@@ -1,6 +1,7 @@
 """From a catalogue file that states no schema to a call, with real functions and MCP servers."""
 
 import asyncio
+import json
 import socket
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from orchestra_ray.tools.tool import Fault, FaultKind
 from orchestra_ray.tools.toolbox import available, check_executors, make_tools
 
 SERVER = Path(__file__).parent / "mcp_server.py"
+RAW_SERVER = Path(__file__).parent / "raw_mcp_server.py"
 MODULE = '''
 import sys
 from typing import Annotated, Literal
@@ -195,3 +197,28 @@ def test_a_listing_is_recorded_and_a_replay_asks_no_server(
         available(other, CassetteConfig(CassetteMode.REPLAY, tape))
     with pytest.raises(ConfigError, match="MCP: desk cannot be reached"):
         available(gone)
+
+
+@pytest.mark.parametrize(
+    ("schema", "says"),
+    [
+        ({"properties": {"a": {"$ref": "http://127.0.0.1:9/x.json"}}}, "points outside the schema"),
+        ({"properties": {"a": {"$ref": "#/$defs/x"}}}, "names nothing in the schema"),
+        ({"$ref": "#"}, "leads back to itself"),
+        ({"$schema": "http://example.org/mine"}, "no known dialect"),
+    ],
+)
+def test_a_schema_that_does_not_stand_alone_is_told_when_its_tool_is_introduced(
+    write: Callable[..., Catalogue], tmp_path: Path, schema: dict[str, Any], says: str
+) -> None:
+    tools = tmp_path / "tools.json"
+    tools.write_text(
+        json.dumps({"fetch": {"listing": {"inputSchema": {"type": "object"} | schema}}})
+    )
+    asked = write(WHOLE, where=f'command: ["{sys.executable}", "{RAW_SERVER}", "{tools}"]')
+    with pytest.raises(ConfigError, match=f"desk_fetch: .*{says}.*give param") as caught:
+        available(asked)
+    assert "\n" not in str(caught.value)
+    stated = f"    parameters: {json.dumps({'properties': {'b': {}}} | schema)}\n"
+    with pytest.raises(ConfigError, match=f"route: parameters: .*{says}"):
+        write(FUNCTION + stated.replace("{", "{{").replace("}", "}}"))

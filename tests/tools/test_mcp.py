@@ -1,6 +1,7 @@
 """Tools of a real MCP server, as a command and over HTTP."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -18,12 +19,13 @@ import pytest
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.money import Prices
 from orchestra_ray.core.records import Asker, Offer, Task, ToolRequest
-from orchestra_ray.tools.mcp import McpServer, McpTool, list_tools
+from orchestra_ray.tools.mcp import McpServer, McpTool, list_tools, text_of
 from orchestra_ray.tools.mcp_session import McpSettings
 from orchestra_ray.tools.tool import Fault, FaultKind, Reply
 
 T = TypeVar("T")
 SERVER = str(Path(__file__).parent / "mcp_server.py")
+RAW_SERVER = str(Path(__file__).parent / "raw_mcp_server.py")
 COMMAND = (sys.executable, SERVER)
 HASTE_S = 1.0
 ASKER = Asker(step=0, group_id="g", episode_id="e", turn=0)
@@ -326,3 +328,50 @@ def test_over_http_calls_come_back_and_a_restarted_server_is_found(
 def test_over_http_a_server_that_is_not_there_is_a_connection_fault(port: int) -> None:
     for connected in connect(McpSettings("tests", url=f"http://127.0.0.1:{port}/mcp")):
         assert connected.fault("echo", text="").kind is FaultKind.CONNECTION
+
+
+def test_the_schema_of_results_is_kept_to_within_bounds_and_reaches_nothing(tmp_path: Path) -> None:
+    long = "a" * 60 + "!"
+    properties = {
+        "remote": ({"$ref": "http://127.0.0.1:9/x.json"}, 1),
+        "dangling": ({"$ref": "#/$defs/x"}, 1),
+        "endless": ({"pattern": "^(a|a)*$"}, long),
+        "wrong": ({"type": "integer"}, "text"),
+        "right": ({"type": "integer"}, 1),
+    }
+    tools: dict[str, Any] = {
+        name: {
+            "listing": {
+                "inputSchema": {"type": "object"},
+                "outputSchema": {"type": "object", "properties": {"a": schema}},
+            },
+            "result": {"content": [], "structuredContent": {"a": value}},
+        }
+        for name, (schema, value) in properties.items()
+    }
+    tools["circle"] = tools["right"] | {
+        "listing": {
+            "inputSchema": {"type": "object"},
+            "outputSchema": {"type": "object", "$ref": "#"},
+        }
+    }
+    path = tmp_path / "tools.json"
+    path.write_text(json.dumps(tools))
+    command = (sys.executable, RAW_SERVER, str(path))
+
+    async def main() -> None:
+        server = McpServer(McpSettings("raw", command, deadline_s=20))
+        try:
+            for name in tools:
+                if name == "right":
+                    assert text_of(await server.call(name, {})) == '{"a": 1}'
+                    continue
+                with pytest.raises(Fault, match="schema") as caught:
+                    await server.call(name, {})
+                assert caught.value.kind is FaultKind.BAD_REPLY
+        finally:
+            await server.close()
+
+    started_s = time.monotonic()
+    asyncio.run(main())
+    assert time.monotonic() - started_s < 20

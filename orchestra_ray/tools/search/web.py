@@ -20,9 +20,14 @@ from orchestra_ray.core.records import ToolRequest
 from orchestra_ray.tools.search.exchange import numbered, query_of
 from orchestra_ray.tools.tool import Fault, FaultKind, Reply
 from orchestra_ray.tools.transport import status_kind
+from orchestra_ray.tracking.redact import hide_url
 
 KEY = "TAVILY_API_KEY"
 MAX_QUERY_CHARS = 400  # Tavily refuses a longer one
+_OF_ENVIRONMENT = (
+    "X-Project-ID",
+    "X-Tavily-Orgid",
+)  # the client reads them there; only the key goes
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,8 @@ class WebSettings:
 
     def __post_init__(self) -> None:
         if not self.base_url.startswith(("http://", "https://")):
-            raise ConfigError(f"web search: base_url {self.base_url}: start it with https://")
+            where = f"web search: base_url {hide_url(self.base_url)}"
+            raise ConfigError(f"{where}: start it with https://")
 
 
 def available() -> str | None:
@@ -56,6 +62,8 @@ class WebSearchTool:
             base_url=settings.base_url, event_hooks={"response": [_refuse]}
         )
         self._tavily = AsyncTavilyClient(os.environ[KEY].strip(), client=self._http)
+        for header in _OF_ENVIRONMENT:
+            self._http.headers.pop(header, None)
 
     async def call(self, request: ToolRequest) -> Reply:
         answer = await self._search(query_of(request)[:MAX_QUERY_CHARS])

@@ -1,0 +1,39 @@
+"""An MCP server on stdio without the SDK: it lists the tools of a JSON file, whatever they are.
+
+Its one argument is the file: by name of a tool its `listing`, and the `result` of each call.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def answer(method: str, params: dict[str, Any], tools: dict[str, Any]) -> dict[str, Any] | None:
+    if method == "initialize":
+        return {
+            "protocolVersion": params["protocolVersion"],
+            "capabilities": {"tools": {}},
+            "serverInfo": {"name": "raw", "version": "1"},
+        }
+    if method == "tools/list":
+        return {"tools": [{"name": name, **tool["listing"]} for name, tool in tools.items()]}
+    if method == "tools/call":
+        return tools[params["name"]]["result"]
+    return {} if method == "ping" else None
+
+
+def main() -> None:
+    tools = json.loads(Path(sys.argv[1]).read_text())
+    for line in sys.stdin:
+        message = json.loads(line)
+        if "id" not in message:
+            continue
+        result = answer(message["method"], message.get("params", {}), tools)
+        error = {"code": -32601, "message": "no such method"}
+        body = {"error": error} if result is None else {"result": result}
+        print(json.dumps({"jsonrpc": "2.0", "id": message["id"], **body}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
