@@ -371,3 +371,56 @@ def test_a_run_gets_the_loaded_configuration_and_its_folder_is_printed(
     monkeypatch.setattr(orchestra_ray, function, run)
     assert cli.main([command, "--config", QUICKSTART, "name=mine"]) == 0
     assert capsys.readouterr().out == f"run folder: {tmp_path}/mine\n"
+
+
+@pytest.mark.parametrize("command", [["train", "--dry-run"], ["tools", "describe"]])
+@pytest.mark.parametrize("debug", [[], ["--debug"]])
+def test_no_error_line_and_no_traceback_tells_a_password(
+    command: list[str],
+    debug: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ODDLY_NAMED", "kX9vQ2mL8zR4tY7wB3nC")
+    catalogue = (REPOSITORY / "configs/catalogues/simulated.yaml").read_text()
+    entry = """
+  - name: far
+    description: kX9vQ2mL8zR4tY7wB3nC
+    executor: endpoint
+    settings: {model: far, base_urls: ["https//user:s3 cr3t@[host"]}
+tools:"""
+    path = tmp_path / "catalogue.yaml"
+    path.write_text(catalogue.replace("\ntools:", entry, 1))
+    code = cli.main([*command, *debug, "--config", QUICKSTART, f"catalogue.path={path}"])
+    told = capsys.readouterr()
+    assert code == cli.BAD_INPUT and "base_url [redacted]@[host: write it like" in told.err
+    assert "cr3t" not in told.out + told.err and ("Traceback" in told.err) == bool(debug)
+    assert cli.main(["tools", "list", "--config", QUICKSTART, f"catalogue.path={path}"]) == 0
+    told = capsys.readouterr()
+    assert "far" in told.out and "kX9vQ2mL8zR4tY7wB3nC" not in told.out and "cr3t" not in told.out
+
+
+def test_what_a_command_prints_is_free_of_secrets(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ODDLY_NAMED", "kX9vQ2mL8zR4tY7wB3nC")
+    findings = [Finding("kX9vQ2mL8zR4tY7wB3nC", Verdict.OK, "at postgres://u:s3cr3t@host/db")]
+    monkeypatch.setattr(doctor, "findings", lambda config: findings)
+    assert cli.main(["doctor"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("[redacted]") and told.endswith("at postgres://[redacted]@host/db\n")
+
+
+def test_an_unexpected_error_is_told_without_secrets(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_KEY", "planted one\nplanted two")
+
+    def broken(config: object) -> list[Finding]:
+        raise RuntimeError(f"refused {os.environ['A_KEY']} and Bearer abcdefghijklmnop12")
+
+    monkeypatch.setattr(doctor, "findings", broken)
+    assert cli.main(["doctor", "--debug"]) == cli.FAILED
+    told = capsys.readouterr().err
+    assert "planted" not in told and "abcdefghijklmnop12" not in told and "Traceback" in told

@@ -85,7 +85,7 @@ def unpack(packed: bytes) -> Any:
 
 def _why_not(item: Any) -> str | None:
     try:
-        pack(item)
+        pack([[[item]]])  # deeper than in its batch: what passes here passes there
     except Exception as error:
         return _line(error)
     return None

@@ -446,3 +446,53 @@ def test_the_runs_limit_holds_to_the_nano_dollar_while_executors_are_killed(
     rows = read(tmp_path / FOLDER).to_pylist()
     charged = sum(row["charged_nanousd"] for row in rows)
     assert 0 < charged == committed <= limit
+
+
+def test_calls_and_results_that_cannot_be_sent_fail_alone_and_at_once(
+    make_entry: Callable[..., Entry], make_request: Callable[..., ToolRequest], books: Any
+) -> None:
+    catalogue = Catalogue({"tool": make_entry()}, "p")
+
+    def register(_: object) -> None:
+        from orchestra_ray.catalogue import Kind
+        from orchestra_ray.core.records import ToolRequest
+        from orchestra_ray.tools.tool import Reply
+        from orchestra_ray.tools.toolbox import EXECUTORS, Executable, NoSettings
+
+        class Unreadable(str):
+            def __reduce__(self) -> Any:
+                return int, ("no number",)
+
+        class Odd:
+            async def call(self, request: ToolRequest) -> Reply:
+                odd = request.arguments.get("odd")
+                return Reply(Unreadable("a reply") if odd else "a reply")
+
+            async def close(self) -> None: ...
+
+        kind = Executable(lambda entry: NoSettings(), lambda entry, settings, shop: Odd())
+        EXECUTORS[Kind.TOOL]["null"] = kind  # type: ignore[index]
+
+    executor: Any = ToolExecutor.options(num_cpus=0.1).remote(catalogue, books, (0, 1))
+    ray.get(executor.__ray_call__.remote(register))
+    deep: Any = []
+    for _ in range(3000):
+        deep = [deep]
+    arguments = [{}, {"x": deep}, {"odd": True}, {}]
+
+    async def main() -> tuple[list[ToolResult | Failure], int]:
+        pool = ToolPool([executor], books, catalogue, "test")
+        calls = [
+            pool.call(make_request(catalogue.entries["tool"], given, call_id=f"{number}"))
+            for number, given in enumerate(arguments)
+        ]
+        async with asyncio.timeout(catalogue.entries["tool"].limits.deadline_s / 2):
+            return await asyncio.gather(*calls), await pool.drain()
+
+    results, unposted = asyncio.run(main())
+    texts = [r.text if isinstance(r, ToolResult) else r.message for r in results]
+    assert texts[0] == texts[3] == "a reply" and unposted == 0
+    assert "the call cannot be sent" in texts[1] and "the result cannot be sent" in texts[2]
+    assert ray.get(executor.drain.remote()) == 0
+    totals = ray.get(books.close_step.remote(1)).totals
+    assert (totals["ledger/calls"], totals["ledger/fault/lost"]) == (4, 1)
