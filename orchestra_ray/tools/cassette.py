@@ -57,6 +57,8 @@ from orchestra_ray.tools.tool import Fault, FaultKind, Reply
 from orchestra_ray.tracking.redact import Redactor
 
 _PLACES = {"base_url", "base_urls", "api_key_env", "cache_dir", "python_path"}
+# What no row can hold: it is left out alone, where a disk that fails ends the recording.
+_UNSTORABLE = (sqlite3.DataError, sqlite3.IntegrityError, ValueError, OverflowError, TypeError)
 _log = logging.getLogger(__name__)
 
 
@@ -222,6 +224,9 @@ class Cassette:
         try:
             public = replace(key, version=self._without_secrets(key.version))
             return self._store.put(public, recorded)
+        except _UNSTORABLE as error:
+            _log.warning("a call of %s is not recorded: %s", key.identity, error)
+            return recorded
         except sqlite3.Error as error:
             self._lose(error)
             return recorded

@@ -256,3 +256,16 @@ def test_no_secret_is_in_the_file_nor_seen(tmp_path: Path) -> None:
     stored = b"".join(file.read_bytes() for file in tmp_path.iterdir())
     assert b"bearer authentication" in stored
     assert environ["OPENAI_API_KEY"].encode() not in stored and token.encode() not in stored
+
+
+def test_a_call_that_no_row_can_hold_is_left_out_and_the_recording_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "tape"
+    oracle = Oracle(
+        Reply("good", Usage(), 0.5),
+        Reply("odd", Usage(), float("nan")),
+        Reply("good", Usage(), 0.5),
+    )
+    requests = [ask(seed=seed) for seed in range(3)]
+    outcomes = seen(path, Mode.RECORD, oracle, requests)
+    assert [text(outcome) for outcome in outcomes] == list(seconds)
+    assert rows(path) == 2

@@ -454,23 +454,31 @@ def test_calls_and_results_that_cannot_be_sent_fail_alone_and_at_once(
     catalogue = Catalogue({"tool": make_entry()}, "p")
 
     def register(_: object) -> None:
+        from dataclasses import replace
+
         from orchestra_ray.catalogue import Kind
-        from orchestra_ray.core.records import ToolRequest
+        from orchestra_ray.tools.executor import Executor
         from orchestra_ray.tools.tool import Reply
         from orchestra_ray.tools.toolbox import EXECUTORS, Executable, NoSettings
 
-        class Unreadable(str):
-            def __reduce__(self) -> Any:
+        class Unreadable:
+            def __reduce__(self):
                 return int, ("no number",)
 
-        class Odd:
-            async def call(self, request: ToolRequest) -> Reply:
-                odd = request.arguments.get("odd")
-                return Reply(Unreadable("a reply") if odd else "a reply")
+        class Replying:
+            async def call(self, request: object) -> Reply:
+                return Reply("a reply")
 
             async def close(self) -> None: ...
 
-        kind = Executable(lambda entry: NoSettings(), lambda entry, settings, shop: Odd())
+        execute = Executor.execute
+
+        async def spoil(self, request, waited_s=0.0):
+            result = await execute(self, request, waited_s)
+            return replace(result, error=Unreadable()) if "odd" in request.arguments else result
+
+        Executor.execute = spoil
+        kind = Executable(lambda entry: NoSettings(), lambda entry, settings, shop: Replying())
         EXECUTORS[Kind.TOOL]["null"] = kind  # type: ignore[index]
 
     executor: Any = ToolExecutor.options(num_cpus=0.1).remote(catalogue, books, (0, 1))

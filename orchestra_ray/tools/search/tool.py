@@ -87,10 +87,15 @@ class SearchTool:
         queries = [query for query, _ in batch]
         try:
             found = await asyncio.to_thread(self._retriever.retrieve, queries, self._settings.top_k)
-        except Exception as error:  # of the index or model: no call's own, and no end of the tool
+            answers = list(zip(batch, found, strict=True))
+        except Exception as error:  # of the index or model: no end of the tool
+            if len(batch) > 1:  # it may be of one query only
+                for asked in batch:
+                    await self._answer_batch([asked])
+                return
             _fail(batch, FaultKind.SERVER_ERROR, f"the search failed: {type(error).__name__}")
             return
-        for (_, future), hits in zip(batch, found, strict=True):
+        for (_, future), hits in answers:
             if not future.done():
                 future.set_result(hits)
 

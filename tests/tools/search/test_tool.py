@@ -17,7 +17,7 @@ from orchestra_ray.tools.search.corpus import Passage
 from orchestra_ray.tools.search.exchange import NOTHING_FOUND
 from orchestra_ray.tools.search.passages import Hit, Passages
 from orchestra_ray.tools.search.tool import SearchSettings, SearchTool, open_retriever
-from orchestra_ray.tools.tool import Fault, FaultKind
+from orchestra_ray.tools.tool import Fault, FaultKind, Reply
 
 RequestFor = Callable[..., ToolRequest]
 SETTINGS = SearchSettings(corpus="unused", cache_dir="unused", top_k=2)
@@ -145,16 +145,36 @@ def test_a_cancelled_call_is_not_searched_for_and_harms_no_other(request_for: Re
     asyncio.run(run())
 
 
-def test_a_retrieval_that_fails_is_a_fault_and_the_tool_goes_on(request_for: RequestFor) -> None:
+def test_a_retrieval_that_fails_is_a_fault_of_its_query_alone(request_for: RequestFor) -> None:
     async def run() -> None:
         tool = SearchTool(Echo(), SETTINGS)
-        failed = await asyncio.gather(
-            tool.call(request_for("fail")), tool.call(request_for("beside")), return_exceptions=True
+        queries = ("before", "fail", "after")
+        before, fault, after = await asyncio.gather(
+            *(tool.call(request_for(query)) for query in queries), return_exceptions=True
         )
-        for fault in failed:
-            assert isinstance(fault, Fault) and fault.kind is FaultKind.SERVER_ERROR
-            assert str(fault) == "the search failed: MemoryError"
+        assert isinstance(fault, Fault) and fault.kind is FaultKind.SERVER_ERROR
+        assert str(fault) == "the search failed: MemoryError"
+        for reply, query in ((before, "before"), (after, "after")):
+            assert isinstance(reply, Reply) and reply.text == f"[1]\n{query}"
         assert (await tool.call(request_for("again"))).text == "[1]\nagain"
+
+    asyncio.run(run())
+
+
+class Forgetful(Echo):
+    """Answers one query too few."""
+
+    def retrieve(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
+        return super().retrieve(queries, top_k)[1:]
+
+
+def test_no_query_waits_for_ever_where_an_answer_is_missing(request_for: RequestFor) -> None:
+    async def run() -> None:
+        tool = SearchTool(Forgetful(), SETTINGS)
+        asked = [tool.call(request_for(query)) for query in ("a", "b", "c")]
+        async with asyncio.timeout(30):
+            ended = await asyncio.gather(*asked, return_exceptions=True)
+        assert all(isinstance(one, Reply | Fault) for one in ended)
 
     asyncio.run(run())
 
