@@ -260,11 +260,8 @@ def test_no_secret_is_in_the_file_nor_seen(tmp_path: Path) -> None:
 
 def test_a_call_that_no_row_can_hold_is_left_out_and_the_recording_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "tape"
-    oracle = Oracle(
-        Reply("good", Usage(), 0.5),
-        Reply("odd", Usage(), float("nan")),
-        Reply("good", Usage(), 0.5),
-    )
+    seconds = {"good": 0.5, "odd": float("nan"), "late": 0.5}
+    oracle = Oracle(*(Reply(said, Usage(), seconds[said]) for said in seconds))
     requests = [ask(seed=seed) for seed in range(3)]
     outcomes = seen(path, Mode.RECORD, oracle, requests)
     assert [text(outcome) for outcome in outcomes] == list(seconds)
