@@ -181,6 +181,8 @@ def _is_random(value: str) -> bool:
 def _is_random_run(run: str) -> bool:
     if re.fullmatch(r"[0-9a-f]{32,}|[0-9A-F]{32,}", run):
         return _switches(run) >= 3
+    if len(run) < 40 and re.search(r"[a-z]{7}", run):  # a word, as in Qwen3Next80BA3BInstruct
+        return False
     mixed = run != run.lower() and run != run.upper()
     return _switches(run) >= (3 if mixed else 6) and len(run) >= (20 if mixed else 32)
 

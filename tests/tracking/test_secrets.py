@@ -132,6 +132,8 @@ def test_a_long_random_value_is_one_under_an_odd_name(value: str) -> None:
         ("MODEL", "Qwen/Qwen3-0.6B-Instruct-2507-FP8"),
         ("MODEL", "meta-llama/Llama-4-Maverick-17B-128E-Instruct-FP8"),
         ("MODEL", "nvidia/Llama-3_1-Nemotron-70B-Instruct-HF"),
+        ("RUN", "MyProject2025Training4B"),
+        ("RUN", "Qwen3Next80BA3BInstruct2507"),
         ("TORCH", "2.13.0.dev20260401+cu128"),
         ("LS_COLORS", "rs=0:di=01;34:ln=01;36:mh=00"),
         ("NVIDIA_REQUIRE_CUDA", "cuda>=12.8 brand=tesla,driver>=470,driver<471"),
