@@ -166,7 +166,9 @@ def _is_named_secret(name: str, words: list[str], value: str) -> bool:
 
 def _is_random(value: str) -> bool:
     """Whether a value is one run that no person chose."""
-    if not re.fullmatch(r"[\w+/=.~-]{20,}", value, re.ASCII) or _PATH.fullmatch(value):
+    if not re.fullmatch(r"[\w+/=.~-]{20,}", value, re.ASCII):
+        return False
+    if _PATH.fullmatch(value) and value.count("/") > 1:  # base64 may begin with one
         return False
     if _UUID.fullmatch(value):
         return False
