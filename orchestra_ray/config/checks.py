@@ -177,9 +177,11 @@ def _check_name(config: Config) -> None:
 def _check_model(config: Config) -> None:
     model = config.model
     if (model.path is None) == (model.tiny is None):
-        both = "both model.path and model.tiny are given"
-        neither = "neither model.path nor model.tiny is given"
-        raise BadValue("model", neither if model.path is None else both, "give one of them")
+        if model.path is None:
+            neither = "neither model.path nor model.tiny is given"
+            raise BadValue("model", neither, "give one of them")
+        remedy = "set model.tiny=null to take the folder, or leave model.path out"
+        raise BadValue("model.path", "model.path and model.tiny are both given", remedy)
     for key, dims in (("model.tiny", model.tiny), ("model.shape", model.shape)):
         if dims is not None and dims.heads % dims.kv_heads:
             problem = f"{dims.heads} heads cannot share {dims.kv_heads} kv_heads"
