@@ -207,6 +207,12 @@ def _check_tasks(config: Config) -> None:
         _check_file(config)
         if not tasks.families and config.model.tiny is None:
             return
+        if not tasks.families:
+            problem = "the warm start of model.tiny makes its demonstrations from these, and none"
+            remedy = (
+                "add [{name: chain_sum}], or start from a folder: model.tiny=null model.path=..."
+            )
+            raise BadValue("tasks.families", f"{problem} is given", remedy)
     if not tasks.families:
         raise BadValue("tasks.families", "no family of tasks", "add one: [{name: chain_sum}]")
     _unique("tasks.families", [family.name for family in tasks.families])

@@ -1,18 +1,13 @@
 """Making the tiny policy: tokenizer, random Qwen3 model, supervised steps; cached by content.
 
-The cache key is a digest of everything that the result depends on, the code that makes the
-demonstrations and renders them included.
 The folder appears under its final name only when it is complete.
 """
 
-import hashlib
-import json
 import os
 import random
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
 from itertools import chain, count
 from pathlib import Path
 
@@ -21,13 +16,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import Qwen3Config, Qwen3ForCausalLM
 from transformers.utils import logging as transformers_logging
 
-from orchestra_ray.catalogue import Catalogue, draw, signatures
+from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config.schema import Config, TinyModelConfig
 from orchestra_ray.core.records import Preference
-from orchestra_ray.rollout import chat as chat_module
-from orchestra_ray.rollout import contexts
 from orchestra_ray.rollout.chat import Chat
 from orchestra_ray.warmstart.demonstrations import Demonstration, Demonstrator
+from orchestra_ray.warmstart.key import policy_key
 from orchestra_ray.warmstart.tokenizer import train_tokenizer
 
 TOKENIZER_TEXTS = 1_500
@@ -54,7 +48,7 @@ def make_policy(
     tiny = config.model.tiny
     assert tiny is not None
     cache = Path(config.model.cache_dir).expanduser()
-    folder = cache / f"tiny-{_digest(config, catalogue, preferences)}"
+    folder = cache / f"tiny-{policy_key(config, catalogue, preferences)}"
     if folder.exists():
         return folder
     cache.mkdir(parents=True, exist_ok=True)
@@ -184,18 +178,3 @@ def _loss(model: Qwen3ForCausalLM, batch: Sequence[Demonstration]) -> torch.Tens
     predicts_B_T = spoken_B_T[:, 1:]
     logits_N_V = model.lm_head(hidden_B_T_D[:, :-1][predicts_B_T])
     return torch.nn.functional.cross_entropy(logits_N_V, tokens_B_T[:, 1:][predicts_B_T])
-
-
-def _digest(config: Config, catalogue: Catalogue, preferences: Sequence[Preference]) -> str:
-    files = sorted(Path(__file__).parent.glob("*.py"))
-    files += [Path(str(module.__file__)) for module in (signatures, draw, chat_module, contexts)]
-    code = b"".join(path.read_bytes() for path in files)
-    # Of the preferences only what is read: what they weigh is no part of a demonstration.
-    offered = replace(config.catalogue, preferences=[], preferences_path=None)
-    parts = [asdict(part) for part in (config.model.tiny, config.tasks, offered, catalogue)]  # pyright: ignore
-    read = [preference.instruction for preference in preferences]
-    text = json.dumps([*parts, read], sort_keys=True, default=str)
-    limits = config.rollout
-    rendered = (limits.context, limits.rebuild_system, limits.rebuild_instruction)
-    observation = str(limits.max_observation_tokens) + "".join(rendered)
-    return hashlib.sha256(code + text.encode() + observation.encode()).hexdigest()[:16]

@@ -134,6 +134,11 @@ def test_training_on_older_weights_needs_a_correction_however_many_minibatches(
     load_with(*asynchronous, "learner.loss.importance_cap=2.0")
 
 
+def test_tasks_of_a_file_need_families_for_the_warm_start_and_the_line_says_so(load_with):
+    with pytest.raises(ConfigError, match="tasks.families: the warm start of model.tiny"):
+        load_with("tasks.source=gsm8k", "tasks.path=tests/data/gsm8k.jsonl", "tasks.families=[]")
+
+
 @given(st.floats())
 def test_a_weight_is_taken_exactly_inside_the_unit_interval(weight):
     try:
