@@ -128,7 +128,11 @@ def doctor(options: argparse.Namespace) -> int:
     if options.config:
         from orchestra_ray.config import load
 
-        config = load(options.config, [])
+        config = load(options.config, options.overrides)
+    elif options.overrides:
+        raise ConfigError(
+            f"{options.overrides[0]}: there is no configuration to override; give --config"
+        )
     verdicts = set()
     for finding in findings(config):
         print(f"{finding.subject:<22}{finding.verdict:<6}{finding.detail}", flush=True)
@@ -194,6 +198,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_preferences(commands)
     example = "orchestra doctor --config configs/quickstart.yaml"
     checked = _add(commands, doctor, "doctor", "check this machine for a run", example)
+    checked.usage = "orchestra doctor [--config FILE ... [key=value ...]] [--debug]"
+    checked.set_defaults(takes_overrides=True)
     _add_config(checked, required=False)
     return parser
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from orchestra_ray.catalogue import read_catalogue
-from orchestra_ray.config.checks import check_port
+from orchestra_ray.config.checks import check_model_reachable, check_port
 from orchestra_ray.config.schema import Config
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.tools.readiness import NO_FAISS, has_faiss, is_set, keys_of
@@ -42,7 +42,7 @@ class Finding:
 def findings(config: Config | None = None) -> Iterator[Finding]:
     """Every check in order, each as soon as it is done; the imports take seconds.
 
-    With a configuration also what its catalogue asks for.
+    With a configuration also what its catalogue asks for, and whether its model can be trained.
     """
     yield _python()
     for module in MODULES:
@@ -58,6 +58,7 @@ def findings(config: Config | None = None) -> Iterator[Finding]:
     yield _dashboard_port()
     if config is not None:
         yield from _keys(config)
+        yield from _model(config)
 
 
 def _python() -> Finding:
@@ -118,6 +119,22 @@ def _keys(config: Config) -> Iterator[Finding]:
             yield Finding(key, Verdict.OK, f"set, {users}")
         else:
             yield Finding(key, Verdict.FAIL, f"not set, {users}; export it, or leave them out")
+
+
+def _model(config: Config) -> Iterator[Finding]:
+    """The weights, the tokenizer and the chat template of `model.path`."""
+    path = config.model.path
+    if path is None:
+        return
+    from orchestra_ray.rollout.model_check import check_model
+
+    try:
+        check_model_reachable(config)
+        check_model(config, path)
+    except ConfigError as error:
+        yield Finding("model", Verdict.FAIL, str(error))
+    else:
+        yield Finding("model", Verdict.OK, f"{path}: weights, tokenizer and chat template fit")
 
 
 def _shared_memory() -> Finding:

@@ -288,6 +288,15 @@ def test_doctor_exits_1_only_where_no_run_works(monkeypatch, capsys, verdict, co
     assert [line.split()[:2] for line in lines] == [["CPUs", "ok"], ["sandbox", verdict]]
 
 
+def test_doctor_takes_overrides_of_the_configuration_that_it_is_given(monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr(doctor, "findings", lambda config: seen.append(config) or iter(()))
+    assert cli.main(["doctor", "--config", QUICKSTART, "learner.lr=0.5"]) == 0
+    assert seen[0].learner.lr == 0.5
+    assert cli.main(["doctor", "learner.lr=0.5"]) == 2
+    assert "give --config" in capsys.readouterr().err
+
+
 def test_doctor_reports_a_broken_import_with_its_reason(monkeypatch):
     monkeypatch.setattr(doctor, "MODULES", ("json", "no_such_module"))
     by_subject = {finding.subject: finding for finding in doctor.findings()}

@@ -18,6 +18,7 @@ import ray
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
+from orchestra_ray import doctor
 from orchestra_ray.config import Config
 from orchestra_ray.config.model_folder import stop_token_ids
 from orchestra_ray.core.errors import ConfigError
@@ -25,10 +26,10 @@ from orchestra_ray.core.records import Asker, Trajectory, Turn
 from orchestra_ray.core.states import Stop
 from orchestra_ray.learner.actor import POLICY, LearnerGroup
 from orchestra_ray.learner.parts import TrainingSequence
-from orchestra_ray.preflight import check_model
 from orchestra_ray.rollout.actor import ModelPolicy
 from orchestra_ray.rollout.chat import Chat
 from orchestra_ray.rollout.engine import Engine
+from orchestra_ray.rollout.model_check import check_model
 from orchestra_ray.rollout.parsing import write_hermes
 from orchestra_ray.rollout.policy import Completion, View
 from orchestra_ray.tasks.sampler import GroupSampler
@@ -84,6 +85,20 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(
     small = replace(config, model=replace(config.model, path=str(tmp_path)))
     with pytest.raises(ConfigError, match=r"its tokenizer has \d+ tokens, its model 300;"):
         check_model(small, str(tmp_path))
+
+
+def test_the_doctor_looks_at_the_model_of_a_configuration(
+    config: Config, shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "MODULES", ())
+    whole = {finding.subject: finding for finding in doctor.findings(config)}
+    assert whole["model"].verdict is doctor.Verdict.OK
+    other = with_template(shipped, "{% for m in messages %}{{ m.content }}{% endfor %}", tmp_path)
+    for name in ("config.json", "generation_config.json", *(p.name for p in shipped.glob("m*"))):
+        (other / name).symlink_to(shipped / name)
+    strange = replace(config, model=replace(config.model, path=str(other)))
+    found = {finding.subject: finding for finding in doctor.findings(strange)}["model"]
+    assert found.verdict is doctor.Verdict.FAIL and "no generation prompt" in found.detail
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,32 @@
+"""Whether a model can be trained: its weights, its tokenizer and its chat template.
+
+Looked at before an actor starts, by a run and by `orchestra doctor`.
+"""
+
+from pathlib import Path
+
+from orchestra_ray.config.model_folder import model_folder
+from orchestra_ray.config.schema import Config
+from orchestra_ray.config.shape import model_shape
+from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.rollout.chat import Chat
+from orchestra_ray.rollout.template_check import check_template
+from orchestra_ray.weights.tensors import check_folder
+
+
+def check_model(config: Config, path: str) -> None:
+    """`ConfigError` if the model's weights, tokenizer or chat template cannot be trained.
+
+    The weights of a model that is no folder here are looked at where they are downloaded.
+    """
+    is_folder = Path(path).is_dir()
+    if is_folder:
+        check_folder(path)
+    chat = Chat(model_folder(path, weights=False), config.model.chat_template)
+    check_template(chat, path)
+    known = model_shape(config).vocab_size if is_folder else chat.vocabulary
+    if chat.vocabulary > known:
+        raise ConfigError(
+            f"model.path: {path}: its tokenizer has {chat.vocabulary} tokens, its model {known}; "
+            "use the tokenizer that belongs to the model"
+        )
