@@ -1,9 +1,9 @@
 """The command line: `orchestra train|eval|report|plan|ledger|tools|preferences|doctor`.
 
 A user's mistake is one line on stderr and exit code 2, before Ray is imported; any other failure
-is one line and exit code 1; Ctrl-C is 130. `--debug` prints the traceback as well, and is offered
-if that tells more than the line. Whatever is printed is free of secrets. Heavy imports stand inside
-the commands, so that help and mistakes are answered at once.
+is one line and exit code 1; Ctrl-C is 130, SIGTERM 143. `--debug` prints the traceback as well, and
+is offered if that tells more than the line. Whatever is printed is free of secrets. Heavy imports
+stand inside the commands, so that help and mistakes are answered at once.
 """
 
 import argparse
@@ -12,13 +12,14 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
+from orchestra_ray.commands.signals import interrupted_by_sigterm
 from orchestra_ray.core.errors import ConfigError, ReportedError
 from orchestra_ray.tracking.redact import Redactor, hidden_output
 
 if TYPE_CHECKING:
     from orchestra_ray.config import Config
 
-FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+FAILED, BAD_INPUT, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 Command = Callable[[argparse.Namespace], int]
 Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
@@ -30,8 +31,10 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit code. `argv` is without the program's name."""
-    with hidden_output(Redactor.of()):
-        return _run(list(sys.argv[1:] if argv is None else argv))
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    with hidden_output(Redactor.of()), interrupted_by_sigterm() as signals:
+        code = _run(arguments)
+        return TERMINATED if code == INTERRUPTED and signals else code
 
 
 def _run(arguments: list[str]) -> int:

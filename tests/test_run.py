@@ -234,3 +234,28 @@ def test_a_run_without_an_engine_ends_at_once_and_says_why(
     # One step where it trained something; one that trains nothing publishes nothing.
     ended = len(steps_of(run.parent / "dead"))
     assert books["accounting/dispatched"] == TASKS + (ended + 1) * 64
+
+
+@pytest.mark.timeout(300)
+def test_sigterm_ends_a_run_in_order_and_leaves_its_name_free(run: Path, cache: Path) -> None:
+    command = [sys.executable, "-m", "orchestra_ray.cli", "train", "name=ended"]
+    command += ["--config", "configs/quickstart.yaml", *SMALL]
+    command += [f"model.cache_dir={cache}", f"runs_dir={run.parent}"]
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stderr is not None
+    written = []
+    for line in process.stderr:
+        written.append(line)
+        if "held-out tasks: before" in line:
+            process.terminate()
+            break
+    written += process.stderr.readlines()
+    assert process.wait(timeout=120) == 143
+    text = "".join(written)
+    assert "SIGTERM" not in text and written[-1] == "error: interrupted\n", text[-3000:]
+    assert not (run.parent / "ended").exists()
+    left = run.parent / "ended.failed-1"
+    kinds = [json.loads(line)["kind"] for line in (left / "events.jsonl").open()]
+    assert kinds[-1] == "stopped" and "books" in kinds
+    assert (left / "inputs" / "simulated.yaml").is_file()

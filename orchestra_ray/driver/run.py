@@ -25,6 +25,7 @@ from orchestra_ray.core.records import Preference
 from orchestra_ray.core.states import Ended
 from orchestra_ray.driver.accounting import Accounting
 from orchestra_ray.driver.crew import Crew, RunFailed
+from orchestra_ray.driver.folder import keep_inputs, release_name
 from orchestra_ray.driver.logs import log_fields
 from orchestra_ray.driver.loop import Metrics, TrainingLoop, budget_is_spent, report
 from orchestra_ray.driver.measure import Comparison, Measuring
@@ -47,7 +48,7 @@ from orchestra_ray.tasks.source import Source, sources
 from orchestra_ray.tools.guard import MEASUREMENT
 from orchestra_ray.tools.toolbox import available
 from orchestra_ray.tracking.progress import Progress, phase
-from orchestra_ray.tracking.tracker import Tracker
+from orchestra_ray.tracking.tracker import METRICS_FILE, Tracker
 from orchestra_ray.warmstart import make_policy
 from orchestra_ray.weights.actor import Board, start_board
 
@@ -134,6 +135,18 @@ def policy_folder(world: World) -> str:
 
 
 def _run(config: Config, training: bool) -> tuple[RunResult, Comparison]:
+    """A run that ends before its first step, or its first episode, leaves its name free."""
+    try:
+        return _whole_run(config, training)
+    except BaseException:
+        moved = release_name(run_folder(config), METRICS_FILE if training else FILE)
+        if moved is not None:
+            line = f"run folder: {moved}; the name {config.name} is free for another run"
+            print(line, file=sys.stderr)
+        raise
+
+
+def _whole_run(config: Config, training: bool) -> tuple[RunResult, Comparison]:
     started_s = time.monotonic()
     world = load_world(config)
     steps = config.training.steps if training else 0
@@ -141,6 +154,7 @@ def _run(config: Config, training: bool) -> tuple[RunResult, Comparison]:
         model_path = policy_folder(world)
         with Tracker.open(run_folder(config), config, steps) as tracker:
             run = _Run(world, session, tracker, model_path, training)
+            report(tracker.event, keep_inputs(tracker.run_dir, config, tracker.redactor.text))
             try:
                 measured = asyncio.run(run.play())
             except (Exception, KeyboardInterrupt) as error:

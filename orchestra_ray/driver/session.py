@@ -2,6 +2,8 @@
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,21 +49,30 @@ def _connect(config: Config, namespace: str) -> None:
     # Actors set the devices of vLLM and DeepSpeed themselves; without GPUs Ray must not hide any.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         if cluster.address is not None:
             ray.init(address=cluster.address, namespace=namespace, log_to_driver=False)
-            return
-        ray.init(
-            address="local",
-            namespace=namespace,
-            num_cpus=cluster.cpus,
-            object_store_memory=cluster.object_store_mib * 2**20,
-            include_dashboard=cluster.dashboard_port is not None,
-            dashboard_port=cluster.dashboard_port,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        else:
+            _start_local(config, namespace)
     except (ConnectionError, ValueError) as error:
         where = cluster.address or "a local cluster"
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(f"cluster.address: cannot join Ray at {where}: {reason}") from None
+    if threading.current_thread() is threading.main_thread():
+        # Ray's own handler prints a stack and ends the process there, without any clean-up.
+        signal.signal(signal.SIGTERM, on_sigterm)
+
+
+def _start_local(config: Config, namespace: str) -> None:
+    cluster = config.cluster
+    ray.init(
+        address="local",
+        namespace=namespace,
+        num_cpus=cluster.cpus,
+        object_store_memory=cluster.object_store_mib * 2**20,
+        include_dashboard=cluster.dashboard_port is not None,
+        dashboard_port=cluster.dashboard_port,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )

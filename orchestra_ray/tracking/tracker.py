@@ -23,6 +23,8 @@ from orchestra_ray.tracking.files import JsonlFile, write_text
 from orchestra_ray.tracking.redact import Redactor, protect_logs
 from orchestra_ray.tracking.wandb_log import WandbLog
 
+METRICS_FILE = "metrics.jsonl"
+
 
 class Tracker:
     """Use `Tracker.open`, and `close` it or leave its `with` block. Not for several threads."""
@@ -49,7 +51,7 @@ class Tracker:
             run_dir.mkdir(parents=True, exist_ok=True)
             text = yaml.safe_dump(clean_config, sort_keys=False, allow_unicode=True)
             run_dir.joinpath("config.yaml").write_text(text, encoding="utf-8")
-            files = [JsonlFile(run_dir / name) for name in ("metrics.jsonl", "events.jsonl")]
+            files = [JsonlFile(run_dir / name) for name in (METRICS_FILE, "events.jsonl")]
         except OSError as error:
             raise ConfigError(
                 f"{error.filename or run_dir}: cannot be written ({error.strerror});"
