@@ -1,0 +1,43 @@
+"""docs/executors.md names every setting of every executor, and no other."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from orchestra_ray.tools.endpoint import EndpointSettings
+from orchestra_ray.tools.mcp import McpToolSettings
+from orchestra_ray.tools.mcp_session import McpSettings
+from orchestra_ray.tools.recipe import RecipeSettings
+from orchestra_ray.tools.sandbox_setup import Limits
+from orchestra_ray.tools.search.dense import DenseSettings
+from orchestra_ray.tools.search.tool import SearchSettings
+from orchestra_ray.tools.search.web import WebSettings
+from orchestra_ray.tools.toolbox import EXECUTORS, FunctionSettings
+
+PAGE = (Path(__file__).parents[1] / "docs/executors.md").read_text()
+SECTIONS = {
+    "endpoint": [EndpointSettings],
+    "python": [Limits],
+    "search": [SearchSettings, DenseSettings],
+    "web_search": [WebSettings],
+    "function": [FunctionSettings],
+    "mcp": [McpToolSettings, McpSettings],
+    "recipe": [RecipeSettings],
+}
+
+
+@pytest.mark.parametrize("executor", SECTIONS)
+def test_the_page_names_the_settings_of(executor: str) -> None:
+    section = PAGE.split(f"\n## `{executor}`")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`[^|]*) \|", section, re.M)
+    named = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+    assert sorted(named) == sorted(
+        one.name for shape in SECTIONS[executor] for one in fields(shape)
+    )
+
+
+def test_the_page_has_every_executor() -> None:
+    known = {name for kinds in EXECUTORS.values() for name in kinds}
+    assert all(f"`{name}`" in PAGE for name in known)
