@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from orchestra_ray.core.errors import ConfigError
+
 FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # no second format of weights
 TEXT_FILES = [pattern for pattern in FILES if pattern != "*.safetensors"]
 
@@ -23,7 +25,10 @@ def model_folder(path: str, weights: bool = True) -> str:
 
 
 def stop_token_ids(folder: str) -> tuple[int, ...]:
-    """The ids that end a generation, by the generation config, else by the model's own config."""
+    """The ids that end a generation, by the generation config, else by the model's own config.
+
+    Raises `ConfigError` if one of these files cannot be read.
+    """
     for name in ("generation_config.json", "config.json"):
         given = _read(Path(folder) / name).get("eos_token_id")
         ids = given if isinstance(given, list) else [given]
@@ -35,7 +40,10 @@ def stop_token_ids(folder: str) -> tuple[int, ...]:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         return {}
+    except (OSError, ValueError) as error:
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ConfigError(f"{file}: cannot be read ({why}); correct it") from None
     return content if isinstance(content, dict) else {}

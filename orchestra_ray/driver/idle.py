@@ -20,6 +20,7 @@ MAX_CHARACTERS = 300  # of a message in it
 ZERO_GRADIENT = "zero gradient"
 Metrics = Mapping[str, float]
 
+_CLASS = re.compile(r"\b[\w.]*(?:Error|Exception)\b")
 _ID = re.compile(r"[\w./#-]*[\d#][\w./#-]*")  # any word or path with a digit in it
 
 _ADVICE = {
@@ -96,8 +97,15 @@ class Reasons:
 
 
 def reason_of(failure: Failure, ids: Sequence[str] = ()) -> Reason:
-    """The same for failures that differ in `ids` and in words and paths with a digit only."""
-    return Reason(failure.kind.value, _without(failure.where, ids), _without(failure.message, ids))
+    """The same for failures that differ in `ids` and in words and paths with a digit only.
+
+    Permanent ones are the same if their exceptions are of one class: a bug meets other words in
+    every episode.
+    """
+    message = failure.message
+    if failure.permanent and (found := _CLASS.search(message)):
+        message = found.group()
+    return Reason(failure.kind.value, _without(failure.where, ids), _without(message, ids))
 
 
 def _without(text: str, ids: Sequence[str]) -> str:

@@ -56,10 +56,7 @@ class EndpointPolicy:
             spent = result.error == FaultKind.BUDGET.value
             kind = FailureKind.BUDGET if spent else FailureKind.ENGINE
             return Failure(kind, self.offer.identity, result.text)
-        try:
-            turn = PolicyTurn.load(result.text)
-        except (ValueError, TypeError, KeyError):  # the limit on a reply's length has cut it
-            return self._said([self.chat.end_id], "length", result.entry)
+        turn = PolicyTurn.load(result.text)
         ids = write_hermes(self.chat, turn.said, turn.calls, turn.thought)
         return self._said(ids, "stop", result.entry)
 

@@ -6,7 +6,7 @@ Looked at before an actor starts, by a run and by `orchestra doctor`.
 from pathlib import Path
 
 from orchestra_ray.config.model_folder import model_folder
-from orchestra_ray.config.schema import Config
+from orchestra_ray.config.schema import Config, ContextPolicy
 from orchestra_ray.config.shape import model_shape
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.rollout.chat import Chat
@@ -23,7 +23,8 @@ def check_model(config: Config, path: str) -> None:
     if is_folder:
         check_folder(path)
     chat = Chat(model_folder(path, weights=False), config.model.chat_template)
-    check_template(chat, path)
+    rebuilds = config.rollout.context is ContextPolicy.REBUILD
+    check_template(chat, path, config.rollout.rebuild_system if rebuilds else None)
     known = model_shape(config).vocab_size if is_folder else chat.vocabulary
     if chat.vocabulary > known:
         raise ConfigError(

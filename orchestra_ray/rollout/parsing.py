@@ -93,7 +93,7 @@ def write_hermes(
 
 def call_json(name: str, arguments: Mapping[str, object]) -> str:
     """A call as a Qwen3 model writes it, between the two marks."""
-    return json.dumps({"name": name, "arguments": arguments})
+    return json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False)
 
 
 def opens_thought(chat: Chat) -> bool:
@@ -107,12 +107,14 @@ def _after_thought(chat: Chat, ids: list[int]) -> list[int]:
 
     `tools.completion.split_thinking` reads the text of an endpoint by the same rule.
     """
-    open_id, close_id = chat.control_ids[THINK.text], chat.control_ids[END_OF_THINKING.text]
-    before = ids[: ids.index(open_id)] if open_id in ids else None
-    opened = opens_thought(chat) or (before is not None and not chat.decode(before).strip())
-    if close_id in ids:
-        close = ids.index(close_id)
-        if opened or before is None or close < len(before):
+    open_id, close_id, call_id = (chat.control_ids[m.text] for m in (THINK, END_OF_THINKING, CALL))
+    place = {i: ids.index(i) for i in (open_id, close_id, call_id) if i in ids}
+    opened = opens_thought(chat) or (
+        open_id in place and not chat.decode(ids[: place[open_id]]).strip()
+    )
+    if close_id in place:
+        close = place[close_id]
+        if opened or close < min(place.get(open_id, len(ids)), place.get(call_id, len(ids))):
             return ids[close + 1 :]
     return [] if opened else ids
 

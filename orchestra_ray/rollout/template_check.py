@@ -6,14 +6,13 @@ Two differences are by design and left out of the comparison: a thought that is 
 thoughts of a template that does not repeat earlier ones.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.rollout.chat import Chat
-from orchestra_ray.rollout.parsing import MARKS, THINK, opens_thought, write_hermes
+from orchestra_ray.rollout.parsing import MARKS, THINK, call_json, opens_thought, write_hermes
 
 NEVER_CUT = 10_000  # tokens of a result
 SHOWN_TOKENS, SHOWN_CHARACTERS = 12, 60
@@ -22,7 +21,10 @@ _FUNCTION = {
     "description": "looks a word up",
     "parameters": {
         "type": "object",
-        "properties": {"word": {"type": "string", "description": "the word"}},
+        "properties": {
+            "word": {"type": "string", "description": "the word"},
+            "language": {"type": "string"},
+        },
         "required": ["word"],
     },
 }
@@ -45,19 +47,35 @@ class _Turn:
 
 
 _TURNS = (
-    _Turn("I begin with red.", "First one.", ("red",), ("a colour",)),
+    _Turn("I begin with red.", "First one.", ('"red" & rosé',), (' A <b>colour</b> & "more"\n',)),
     _Turn("Two are left.", "Now the others.", ("green", "blue"), ("grass", "the sky")),
 )
 
 
-def check_template(chat: Chat, path: str) -> None:
-    """Raises `ConfigError` with the first difference, or what the tokenizer or template lacks."""
+def check_template(chat: Chat, path: str, system: str | None = None) -> None:
+    """Raises `ConfigError` with the first difference, or what the tokenizer or template lacks.
+
+    system: the system message that the context policy sends, if it sends one.
+    """
     chat.require(MARKS)
+    _check_shown(chat, path, system)
     turns, theirs = _as_the_template_does(chat)
     ours = _as_an_episode_does(chat, turns)
     if ours != theirs:
         raise ConfigError(f"model.path: {path}: {_difference(chat, ours, theirs)}")
     _check_content(chat, path)
+
+
+def _check_shown(chat: Chat, path: str, system: str | None) -> None:
+    """Raises `ConfigError` if the policy would not read its functions or its system message."""
+    first = [] if system is None else [{"role": "system", "content": system}]
+    text = chat.render([*first, _QUESTION], _TOOLS)
+    for what, wanted in (("functions", _FUNCTION["name"]), ("system message", system or "")):
+        if str(wanted) not in text:
+            raise ConfigError(
+                f"model.path: {path}: its chat template does not show the {what}; "
+                "use a model whose template does"
+            )
 
 
 def _as_the_template_does(chat: Chat) -> tuple[Sequence[_Turn], list[int]]:
@@ -93,7 +111,7 @@ def _as_an_episode_does(chat: Chat, turns: Sequence[_Turn]) -> list[int]:
         if opens_thought(chat) and not opened:  # the template has dropped it with the thought
             prompt = chat.generation_prompt
             del ids[-len(chat.encode_response(prompt[prompt.rindex(THINK.text) :])) :]
-        calls = [json.dumps(call) for call in turn.calls]
+        calls = [call_json(call["name"], call["arguments"]) for call in turn.calls]
         ids += write_hermes(chat, turn.said, calls, turn.thought, opened)
         ids += chat.observation(turn.results, NEVER_CUT)
     return ids

@@ -11,7 +11,7 @@ the output count as none, so that the tokens they are part of are billed like th
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 
 from orchestra_ray.core.money import Usage
@@ -34,9 +34,13 @@ class AskedFunction:
     arguments: list[str] = field(default_factory=list)  # JSON, as the model wrote it
 
     def as_json(self) -> str:
-        """As a policy of ours would have written it; the arguments as they came."""
-        name, arguments = json.dumps("".join(self.name)), "".join(self.arguments) or "{}"
-        return f'{{"name": {name}, "arguments": {arguments}}}'
+        """As a policy of ours would have written it; arguments that are no JSON as they came."""
+        name, arguments = "".join(self.name), "".join(self.arguments) or "{}"
+        try:
+            return json.dumps({"name": name, "arguments": json.loads(arguments)})
+        except (ValueError, RecursionError):
+            # The name stays first: what cannot be read must not become another call.
+            return f'{{"name": {json.dumps(name)}, "arguments": {json.dumps(arguments)}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,11 @@ class PolicyTurn:
     said: str
     calls: tuple[str, ...] = ()
     thought: str | None = None
+
+    def map(self, change: Callable[[str], str]) -> "PolicyTurn":
+        """With every part changed by itself."""
+        thought = None if self.thought is None else change(self.thought)
+        return PolicyTurn(change(self.said), tuple(map(change, self.calls)), thought)
 
     def dump(self) -> str:
         return json.dumps(asdict(self), ensure_ascii=False)
@@ -116,14 +125,15 @@ class Answer:
         """What the model said, with or without what it thought before."""
         content, thinking = "".join(self.content), "".join(self.thinking)
         if strip_thinking:
-            return split_thinking(content)[1].strip()
+            return (content if thinking else split_thinking(content)[1]).strip()
         before = f"{THINK}\n{thinking}\n{END_OF_THINKING}\n\n" if thinking else ""
         return (before + content).strip()
 
     def turn(self, strip_thinking: bool) -> PolicyTurn:
         """What the model said as the policy."""
-        thought, said = split_thinking("".join(self.content))
-        thought = "".join(self.thinking) or thought
+        thought, said = "".join(self.thinking) or None, "".join(self.content)
+        if thought is None:
+            thought, said = split_thinking(said)
         calls = [call.as_json() for _, call in sorted(self.calls.items())]
         if not calls:
             said, calls = split_calls(said)
@@ -160,12 +170,13 @@ def tokens(characters: int) -> int:
 def split_thinking(text: str) -> tuple[str | None, str]:
     """The thinking that `text` begins with, None if there is none; and the rest.
 
-    Some chat templates open the thinking in the prompt, so that only its end is in the answer.
-    Thinking ends at its first end mark; without one it leaves nothing.
+    Some chat templates open the thinking in the prompt, so that only its end is in the answer; a
+    call before that end shows that there was none. Thinking ends at its first end mark; without
+    one it leaves nothing.
     """
     opened = text.lstrip().startswith(THINK)
     before, end, after = text.partition(END_OF_THINKING)
-    if end and (opened or THINK not in before):
+    if end and (opened or not (THINK in before or CALL in before)):
         return before.lstrip().removeprefix(THINK), after
     return (text.lstrip().removeprefix(THINK), "") if opened else (None, text)
 

@@ -25,6 +25,7 @@ from orchestra_ray.core.states import Failure
 from orchestra_ray.tools.attempts import Bill, Guard, Service, Share, worth
 from orchestra_ray.tools.books import Posting, call_of
 from orchestra_ray.tools.cassette import Cassette, CassetteError, ReplayedFault, key_of, version_of
+from orchestra_ray.tools.completion import PolicyTurn
 from orchestra_ray.tools.tool import Fault, FaultKind, Reply, Tool
 from orchestra_ray.tools.toolbox import is_pure
 from orchestra_ray.tracking.redact import Redactor
@@ -96,7 +97,8 @@ class Executor:
         text, replayed = "", False
         try:
             reply = await self._reply(service, request, bill)
-            text, replayed = self._shown(reply.text, service.entry.limits), reply.replayed
+            text = self._said(request, reply.text, service.entry.limits)
+            replayed = reply.replayed
             if replayed:
                 bill.usage, bill.service_s = reply.usage, reply.service_s or 0.0
         except Fault as error:
@@ -154,7 +156,7 @@ class Executor:
         try:
             async with asyncio.timeout(limits.deadline_s):
                 reply = await service.call(request, self._books, bill)
-                text = self._shown(reply.text, limits)
+                text = self._said(request, reply.text, limits)
                 return replace(reply, text=text, usage=bill.usage, service_s=bill.service_s)
         except TimeoutError:
             fault = Fault(FaultKind.TIMEOUT, f"no answer within {limits.deadline_s:g} s")
@@ -167,6 +169,12 @@ class Executor:
         fault.args = (self._shown(str(fault), limits),)  # as it is recorded
         fault.usage, fault.service_s = bill.usage, bill.service_s
         raise fault
+
+    def _said(self, request: ToolRequest, text: str, limits: Limits) -> str:
+        """A reply as it may be shown; of a policy's turn each part, which stay apart."""
+        if not request.messages:
+            return self._shown(text, limits)
+        return PolicyTurn.load(text).map(lambda part: self._shown(part, limits)).dump()
 
     def _shown(self, text: str, limits: Limits) -> str:
         """A text without secrets, and without what is beyond the limit."""

@@ -141,9 +141,8 @@ class Demonstrator:
         one = self._choose(group.task, group.draw, rng)
         thought = f"{self._think(group)} {one.choice}"
         request = f"{group.task.question}\n\n{group.preference.instruction}"
-        calls = [
-            f"<tool_call>\n{c}\n</tool_call>" for c in (one.call, call_json(SUBMIT, {"reply": 1}))
-        ]
+        written = (one.call, call_json(SUBMIT, {"reply": 1}))
+        calls = [f"{CALL.text}\n{call}\n{END_OF_CALL.text}" for call in written]
         return [request, *described, *tables, thought, calls[0], one.heard.text, calls[1]]
 
     def _think(self, group: GroupSpec) -> str:
@@ -170,11 +169,6 @@ class Demonstrator:
 
 def _properties(function: Mapping[str, Any]) -> list[Mapping[str, str]]:
     return list(function["parameters"]["properties"].values())
-
-
-def _marked(call: str) -> str:
-    """A call between its marks, as text."""
-    return f"{CALL.text}\n{call}\n{END_OF_CALL.text}"
 
 
 def think(group: GroupSpec, topic: str, words: Sequence[str]) -> str:

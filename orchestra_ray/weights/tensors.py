@@ -5,17 +5,19 @@ name, and no buffers. A model's folder may hold more, such as the alias of a tie
 that older versions saved, and never less.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from orchestra_ray.core.errors import ConfigError
 
 Shapes = Mapping[str, tuple[int, ...]]
+ONE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 def policy_tensors(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
@@ -25,39 +27,78 @@ def policy_tensors(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 def policy_shapes(folder: str | Path) -> Shapes:
     """Name and shape of each tensor of the model whose configuration stands in the folder."""
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    return {name: tuple(parameter.shape) for name, parameter in policy_tensors(model)}
+    return _shapes(_empty_model(folder))
 
 
 def check_folder(folder: str | Path) -> None:
-    """Raises `ConfigError` if a tensor of the model is not in the folder, or has another shape.
+    """Raises `ConfigError` if the folder's files are not the weights of its configuration.
 
-    transformers would make up what is missing, and only warn.
+    transformers would make up what is missing, and untie what is tied and differs, with a warning
+    alone; the engines would go by the configuration.
     """
     try:
-        expected, found = policy_shapes(folder), _file_shapes(Path(folder))
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        why = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ConfigError(f"model.path: {folder} holds no causal language model ({why})") from None
-    differing = [name for name, shape in expected.items() if found.get(name) != shape]
+        model, files = _empty_model(folder), _Files(Path(folder))
+        problem = _problem(model, files)
+    except Exception as error:  # a configuration may make a model's class raise anything
+        why = next(iter(str(error).splitlines()), "") or type(error).__name__
+        problem = f"it holds no causal language model that can be trained ({why})"
+    if problem is not None:
+        remedy = "give a folder with the weights of its config.json"
+        raise ConfigError(f"model.path: {folder}: {problem}; {remedy}")
+
+
+def _problem(model: PreTrainedModel, files: "_Files") -> str | None:
+    """What is wrong with the files of the model's tensors; None: nothing."""
+    if getattr(model.config, "quantization_config", None):
+        return "its weights are quantised, and the learner trains none"
+    expected = _shapes(model)
+    differing = [name for name, shape in expected.items() if files.shape(name) != shape]
     if differing:
-        name, more = differing[0], len(differing) - 1
-        shape = found.get(name)
+        name, shape = differing[0], files.shape(differing[0])
         there = "is missing" if shape is None else f"has shape {list(shape)}"
-        others = f" (and {more} more like it)" if more else ""
-        raise ConfigError(
-            f"model.path: {folder}: {name} {there}, the configuration asks for "
-            f"{list(expected[name])}{others}; give a folder with the weights of its config.json"
-        )
+        more = f" (and {len(differing) - 1} more like it)" if len(differing) > 1 else ""
+        return f"{name} {there}, the configuration asks for {list(expected[name])}{more}"
+    for name, source in (getattr(model, "all_tied_weights_keys", None) or {}).items():
+        if name in files and source in files and not files.equal(name, source):
+            return f"{name} differs from {source}, to which the configuration ties it"
+    return None
 
 
-def _file_shapes(folder: Path) -> Shapes:
-    shapes: dict[str, tuple[int, ...]] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as tensors:
-            shapes |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}
-    if not shapes:
-        raise FileNotFoundError("there are no safetensors files in it")
-    return shapes
+def _empty_model(folder: str | Path) -> PreTrainedModel:
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config)
+
+
+def _shapes(model: nn.Module) -> Shapes:
+    return {name: tuple(parameter.shape) for name, parameter in policy_tensors(model)}
+
+
+class _Files:
+    """The tensors in a folder's safetensors files: those that transformers reads, and no others."""
+
+    def __init__(self, folder: Path):
+        if (folder / ONE_FILE).is_file():
+            names = {ONE_FILE}
+        else:
+            names = set(json.loads((folder / INDEX).read_text())["weight_map"].values())
+        self._places: dict[str, Path] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        for path in (folder / name for name in sorted(names) if (folder / name).is_file()):
+            with safe_open(path, framework="pt") as tensors:
+                for name in tensors.keys():
+                    self._places[name] = path
+                    self._shapes[name] = tuple(tensors.get_slice(name).get_shape())
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._places
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        return self._shapes.get(name)
+
+    def equal(self, one: str, other: str) -> bool:
+        return torch.equal(self._read(one), self._read(other))
+
+    def _read(self, name: str) -> torch.Tensor:
+        with safe_open(self._places[name], framework="pt") as tensors:
+            return tensors.get_tensor(name)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from orchestra_ray.config.model_folder import model_folder, stop_token_ids
+from orchestra_ray.core.errors import ConfigError
 
 
 def test_a_folder_is_itself(tmp_path: Path) -> None:
@@ -46,3 +47,12 @@ def test_generation_stops_where_the_generation_config_says_else_the_models_own(
         if content is not None:
             (tmp_path / f"{name}.json").write_text(json.dumps(content))
     assert stop_token_ids(str(tmp_path)) == ids
+
+
+def test_a_configuration_that_cannot_be_read_is_told_by_its_path(tmp_path: Path) -> None:
+    file = tmp_path / "generation_config.json"
+    file.write_bytes(b"\xef\xbb\xbf" + b'{"eos_token_id": 7}')
+    assert stop_token_ids(str(tmp_path)) == (7,)
+    file.write_text("{oops")
+    with pytest.raises(ConfigError, match=r"generation_config.json: cannot be read \(Expecting"):
+        stop_token_ids(str(tmp_path))

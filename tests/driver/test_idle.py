@@ -88,12 +88,21 @@ def test_failures_that_differ_by_ids_have_one_reason(specs: list[GroupSpec]) -> 
     assert "12 infrastructure (" in idle.ending and "KeyError: '<think>'" in idle.ending
 
 
+def test_a_bug_that_meets_other_words_in_every_episode_is_one_reason(
+    specs: list[GroupSpec],
+) -> None:
+    idle = IdleSteps(None)
+    met = [replace(BUG, message=f"t/1: JSONDecodeError: at {word!r}") for word in ("foo", "b a r")]
+    idle.after(1, [broken(spec, met) for spec in specs], {"groups_dropped": 3})
+    assert idle.ending is not None and "JSONDecodeError" in idle.ending
+
+
 @pytest.mark.parametrize(
     "others",
     [
         [replace(BUG, permanent=False)],
         [OUTAGE],
-        [replace(BUG, message="KeyError: 'y'")],
+        [replace(BUG, message="TypeError: 'x'")],
         [replace(BUG, kind=FailureKind.REWARD)],
     ],
 )

@@ -20,12 +20,12 @@ START_DEADLINE_S = 90.0
 JOB_DEADLINE_S = 300.0
 STOP_DEADLINE_S = 60.0
 
+# Of a policy that has learned enough to be trained: a run that trains nothing fails.
 THREE_TINY_STEPS = (
     "training.steps=3",
-    "training.groups_per_step=2",
-    "training.group_size=2",
     "evaluation.tasks=0",
-    "model.tiny.warmup_steps=0",
+    "model.tiny.warmup_steps=60",
+    "model.tiny.warmup_batch=16",
     "tracking.wandb=disabled",
     "tracking.progress=false",
 )

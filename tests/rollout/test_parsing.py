@@ -100,8 +100,9 @@ def test_a_thought_begins_the_response_and_ends_at_its_first_mark(
 
 def test_a_call_whose_program_holds_an_end_of_thought_token_is_run(chat: Chat) -> None:
     body = json.dumps({"name": "python", "arguments": {"code": "print('</think>')"}})
-    (call,) = parsed(chat, f"<think>\nx\n</think>\n\n<tool_call>\n{body}\n</tool_call>").calls
-    assert call.arguments == {"code": "print('</think>')"}
+    for thought in ("<think>\nx\n</think>\n\n", "I run it.\n", ""):
+        (call,) = parsed(chat, f"{thought}<tool_call>\n{body}\n</tool_call>").calls
+        assert call.arguments == {"code": "print('</think>')"}
 
 
 @settings(max_examples=100)

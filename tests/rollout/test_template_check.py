@@ -34,11 +34,15 @@ def test_templates_of_the_family_fit(policy_folder: Path, tmp_path: Path, templa
     ("template", "differs"),
     [
         (qwen_like(prompt="<think>\\n\\n</think>\\n\\n"), r"it writes '\\nI begin with red"),
-        (qwen_like(result=""), "<tool_response>' it writes 'a colour"),
+        (qwen_like(result=""), "<tool_response>' it writes ' A <b>"),
         (qwen_like().replace('"arguments": ', '"parameters": '), "it writes '.*parameters"),
         (qwen_like().replace('<|im_start|>user" if', '<|im_start|>tool" if'), "it writes 'tool"),
-        (qwen_like().replace("| tojson", "| tojson | upper"), "it writes '.*WORD"),
-        (qwen_like().replace("| tojson", "| tojson(ensure_ascii=true)"), "changes text"),
+        (qwen_like().replace("| tojson", "| tojson | upper"), "does not show the functions"),
+        (qwen_like().replace("tool | tojson", "tool | tojson(ensure_ascii=true)"), "changes text"),
+        (qwen_like().replace("s | tojson", "s | tojson(ensure_ascii=true)"), r"it writes '.*u00e9"),
+        (qwen_like().replace("m.content }}", "m.content | trim }}"), "it writes 'A <b>"),
+        (qwen_like().replace("m.content }}", "m.content | escape }}"), "it writes '.*lt;b"),
+        (qwen_like().replace("tool | tojson", "'?'"), "does not show the functions"),
     ],
 )
 def test_another_template_is_refused_with_the_first_difference(
@@ -49,6 +53,27 @@ def test_another_template_is_refused_with_the_first_difference(
         check_template(chat, "here")
     assert "\n" not in str(caught.value)
     assert re.search(differs, str(caught.value))
+
+
+def test_a_template_that_fails_on_a_message_of_the_context_policy_is_refused(
+    policy_folder: Path, tmp_path: Path
+) -> None:
+    strict = "{% for m in messages if m.role == 'system' %}{{ raise_exception('no system') }}"
+    template = f"{strict}{{% endfor %}}{qwen_like()}"
+    chat = Chat(str(with_template(policy_folder, template, tmp_path)))
+    check_template(chat, "here")
+    with pytest.raises(ConfigError, match="no system"):
+        check_template(chat, "here", system="You are good at using tools.")
+
+
+def test_a_template_that_wants_a_description_of_every_argument_is_refused(
+    policy_folder: Path, tmp_path: Path
+) -> None:
+    wants = "{% for t in tools or [] %}{% for p in t.function.parameters.properties.values() %}"
+    wants += "{{ p.description.strip() }}{% endfor %}{% endfor %}"
+    chat = Chat(str(with_template(policy_folder, wants + qwen_like(), tmp_path)))
+    with pytest.raises(ConfigError, match="its chat template fails"):
+        check_template(chat, "here")
 
 
 def test_a_tokenizer_without_a_mark_of_the_parser_is_refused(

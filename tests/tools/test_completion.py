@@ -20,6 +20,7 @@ WORDS = st.lists(st.sampled_from([*MARKS, "a", "{", "}", '"', "\n", "é"]), max_
         ("<think></think>42</think>", "42</think>"),
         ("<think>for ever", ""),
         ("The tag <think> opens and </think> closes", "The tag <think> opens and </think> closes"),
+        ("<tool_call>{'</think>'}</tool_call>", "<tool_call>{'</think>'}</tool_call>"),
         ("", ""),
     ],
 )
@@ -81,6 +82,31 @@ def test_a_mark_without_json_is_a_word_and_malformed_json_a_call(
     text: str, said: str, calls: list[str]
 ) -> None:
     assert split_calls(text) == (said, calls)
+
+
+@given(WORDS)
+def test_a_call_in_the_content_alone_keeps_every_mark_in_its_strings(code: str) -> None:
+    call = {"name": "python", "arguments": {"code": code}}
+    content = f"<tool_call>\n{json.dumps(call)}\n</tool_call>"
+    for message in ({"content": content}, {"content": content, "reasoning_content": "hm"}):
+        (found,) = answered(message).turn(strip_thinking=True).calls
+        assert json.loads(found) == call
+
+
+def test_thinking_in_its_own_field_leaves_the_content_whole() -> None:
+    said = "The tag </think> ends a thought. Answer: 42"
+    answer = answered({"content": said, "reasoning": "hm"})
+    assert answer.text(strip_thinking=True) == said
+    assert answer.turn(strip_thinking=True) == PolicyTurn(said)
+
+
+@pytest.mark.parametrize("arguments", ['{"a": 1}, "name": "other"', "{oops", '"}', "[" * 2_000])
+def test_arguments_that_are_no_json_make_no_other_call(arguments: str) -> None:
+    function = {"function": {"name": "python", "arguments": arguments}}
+    (call,) = answered({"content": "", "tool_calls": [function]}).turn(True).calls
+    with pytest.raises(ValueError):
+        json.loads(call)
+    assert call.startswith('{"name": "python", "arguments": "')
 
 
 def test_thinking_is_kept_apart_or_left_out() -> None:

@@ -77,12 +77,51 @@ def test_a_missing_shard_is_refused_and_says_how_much_it_held(folder: Path, tied
     assert (folder / INDEX).exists() and "more like it" in refusal(folder)
 
 
+def test_an_alias_that_differs_from_what_it_is_tied_to_is_refused(folder: Path, tied: bool) -> None:
+    """transformers would untie the two, and the engines would not."""
+    as_hubs_ship(folder, alias=tied, shards=1)
+    file = folder / "model-00001-of-00001.safetensors"
+    tensors = load_file(file)
+    tensors[ALIAS] += 1e-3
+    save_file(tensors, file, metadata={"format": "pt"})
+    if tied:
+        assert f"{ALIAS} differs from {EMBEDDING}, to which the config" in refusal(folder)
+    else:
+        check_folder(folder)
+
+
+def test_only_the_files_that_transformers_reads_count(folder: Path) -> None:
+    tensors = load_file(folder / ONE_FILE)
+    name = next(name for name in tensors if "q_proj" in name)
+    save_file({name: tensors.pop(name)}, folder / "extra.safetensors", metadata={"format": "pt"})
+    save_file(tensors, folder / ONE_FILE, metadata={"format": "pt"})
+    assert f"{name} is missing" in refusal(folder)
+    (folder / ONE_FILE).rename(folder / "weights.safetensors")
+    assert "holds no causal language model" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        ("quantization_config", {"quant_method": "fp8"}, "its weights are quantised"),
+        ("num_attention_heads", 0, "holds no causal language model"),
+        ("num_attention_heads", "two", "holds no causal language model"),
+    ],
+)
+def test_a_configuration_that_no_policy_can_have_is_refused(
+    folder: Path, key: str, value: object, problem: str
+) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    assert problem in refusal(folder)
+
+
 def test_what_is_no_folder_of_such_a_model_is_refused(folder: Path) -> None:
     half = (folder / ONE_FILE).read_bytes()[:100]
     (folder / ONE_FILE).write_bytes(half)
     assert "holds no causal language model" in refusal(folder)
     (folder / ONE_FILE).unlink()
-    assert "no safetensors files" in refusal(folder)
+    assert "holds no causal language model" in refusal(folder)
     (folder / "config.json").write_text(json.dumps({"model_type": "none such"}))
     assert "holds no causal language model" in refusal(folder)
     (folder / "config.json").unlink()
