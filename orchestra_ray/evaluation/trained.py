@@ -72,7 +72,7 @@ class Trained:
         )
 
     def sentence(self) -> str:
-        """One line for the console, and for whoever has no charts."""
+        """One line for the console, and for pages without charts."""
         share = f"{self.episodes:,}"
         if self.dispatched is not None:
             share += f" of {self.dispatched:,}"
@@ -92,7 +92,8 @@ class Trained:
                 return "Nothing was trained: the gradient of every step is zero."
             reasons = {"groups dropped": self.dropped, "episodes failed": self.failed}
             told = [f"{name}: {_listed(counts)}" for name, counts in reasons.items() if counts]
-            return f"Nothing was trained in {self.steps} steps{_after(told)}."
+            steps = "1 step" if self.steps == 1 else f"{self.steps} steps"
+            return f"Nothing was trained in {steps}{_after(told)}."
         if self.dispatched is not None and self.episodes < LEAST_SHARE * self.dispatched:
             share = f"{self.episodes:,} of {self.dispatched:,} episodes"
             return f"Next to nothing was trained: {share}."

@@ -1,6 +1,6 @@
 """Whether a model can be trained: its weights, its tokenizer and its chat template.
 
-Looked at before an actor starts, by a run and by `orchestra doctor`.
+A run checks it before an actor starts, and `orchestra doctor` does with a configuration.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ from orchestra_ray.weights.tensors import check_folder
 def check_model(config: Config, path: str) -> None:
     """`ConfigError` if the model's weights, tokenizer or chat template cannot be trained.
 
-    The weights of a model that is no folder here are looked at where they are downloaded.
+    The weights of a model that is no folder here are checked by the processes that download them.
     """
     is_folder = Path(path).is_dir()
     if is_folder:
