@@ -242,7 +242,12 @@ def test_sigterm_ends_a_run_in_order_and_leaves_its_name_free(run: Path, cache: 
     command += ["--config", "configs/quickstart.yaml", *SMALL]
     command += [f"model.cache_dir={cache}", f"runs_dir={run.parent}"]
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(  # as a shell starts one in the background
+        ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
     assert process.stderr is not None
     written = []
     for line in process.stderr:

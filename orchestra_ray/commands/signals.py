@@ -19,7 +19,8 @@ def interrupted_by_sigterm() -> Iterator[list[int]]:
 
     def interrupt(number: int, frame: object) -> None:
         came.append(number)
-        signal.raise_signal(signal.SIGINT)
+        # Not by way of SIGINT, which shells let background processes ignore.
+        raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
