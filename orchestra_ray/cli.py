@@ -1,4 +1,4 @@
-"""The command line: `orchestra train|eval|report|plan|ledger|tools|preferences|doctor`.
+"""The command line: `orchestra train|eval|report|plan|ledger|judge|tools|preferences|doctor`.
 
 A user's mistake is one line on stderr and exit code 2, before Ray is imported; any other failure
 is one line and exit code 1; Ctrl-C is 130, SIGTERM 143. `--debug` prints the traceback as well, and
@@ -86,6 +86,21 @@ def ledger(options: argparse.Namespace) -> int:
 
     show_ledger(Path(options.run), By(options.by), options.top)
     return 0
+
+
+def judge(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    if options.overrides and not options.config:
+        raise ConfigError(f"{options.overrides[0]}: there is nothing to override; give --config")
+    config = None
+    if options.config:
+        from orchestra_ray.config import load
+
+        config = load(options.config, options.overrides)
+    from orchestra_ray.commands.judge import judge_cases
+
+    return 0 if judge_cases(Path(options.cases), config) else FAILED
 
 
 def report(options: argparse.Namespace) -> int:
@@ -197,6 +212,7 @@ def _parser() -> argparse.ArgumentParser:
         "orchestra plan --config configs/paper_qwen3_8b.yaml learner.ranks=4",
     )
     _add_ledger(commands)
+    _add_judge(commands)
     _add_tools(commands)
     _add_preferences(commands)
     example = "orchestra doctor --config configs/quickstart.yaml"
@@ -259,6 +275,26 @@ def _add_ledger(commands: Commands) -> None:
         default=40,
         help="at most so many lines; the cheapest become one (default: 40)",
     )
+
+
+def _add_judge(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        judge,
+        "judge",
+        "try the judges on labelled answers; exit code 1 if a verdict differs from its label",
+        "orchestra judge cases.jsonl, with lines such as"
+        ' {"judge": "number", "reference": "42", "answer": "The answer is 42.", "right": true}',
+    )
+    parser.usage = "orchestra judge CASES [--config FILE ...] [key=value ...] [--debug]"
+    parser.add_argument(
+        "cases",
+        metavar="CASES",
+        help="JSONL: {judge, reference, answer, right, choices?, tests?, question?, private?},"
+        " or {judge: reasoning_gym, family, seed, answer, right}",
+    )
+    _add_config(parser, required=False)
+    parser.set_defaults(takes_overrides=True)
 
 
 def _add_tools(commands: Commands) -> None:

@@ -28,6 +28,11 @@ INSTRUCTIONS: Mapping[Parser, str] = {
 }
 
 
+_BOX = re.compile(r"\\f?boxed(?:[ \t]*\{|[ \t]+(?P<bare>[^\s{}$\\]+))")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+_JOINED = re.compile(r"(?:[\s,;/&$]|\\[()\[\]]|\b(?:or|and)\b)*", re.IGNORECASE)
+
+
 def found(parser: Parser, text: str) -> str | None:
     """The marked part of an answer; None where there is none, or nothing in it."""
     return _FINDERS[parser](text) or None
@@ -47,14 +52,43 @@ def _last_line(text: str) -> str | None:
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), None)
 
 
+def boxes(text: str) -> list[str]:
+    r"""What the last boxes of a text hold: of several that only `or`, `and` or marks join, all.
+
+    Read are \\boxed{...}, \\fbox{...} and \\boxed 42. Empty if the last box does not end.
+    """
+    found_here: list[str] = []
+    end = 0
+    for box in _BOX.finditer(text):
+        if box.start() < end:
+            continue  # in the one before, of which it is a part
+        if found_here and not _JOINED.fullmatch(text[end : box.start()]):
+            found_here = []
+        inner, end = _box_at(text, box)
+        if inner is None:
+            return []
+        found_here.append(inner)
+    return found_here
+
+
 def _boxed(text: str) -> str | None:
-    _, box, rest = text.rpartition("\\boxed{")
+    inner = (boxes(text) or [None])[-1]
+    while inner is not None and (nested := boxes(inner)):
+        inner = nested[-1]
+    return inner
+
+
+def _box_at(text: str, box: re.Match[str]) -> tuple[str | None, int]:
+    """What one box holds, and where it ends."""
+    if box["bare"]:
+        return box["bare"], box.end()
     depth = 1
-    for brace in re.finditer(r"[{}]", rest) if box else ():
-        depth += 1 if brace.group() == "{" else -1
+    for brace in _BRACE.finditer(text, box.end()):
+        if brace[0] in "{}":
+            depth += 1 if brace[0] == "{" else -1
         if depth == 0:
-            return rest[: brace.start()].strip()
-    return None
+            return text[box.end() : brace.start()].strip(), brace.end()
+    return None, len(text)
 
 
 def _tag(name: str) -> Callable[[str], str | None]:

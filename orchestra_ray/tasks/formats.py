@@ -104,7 +104,7 @@ FORMATS: Mapping[str, Format] = {
     "frames": Format(_frames, "frames"),
     "hle": Format(_hle, "hle"),
     "math": Format(_math, "math"),
-    "hotpotqa": Format(_hotpotqa, "exact"),
+    "hotpotqa": Format(_hotpotqa, "hotpotqa"),
 }
 
 

@@ -21,6 +21,7 @@ from orchestra_ray.reward.judges.choice import is_choice
 from orchestra_ray.reward.judges.code import CodeJudge
 from orchestra_ray.reward.judges.exact import is_exact
 from orchestra_ray.reward.judges.family import FamilyJudge
+from orchestra_ray.reward.judges.hotpotqa import is_exact_match, is_f1_match
 from orchestra_ray.reward.judges.llm import JudgeDesk, LlmJudge
 from orchestra_ray.reward.judges.mathematics import MathJudge
 from orchestra_ray.reward.judges.number import is_number
@@ -40,6 +41,8 @@ PLAIN: Mapping[str, Callable[[Task, str], bool]] = {
     "choice": lambda task, answer: is_choice(
         reference(task), answer, task.payload.get("choices", ())
     ),
+    "hotpotqa": lambda task, answer: is_exact_match(reference(task), answer),
+    "hotpotqa_f1": lambda task, answer: is_f1_match(reference(task), answer),
 }
 PROCESSES: Mapping[str, Callable[[], Judge]] = {
     OWN_SCORER: FamilyJudge,

@@ -1,27 +1,74 @@
-"""Choice: the right letter, in any form: `B`, `(b)`, `B. Paris`, "the answer is B", "Paris".
+r"""Choice: the right letter as an answer states it, or the text of that choice.
 
-An answer that names two letters in one breath ("A or C") names none. Of several statements the last
-one counts.
+    answer    := tagged | boxed | statement | opening | closing
+    statement := ("answer is" | "answer:" | "I choose" | "so it is" | "option" ...) named
+               | letter ("is" ["the"] ("correct" | "right" | "answer" ...))
+    opening   := letter (")" | "." | ":" | "-" | "," | "(") [text]     at the head of the answer
+    closing   := "(" letter ")"                      the only letter in brackets that is not denied
+    named     := letter | letter text | text of a choice
+
+A mention is no statement: what is denied ("D is wrong", "not D", "I ruled out A") or asked ("is it
+B?") names nothing, and a capital that begins a sentence ("A good one", "I am not sure") is a word.
+Two letters in one breath ("A or C", "B, C") name none. Of several statements the last counts,
+unless they follow each other and differ.
 """
 
 import re
 import string
+import unicodedata
 from collections.abc import Sequence
 
-from orchestra_ray.catalogue.parsers import Parser, parse
 from orchestra_ray.reward.judges.exact import normal
+from orchestra_ray.reward.judges.statement import Place, stated, unmarked
 
-_LETTER = r"[(\[]?([A-Za-z])[)\]]?"
-_ALONE = re.compile(rf"{_LETTER}\s*[.:,]?")
-_LEADING = re.compile(r"(?:\(([A-Za-z])\)|\[([A-Za-z])\]|([A-Z])\s*[.:)])(?:\s|$)")
-_STATED = re.compile(
-    r"(?i:\b(?:answer|option|choice)(?:\s+(?:is|would\s+be|must\s+be|should\s+be))?\s*[:=]?\s*"
-    r"(?:option\s+|choice\s+)?)"
-    r"(?:\(([A-Za-z])\)|\[([A-Za-z])\]|([A-Z])(?![\w'’])|([a-z])(?=[.,;:)]?\s*$))"
+_WRAPPER = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|boxed)\s*\{([^{}]*)\}")
+_MATH = re.compile(r"\$|\\[()\[\]]|\\[,;:! ]")
+_QUOTES = "\"'“”‘’«»「」*_` "
+_LETTER = r"(?:\((?P<round>[A-Za-z])\)|\[(?P<square>[A-Za-z])\]|(?P<bare>[A-Za-z])(?!\w|['’]\w))"
+_NAMED = re.compile(
+    rf"(?:(?:the\s+)?(?:(?:correct|right|best)\s+)?(?:option|choice|letter|answer)\s+)?"
+    rf"[{_QUOTES}]*{_LETTER}[{_QUOTES}]*",
+    re.IGNORECASE,
 )
+# What may follow a bare letter that is meant as one, where it could be a word ("A dog", "I am").
+_FOLLOWS = re.compile(
+    r"\s*(?:$|[.,;:!?)\]}(—–-]|(?:because|since|as|for|so|rather|instead|and\s+not|but\s+not|not"
+    r"|which|due|given|based|where|with|is|from|by|per|in\s+my|here|above|below)\b)",
+    re.IGNORECASE,
+)
+_AND_ANOTHER = re.compile(
+    rf"\s*(?:,|/|&|\+|;|(?:,\s*)?\b(?:or|and(?:\s+also)?|as\s+well\s+as)\b)\s*(?:also\s+|maybe\s+"
+    rf"|possibly\s+|perhaps\s+)?(?:(?:option|choice)\s+)?[{_QUOTES}]*"
+    r"(?:\([A-Za-z]\)|\[[A-Za-z]\]|[A-HJ-Z](?![\w'’]))",
+)
+_COMMITS = re.compile(
+    r"(?:\b(?:i\s+(?:would\s+|will\s+|'d\s+)?|i['’]d\s+|we\s+|let\s+me\s+|let['’]s\s+)?"
+    r"(?:choose|pick|select|go(?:ing)?\s+with|chose|picked|selected)\b"
+    r"|\b(?:so|thus|hence|therefore|must\s+be|it\s+is|it['’]s|this\s+is|that\s+is)\b,?"
+    r"(?:\s+(?:it\s+is|it\s+must\s+be|it['’]s|clearly|definitely))?"
+    r"|\b(?:correct|right|best)\s+(?:option|choice|one|letter)\s+(?:is|must\s+be|would\s+be)\b"
+    r"|\b(?:option|choice)\s*(?:is\b|must\s+be\b|would\s+be\b|[:=])?)\s*[:=]?\s*",
+    re.IGNORECASE,
+)
+_REVERSED = re.compile(
+    rf"(?<![\w'’]){_LETTER}\s+(?:is|must\s+be|would\s+be|looks|seems)\s+(?:clearly\s+|definitely\s+)?"
+    r"(?:the\s+)?(?:only\s+)?(?:correct|right|true|best|answer)\b"
+)
+_DENIED_BEFORE = re.compile(
+    r"(?:\bnot|n['’]t|\bnever|\bnor|\bneither|\brather\s+than|\binstead\s+of|\bunlike|\bexcept"
+    r"|\b(?:rul|eliminat|exclud|reject|discard|dismiss)\w*(?:\s+out)?)"
+    r"(?:\s+(?:be|is|it|out|the|a|option|choice|answer|options|choices|just|simply)\b)*[\s:(\[]*$",
+    re.IGNORECASE,
+)
+_DENIED_AFTER = re.compile(
+    r"[)\]\s]*(?:(?:is|are|was|looks|seems|would\s+be|can\s+be|must\s+be|cannot|can['’]t)\s+"
+    r"(?:\w+\s+)?)?(?:incorrect|wrong|false|not|ruled\s+out|eliminated|excluded|unlikely|impossible"
+    r"|out\b|be\s+(?:right|correct|ruled|eliminated))|\s*(?:isn['’]t|doesn['’]t|does\s+not|cannot)\b",
+    re.IGNORECASE,
+)
+_SENTENCES = re.compile(r"(?<=[.!?。])\s+|\n")
+_OPENING = re.compile(rf"[{_QUOTES}]*{_LETTER}[{_QUOTES}]*(?P<mark>\s*[).:,(—–-]|\s*$|(?<=[)\]]))")
 _IN_BRACKETS = re.compile(r"[(\[]([A-Z])[)\]]")
-_AND_ANOTHER = re.compile(r"\s*(?:,|/|&|\bor\b|\band\b)\s*[(\[]?[A-HJ-Z](?![\w'’])")
-_TEXT = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\s*\{([^{}]*)\}")
 
 
 def is_choice(reference: str, answer: str, choices: Sequence[str] = ()) -> bool:
@@ -31,32 +78,127 @@ def is_choice(reference: str, answer: str, choices: Sequence[str] = ()) -> bool:
 
 
 def letter_of(text: str, choices: Sequence[str] = ()) -> str | None:
-    """The letter, in capitals, that an answer comes to; None where it names none, or several."""
-    boxed = _TEXT.sub(r"\1", parse(Parser.BOXED, text))
-    plain = " ".join(re.sub(r"[*`_]", "", boxed).split())  # patterns take long over long gaps
-    letter = _by_text(plain, choices) or _by_letter(plain)
+    """The letter, in capitals, that an answer comes to; None if it names none, or several."""
+    letters = {_letter(one.place, one.text, choices) for one in stated(_plain(text))}
+    letter = letters.pop() if len(letters) == 1 else None
     known = string.ascii_uppercase[: len(choices) or None]
     return letter if letter and letter in known else None
 
 
-def _by_text(plain: str, choices: Sequence[str]) -> str | None:
-    said = normal(plain).rstrip(".")
-    alike = [i for i, choice in enumerate(choices) if normal(choice).rstrip(".") == said]
-    return string.ascii_uppercase[alike[0]] if len(alike) == 1 else None
+def _plain(text: str) -> str:
+    text = unicodedata.normalize("NFKC", text)
+    return re.sub(r"[^\S\n]+", " ", text)
 
 
-def _by_letter(plain: str) -> str | None:
-    if alone := _ALONE.fullmatch(plain):
-        return alone[1].upper()
-    if stated := list(_STATED.finditer(plain)):
-        return _named(stated[-1], plain)
-    if leading := _LEADING.match(plain):
-        return _named(leading, plain)
-    bracketed = set(_IN_BRACKETS.findall(plain))
-    return bracketed.pop() if len(bracketed) == 1 else None
+def _bare(text: str) -> str:
+    """Without LaTeX, and with single spaces between words."""
+    for _ in range(3):
+        text = _WRAPPER.sub(r"\1", text)
+    return " ".join(unmarked(_MATH.sub("", text)).split())
 
 
-def _named(match: re.Match[str], plain: str) -> str | None:
-    if _AND_ANOTHER.match(plain, match.end()):
+def _letter(place: Place, text: str, choices: Sequence[str]) -> str | None:
+    bare = _bare(text)
+    if (letter := _by_text(bare, choices)) is not None:
+        return letter
+    if place is Place.MARKED:
+        inner = stated(text)
+        if inner[-1].place is Place.SENTENCE:
+            return _named(_bare(inner[-1].text), choices)
+        return _named(bare, choices) or _opening(bare, choices)
+    if place is Place.SENTENCE:
+        return _named(bare, choices)
+    return _opening(bare, choices) or _said(unmarked(_MATH.sub("", text)), choices)
+
+
+def _by_text(bare: str, choices: Sequence[str]) -> str | None:
+    said = _folded(bare)
+    alike = [i for i, choice in enumerate(choices) if _folded(_bare(choice)) == said]
+    return string.ascii_uppercase[alike[0]] if said and len(alike) == 1 else None
+
+
+def _folded(text: str) -> str:
+    return normal(text).strip(" .!,;:" + _QUOTES)
+
+
+def _named(text: str, choices: Sequence[str]) -> str | None:
+    """The letter that a statement goes on with, or the choice whose text it consists of."""
+    text = text.lstrip(" :=")
+    if (letter := _by_text(text, choices)) is not None:
+        return letter
+    if negated := re.match(r"(?:definitely\s+|clearly\s+)?not\b(.*)", text, re.IGNORECASE):
+        return _said(negated[1].partition(",")[2], choices)
+    match = _NAMED.match(text)
+    if match is None:
         return None
-    return next(group for group in match.groups() if group).upper()
+    return _checked(match, text, choices)
+
+
+def _checked(match: re.Match[str], text: str, choices: Sequence[str]) -> str | None:
+    """The letter of a match, unless what follows denies it, lists more or makes it a word."""
+    rest = text[match.end() :]
+    if _AND_ANOTHER.match(rest) or _DENIED_AFTER.match(rest):
+        return None
+    bare = match["bare"]
+    letter = (match["round"] or match["square"] or bare).upper()
+    place = string.ascii_uppercase.index(letter)
+    if bare is None or not rest.strip(" .!,;:"):
+        return letter
+    if place < len(choices) and _folded(rest).startswith(_folded(_bare(choices[place]))):
+        return letter
+    if not _FOLLOWS.match(rest):
+        return letter if bare.isupper() and bare not in "AI" else None
+    is_word = bare in "AI" and rest.lstrip()[:1].isalpha() and re.match(r"\s*(?:is|with|for)\b", rest)
+    return None if is_word and bare == "I" else letter
+
+
+def _opening(bare: str, choices: Sequence[str]) -> str | None:
+    """A letter at the head, set apart from what follows by a mark: `C`, `c) argon`, `C, argon`."""
+    match = _OPENING.match(bare)
+    if match is None:
+        return None
+    rest = bare[match.end() :]
+    letter = (match["round"] or match["square"] or match["bare"]).upper()
+    if not rest.strip(" ."):
+        return letter
+    if _AND_ANOTHER.match(bare[match.end("mark") - len(match["mark"]) :]):
+        return None
+    if _DENIED_AFTER.match(rest) or _AND_ANOTHER.match(rest):
+        return None
+    mark = match["mark"].strip()
+    place = string.ascii_uppercase.index(letter)
+    has_text = place < len(choices) and _folded(rest).startswith(_folded(choices[place]))
+    if mark in (")", ".", ":") or not match["bare"] or has_text:
+        return letter
+    return letter if match["bare"].isupper() and letter not in "AI" else None
+
+
+def _said(text: str, choices: Sequence[str]) -> str | None:
+    """The last letter that a sentence of the prose commits to."""
+    last: str | None = None
+    reach = 100 + max((len(choice) for choice in choices), default=0)
+    for sentence in _SENTENCES.split(text):
+        sentence = " ".join(sentence.split())
+        if sentence.endswith("?"):
+            continue
+        for match in _REVERSED.finditer(sentence):
+            if not _DENIED_BEFORE.search(sentence[: match.start()][-60:]):
+                last = (match["round"] or match["square"] or match["bare"]).upper()
+        for lead in _COMMITS.finditer(sentence):
+            if _DENIED_BEFORE.search(sentence[: lead.start()][-60:] + " "):
+                continue
+            if letter := _named(sentence[lead.end() :][:reach], choices):
+                last = letter
+    if last is not None:
+        return last
+    return _closing(text)
+
+
+def _closing(text: str) -> str | None:
+    named = {
+        match[1]
+        for match in _IN_BRACKETS.finditer(text)
+        if not _DENIED_BEFORE.search(text[: match.start()][-60:])
+        and not _DENIED_AFTER.match(text[match.end() : match.end() + 60])
+    }
+    return named.pop() if len(named) == 1 else None

@@ -1,5 +1,8 @@
 """Math: the same expression, set or interval, by math-verify in a process that can be killed.
 
+What an answer states (`expressions.stated_expression`) is read as mathematics as a whole, or not at
+all. Text that is the reference itself needs no reading.
+
 A comparison that does not end, or takes too much memory, is the answer's own doing: it is wrong.
 Where no process can be had at all there is a failure instead.
 """
@@ -7,12 +10,13 @@ Where no process can be had at all there is a failure instead.
 import asyncio
 import re
 
-from orchestra_ray.catalogue.parsers import Parser, found
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.money import Prices
 from orchestra_ray.core.records import Asker, Offer, Task, ToolRequest
 from orchestra_ray.core.states import Failure
 from orchestra_ray.reward.judges.exact import is_exact
+from orchestra_ray.reward.judges.expressions import stated_expression
+from orchestra_ray.reward.judges.latex import MOST_CHARACTERS
 from orchestra_ray.reward.judges.verdict import Verdict, failed
 from orchestra_ray.tasks.reasoning_gym import reference
 from orchestra_ray.tools.functions import FunctionLimits, FunctionTool
@@ -21,8 +25,8 @@ from orchestra_ray.tools.tool import Fault, FaultKind
 NAME = "math"
 FUNCTION = "orchestra_ray.reward.judges.equal:equal"
 LIMITS = FunctionLimits(processes=1, deadline_s=20.0, start_s=60.0, memory_mib=2048)
-MOST_CHARACTERS = 2_000  # of an expression, or of the end of the prose that it stands in
 _TEXT = re.compile(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}")
+_LETTER = re.compile(r"\([A-Za-z]\)")
 _OFFER = Offer(NAME, NAME, "judge", "", Prices(), 0.0)
 
 
@@ -32,12 +36,13 @@ class MathJudge:
         self._one = asyncio.Lock()  # a comparison's deadline holds for it, not for its wait
 
     async def judge(self, task: Task, answer: str, asker: Asker) -> Verdict | Failure:
-        right, boxed = reference(task), found(Parser.BOXED, answer)
-        given = answer.strip()[-MOST_CHARACTERS:] if boxed is None else boxed
+        right, given = reference(task), stated_expression(answer)
+        if given is None:
+            return Verdict(False, "no expression")
         if is_exact(_words(right), _words(given)):
             return Verdict(True, "the same text")
-        if not given or len(given) > MOST_CHARACTERS:
-            return Verdict(False, "too long for an expression" if given else "no expression")
+        if len(given) > MOST_CHARACTERS:
+            return Verdict(False, "too long for an expression")
         arguments = {"reference": right, "answer": given}
         request = ToolRequest(asker.episode_id, asker, _OFFER, arguments, task, 0, 0)
         async with self._one:
@@ -67,4 +72,5 @@ def _of(fault: Fault) -> Verdict | Failure:
 
 
 def _words(text: str) -> str:
-    return _TEXT.sub(r"\1", text).strip("$ .")
+    bare = _TEXT.sub(r"\1", text).strip("$ .")
+    return bare[1:-1] if _LETTER.fullmatch(bare) else bare

@@ -1,158 +1,153 @@
 r"""Number: the same amount, however it is written.
 
-Read are signs, grouping commas, fractions, mixed numbers and \frac, exponents (1e3, 2 x 10^3),
-percent, currency, ordinals, words from thousand to trillion, and units. Of an answer in prose
-counts what is boxed, else the number right after its last "answer", else its last number; so a
-list of guesses is worth no more than one of them. Amounts are exact fractions: two differ unless
-they agree to a millionth. A unit on one side only is let pass; two that are known and differ are
-not the same. A percentage equals its number with the sign left out, and its fraction.
+`amounts` says what an amount is. What an answer marks (`statement`), and the reference, is one
+amount as a whole or is no number. A sentence that states the answer comes to what it ends its
+equations with: "The answer is 4 + 4 = 8" is 8; "5 or 6" and any other list is none. In prose
+without a statement the last amount counts. Integers are equal exactly. Others are exact fractions
+too; if one of the two does not end as a decimal, they may differ by a millionth. A unit on one side
+only is let pass; two that are known are converted. A percentage equals its number with the sign
+left out, and its fraction. What is no number, such as 12:00, is compared as text.
 """
 
 import re
-import unicodedata
-from dataclasses import dataclass
+from collections.abc import Sequence
 from fractions import Fraction
 
-from orchestra_ray.catalogue.parsers import Parser, parse
-from orchestra_ray.reward.judges.exact import is_exact
+from orchestra_ray.reward.judges.amounts import Amount, Found, found_in, plain, whole
+from orchestra_ray.reward.judges.exact import normal
+from orchestra_ray.reward.judges.statement import Place, Stated, stated, unmarked
+from orchestra_ray.reward.judges.words import worded
 
-TOLERANCE = Fraction(1, 1_000_000)  # of the reference
-MOST_DIGITS, MOST_EXPONENT = 300, 400  # what is longer is no amount that anyone means
-MOST_CHARACTERS = 20_000  # at the end of an answer, that are read
-
-_DECIMAL = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
-_AMOUNT = re.compile(
-    rf"""
-    (?:(?<![\w)\]^])(?P<sign>[-+])\s*)? (?P<currency>[$€£])?\s*
-    (?<![A-Za-z_^{{])
-    (?:
-        (?P<whole>\d+)\s+(?P<above>\d+)/(?P<below>\d+)
-        | (?P<top>{_DECIMAL})\s*/\s*(?P<bottom>{_DECIMAL})
-        | (?P<plain>{_DECIMAL})
-          (?:
-              e(?P<e>[-+]?\d+)
-              | \s*(?:x|\*|\\times|\\cdot)\s*10\s*(?:\^|\*\*)\s*\{{?(?P<p>[-+]?\d+)\}}?
-          )?
-    )
-    (?:(?:st|nd|rd|th)\b)?
-    \s*(?:(?P<scale>thousand|million|billion|trillion)\b)?
-    \s*(?P<percent>%|per\s?cent\b)?
-    \s*(?P<unit>[a-z$€£]+)?
-    """,
-    re.VERBOSE | re.IGNORECASE,
+TOLERANCE = Fraction(1, 1_000_000)  # of the reference, if a decimal was rounded
+ROUNDING = Fraction(1, 10**12)  # of a computation in floating point
+_CUT = re.compile(
+    r"\s*(?:[(\[]|,\s*(?:which|where|as|because|since|with|after|when|so that)\b"
+    r"|\b(?:because|since|given that|as we|as it|after|when|where)\b).*",
+    re.IGNORECASE | re.DOTALL,
 )
-_FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*([-+]?[\d.,]+)\s*\}\s*\{\s*([\d.,]+)\s*\}")
-_TEXT = re.compile(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}")
-_MARKUP = re.compile(r"\\(?=[$%])|\\[!,;:]|`|(?<!\w)\*\*|\*\*(?!\w)|\{,\}")
-_SPACED = re.compile(r"(?<![\d.,/])\d{1,3}(?: \d{3})+(?![\d/])")
-_VULGAR = re.compile(r"(?<=\d)(?=[\u00bc-\u00be\u2150-\u215e])")
-_RAISED = re.compile(r"[\u2070\u00b9\u00b2\u00b3\u2074-\u2079\u207a\u207b]+")
-_ANSWER = re.compile(r"\banswer\s*(?:is\b|[:=])\s*[:=]?", re.IGNORECASE)
-_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_SIGNS = str.maketrans("−–—×⁄", "---x/")
-_UNITS = {
-    name: names.split()[0]
-    for names in (
-        "mm millimeter millimeters millimetre millimetres",
-        "cm centimeter centimeters centimetre centimetres",
-        "m meter meters metre metres",
-        "km kilometer kilometers kilometre kilometres",
-        "inch inches",
-        "ft foot feet",
-        "mile miles mi",
-        "mg milligram milligrams",
-        "g gram grams",
-        "kg kilogram kilograms",
-        "lb lbs pound pounds",
-        "s sec secs second seconds",
-        "min mins minute minutes",
-        "h hr hrs hour hours",
-        "day days",
-        "week weeks",
-        "month months",
-        "year years yr yrs",
-        "cent cents",
-        "$ dollar dollars usd",
-        "€ euro euros eur",
-        "£ gbp",
-    )
-    for name in names.split()
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Amount:
-    """`unit` is one that is known, by its first name; "" where there is none."""
-
-    value: Fraction
-    percent: bool
-    unit: str
-
-
-def amount(text: str) -> Amount | None:
-    """The number that an answer comes to; None where it has none."""
-    plain = _plain(parse(Parser.BOXED, text))
-    parts = _ANSWER.split(plain)
-    if len(parts) > 1 and (after := _found(parts[-1])):
-        return after[0]
-    found = _found(plain)
-    return found[-1] if found else None
+_RESTATED = re.compile(
+    r"=|≈|\\approx|⇒|→|\\implies|\b(?:is|are|so|thus|hence|therefore|equals?|makes?|gives?|i\.e)\b",
+    re.IGNORECASE,
+)
+_EQUATION = re.compile(r"=|≈|\\approx|\\Rightarrow|\\implies|⇒|→")
+_NEGATED = re.compile(r"\b(?:not|never|isn't|aren't)\s+(?:\w+\s+){0,2}$", re.IGNORECASE)
+_LIST_WORD = re.compile(r"\b(?:or|and)\b|,(?!\d{3})|;", re.IGNORECASE)
+_LISTED = re.compile(
+    r"\s*(?:[^\W\d]+\s*)?(?:,|;|/|&|(?:,\s*)?\b(?:or|and|to|through)\b)\s*", re.IGNORECASE
+)
 
 
 def is_number(reference: str, answer: str) -> bool:
-    """Whether both come to one amount; a reference that is not one number is compared whole."""
-    there = _found(_plain(reference))
+    """Whether both come to one amount; a reference that is no amount is compared whole."""
+    right = _marked(reference)
+    if right is None:
+        return _text(reference) in {_text(answer), *(_text(one.text) for one in stated(answer))}
     given = amount(answer)
-    if len(there) != 1 or given is None:
-        return is_exact(reference, answer)
-    (right,) = there
-    if right.unit and given.unit and right.unit != given.unit:
+    return given is not None and _same(right, given)
+
+
+def amount(text: str) -> Amount | None:
+    """The number that an answer comes to; None if it has none, or several."""
+    read = [_read(one) for one in stated(text)]
+    first = read[-1]
+    if first is None or any(one is None or not _same(first, one) for one in read):
+        return None
+    return first
+
+
+def near(right: Fraction, given: Fraction) -> bool:
+    """Integers exactly; others within what rounding explains."""
+    if right == given:
+        return True
+    if right.denominator == 1:
         return False
-    if _near(right.value, given.value):
+    ends = _ends(right) and _ends(given)
+    return abs(right - given) <= (ROUNDING if ends else TOLERANCE) * abs(right)
+
+
+def _ends(value: Fraction) -> bool:
+    """Whether it is written in full as a decimal."""
+    below = value.denominator
+    for prime in (2, 5):
+        while below % prime == 0:
+            below //= prime
+    return below == 1
+
+
+def _same(right: Amount, given: Amount) -> bool:
+    if right.unit is not None and given.unit is not None:
+        if right.unit.measures != given.unit.measures:
+            return False
+        return near(right.value * right.unit.factor, given.value * given.unit.factor)
+    if near(right.value, given.value):
         return True
     hundred = {(True, False): Fraction(1, 100), (False, True): Fraction(100)}
     factor = hundred.get((right.percent, given.percent))
-    return factor is not None and _near(right.value * factor, given.value)
+    return factor is not None and near(right.value * factor, given.value)
 
 
-def _near(right: Fraction, given: Fraction) -> bool:
-    return abs(right - given) <= TOLERANCE * abs(right)
+def _read(one: Stated) -> Amount | None:
+    if one.place is Place.MARKED:
+        return _marked(one.text)
+    text = plain(unmarked(one.text))
+    if (there := _as_whole(text)) is not None:
+        return there
+    if one.place is Place.PROSE:
+        return _last(text)
+    said = _of_sentence(text)
+    if said or not one.after:
+        return said[0] if len(said) == 1 else None
+    return _last(plain(one.after))
 
 
-def _plain(text: str) -> str:
-    """`text` in the characters and forms that `_AMOUNT` knows."""
-    text = " ".join(text[-MOST_CHARACTERS:].split())  # patterns take long over long gaps
-    text = _RAISED.sub(lambda raised: f"^{raised[0]}", _VULGAR.sub(" ", text))
-    text = unicodedata.normalize("NFKC", text).translate(_SIGNS)
-    text = _FRACTION.sub(r" \1/\2 ", _TEXT.sub(r" \1 ", text))
-    text = _MARKUP.sub("", text)
-    return _SPACED.sub(lambda spaced: spaced[0].replace(" ", ""), text)
+def _marked(text: str) -> Amount | None:
+    text = plain(unmarked(text))
+    inner = stated(text)
+    if inner[-1].place is Place.SENTENCE:
+        said = _of_sentence(inner[-1].text)
+        return said[0] if len(said) == 1 else None
+    return _as_whole(text)
 
 
-def _found(text: str) -> list[Amount]:
-    read = (_amount(match) for match in _AMOUNT.finditer(text))
-    return [one for one in read if one is not None]
-
-
-def _amount(match: re.Match[str]) -> Amount | None:
-    part = match.groupdict()
-    exponent = int((part["e"] or part["p"] or "0")[:6])
-    if len(match[0]) > MOST_DIGITS or abs(exponent) > MOST_EXPONENT:
+def _as_whole(text: str) -> Amount | None:
+    """One amount, in digits or in words, behind what it is the value of."""
+    *before, last = _EQUATION.split(text.strip())
+    if any(_LIST_WORD.search(part) for part in before[1:]):
         return None
-    try:
-        if part["whole"]:
-            value = int(part["whole"]) + Fraction(int(part["above"]), int(part["below"]))
-        elif part["top"]:
-            value = _decimal(part["top"]) / _decimal(part["bottom"])
-        else:
-            value = _decimal(part["plain"]) * Fraction(10) ** exponent
-    except ZeroDivisionError:
+    return whole(last) or worded(last)
+
+
+def _of_sentence(text: str) -> Sequence[Amount | None]:
+    """The amounts that a statement comes to: one, or several if it does not commit itself."""
+    text = _CUT.sub("", text, count=1) if not text.startswith(("(", "[")) else text
+    said: Sequence[Amount | None] = []
+    for piece in _RESTATED.split(text):
+        if (one := whole(piece) or worded(piece)) is not None:
+            said = [one]
+        elif listed := _listed(piece):
+            said = listed
+    return said
+
+
+def _listed(text: str) -> Sequence[Amount | None]:
+    """The first amount of a piece, and those that are listed with it; a negated one is none."""
+    listed: list[Found] = []
+    for one in found_in(text):
+        if not listed and _NEGATED.search(text[: one.start][-60:]):
+            continue
+        if listed and not _LISTED.fullmatch(text[listed[-1].end : one.start]):
+            break
+        listed.append(one)
+    return [one.amount for one in listed]
+
+
+def _last(text: str) -> Amount | None:
+    """The last amount of prose, if it is not the end of a list and not denied."""
+    there = [one for one in found_in(text) if not _NEGATED.search(text[: one.start][-60:])]
+    if len(there) > 1 and _LISTED.fullmatch(text[there[-2].end : there[-1].start]):
         return None
-    value *= _SCALES.get((part["scale"] or "").lower(), 1)
-    unit = _UNITS.get((part["unit"] or part["currency"] or "").lower(), "")
-    signed = -value if part["sign"] == "-" else value
-    return Amount(signed, bool(part["percent"]), unit)
+    return there[-1].amount if there else None
 
 
-def _decimal(text: str) -> Fraction:
-    return Fraction(text.replace(",", ""))
+def _text(text: str) -> str:
+    return normal(plain(unmarked(text))).strip(" .$")
