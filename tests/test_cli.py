@@ -185,6 +185,7 @@ def test_debug_shows_the_traceback_above_the_line(mistakes, capsys):
         ["eval", "-h"],
         ["plan", "-h"],
         ["ledger", "-h"],
+        ["judge", "-h"],
         ["doctor", "-h"],
         ["tools", "-h"],
         ["tools", "list", "-h"],
@@ -204,7 +205,7 @@ def test_help_is_printed_without_heavy_imports(argv):
 
 @pytest.mark.parametrize(
     "command",
-    ["train", "eval", "plan", "ledger", "tools", "tools list", "tools describe", "doctor"],
+    ["train", "eval", "plan", "ledger", "judge", "tools", "tools list", "tools describe", "doctor"],
 )
 def test_every_command_s_help_has_an_example(command, capsys):
     with pytest.raises(SystemExit) as stop:

@@ -28,9 +28,11 @@ INSTRUCTIONS: Mapping[Parser, str] = {
 }
 
 
-_BOX = re.compile(r"\\f?boxed(?:[ \t]*\{|[ \t]+(?P<bare>[^\s{}$\\]+))")
+_BOX = re.compile(r"\\(?:boxed|fbox)(?:[ \t]*\{|[ \t]+(?P<bare>[^\s{}$\\]+))")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
-_JOINED = re.compile(r"(?:[\s,;/&$]|\\[()\[\]]|\b(?:or|and)\b)*", re.IGNORECASE)
+_JOINED = re.compile(
+    r"(?:[\s,;/&$]|\\[()\[\]]|\\text\{\s*(?:or|and)\s*\}|\b(?:or|and)\b)*", re.IGNORECASE
+)
 
 
 def found(parser: Parser, text: str) -> str | None:

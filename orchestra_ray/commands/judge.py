@@ -1,9 +1,9 @@
 """`orchestra judge`: what the judges say of answers that a person has labelled.
 
-A row is {judge, reference, answer, right, question?, choices?, tests?, private?} or, for a family of
-reasoning-gym, {judge: reasoning_gym, family, seed, settings?, answer, right, private?}. The judges
-are those of a run, through the same `Bench`. All rows are checked before the first verdict. Of a
-private row nothing is printed but its line, its judge and the verdict.
+A row is {judge, reference, answer, right, question?, choices?, tests?, private?} or, for a family
+of reasoning-gym, {judge: reasoning_gym, family, seed, settings?, answer, right, private?}. The
+judges are those of a run, through the same `Bench`. All rows are checked before the first verdict.
+Of a private row nothing is printed but its line, its judge and the verdict.
 """
 
 import asyncio

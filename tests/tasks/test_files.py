@@ -69,7 +69,14 @@ def test_rows_of_question_and_answer() -> None:
         ("frames", "frames.jsonl", "frames/wiki____0", "frames", "1931", "frames"),
         ("hle", "hle_invented.jsonl", "hle/invented-1", "hle", "seventeen faces", "hle"),
         ("math", "math.jsonl", "math/1", "prealgebra", r"\frac{1}{2}", "math"),
-        ("hotpotqa", "hotpotqa.json", "hotpotqa/h1", "hotpotqa_comparison", "Lake Dimm", "exact"),
+        (
+            "hotpotqa",
+            "hotpotqa.json",
+            "hotpotqa/h1",
+            "hotpotqa_comparison",
+            "Lake Dimm",
+            "hotpotqa",
+        ),
     ],
 )
 def test_every_format_has_its_own_answer_and_judge(

@@ -23,10 +23,14 @@ from orchestra_ray.reward.judges.statement import Place, stated, unmarked
 
 _WRAPPER = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|boxed)\s*\{([^{}]*)\}")
 _MATH = re.compile(r"\$|\\[()\[\]]|\\[,;:! ]")
-_QUOTES = "\"'“”‘’«»「」*_` "
+_QUOTES = "\"'“”‘’«»「」*_`{}<> "
 _LETTER = r"(?:\((?P<round>[A-Za-z])\)|\[(?P<square>[A-Za-z])\]|(?P<bare>[A-Za-z])(?!\w|['’]\w))"
+_SURELY = (
+    r"(?:(?:definitely|clearly|probably|likely|surely|certainly|most\s+likely|therefore|simply|just"
+    r"|indeed|obviously|thus|really|actually|option|choice|letter|number)\b,?\s+)*"
+)
 _NAMED = re.compile(
-    rf"(?:(?:the\s+)?(?:(?:correct|right|best)\s+)?(?:option|choice|letter|answer)\s+)?"
+    rf"{_SURELY}(?:(?:the\s+)?(?:(?:correct|right|best)\s+)?(?:option|choice|letter|answer)\s+)?"
     rf"[{_QUOTES}]*{_LETTER}[{_QUOTES}]*",
     re.IGNORECASE,
 )
@@ -36,6 +40,8 @@ _FOLLOWS = re.compile(
     r"|which|due|given|based|where|with|is|from|by|per|in\s+my|here|above|below)\b)",
     re.IGNORECASE,
 )
+_ENDS_TEXT = re.compile(r"\s*(?:$|[.,;!?(—–]|(?:because|since|as|so|rather|and\s+not|not)\b)")
+MOST_FOLDED = 60
 _AND_ANOTHER = re.compile(
     rf"\s*(?:,|/|&|\+|;|(?:,\s*)?\b(?:or|and(?:\s+also)?|as\s+well\s+as)\b)\s*(?:also\s+|maybe\s+"
     rf"|possibly\s+|perhaps\s+)?(?:(?:option|choice)\s+)?[{_QUOTES}]*"
@@ -43,8 +49,8 @@ _AND_ANOTHER = re.compile(
 )
 _COMMITS = re.compile(
     r"(?:\b(?:i\s+(?:would\s+|will\s+|'d\s+)?|i['’]d\s+|we\s+|let\s+me\s+|let['’]s\s+)?"
-    r"(?:choose|pick|select|go(?:ing)?\s+with|chose|picked|selected)\b"
-    r"|\b(?:so|thus|hence|therefore|must\s+be|it\s+is|it['’]s|this\s+is|that\s+is)\b,?"
+    r"(?:choose|pick|select|go(?:ing)?\s+with|chose|picked|selected|guess|say)\b"
+    r"|\b(?:so|has\s+to\s+be|i\s+think|i\s+believe|should\s+be|would\s+be|thus|hence|therefore|must\s+be|it\s+is|it['’]s|this\s+is|that\s+is)\b,?"
     r"(?:\s+(?:it\s+is|it\s+must\s+be|it['’]s|clearly|definitely))?"
     r"|\b(?:correct|right|best)\s+(?:option|choice|one|letter)\s+(?:is|must\s+be|would\s+be)\b"
     r"|\b(?:option|choice)\s*(?:is\b|must\s+be\b|would\s+be\b|[:=])?)\s*[:=]?\s*",
@@ -52,7 +58,7 @@ _COMMITS = re.compile(
 )
 _REVERSED = re.compile(
     rf"(?<![\w'’]){_LETTER}\s+(?:is|must\s+be|would\s+be|looks|seems)\s+(?:clearly\s+|definitely\s+)?"
-    r"(?:the\s+)?(?:only\s+)?(?:correct|right|true|best|answer)\b"
+    r"(?:the\s+|my\s+)?(?:only\s+|final\s+)?(?:correct|right|true|best|answer|choice|pick)\b"
 )
 _DENIED_BEFORE = re.compile(
     r"(?:\bnot|n['’]t|\bnever|\bnor|\bneither|\brather\s+than|\binstead\s+of|\bunlike|\bexcept"
@@ -66,8 +72,12 @@ _DENIED_AFTER = re.compile(
     r"|out\b|be\s+(?:right|correct|ruled|eliminated))|\s*(?:isn['’]t|doesn['’]t|does\s+not|cannot)\b",
     re.IGNORECASE,
 )
+_VERB = re.compile(r"\s*(?:is|with|for)\b")
 _SENTENCES = re.compile(r"(?<=[.!?。])\s+|\n")
-_OPENING = re.compile(rf"[{_QUOTES}]*{_LETTER}[{_QUOTES}]*(?P<mark>\s*[).:,(—–-]|\s*$|(?<=[)\]]))")
+_OPENING = re.compile(
+    rf"[{_QUOTES}]*{_LETTER}[{_QUOTES}]*(?P<mark>\s*(?:[):,(—–-]|\.(?![A-Za-z]\.))|\s*$|(?<=[)\]]))"
+)
+_ALONE = re.compile(rf"[{_QUOTES}]*{_LETTER}[{_QUOTES}]*[.!]*")
 _IN_BRACKETS = re.compile(r"[(\[]([A-Z])[)\]]")
 
 
@@ -127,17 +137,43 @@ def _named(text: str, choices: Sequence[str]) -> str | None:
     if (letter := _by_text(text, choices)) is not None:
         return letter
     if negated := re.match(r"(?:definitely\s+|clearly\s+)?not\b(.*)", text, re.IGNORECASE):
-        return _said(negated[1].partition(",")[2], choices)
+        return _corrected(negated[1], choices)
+    if (letter := _by_opening_text(text, choices)) is not None:
+        return letter
     match = _NAMED.match(text)
     if match is None:
         return None
     return _checked(match, text, choices)
 
 
+def _corrected(text: str, choices: Sequence[str]) -> str | None:
+    """What stands in the place of something denied, as in `not C, but D`."""
+    behind = re.split(r"\bbut(?:\s+rather)?\b|,|;|\brather\b", text, maxsplit=1)
+    if len(behind) < 2:
+        return None
+    rest = re.sub(r"^\s*(?:but|rather)\s+", "", behind[1].strip())
+    return _named(rest, choices) or _said(rest, choices)
+
+
+def _by_opening_text(text: str, choices: Sequence[str]) -> str | None:
+    """The choice whose whole text a statement begins with, if the statement ends there."""
+    low = normal(text[: MOST_FOLDED + max(map(len, choices), default=0)])
+    begun = [
+        (len(folded), string.ascii_uppercase[i])
+        for i, choice in enumerate(choices)
+        if (folded := _folded(_bare(choice)))
+        and low.startswith(folded)
+        and _ENDS_TEXT.match(low[len(folded) :])
+    ]
+    longest = max(begun)[0] if begun else 0
+    letters = [letter for length, letter in begun if length == longest]
+    return letters[0] if len(letters) == 1 else None
+
+
 def _checked(match: re.Match[str], text: str, choices: Sequence[str]) -> str | None:
     """The letter of a match, unless what follows denies it, lists more or makes it a word."""
     rest = text[match.end() :]
-    if _AND_ANOTHER.match(rest) or _DENIED_AFTER.match(rest):
+    if _lists(rest) or _DENIED_AFTER.match(rest):
         return None
     bare = match["bare"]
     letter = (match["round"] or match["square"] or bare).upper()
@@ -148,22 +184,29 @@ def _checked(match: re.Match[str], text: str, choices: Sequence[str]) -> str | N
         return letter
     if not _FOLLOWS.match(rest):
         return letter if bare.isupper() and bare not in "AI" else None
-    is_word = bare in "AI" and rest.lstrip()[:1].isalpha() and re.match(r"\s*(?:is|with|for)\b", rest)
+    is_word = (
+        bare in "AI" and rest.lstrip()[:1].isalpha() and re.match(r"\s*(?:is|with|for)\b", rest)
+    )
     return None if is_word and bare == "I" else letter
+
+
+def _lists(rest: str) -> bool:
+    """Whether a letter is followed by another that is not denied."""
+    another = _AND_ANOTHER.match(rest)
+    return another is not None and not _DENIED_AFTER.match(rest, another.end())
 
 
 def _opening(bare: str, choices: Sequence[str]) -> str | None:
     """A letter at the head, set apart from what follows by a mark: `C`, `c) argon`, `C, argon`."""
     match = _OPENING.match(bare)
     if match is None:
-        return None
+        begun = re.match(rf"{_LETTER}\s+(?:because|since)\b", bare)
+        return begun["bare"].upper() if begun and begun["bare"] else _by_opening_text(bare, choices)
     rest = bare[match.end() :]
     letter = (match["round"] or match["square"] or match["bare"]).upper()
     if not rest.strip(" ."):
         return letter
-    if _AND_ANOTHER.match(bare[match.end("mark") - len(match["mark"]) :]):
-        return None
-    if _DENIED_AFTER.match(rest) or _AND_ANOTHER.match(rest):
+    if _lists(bare[match.start("mark") :]) or _DENIED_AFTER.match(rest) or _lists(rest):
         return None
     mark = match["mark"].strip()
     place = string.ascii_uppercase.index(letter)
@@ -181,6 +224,8 @@ def _said(text: str, choices: Sequence[str]) -> str | None:
         sentence = " ".join(sentence.split())
         if sentence.endswith("?"):
             continue
+        if (alone := _ALONE.fullmatch(sentence)) and (letter := _named(alone[0], choices)):
+            last = letter
         for match in _REVERSED.finditer(sentence):
             if not _DENIED_BEFORE.search(sentence[: match.start()][-60:]):
                 last = (match["round"] or match["square"] or match["bare"]).upper()

@@ -20,17 +20,18 @@ from fractions import Fraction
 from typing import Any
 
 import sympy
-from sympy import Eq
-from sympy.core.function import AppliedUndef
 from latex2sympy2_extended.latex2sympy2 import NormalizationConfig, latex2sympy, normalize_latex
 from latex2sympy2_extended.sets import FiniteSet
 from math_verify import verify
-from math_verify.grader import should_treat_as_complex
 from math_verify.errors import TimeoutException
+from math_verify.grader import should_treat_as_complex
 from math_verify.utils import timeout
+from sympy import Eq
+from sympy.core.function import AppliedUndef
 
 from orchestra_ray.reward.judges.latex import latex
 from orchestra_ray.reward.judges.number import near
+from orchestra_ray.reward.judges.words import worded
 
 PARSE_S, VERIFY_S = 2, 3
 logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that `verify` has no alarm
@@ -39,11 +40,15 @@ _DIGITS = 60  # to which numbers in exact form are compared where no simplificat
 _PERCENT = re.compile(r"\s*(?:\\?%|\\text\s*\{\s*(?:percent|per cent)\s*\}|per ?cent)\s*\$?\s*\.?$")
 _EQUALS = re.compile(r"(?<![\\<>!:])=")
 _LETTER = re.compile(r"[A-Za-z]")
-_ORDERED = (sympy.Tuple, sympy.MatrixBase)
+_ORDERED: Any = (sympy.Tuple, sympy.MatrixBase)
 _NORMALIZED = NormalizationConfig(
-    basic_latex=True, units=False, malformed_operators=True, nits=False, boxed="none", equations=False
+    basic_latex=True,
+    units=False,
+    malformed_operators=True,
+    nits=False,
+    boxed="none",
+    equations=False,
 )
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,8 @@ def equal(reference: str, answer: str) -> str:
 
 def _parsed(text: str) -> Parsed | None:
     """None if the text as a whole is no expression."""
+    if (words := worded(text)) is not None and words.unit is None:
+        return Parsed(sympy.Rational(words.value.numerator, words.value.denominator), words.percent)
     bare = _PERCENT.sub("", text)
     expression = latex(bare)
     value = None if expression is None else _bounded(_read, PARSE_S, expression)
@@ -86,7 +93,9 @@ def _read(expression: str) -> Any:
     if not text.strip():
         return None
     is_real = not should_treat_as_complex(text)
-    value = latex2sympy(text, is_real=is_real, convert_degrees=False, normalization_config=None)
+    value: Any = latex2sympy(
+        text, is_real=is_real, convert_degrees=False, normalization_config=None
+    )
     return None if value.has(sympy.zoo, sympy.nan) else value
 
 
@@ -95,8 +104,10 @@ def _equal(right: Parsed, given: Parsed) -> bool:
         return True
     factor = {(True, False): sympy.Rational(1, 100), (False, True): sympy.Integer(100)}
     hundred = factor.get((right.percent, given.percent))
-    return hundred is not None and _is_number(right.value) and _same(
-        right.value * hundred, given.value
+    return (
+        hundred is not None
+        and _is_number(right.value)
+        and _same(right.value * hundred, given.value)
     )
 
 
@@ -109,12 +120,15 @@ def _same(right: Any, given: Any) -> bool:
         return _same_number(right, given)
     if isinstance(right, FiniteSet) and isinstance(given, FiniteSet):
         return _same_elements(list(right.args), list(given.args))
+    for one, other in ((right, given), (given, right)):
+        if isinstance(one, FiniteSet) and isinstance(other, sympy.Interval | sympy.Tuple):
+            return False  # a list is no pair and no interval
     if isinstance(right, sympy.Interval) and isinstance(given, sympy.Interval):
         ends = [(right.start, given.start), (right.end, given.end)]
         is_open = (right.left_open, right.right_open) == (given.left_open, given.right_open)
         return bool(is_open) and all(_same(one, other) for one, other in ends)
     if isinstance(right, _ORDERED) and isinstance(given, _ORDERED):
-        return _shape(right) == _shape(given) and all(map(_same, right, given))
+        return _shape(right) == _shape(given) and all(map(_same, _members(right), _members(given)))
     return verify([right], [given], allow_set_relation_comp=True, timeout_seconds=None)
 
 
@@ -123,9 +137,10 @@ def _assigned(value: Any) -> Any:
     if isinstance(value, Eq) and not value.rhs.has(value.lhs) and _is_name(value.lhs):
         return value.rhs
     if isinstance(value, FiniteSet) and value.args and all(isinstance(e, Eq) for e in value.args):
-        names = {one.lhs for one in value.args}
+        equations: list[Any] = list(value.args)
+        names = {one.lhs for one in equations}
         if len(names) == 1 and all(map(_is_name, names)):
-            return FiniteSet(*(one.rhs for one in value.args))
+            return FiniteSet(*(one.rhs for one in equations))
     return value
 
 
@@ -151,8 +166,10 @@ def _same_number(right: Any, given: Any) -> bool:
     size = abs(sympy.N(right, _DIGITS))
     if is_decimal:
         return bool(apart <= size * sympy.Rational(1, 10**6))
-    return bool(apart <= size * sympy.Rational(1, 10 ** (_DIGITS // 2))) if size else bool(
-        apart < sympy.Rational(1, 10 ** (_DIGITS // 2))
+    return (
+        bool(apart <= size * sympy.Rational(1, 10 ** (_DIGITS // 2)))
+        if size
+        else bool(apart < sympy.Rational(1, 10 ** (_DIGITS // 2)))
     )
 
 
@@ -171,6 +188,10 @@ def _same_elements(right: list[Any], given: list[Any]) -> bool:
             return False
         given.pop(match)
     return True
+
+
+def _members(value: Any) -> list[Any]:
+    return list(value)
 
 
 def _shape(value: Any) -> Any:

@@ -10,9 +10,13 @@ import re
 from orchestra_ray.reward.judges.statement import Place, Stated, stated, unmarked
 
 _SPACES = re.compile(r"\\[;:,!](?=[\s\d\\A-Za-z{])")
-_SEGMENT = re.compile(r"\$\$?([^$]{1,2000}?)\$\$?|\\\((.{1,2000}?)\\\)|\\\[(.{1,2000}?)\\\]", re.DOTALL)
+_SEGMENT = re.compile(
+    r"\$\$?([^$]{1,2000}?)\$\$?|\\\((.{1,2000}?)\\\)|\\\[(.{1,2000}?)\\\]", re.DOTALL
+)
 _WRAPPER = re.compile(r"\\(?:text|textbf|mathrm|mbox)\s*\{([^{}]*)\}")
-_COMMAND = re.compile(r"\\[A-Za-z]+(?:\s*\{[A-Za-z ]*\})?|\b(?:or|and|sqrt|sin|cos|tan|log|ln|exp|pi)\b")
+_COMMAND = re.compile(
+    r"\\[A-Za-z]+(?:\s*\{[A-Za-z ]*\})?|\b(?:or|and|sqrt|sin|cos|tan|log|ln|exp|pi)\b"
+)
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _JOIN = re.compile(r"\s*(?:,|;|\bor\b|\band\b|,\s*(?:or|and))\s*", re.IGNORECASE)
 _CUT = re.compile(
@@ -21,7 +25,8 @@ _CUT = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _RESTATED = re.compile(
-    r"\b(?:is|are|so|thus|hence|therefore|equals?|equal to|get|gives?|makes?|have|obtain|be)\b|:(?=\s)",
+    r"\b(?:is|are|so|thus|hence|therefore|equals?|equal to|get|gives?|makes?|have|obtain|be)\b"
+    r"|:(?=\s)",
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])|\n+")

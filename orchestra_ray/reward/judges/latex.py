@@ -55,9 +55,14 @@ _UNIT_TAIL = re.compile(
     r"(?<=[\d.})!])\s*(?P<unit>(?:square|cubic|sq\.?)?\s*[A-Za-z]{2,}(?:\s*/\s*[A-Za-z]+)?"
     r"(?:\s+per\s+[A-Za-z]+)?|[msgh])(?:\s*\^\s*(?:\{\s*[23]\s*\}|[23]))?\s*$"
 )
-_IN_A_ROW = re.compile(r"\d\s+\d")
+_IN_A_ROW = re.compile(r"(?<![\d_])(?:\d+|\d*\.\d+)\s+\.?\d")
+_DIGITS = re.compile(r"[\d.,\s-]+")
+_DOTS = re.compile(r"\.\.|…|\\[lc]?dots")
+_BARE_FRAC = re.compile(r"\\frac\s*(\d)\s*(\d)(?!\d)")
 _MIXED = re.compile(r"(?<![\d./}])(-?)(\d{1,9})\s+(\d{1,9})\s*/\s*(\d{1,9})(?![\d./])")
-_MIXED_FRAC = re.compile(r"(?<![\d.}])(\d{1,9})\s*\\frac\s*(?:\{(\d{1,9})\}\s*\{(\d{1,9})\}|(\d)\s*(\d)(?!\d))")
+_MIXED_FRAC = re.compile(
+    r"(?<![\d.}])(\d{1,9})\s*\\frac\s*(?:\{(\d{1,9})\}\s*\{(\d{1,9})\}|(\d)\s*(\d)(?!\d))"
+)
 _GROUPS = re.compile(r"(?<![\d.,])\d{1,3}(?:[ ']\d{3})+(?![\d/])")
 _E = re.compile(r"(?<![A-Za-z\d.])(\d+(?:\.\d+)?)[eE]([-+]?\d{1,4})(?![\w.])")
 _BASE = re.compile(r"(?<![\w.}])(\d+)_\{?(\d{1,2})\}?(?!\w)")
@@ -71,19 +76,19 @@ def latex(text: str) -> str | None:
     """One expression, or None if the text is none."""
     if len(text) > MOST_CHARACTERS or not text.strip():
         return None
-    text = _constants(_plain(text))
-    text = _worded(text)
-    if text is None:
+    read = _worded(_constants(_plain(text)))
+    if read is None:
         return None
-    text = _functions(text)
+    text = _functions(read)
     text = text.strip(" \n")
-    while text and text[-1] in ".,;:" and not text.endswith("\\\\"):
+    while text and text[-1] in ".,;:" and not text.endswith("..") and not text.endswith("\\\\"):
         text = text[:-1].rstrip()
     text = re.sub(r"^\s*(?:\\approx|≈|=|:)\s*", "", text)
-    text = _numbers(_strip_unit(text))
-    if text is None or _TIME.search(text) or _IN_A_ROW.search(text) or "..." in text:
+    text = re.split(r"\\approx|≈", text)[0]
+    found = _numbers(_strip_unit(text))
+    if found is None or _TIME.search(found) or _IN_A_ROW.search(found) or _DOTS.search(found):
         return None
-    return text or None
+    return found or None
 
 
 def _plain(text: str) -> str:
@@ -165,7 +170,11 @@ def _strip_unit(text: str) -> str:
     match = _UNIT_TAIL.search(text)
     if match and not _NO_UNITS.search(match["unit"]) and "\\" not in match["unit"]:
         words = re.split(r"[\s/]+", match["unit"].lower())
-        plain_noun = len(words) == 1 and len(words[0]) > 3 and re.fullmatch(r"[\d.,\s-]+", text[: match.start()])
+        plain_noun = (
+            len(words) == 1
+            and len(words[0]) > 3
+            and re.fullmatch(r"[\d.,\s-]+", text[: match.start()])
+        )
         if plain_noun or all(word in _UNIT_WORDS for word in words if word):
             return text[: match.start()].rstrip()
     return re.sub(r"(?<=[\d})])\s*(?:\^\s*(?:\{[23]\}|[23]))\s*$", lambda one: one[0], text)
@@ -176,6 +185,7 @@ def _numbers(text: str) -> str | None:
     text = _E.sub(r"\1 \\times 10^{\2}", text)
     text = _MIXED.sub(r"\1(\2+\\frac{\3}{\4})", text)
     text = _MIXED_FRAC.sub(lambda m: f"({m[1]}+\\frac{{{m[2] or m[4]}}}{{{m[3] or m[5]}}})", text)
+    text = _BARE_FRAC.sub(r"\\frac{\1}{\2}", text)
     text = _REPEATING.sub(_repeating, text)
     try:
         return _BASE.sub(lambda one: str(int(one[1], int(one[2]))), text)

@@ -72,5 +72,6 @@ def _of(fault: Fault) -> Verdict | Failure:
 
 
 def _words(text: str) -> str:
-    bare = _TEXT.sub(r"\1", text).strip("$ .")
+    bare = _TEXT.sub(r"\1", text).strip("$ ")
+    bare = bare if bare.endswith("..") else bare.removesuffix(".")
     return bare[1:-1] if _LETTER.fullmatch(bare) else bare

@@ -6,16 +6,18 @@ equations with: "The answer is 4 + 4 = 8" is 8; "5 or 6" and any other list is n
 without a statement the last amount counts. Integers are equal exactly. Others are exact fractions
 too; if one of the two does not end as a decimal, they may differ by a millionth. A unit on one side
 only is let pass; two that are known are converted. A percentage equals its number with the sign
-left out, and its fraction. What is no number, such as 12:00, is compared as text.
+left out, and its fraction; 0.7 is no 0.7%. What is no number, such as 12:00, is compared as text.
 """
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 
-from orchestra_ray.reward.judges.amounts import Amount, Found, found_in, plain, whole
+from orchestra_ray.reward.judges.amounts import Amount, Found, found_in, whole
 from orchestra_ray.reward.judges.exact import normal
 from orchestra_ray.reward.judges.statement import Place, Stated, stated, unmarked
+from orchestra_ray.reward.judges.tokens import plain
 from orchestra_ray.reward.judges.words import worded
 
 TOLERANCE = Fraction(1, 1_000_000)  # of the reference, if a decimal was rounded
@@ -29,11 +31,19 @@ _RESTATED = re.compile(
     r"=|≈|\\approx|⇒|→|\\implies|\b(?:is|are|so|thus|hence|therefore|equals?|makes?|gives?|i\.e)\b",
     re.IGNORECASE,
 )
+_ABOUT = re.compile(r"(?<=[\w})%])\s*(?:≈|\\approx).*$", re.DOTALL)
 _EQUATION = re.compile(r"=|≈|\\approx|\\Rightarrow|\\implies|⇒|→")
 _NEGATED = re.compile(r"\b(?:not|never|isn't|aren't)\s+(?:\w+\s+){0,2}$", re.IGNORECASE)
+_BOUND_BEFORE = re.compile(
+    r"\b(?:at\s+least|at\s+most|(?:more|less|fewer|greater|larger|smaller|higher|lower)\s+than"
+    r"|over|under|above|below|up\s+to)\s*$",
+    re.IGNORECASE,
+)
+_BOUND_AFTER = re.compile(r"\s*(?:or|and)\s+(?:more|less|fewer|above|below|up|over|so)\b", re.I)
 _LIST_WORD = re.compile(r"\b(?:or|and)\b|,(?!\d{3})|;", re.IGNORECASE)
 _LISTED = re.compile(
-    r"\s*(?:[^\W\d]+\s*)?(?:,|;|/|&|(?:,\s*)?\b(?:or|and|to|through)\b)\s*", re.IGNORECASE
+    r"\s*(?:[^\W\d]+\s*)?(?:,|;|/|&|(?:,\s*)?\b(?:or|and|to|through)\b)\s*(?:[A-Za-z]\s*=\s*)?",
+    re.IGNORECASE,
 )
 
 
@@ -79,7 +89,8 @@ def _same(right: Amount, given: Amount) -> bool:
         if right.unit.measures != given.unit.measures:
             return False
         return near(right.value * right.unit.factor, given.value * given.unit.factor)
-    if near(right.value, given.value):
+    is_share = given.percent and not right.percent and abs(right.value) < 1
+    if not is_share and near(right.value, given.value):
         return True
     hundred = {(True, False): Fraction(1, 100), (False, True): Fraction(100)}
     factor = hundred.get((right.percent, given.percent))
@@ -93,7 +104,8 @@ def _read(one: Stated) -> Amount | None:
     if (there := _as_whole(text)) is not None:
         return there
     if one.place is Place.PROSE:
-        return _last(text)
+        bounded = _BOUND_BEFORE.match(f"{text.strip()[:20].rstrip('0123456789.,')}")
+        return None if bounded else _last(text)
     said = _of_sentence(text)
     if said or not one.after:
         return said[0] if len(said) == 1 else None
@@ -101,17 +113,21 @@ def _read(one: Stated) -> Amount | None:
 
 
 def _marked(text: str) -> Amount | None:
+    marked = stated(text)
+    if marked[0].place is Place.MARKED:
+        shorter = [one.text for one in marked if len(one.text) < len(text)]
+        return _marked(shorter[0]) if len(shorter) == 1 else None
     text = plain(unmarked(text))
-    inner = stated(text)
-    if inner[-1].place is Place.SENTENCE:
-        said = _of_sentence(inner[-1].text)
+    inner = stated(text)[-1]
+    if inner.place is Place.SENTENCE:
+        said = _of_sentence(inner.text)
         return said[0] if len(said) == 1 else None
     return _as_whole(text)
 
 
 def _as_whole(text: str) -> Amount | None:
     """One amount, in digits or in words, behind what it is the value of."""
-    *before, last = _EQUATION.split(text.strip())
+    *before, last = _EQUATION.split(_ABOUT.sub("", text.strip()))
     if any(_LIST_WORD.search(part) for part in before[1:]):
         return None
     return whole(last) or worded(last)
@@ -137,7 +153,7 @@ def _listed(text: str) -> Sequence[Amount | None]:
             continue
         if listed and not _LISTED.fullmatch(text[listed[-1].end : one.start]):
             break
-        listed.append(one)
+        listed.append(replace(one, amount=None) if _is_bound(text, one) else one)
     return [one.amount for one in listed]
 
 
@@ -146,7 +162,13 @@ def _last(text: str) -> Amount | None:
     there = [one for one in found_in(text) if not _NEGATED.search(text[: one.start][-60:])]
     if len(there) > 1 and _LISTED.fullmatch(text[there[-2].end : there[-1].start]):
         return None
-    return there[-1].amount if there else None
+    return there[-1].amount if there and not _BOUND_AFTER.match(text, there[-1].end) else None
+
+
+def _is_bound(text: str, one: Found) -> bool:
+    """Whether a number only limits the answer, as in `at least 5` and `5 or more`."""
+    before = _BOUND_BEFORE.search(text[: one.start][-60:])
+    return bool(before or _BOUND_AFTER.match(text, one.end))
 
 
 def _text(text: str) -> str:

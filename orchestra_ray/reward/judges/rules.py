@@ -8,10 +8,10 @@
 `frames` as FRAMES is judged: the answer must have the meaning and the vital facts of the reference,
          and may say more.
 
-The last verdict of a reply counts, in the form that was asked for or as JSON, whatever it is wrapped
-in. Two that `or` joins are no verdict. The answer is text that the policy wrote, perhaps to please a
-judge: it stands between marks that depend on it, is named as something to be judged and not
-followed, and a verdict that it holds is defaced, so that no rule reads one in a quotation of it.
+The last verdict of a reply counts, in the form that was asked for or as JSON, in emphasis, quotes
+or brackets. Two that `or` joins are no verdict. The answer is text that the policy wrote, maybe to
+please a judge: it stands between marks that depend on it, is named as something to be judged and
+not followed, and a verdict that it holds is defaced, so that no rule reads one in a quotation.
 """
 
 import hashlib
@@ -86,11 +86,12 @@ class Rule:
     def prompt(self, question: str, reference: str, answer: str) -> str:
         """What the model is sent. The task stands last: what is too long loses its middle."""
         mark = hashlib.blake2b(answer.encode(errors="replace"), digest_size=4).hexdigest()
+        quoted = f"[{mark}]\n{defaced(answer)}\n[/{mark}]"
         parts = (
             _PREAMBLE,
             f"Question:\n{question}",
             f"Reference answer:\n{reference}",
-            f"Student's answer, from [{mark}] to [/{mark}]:\n[{mark}]\n{defaced(answer)}\n[/{mark}]",
+            f"Student's answer, from [{mark}] to [/{mark}]:\n{quoted}",
             self.told,
         )
         return "\n\n".join(parts)

@@ -1,4 +1,4 @@
-r"""Where an answer states its result: shared by the judges of numbers, of choices and of mathematics.
+r"""Where an answer states its result, for the judges of numbers, choices and mathematics.
 
 In this order: between <answer> tags, in its last \boxed{} (inside the tags, if it has both), after
 its last `####`, in a statement such as "The answer is ...", and else all of it. Of several
@@ -6,7 +6,7 @@ statements the last one counts, unless they follow each other and differ: that i
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -16,17 +16,22 @@ MOST_CHARACTERS = 20_000  # at the end of an answer, that are read
 
 _HASHES = re.compile(r"^[ \t]*####[ \t]*(?=[^\s#A-Za-z]|[A-Za-z]\b)([^\n]*)$", re.MULTILINE)
 _WORDS = (
-    r"answers?|antwort(?:en)?|lösung|réponse|reponse|respuesta|risposta|resposta|antwoord|svar|ответ"
+    r"answers?|antwort(?:en)?|lösung|réponse|reponse|respuesta|risposta|resposta|antwoord|svar"
+    r"|ответ"
 )
-_VERBS = r"(?:(?:is|are|was|be|ist|sind|est|es|è|é|seems|appears)\b|[:=：＝]|\n)"
+_VERBS = r"(?:(?:is|are|was|be|ist|sind|est|es|è|é|seems|appears)\b|[:=：＝]|\n|[-–—]+\s)"
 _LEAD = re.compile(
     rf"(?:\b(?:{_WORDS})\b[^.?!\n:=：;,]{{0,60}}?(?:\s|(?=[:=：＝]))*{_VERBS}|(?:答案|答え|答)(?:是|为|為|は|[:：]))"
     r"(?:\s*(?:to\s+be|[:=：]))*\s*",
     re.IGNORECASE,
 )
 _END = re.compile(r"[.!?。！？](?=[\s\"'”’)*_]|$)|\n|;|。")
+_DENIED = re.compile(r"\bnot\b|n['’]t\b|\bcannot\b|\bnever\b", re.IGNORECASE)
+_HEAD = re.compile(
+    r"^[ \t]*(?:#{1,6}[ \t]+|>[ \t]?|[*•][ \t]+|[-+][ \t]+(?=[A-Za-z*]))", re.MULTILINE
+)
 _EMPHASIS = re.compile(
-    r"(?<![\w)])\*\*|\*\*(?![\w(])|(?<!\w)__|__(?!\w)|`|(?<![^\s(])\*(?=[A-Za-z])"
+    r"</?(?:b|i|u|p|em|strong|br)\s*/?>|(?<![\w)])\*\*|\*\*(?![\w(])|(?<!\w)__|__(?!\w)|`|(?<![^\s(])\*(?=[A-Za-z])"
     r"|(?<=[A-Za-z.])\*(?![^\s,.)!?:])"
 )
 
@@ -65,7 +70,12 @@ def stated(text: str) -> Sequence[Stated]:
 
 def unmarked(text: str) -> str:
     """Without the emphasis, headings and quotes of Markdown around it."""
-    text = re.sub(r"^[ \t]*(?:#{1,6}[ \t]+|>[ \t]?|[-*+•][ \t]+)", "", text, flags=re.MULTILINE)
+    text = re.sub(
+        r"^[ \t]*(?:#{1,6}[ \t]+|>[ \t]?|[*•][ \t]+|[-+][ \t]+(?=[A-Za-z*]))",
+        "",
+        text,
+        flags=re.MULTILINE,
+    )
     return _EMPHASIS.sub("", text)
 
 
@@ -82,6 +92,8 @@ def _statements(text: str) -> Sequence[Stated]:
             continue  # a question states nothing
         sentence = rest[: end.start()] if end else rest
         after = rest[end.end() :] if end else ""
+        if _DENIED.search(lead[0]):
+            sentence = f"not {sentence}"
         place = lead.end() + (end.end() if end else len(rest))
         found_here.append((lead.start(), place, Stated(Place.SENTENCE, sentence.strip(), after)))
     if not found_here:

@@ -40,6 +40,8 @@ usd       1/100 cent cents ¢
 usd       1 $ dollar dollars usd
 eur       1 € euro euros eur
 gbp       1 £ gbp
+celsius   1 °C celsius
+fahrenheit 1 °F fahrenheit
 degree    1 ° degree degrees deg
 radian    1 rad radian radians
 """

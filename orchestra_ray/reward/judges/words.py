@@ -65,9 +65,13 @@ def _value(words: list[str]) -> tuple[Fraction | None, int]:
                 break
         elif word.removesuffix("s") in _PARTS or word in _PARTS:
             below = _PARTS[word] if word in _PARTS else _PARTS[word.removesuffix("s")]
-            return (Fraction(1 if group is None else group, below), place + 1) if not total else (
-                None,
-                0,
+            return (
+                (Fraction(1 if group is None else group, below), place + 1)
+                if not total
+                else (
+                    None,
+                    0,
+                )
             )
         else:
             break
