@@ -9,7 +9,8 @@ expression. Numbers in exact form are equal exactly; if one is a decimal, within
 explains, as in the judge `number`. Sets, tuples and intervals are compared by element.
 
 That process has no walls, and needs none as long as no text of an answer is evaluated: LaTeX goes
-through a grammar and sympy's constructors. A test holds this.
+through a grammar and sympy's constructors, and sympy's parser, which evaluates, is handed numerals
+only. A test holds this.
 """
 
 import logging
