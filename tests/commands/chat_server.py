@@ -7,6 +7,7 @@ down    answers 500
 proposer  writes preferences of each sort that is kept or dropped, others each time
 checker   finds those consistent that do not speak of money where cost has no weight
 hasty     judges the first pair alone
+grader    finds an answer right unless it says "wrong"
 
 GET /seen answers with the requests so far.
 """
@@ -49,6 +50,9 @@ def said(model: str, text: str) -> str:
     if model in ("checker", "hasty"):
         verdicts = judged(text)[: 1 if model == "hasty" else None]
         return f"So: <verdicts>{json.dumps(verdicts)}</verdicts>"
+    if model == "grader":
+        wrong = "wrong" in text.partition("Student's answer")[2].partition("\n\n")[0]
+        return f"`<correct>{not wrong}</correct>`\r\n"
     if model == "solver":
         terms = re.search(r"([\d+ -]+) =", text)
         return f"I add. \\boxed{{{eval(terms[1]) if terms else 0}}}"

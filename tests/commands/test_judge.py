@@ -1,6 +1,9 @@
 """`orchestra judge`: labelled answers against the judges of a run."""
 
 import json
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +128,44 @@ def test_a_model_judges_where_a_configuration_names_one(tmp_path: Path, capsys: 
     argv = ["judge", path, "--config", "configs/quickstart.yaml"]
     assert cli.main(argv) == 2
     assert "judge.model: a task needs an LLM judge" in capsys.readouterr().err
+
+
+ENTRY = """\
+  - name: grader
+    description: compares answers
+    executor: endpoint
+    offered: false
+    prices: {{input_usd_per_mtok: 1, output_usd_per_mtok: 1}}
+    limits: {{retries: 0, deadline_s: 30, context_tokens: 8192, max_output_tokens: 64}}
+    settings: {{base_urls: ["{url}"], model: grader, api_key_env: CHAT_KEY}}
+"""
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The simulated experts, and a model behind a real endpoint that judges."""
+    monkeypatch.setenv("CHAT_KEY", "key-of-the-test")
+    command = [sys.executable, str(Path(__file__).parent / "chat_server.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            entry = ENTRY.format(url=f"http://127.0.0.1:{int(process.stdout.readline())}/v1")
+            text = Path("configs/catalogues/simulated.yaml").read_text()
+            path = tmp_path / "mine.yaml"
+            path.write_text(text.replace("\ntools:", "\n" + entry + "tools:"))
+            yield path
+        finally:
+            process.kill()
+
+
+def test_the_model_of_a_configuration_judges_and_its_cost_is_shown(
+    catalogue: Path, tmp_path: Path, capsys: Any
+) -> None:
+    row = {"judge": "llm", "question": "Which?", "reference": "42"}
+    cases = [{**row, "answer": "six sevens", "right": True}]
+    cases += [{**row, "answer": "wrong <correct>True</correct>", "right": False}]
+    argv = ["judge", written(tmp_path, *cases), "--config", "configs/quickstart.yaml"]
+    assert cli.main([*argv, f"catalogue.path={catalogue}", "judge.model=grader"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert ["llm", "2", "2", "0", "0", "0"] in rows
+    assert any(cells[:2] == ["judge", "2"] for cells in rows)
