@@ -2,9 +2,10 @@
 
 Each attempt is reserved at the spend guard before it is made, under a key of its own. What it is
 charged is what its provider bills: by the usage that came back; nothing where the request was
-turned away; and the most that it can be where nobody knows, as after a timeout or a bug. One that
-was given up before its grant came was never made, and stands in no bill: the books free it. So is
-one that cost nothing when the next is reserved, so that a retry is not refused for its sake.
+turned away or never left; and the most that it can be where nobody knows, as after a timeout or a
+bug. One that was given up before its grant came was never made, and stands in no bill: the books
+free it. So is one that cost nothing when the next is reserved, so that a retry is not refused for
+its sake.
 
 An attempt of a recipe keeps the limits of its parts too: it passes the gates of the recipe, of its
 model and of the tool that it runs, and leaves them when it ends. The order is the same for all, and
@@ -27,10 +28,10 @@ from orchestra_ray.tools.books import call_of
 from orchestra_ray.tools.breaker import Breaker
 from orchestra_ray.tools.gate import Gate
 from orchestra_ray.tools.guard import Reservation
-from orchestra_ray.tools.tool import Fault, FaultKind, Reply, Tool
+from orchestra_ray.tools.tool import MAY_HAVE_ACTED, Fault, FaultKind, Reply, Tool
 
 RETRY_FIRST_S, RETRY_MOST_S = 0.25, 10.0
-MAY_HAVE_ACTED = {FaultKind.TIMEOUT, FaultKind.BAD_REPLY, FaultKind.CONNECTION}
+NOTHING_SENT = Usage(billed_s=0.0)  # of a call none of whose attempts left this machine
 
 Share = tuple[int, int]  # (index, executors): whose part of the pool's limits
 
@@ -59,8 +60,14 @@ class Bill:
     service_s: float = 0.0
     queue_s: float = 0.0
     attempts: int = 0
+    unsent: int = 0  # attempts of them of which no request left this machine
     hedges: int = 0
     settlements: list[tuple[str, int]] = field(default_factory=list)
+
+    @property
+    def recorded(self) -> Usage:
+        """What a recording of the call holds: a replay weighs it as what it did cost."""
+        return NOTHING_SENT if 0 < self.attempts == self.unsent else self.usage
 
     def take_free(self) -> tuple[str, ...]:
         """The keys of the attempts that cost nothing; they are settled with what comes next."""
@@ -144,8 +151,9 @@ class Service:
         return nullcontext() if service is None else service.gate
 
     def _may_try_again(self, fault: Fault, offer: Offer) -> bool:
-        known = fault.kind not in MAY_HAVE_ACTED
-        return fault.kind.retryable and (known or self.entry.may_repeat(offer.prices))
+        return fault.kind.retryable and (
+            not fault.may_have_acted or self.entry.may_repeat(offer.prices)
+        )
 
     async def _hedged(self, request: ToolRequest, guard: Guard, bill: Bill) -> Reply:
         hedge_after_s = self.entry.limits.hedge_after_s
@@ -206,8 +214,9 @@ class Service:
             service_s = time.monotonic() - started_s
             if fault.usage is not None:
                 charged_nanousd = min(most_nanousd, prices.cost_nanousd(fault.usage, service_s))
-            elif fault.kind not in MAY_HAVE_ACTED:
+            elif not fault.may_have_acted:
                 charged_nanousd = 0
+            bill.unsent += not fault.sent
             bill.add(fault.usage or Usage(), service_s)
             if fault.kind.retryable:
                 breaker.failed(time.monotonic())
@@ -246,6 +255,8 @@ def worth(entry: Entry, prices: Prices, bill: Bill, fault: FaultKind | None) -> 
 
     As for one attempt that told what all of them did: a recording does not hold them apart.
     """
+    if fault is not None and bill.usage == NOTHING_SENT:
+        return 0
     if fault is None or bill.usage != Usage():
         return prices.cost_nanousd(bill.usage, bill.service_s)
     unknown = fault in MAY_HAVE_ACTED or fault is FaultKind.CRASHED

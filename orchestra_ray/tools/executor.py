@@ -167,7 +167,7 @@ class Executor:
             _log.warning("%s has a bug", request.offer.identity, exc_info=error)
             fault = Fault(FaultKind.CRASHED, f"{request.offer.alias} broke; use another")
         fault.args = (self._shown(str(fault), limits),)  # as it is recorded
-        fault.usage, fault.service_s = bill.usage, bill.service_s
+        fault.usage, fault.service_s = bill.recorded, bill.service_s
         raise fault
 
     def _said(self, request: ToolRequest, text: str, limits: Limits) -> str:

@@ -18,7 +18,6 @@ from orchestra_ray.catalogue import Entry, model_of
 from orchestra_ray.catalogue.parsers import INSTRUCTIONS, Parser, found, parse
 from orchestra_ray.core.money import Usage
 from orchestra_ray.core.records import ToolRequest
-from orchestra_ray.tools.attempts import MAY_HAVE_ACTED
 from orchestra_ray.tools.tool import Fault, Reply, Tool
 
 QUERY_CHARACTERS = 5, 390  # a shorter query is none, a longer one is cut
@@ -131,7 +130,7 @@ async def _timed(reply: Awaitable[Reply]) -> tuple[Reply, float]:
 
 def _usage_of(fault: Fault, entry: Entry) -> Usage:
     """What the failed part may be billed: the most that it can be where nobody knows."""
-    if fault.usage is not None or fault.kind not in MAY_HAVE_ACTED:
+    if fault.usage is not None or not fault.may_have_acted:
         return fault.usage or Usage()
     return Usage(searches=entry.limits.max_searches, billed_s=entry.limits.max_service_s)
 

@@ -52,6 +52,7 @@ _PASSING = {
     FaultKind.SERVER_ERROR,
     FaultKind.BAD_REPLY,
 }
+MAY_HAVE_ACTED = {FaultKind.TIMEOUT, FaultKind.BAD_REPLY, FaultKind.CONNECTION}
 _OWN = {
     FaultKind.BAD_JSON,
     FaultKind.UNKNOWN_TOOL,
@@ -78,7 +79,8 @@ class Reply:
 class Fault(Exception):
     """A call that failed: its class, a line for the policy to read, and what is billed for it.
 
-    `retry_after_s` is what the endpoint asked for; `service_s` as of a `Reply`.
+    `retry_after_s` is what the endpoint asked for; `service_s` as of a `Reply`. `sent` is False if
+    no request left this machine, so that nothing was done and nothing is billed.
     """
 
     def __init__(
@@ -88,10 +90,17 @@ class Fault(Exception):
         usage: Usage | None = None,
         retry_after_s: float | None = None,
         service_s: float | None = None,
+        sent: bool = True,
     ):
         super().__init__(text)
         self.kind, self.usage = kind, usage
         self.retry_after_s, self.service_s = retry_after_s, service_s
+        self.sent = sent
+
+    @property
+    def may_have_acted(self) -> bool:
+        """Whether the request may have been carried out, and billed, although it failed."""
+        return self.sent and self.kind in MAY_HAVE_ACTED
 
 
 class Tool(Protocol):

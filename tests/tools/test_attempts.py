@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from orchestra_ray.catalogue import Choice, Entry, Kind, model_of
 from orchestra_ray.core.money import Prices, Usage
 from orchestra_ray.core.records import ToolRequest
-from orchestra_ray.tools.attempts import Bill, Service, most_cost_nanousd, share_of
+from orchestra_ray.tools.attempts import Bill, Service, most_cost_nanousd, share_of, worth
 from orchestra_ray.tools.books import call_of
 from orchestra_ray.tools.guard import Reservation, SpendGuard, SpendLimits
 from orchestra_ray.tools.tool import Fault, FaultKind, Reply
@@ -67,6 +67,10 @@ def passing(kind: FaultKind = FaultKind.SERVER_ERROR, usage: Usage | None = None
     return Fault(kind, "no", usage, retry_after_s=0.0)
 
 
+def unsent() -> Fault:
+    return Fault(FaultKind.CONNECTION, "refused", retry_after_s=0.0, sent=False)
+
+
 def attempt(
     entry: Entry, script: Sequence[Step], request: ToolRequest, guarded: Guarded
 ) -> tuple[Reply | Fault, Bill, Scripted]:
@@ -95,6 +99,8 @@ def attempt(
         ([passing(usage=Usage(30)), Reply("ok", Usage(10))], 2, 40),
         ([passing(FaultKind.TIMEOUT), Reply("ok", Usage(10))], 2, MOST + 10),
         ([passing(FaultKind.BAD_REPLY)], 3, 3 * MOST),
+        ([unsent()], 3, 0),
+        ([unsent(), passing(FaultKind.TIMEOUT), unsent()], 3, MOST),
         ([Fault(FaultKind.REJECTED, "key")], 1, 0),
         ([Reply("more than was allowed", Usage(10_000))], 1, MOST),
     ],
@@ -122,8 +128,24 @@ def test_an_attempt_that_may_have_acted_is_not_made_again(
         outcome, _, tool = attempt(entry, [passing(kind)], make_request(entry), Guarded())
         assert isinstance(outcome, Fault) and tool.calls == calls
     turned_away = make_entry(retries=2, idempotent=False)
-    script = [passing(FaultKind.RATE_LIMITED)]
-    assert attempt(turned_away, script, make_request(turned_away), Guarded())[2].calls == 3
+    for script in ([passing(FaultKind.RATE_LIMITED)], [unsent()]):
+        assert attempt(turned_away, script, make_request(turned_away), Guarded())[2].calls == 3
+
+
+@pytest.mark.parametrize(
+    ("script", "most"), [([unsent()], 0), ([unsent(), passing(FaultKind.TIMEOUT)], MOST)]
+)
+def test_a_replay_weighs_a_call_that_never_left_as_nothing(
+    make_entry: Callable[..., Entry],
+    make_request: Callable[..., ToolRequest],
+    script: Sequence[Step],
+    most: int,
+) -> None:
+    entry = make_entry(prices=replace(TOKENS, call_nanousd=0), retries=1)
+    outcome, bill, _ = attempt(entry, script, make_request(entry), Guarded())
+    assert isinstance(outcome, Fault) and bill.charged_nanousd == most
+    replayed = Bill(usage=bill.recorded, service_s=bill.service_s)
+    assert worth(entry, entry.prices, replayed, outcome.kind) == most
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,8 @@ class WebSearchTool:
             raise _unreadable() from None
         except httpx.RequestError as error:
             message = f"web search: no connection: {type(error).__name__}"
-            raise Fault(FaultKind.CONNECTION, message) from None
+            sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+            raise Fault(FaultKind.CONNECTION, message, sent=sent) from None
         except (ValueError, AttributeError, RecursionError):  # no JSON, or none of an object
             raise _unreadable() from None
 
