@@ -11,7 +11,6 @@ from orchestra_ray.config.schema import Config, SpendConfig
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.money import usd
 from orchestra_ray.tasks.source import sources
-from orchestra_ray.tools.completion import CHARACTERS_PER_TOKEN, tokens
 from orchestra_ray.tools.forecast import (
     LEAST_RESPONSE_TOKENS,
     MOST_DRAWS,
@@ -22,6 +21,7 @@ from orchestra_ray.tools.forecast import (
     forecast,
     total,
 )
+from orchestra_ray.tools.token_count import tokens
 from orchestra_ray.tools.toolbox import available, check_executors
 
 COLUMNS = (Case.LOW, Case.EXPECTED, Case.HIGH)
@@ -57,12 +57,12 @@ def usual_question_tokens(config: Config) -> int:
     train, heldout = sources(config.tasks)
     source = train if train.size else heldout
     count = min(TASKS_A_FAMILY, source.size)
-    lengths = [
-        len(source.make(family, i).question)
+    questions = [
+        source.make(family, i).question
         for family in range(len(source.families))
         for i in range(count)
     ]
-    return tokens(sum(lengths) // len(lengths))
+    return -(-tokens("".join(questions)) // len(questions))
 
 
 def forecast_table(found: Forecast) -> Table:
@@ -96,7 +96,7 @@ def remarks(config: Config, found: Forecast, question_tokens: int) -> Iterator[s
     )
     yield "  all in a draw are called alike; at worst always the dearest"
     yield "  calls have their usual length; in high and worst they go to their limits"
-    yield f"  a question has {question_tokens} tokens of {CHARACTERS_PER_TOKEN} characters"
+    yield f"  a question has {question_tokens} tokens, each of four letters or a Chinese character"
     yield "  an answer has the catalogue's output_tokens, a call its latency and one search"
     yield (
         f"  the policy says {LEAST_RESPONSE_TOKENS} tokens a turn (low), {found.response_tokens} "

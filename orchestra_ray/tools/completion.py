@@ -4,19 +4,22 @@ What a model says as the policy is a `PolicyTurn`, which keeps its calls apart f
 mark that stands in an argument or in the answer stays a part of it. A server without a parser of
 its own sends the marks in the content; then they are read here, by the policy's own rules.
 
-A count of input or output tokens is believed where it is a whole number from 1 to the most that the
-request allows. Any other, and one that is missing, is estimated from the characters of what was
-sent or came back, up to that same most. Cached tokens beyond the input and reasoning tokens beyond
-the output count as none, so that the tokens they are part of are billed like the others.
+The dialects that are read are listed in docs/tools.md; `pieces` reads content and reasoning,
+`asked_calls` the calls, `reported_usage` the usage. A whole body and any chunking of the same
+answer give the same result.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from enum import Enum
 
 from orchestra_ray.core.money import Usage
+from orchestra_ray.tools.asked_calls import AskedCalls
+from orchestra_ray.tools.pieces import Pieces, pieces_of, thinking_of
+from orchestra_ray.tools.reported_usage import merged, told_by, usage_of
+from orchestra_ray.tools.token_count import Count, tokens
 
-CHARACTERS_PER_TOKEN = 4
 THINK, END_OF_THINKING = "<think>", "</think>"
 CALL, END_OF_CALL = "<tool_call>", "</tool_call>"
 _NONE = Usage()
@@ -26,21 +29,43 @@ class Unreadable(ValueError):
     """The answer has not the form of a chat completion; the text says where."""
 
 
-@dataclass(slots=True)
-class AskedFunction:
-    """A function that the model calls, as far as it has come."""
+class ErrorInAnswer(Exception):
+    """The server reports an error in place of an answer, or inside it. `error` is its JSON."""
 
-    name: list[str] = field(default_factory=list)
-    arguments: list[str] = field(default_factory=list)  # JSON, as the model wrote it
+    def __init__(self, error: object):
+        super().__init__("the answer is an error")
+        self.error = error
 
-    def as_json(self) -> str:
-        """As a policy of ours would have written it; arguments that are no JSON as they came."""
-        name, arguments = "".join(self.name), "".join(self.arguments) or "{}"
-        try:
-            return json.dumps({"name": name, "arguments": json.loads(arguments)})
-        except (ValueError, RecursionError):
-            # The name stays first: what cannot be read must not become another call.
-            return f'{{"name": {json.dumps(name)}, "arguments": {json.dumps(arguments)}'
+
+class Ending(Enum):
+    """How an answer ended, by its finish reason."""
+
+    COMPLETE = "complete"
+    CUT = "cut"  # at a limit of tokens
+    FILTERED = "filtered"
+    FAILED = "failed"  # at the server
+    UNKNOWN = "unknown"
+
+
+_ENDINGS: Mapping[Ending, Sequence[str]] = {
+    Ending.COMPLETE: (
+        *("stop", "tool_calls", "tool_call", "function_call", "tool_use", "end_turn"),
+        *("stop_sequence", "eos", "eos_token", "complete", "completed", "finished"),
+    ),
+    Ending.CUT: (
+        *("length", "max_tokens", "max_output_tokens", "max_length", "model_length"),
+        "model_context_window_exceeded",
+    ),
+    Ending.FILTERED: (
+        *("content_filter", "content_filtered", "safety", "refusal", "sensitive", "recitation"),
+        *("blocklist", "prohibited_content", "spii", "guardrail_intervened"),
+    ),
+    Ending.FAILED: (
+        *("error", "abort", "aborted", "cancelled", "canceled", "failed", "timeout"),
+        *("insufficient_system_resource", "network_error", "internal_error", "server_error"),
+    ),
+}
+_ENDING_OF = {reason: ending for ending, reasons in _ENDINGS.items() for reason in reasons}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,58 +93,97 @@ class PolicyTurn:
 
 @dataclass(slots=True)
 class Answer:
-    """One answer, gathered from a whole body or from the chunks of a stream."""
+    """One answer, gathered from a whole body or from the chunks of a stream.
+
+    Of several choices the first is read: the one with the lowest index in the first piece.
+    """
 
     content: list[str] = field(default_factory=list)
     thinking: list[str] = field(default_factory=list)
     refusal: list[str] = field(default_factory=list)
-    calls: dict[int, "AskedFunction"] = field(default_factory=dict)  # by their place
+    calls: AskedCalls = field(default_factory=AskedCalls)
     finish_reason: str | None = None
     figures: Mapping[str, object] = field(default_factory=dict)
+    _choice: int | None = None  # the index of the one that is read
+    _has_deltas: bool = False
 
     @property
     def started(self) -> bool:
-        return bool(self.content or self.thinking or self.refusal or self.calls)
+        return bool(self.content or self.thinking or self.refusal or self.calls.asked)
+
+    @property
+    def ending(self) -> Ending:
+        """A missing reason is none to doubt an answer: some servers give none in a whole body."""
+        if self.finish_reason is None:
+            return Ending.COMPLETE
+        return _ENDING_OF.get(self.finish_reason.rpartition(".")[2].lower(), Ending.UNKNOWN)
 
     def add(self, piece: object) -> None:
-        """Takes in a body, or a chunk of a stream; `Unreadable` where it is neither."""
+        """Takes in a body, or a chunk of a stream.
+
+        Raises `Unreadable` if it is neither, and `ErrorInAnswer` if it reports an error.
+        """
         if not isinstance(piece, Mapping):
             raise Unreadable("it is not a JSON object")
-        self.figures = _object(piece, "usage") or self.figures
+        usage = list(told_by(piece))
+        for told in usage:
+            self.figures = merged(self.figures, told)
+        error = _error_in(piece)
+        if error is not None:
+            raise ErrorInAnswer(error)
         choices = piece.get("choices")
         if not isinstance(choices, list):
-            raise Unreadable("it has no choices")
-        if not choices:
-            return  # the chunk that ends a stream holds usage alone
-        if not isinstance(choices[0], Mapping):
-            raise Unreadable("its choice is not a JSON object")
-        self._add(choices[0])
+            if not usage:
+                raise Unreadable("it has no choices")
+            choices = []
+        choice = self._own(choices)
+        if choice is None:
+            return  # a chunk may hold usage alone
+        if choice.get("error"):
+            raise ErrorInAnswer(choice["error"])
+        self._add(choice)
+
+    def _own(self, choices: Sequence[object]) -> Mapping[str, object] | None:
+        """The choice that is read, None if the piece has nothing of it."""
+        by_index: dict[int, Mapping[str, object]] = {}
+        for choice in choices:
+            if not isinstance(choice, Mapping):
+                raise Unreadable("its choice is not a JSON object")
+            index = choice.get("index")
+            by_index.setdefault(index if isinstance(index, int) else 0, choice)
+        if self._choice is None and by_index:
+            self._choice = min(by_index)
+        return None if self._choice is None else by_index.get(self._choice)
 
     def _add(self, choice: Mapping[str, object]) -> None:
-        part = _object(choice, "message") or _object(choice, "delta")
-        thinking = part.get("reasoning_content") or part.get(
-            "reasoning"
-        )  # servers name it so or so
-        pieces = (part.get("content"), thinking, part.get("refusal"))
-        for texts, piece in zip((self.content, self.thinking, self.refusal), pieces, strict=True):
-            if isinstance(piece, str) and piece:
-                texts.append(piece)
-        asked = part.get("tool_calls")
-        for place, call in enumerate(asked if isinstance(asked, list) else []):
-            self._add_call(place, call)
+        part, is_whole = self._part(choice)
+        said = pieces_of(part.get("content")) if part else Pieces(content=_text(choice, "text"))
+        for texts, text in (
+            (self.content, said.content),
+            (self.thinking, said.thinking or thinking_of(part)),
+            (self.refusal, said.refusal + _text(part, "refusal")),
+        ):
+            if text:
+                texts.append(text)
+        try:
+            self.calls.add(part, said.calls, is_whole)
+        except TypeError:
+            raise Unreadable("its tool call is not a JSON object") from None
         reason = choice.get("finish_reason")
-        self.finish_reason = reason if isinstance(reason, str) else self.finish_reason
+        if isinstance(reason, Mapping):  # SGLang's own form
+            reason = reason.get("type")
+        self.finish_reason = reason if isinstance(reason, str) and reason else self.finish_reason
 
-    def _add_call(self, place: int, piece: object) -> None:
-        """A call, or a chunk of one: a stream tells its place, its name and arguments in parts."""
-        if not isinstance(piece, Mapping):
-            raise Unreadable("its tool call is not a JSON object")
-        index, function = piece.get("index"), _object(piece, "function")
-        call = self.calls.setdefault(index if isinstance(index, int) else place, AskedFunction())
-        for texts, key in ((call.name, "name"), (call.arguments, "arguments")):
-            value = function.get(key)
-            if isinstance(value, str):
-                texts.append(value)
+    def _part(self, choice: Mapping[str, object]) -> tuple[Mapping[str, object], bool]:
+        """What the choice says, and whether that is a whole message.
+
+        Some servers send both: in a stream the message repeats what the deltas have said, and in a
+        whole body the delta is empty.
+        """
+        delta, message = _object(choice, "delta"), _object(choice, "message")
+        says = any(value for key, value in delta.items() if key != "role")
+        self._has_deltas = self._has_deltas or says
+        return (delta, False) if self._has_deltas or not message else (message, True)
 
     def text(self, strip_thinking: bool) -> str:
         """What the model said, with or without what it thought before."""
@@ -134,7 +198,7 @@ class Answer:
         thought, said = "".join(self.thinking) or None, "".join(self.content)
         if thought is None:
             thought, said = split_thinking(said)
-        calls = [call.as_json() for _, call in sorted(self.calls.items())]
+        calls = self.calls.as_json()
         if not calls:
             said, calls = split_calls(said)
         kept = None if strip_thinking or thought is None else thought.strip("\n")
@@ -142,29 +206,15 @@ class Answer:
 
     def usage(self, most: Usage, otherwise: Usage = _NONE) -> Usage:
         """What the server told of usage, each figure that cannot be believed from `otherwise`."""
-        figures = self.figures
-        given = _figure(figures, "prompt_tokens", 1, most.input_tokens)
-        made = _figure(figures, "completion_tokens", 1, most.output_tokens)
-        given = otherwise.input_tokens if given is None else given
-        made = otherwise.output_tokens if made is None else made
-        cached = _figure(_object(figures, "prompt_tokens_details"), "cached_tokens", 0, given)
-        details = _object(figures, "completion_tokens_details")
-        reasoned = _figure(details, "reasoning_tokens", 0, made)
-        return Usage(given, cached or 0, made, reasoned or 0)
+        return usage_of(self.figures, most, otherwise)
 
-    def estimate(self, sent_characters: int, most: Usage) -> Usage:
-        """Usage by the characters that were sent and that came back."""
-        asked = (text for call in self.calls.values() for text in (*call.name, *call.arguments))
-        texts = (*self.content, *self.thinking, *self.refusal, *asked)
+    def estimate(self, sent: str, most: Usage, count: Count = tokens) -> Usage:
+        """Usage by the text that was sent and the text that came back."""
+        came = (*self.content, *self.thinking, *self.refusal, *self.calls.texts())
         return Usage(
-            input_tokens=min(tokens(sent_characters), most.input_tokens),
-            output_tokens=min(tokens(sum(map(len, texts))), most.output_tokens),
+            input_tokens=min(count(sent), most.input_tokens),
+            output_tokens=min(count("".join(came)), most.output_tokens),
         )
-
-
-def tokens(characters: int) -> int:
-    """About how many tokens so many characters of English are."""
-    return -(-characters // CHARACTERS_PER_TOKEN)
 
 
 def split_thinking(text: str) -> tuple[str | None, str]:
@@ -203,13 +253,26 @@ def split_calls(text: str) -> tuple[str, list[str]]:
     return said, calls
 
 
+def _error_in(piece: Mapping[str, object]) -> object | None:
+    """The error that a body or chunk reports, in the forms that servers give it; or None."""
+    error = piece.get("error")
+    is_error = "error" in (piece.get("object"), piece.get("type"))
+    if error is True or (is_error and not error):
+        return piece
+    if isinstance(error, Mapping):
+        return error if any(error.values()) else None
+    if error:
+        return error
+    has_code = any(piece.get(name) for name in ("code", "status", "status_code"))
+    has_words = any(piece.get(name) for name in ("message", "msg", "detail"))
+    return piece if "choices" not in piece and has_code and has_words else None
+
+
+def _text(holder: Mapping[str, object], key: str) -> str:
+    value = holder.get(key)
+    return value if isinstance(value, str) else ""
+
+
 def _object(holder: Mapping[str, object], key: str) -> Mapping[str, object]:
     value = holder.get(key)
     return value if isinstance(value, Mapping) else {}
-
-
-def _figure(figures: Mapping[str, object], key: str, least: int, most: int) -> int | None:
-    value = figures.get(key)
-    if not isinstance(value, int) or isinstance(value, bool):
-        return None
-    return value if least <= value <= most else None

@@ -23,8 +23,8 @@ from orchestra_ray.core.money import Prices, Usage, nanousd
 from orchestra_ray.core.records import Draw, Offer
 from orchestra_ray.core.seeds import derive_seed
 from orchestra_ray.tools.attempts import most_cost_nanousd
-from orchestra_ray.tools.completion import tokens
 from orchestra_ray.tools.guard import SpendLimits, limits_of
+from orchestra_ray.tools.token_count import tokens
 
 POLICY = "policy"
 MOST_DRAWS = 512  # of a phase; they stand for the rest
@@ -288,7 +288,7 @@ class _Forecaster:
     def _spoken(self, draw: Draw, calls: float, case: Case) -> Amount:
         rollout = self.config.rollout
         functions = json.dumps(signatures(draw, self.config.catalogue.submit))
-        opening = min(tokens(len(functions)) + self.question_tokens, rollout.max_prompt_tokens)
+        opening = min(tokens(functions) + self.question_tokens, rollout.max_prompt_tokens)
         least = min(LEAST_RESPONSE_TOKENS, rollout.max_response_tokens)
         response = {Case.LOW: least, Case.EXPECTED: self.response_tokens}.get(case)
         usage = _spoken_usage(rollout, opening, calls, response)

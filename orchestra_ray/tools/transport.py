@@ -64,6 +64,20 @@ class _Bounded(httpx2.AsyncByteStream):
         await self._stream.aclose()
 
 
+def was_sent(error: BaseException) -> bool:
+    """Whether a part of the request may have left: not if there was no connection to send it on."""
+    return not isinstance(error, _NOT_CONNECTED)
+
+
+_NOT_CONNECTED = (
+    httpx2.ConnectError,  # refused, unknown host, TLS
+    httpx2.ConnectTimeout,
+    httpx2.PoolTimeout,
+    httpx2.ProxyError,
+    httpx2.UnsupportedProtocol,
+)
+
+
 def status_kind(status: int) -> FaultKind:
     """The class of a request that was answered with this HTTP status, not a success."""
     if status == 429:
@@ -76,11 +90,20 @@ def status_kind(status: int) -> FaultKind:
 def first_line(body: object) -> str:
     """The first line of an error's message, in the forms that servers give it."""
     if isinstance(body, Mapping):
-        body = body.get("message") or body.get("detail")
+        body = _message(body)
     lines = body.strip().splitlines() if isinstance(body, str) else []
     if not lines:
         return "no message"
     return "an HTML page" if lines[0].startswith("<") else lines[0]
+
+
+def _message(error: Mapping[str, object]) -> object:
+    message = next(filter(None, (error.get(name) for name in ("message", "detail", "msg"))), None)
+    metadata = error.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, Mapping) else None
+    if isinstance(message, str) and isinstance(raw, str) and raw.strip():  # OpenRouter's provider
+        return f"{message}: {raw.strip()}"
+    return message
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

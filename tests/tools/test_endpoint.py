@@ -5,14 +5,18 @@ import json
 import math
 import socket
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.money import Usage
 from orchestra_ray.tools.endpoint import EndpointModel, EndpointSettings
-from orchestra_ray.tools.tool import Fault, Reply
+from orchestra_ray.tools.tool import Fault, FaultKind, Reply
 
 from .scripts import (
     DONE,
@@ -30,6 +34,19 @@ from .scripts import (
     stream,
     whole,
 )
+
+
+def write_tokenizer(folder: Path) -> None:
+    """One token a word."""
+    tokenizer = Tokenizer(WordLevel({"?": 0}, unk_token="?"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def fault_of_question(asked: EndpointSettings, question: str) -> Fault:
+    with pytest.raises(Fault) as caught:
+        ask(asked, question)
+    return caught.value
 
 
 def test_an_answer_comes_with_the_usage_that_the_server_told(server: BadServer) -> None:
@@ -94,12 +111,14 @@ USAGES: list[tuple[Any, Usage]] = [
     ({}, Usage(4, 0, 25, 0)),
     ({"prompt_tokens": 9}, Usage(9, 0, 25, 0)),
     ({"prompt_tokens": -9, "completion_tokens": 20}, Usage(4, 0, 20, 0)),
-    ({"prompt_tokens": "9", "completion_tokens": 20.0}, Usage(4, 0, 25, 0)),
+    ({"prompt_tokens": "9", "completion_tokens": 20.0}, Usage(9, 0, 20, 0)),
+    ({"prompt_tokens": "nine", "completion_tokens": 20.5}, Usage(4, 0, 25, 0)),
     ({"prompt_tokens": True, "completion_tokens": 0}, Usage(4, 0, 25, 0)),
     ({"prompt_tokens": 10**12, "completion_tokens": 65}, Usage(4, 0, 25, 0)),
     (TOLD | {"prompt_tokens_details": {"cached_tokens": 13}}, Usage(12, 0, 3, 0)),
     (TOLD | {"prompt_tokens_details": [8]}, Usage(12, 0, 3, 0)),
-    (TOLD | {"completion_tokens_details": {"reasoning_tokens": 4}}, Usage(12, 0, 3, 0)),
+    (TOLD | {"completion_tokens_details": {"reasoning_tokens": 4}}, Usage(12, 0, 7, 4)),
+    (TOLD | {"completion_tokens_details": {"reasoning_tokens": 62}}, Usage(12, 0, 3, 0)),
     (TOLD | {"completion_tokens_details": {"reasoning_tokens": math.nan}}, Usage(12, 0, 3, 0)),
 ]
 
@@ -153,6 +172,44 @@ def test_the_middle_of_a_question_that_does_not_fit_is_left_out(server: BadServe
     sent = server.seen()["bodies"][0]["messages"][0]["content"]
     assert len(sent) <= 3 * (1000 - 64) and "characters left out" in sent
     assert sent.startswith("begin x") and sent.endswith("x end")
+
+
+@pytest.mark.parametrize("text", ["人人生而自由", "የሰው ልጅ ሁሉ", "👩‍👩‍👧‍👦", "มนุษย์", "3141592653"])
+def test_a_question_of_any_script_fits_into_the_context(server: BadServer, text: str) -> None:
+    ask(settings(server.url, whole(body()), context_tokens=2000), f"begin {text * 5_000} end")
+    sent = server.seen()["bodies"][0]["messages"][0]["content"]
+    assert len(sent.encode()) + 64 + 300 <= 2000  # a token holds a byte or more
+    assert sent.startswith("begin ") and sent.endswith(" end") and len(sent) > 300
+
+
+def test_a_tokenizer_that_is_named_counts(server: BadServer, tmp_path: Path) -> None:
+    write_tokenizer(tmp_path)
+    limits = {"context_tokens": 1000, "tokenizer": str(tmp_path)}
+    ask(settings(server.url, whole(body()), **limits), "word " * 400)
+    ask(settings(server.url, whole(body()), **limits), "begin " + "word " * 10_000 + "end")
+    whole_one, cut = (b["messages"][0]["content"] for b in server.seen()["bodies"])
+    assert whole_one == "word " * 400
+    assert cut.startswith("begin ") and cut.endswith("end") and "characters left out" in cut
+    assert 380 < len(cut.split()) <= 1000 - 64 - 512
+    told = whole(body("one two three") | {"usage": None})
+    assert ask(settings(server.url, told, **limits), "a b c d").usage == Usage(4, 0, 3, 0)
+
+
+def test_a_question_that_the_server_finds_too_long_is_cut_harder_and_sent_once_more(
+    server: BadServer,
+) -> None:
+    message = "This model's maximum context length is 1000 tokens."
+    refusal = whole({"error": {"message": message, "code": "context_length_exceeded"}})
+    refusal |= {"status": 400}
+    reply = ask(
+        settings(server.url, whole(body()) | {"first": refusal}, context_tokens=1000), "x" * 5000
+    )
+    sizes = [len(sent["messages"][0]["content"]) for sent in server.seen()["bodies"]]
+    assert reply.text == "4" and len(sizes) == 2 and sizes[1] <= 1000 - 64 - 512 < sizes[0]
+    for question, requests in (("x" * 5000, 2), ("x", 1)):  # and not more often than it helps
+        fault = fault_of_question(settings(server.url, refusal, context_tokens=1000), question)
+        assert fault.kind is FaultKind.REJECTED and message in str(fault)
+        assert len(server.seen()["bodies"]) == requests
 
 
 def test_the_key_is_sent_to_its_endpoint_and_shown_nowhere(
@@ -227,6 +284,8 @@ def test_the_endpoint_with_the_fewest_calls_is_asked_and_a_dead_one_rests(
     [
         ({"api_key_env": "NOT_SET_ANYWHERE"}, "m: the environment has no NOT_SET_ANYWHERE"),
         ({"context_tokens": 64}, "m: 64 context_tokens leave no room"),
+        ({"tokenizer": "/no/such/folder"}, "tokenizer /no/such/folder: no tokenizer.json"),
+        ({"tokenizer": "no-such/model-of-ours"}, "tokenizer no-such/model-of-ours: no tok"),
         ({"base_urls": ("localhost:8000",)}, "m: base_url localhost:8000"),
         ({"base_urls": ("ftp://host/v1",)}, "m: base_url ftp://host/v1"),
         ({"base_urls": ("http://[::1/v1",)}, r"m: base_url http://\[::1/v1"),

@@ -15,10 +15,12 @@ from .scripts import (
     DONE,
     HTML,
     JSON,
+    LAST,
     SSE,
     USAGE,
     BadServer,
     Script,
+    ask,
     body,
     chunk,
     event,
@@ -86,6 +88,14 @@ FAULTS: dict[str, tuple[FaultKind, str, Script]] = {
         "content filter",
         whole(body("I wo", "content_filter")),
     ),
+    "ends with an error": (FaultKind.SERVER_ERROR, "reason is error", whole(body("I wo", "error"))),
+    "ends the answer early": (FaultKind.SERVER_ERROR, "reason is abort", whole(body("a", "abort"))),
+    "ends the answer in its own way": (
+        FaultKind.BAD_REPLY,
+        "reason is gave_up",
+        whole(body("I wo", "gave_up")),
+    ),
+    "finds its answer unsafe": (FaultKind.REJECTED, "filter", whole(body("I wo", "SAFETY"))),
     "refuses": (FaultKind.REJECTED, "I will not", whole(body(None, refusal="I will not."))),
 }
 
@@ -95,6 +105,71 @@ def test_a_server_that(server: BadServer, case: str) -> None:
     kind, text, script = FAULTS[case]
     fault = fault_of(settings(server.url, script))
     assert (fault.kind, text in str(fault)) == (kind, True), str(fault)
+
+
+ERRORS: list[tuple[Any, FaultKind, str]] = [
+    ({"message": "slow down", "code": 429}, FaultKind.RATE_LIMITED, "429: slow down"),
+    ({"message": "slow down", "code": "429"}, FaultKind.RATE_LIMITED, "429: slow down"),
+    ({"message": "slow down", "type": "rate_limit_error"}, FaultKind.RATE_LIMITED, "429: slow"),
+    ({"message": "q", "status": "RESOURCE_EXHAUSTED"}, FaultKind.RATE_LIMITED, "429: q"),
+    ({"message": "bad key", "code": "invalid_api_key"}, FaultKind.DENIED, "401: bad key"),
+    ({"message": "pay", "code": "insufficient_quota"}, FaultKind.DENIED, "402: pay"),
+    ({"message": "who?", "code": "model_not_found"}, FaultKind.DENIED, "404: who?"),
+    ({"message": "no", "type": "invalid_request_error"}, FaultKind.REJECTED, "400: no"),
+    ({"message": "full", "type": "overloaded_error"}, FaultKind.SERVER_ERROR, "503: full"),
+    ({"message": "out of memory"}, FaultKind.SERVER_ERROR, "500: out of memory"),
+    ({"code": 502}, FaultKind.SERVER_ERROR, "502: no message"),
+    ("out of memory", FaultKind.SERVER_ERROR, "500: out of memory"),
+    ("Rate limit exceeded", FaultKind.RATE_LIMITED, "429: Rate limit exceeded"),
+    (
+        {"message": "Provider returned error", "code": 429, "metadata": {"raw": "later"}},
+        FaultKind.RATE_LIMITED,
+        "429: Provider returned error: later",
+    ),
+]
+PLACES = {
+    "in a body": lambda error: whole({"error": error}),
+    "in a body with an empty answer": lambda error: whole(
+        body(None) | {"usage": None, "error": error}
+    ),
+    "in a choice": lambda error: whole({"choices": [{"error": error, "finish_reason": "error"}]}),
+    "in a stream": lambda error: stream(chunk("a"), event({"error": error}), DONE),
+    "in a choice of a stream": lambda error: stream(
+        chunk("a"), event({"choices": [{"delta": {}, "error": error, "finish_reason": "error"}]})
+    ),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_an_error_in_an_answer_is_what_its_code_says_and_costs_nothing(
+    server: BadServer, place: str
+) -> None:
+    for error, kind, text in ERRORS:
+        script = PLACES[place](error)
+        fault = fault_of(settings(server.url, script, stream="stream" in place))
+        assert (fault.kind, text in str(fault)) == (kind, True), (error, str(fault))
+        assert fault.usage is None and not fault.may_have_acted
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"object": "error", "message": "too long", "code": 400},
+        {"code": 400, "msg": "too long"},
+        {"error": True, "message": "too long", "code": 400},
+    ],
+)
+def test_a_body_that_is_an_error_itself_is_one(server: BadServer, said: Any) -> None:
+    fault = fault_of(settings(server.url, whole(said)))
+    assert (fault.kind, str(fault)) == (FaultKind.REJECTED, "400: too long")
+
+
+@pytest.mark.parametrize("nothing", [None, {}, "", False, {"code": None, "message": ""}])
+def test_an_error_that_says_nothing_is_none(server: BadServer, nothing: Any) -> None:
+    assert ask(settings(server.url, whole(body() | {"error": nothing}))).text == "4"
+    script = stream(chunk("4", error=nothing), LAST, USAGE, DONE)
+    if not isinstance(nothing, dict) or not nothing:  # the SDK takes any object for an error
+        assert ask(settings(server.url, script, stream=True)).text == "4"
 
 
 STREAM_FAULTS: dict[str, tuple[FaultKind, str, Script]] = {
@@ -258,7 +333,21 @@ def test_an_endpoint_that_is_not_there_is_a_connection_fault() -> None:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
         fault = fault_of(settings(url, {}))
-    assert fault.kind is FaultKind.CONNECTION
+    assert fault.kind is FaultKind.CONNECTION and not fault.sent
+
+
+@pytest.mark.parametrize("url", ["http://no-such-host.invalid/v1", "https://{server}/v1"])
+def test_no_request_is_sent_without_a_name_or_tls(server: BadServer, url: str) -> None:
+    url = url.replace("{server}", server.url.split("/")[2])
+    fault = fault_of(settings(url, {}, deadline_s=10.0, connect_s=8.0))
+    assert fault.kind is FaultKind.CONNECTION and not fault.sent and not fault.may_have_acted
+
+
+@pytest.mark.parametrize("end", ["close", "reset"])
+def test_a_connection_that_breaks_later_may_have_carried_the_request(
+    server: BadServer, end: str
+) -> None:
+    assert fault_of(settings(server.url, {"end": end})).may_have_acted
 
 
 def test_an_endpoint_that_does_not_accept_is_given_up_before_the_deadline() -> None:
@@ -273,6 +362,7 @@ def test_an_endpoint_that_does_not_accept_is_given_up_before_the_deadline() -> N
         fault = fault_of(settings(f"http://127.0.0.1:{address[1]}", {}, connect_s=0.3))
         for one in waiting:
             one.close()
+    assert not fault.sent
     assert fault.kind is FaultKind.CONNECTION  # at the deadline it were a TIMEOUT
 
 
