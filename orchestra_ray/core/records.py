@@ -212,9 +212,16 @@ class Part:
     format_ok: bool  # of one turn of it at least
 
 
+OK = "ok"  # the outcome of a call without a fault
+
+
 @dataclass(frozen=True, slots=True)
 class Card:
-    """The metadata of an ended episode: some hundred bytes, all that the driver sees of it."""
+    """The metadata of an ended episode: some hundred bytes, all that the driver sees of it.
+
+    `outcomes` counts the calls that were made: of tools and models, and the turns of a policy that
+    is behind an endpoint. A call that was wrong in itself was not made.
+    """
 
     episode_id: str
     group_id: str
@@ -234,6 +241,7 @@ class Card:
     calls: Mapping[str, int] = field(default_factory=dict)  # by identity
     parts: tuple[Part, ...] = ()  # the trajectory's sequences, in their order
     models: Mapping[str, int] = field(default_factory=dict)  # calls by the model that did them
+    outcomes: Mapping[str, int] = field(default_factory=dict)  # calls by class of fault, or OK
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,7 @@ def _outcome(one: Measured, reward: float) -> EpisodeOutcome:
         turns=one.turns,
         family=one.family,
         calls=one.calls,
+        outcomes=one.outcomes,
     )
 
 

@@ -7,7 +7,7 @@ evaluation that was interrupted plays only what is missing, and pays for nothing
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from orchestra_ray.core.errors import ConfigError
@@ -22,7 +22,8 @@ FILE = "evaluation.jsonl"
 class Measured:
     """What an episode came to. `number` is its task's among the held-out ones.
 
-    `calls` are by identity, `models` by the model that did them. No text of a task is in it.
+    `calls` are by identity, `models` by the model that did them, `outcomes` by class of fault as in
+    a `Card`; a line that was written without them tells none. No text of a task is in it.
     """
 
     number: int
@@ -34,6 +35,7 @@ class Measured:
     turns: int
     calls: Mapping[str, int]
     models: Mapping[str, int]
+    outcomes: Mapping[str, int] = field(default_factory=dict)
 
     @staticmethod
     def of(number: int, task_id: str, family: str, card: Card, correct: bool) -> "Measured":
@@ -47,6 +49,7 @@ class Measured:
             turns=card.turns,
             calls=dict(card.calls),
             models=dict(card.models),
+            outcomes=dict(card.outcomes),
         )
 
 

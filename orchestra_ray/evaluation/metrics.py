@@ -11,7 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from orchestra_ray.core.records import OK
+from orchestra_ray.tools.tool import FaultKind
+
 Interval = tuple[float, float]  # [low, high] of a figure, at 95%
+AT_REST = FaultKind.UNAVAILABLE.value  # what keeps failing is left alone for a while
 MIDDLE_AND_TAIL = (50, 95)  # percentiles
 
 
@@ -27,6 +31,7 @@ class EpisodeOutcome:
     turns: int
     family: str = ""  # of its task; where all have none, there is nothing by family
     calls: Mapping[str, int] = field(default_factory=dict)  # by identity of the tool or model
+    outcomes: Mapping[str, int] = field(default_factory=dict)  # calls by class of fault, or OK
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,18 @@ class Summary:
     by_family: Mapping[str, FamilySummary] = field(default_factory=dict)
     calls: Mapping[str, float] = field(default_factory=dict)  # an episode, by identity
     calls_ci95: Mapping[str, Interval] = field(default_factory=dict)
+    failed: Mapping[str, float] = field(default_factory=dict)  # share of calls, by class of fault
+
+    @property
+    def failed_share(self) -> float:
+        """Of the calls that were made, the share that failed; 0 if it is not known."""
+        return min(1.0, math.fsum(self.failed.values()))
+
+    @property
+    def failed_mostly(self) -> str:
+        """The commonest class of fault. A tool at rest is unavailable because of another class."""
+        causes = {name: s for name, s in self.failed.items() if name != AT_REST} or self.failed
+        return max(causes, key=lambda name: causes[name], default="")
 
     def to_json(self) -> dict[str, Any]:
         """The object M of `summary.json`, without what is unknown."""
@@ -79,6 +96,7 @@ class Summary:
         values["by_family"] = {name: one.to_json() for name, one in self.by_family.items()}
         values["calls"] = dict(self.calls)
         values["calls_ci95"] = {name: list(ends) for name, ends in self.calls_ci95.items()}
+        values["failed"] = dict(self.failed)
         return {name: value for name, value in values.items() if value not in (None, {})}
 
     @staticmethod
@@ -110,6 +128,7 @@ class Summary:
             by_family={name: FamilySummary.from_json(one) for name, one in families.items()},
             calls={name: float(count) for name, count in calls.items()},
             calls_ci95={name: _pair(ends) for name, ends in calls_ci95.items()},
+            failed={name: float(share) for name, share in values.get("failed", {}).items()},
         )
 
 
@@ -151,6 +170,7 @@ def summarise(outcomes: Sequence[EpisodeOutcome], bootstrap: int, seed: int) -> 
             name: resamples.of_mean([float(one.calls.get(name, 0)) for one in outcomes])
             for name in calls
         },
+        failed=_failed(outcomes),
     )
 
 
@@ -183,6 +203,15 @@ def _calls(outcomes: Sequence[EpisodeOutcome]) -> dict[str, float]:
     for outcome in outcomes:
         sums.update(outcome.calls)
     return {name: count / len(outcomes) for name, count in sorted(sums.items())}
+
+
+def _failed(outcomes: Sequence[EpisodeOutcome]) -> dict[str, float]:
+    """The share of all calls that ended with each class of fault."""
+    sums: Counter[str] = Counter()
+    for outcome in outcomes:
+        sums.update(outcome.outcomes)
+    made = sums.total()
+    return {name: count / made for name, count in sorted(sums.items()) if name != OK and count}
 
 
 def _pair(ends: Sequence[Any]) -> Interval:

@@ -242,6 +242,10 @@ def _mean_summary(seeds: Sequence[Summary]) -> Summary:
         },
         calls={name: _mean(counts) for name, counts in calls.items()},
         calls_ci95={name: _range(counts) for name, counts in calls.items()},
+        failed={
+            name: _mean([one.failed.get(name, 0.0) for one in seeds])
+            for name in sorted({name for one in seeds for name in one.failed})
+        },
     )
 
 

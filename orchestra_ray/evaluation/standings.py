@@ -22,7 +22,15 @@ from orchestra_ray.evaluation.metrics import Summary
 from orchestra_ray.evaluation.pareto import Tradeoff, cheapest_of, equal_cost
 from orchestra_ray.evaluation.runs import Run, Setting
 from orchestra_ray.evaluation.svg import element
-from orchestra_ray.evaluation.verdict import INTERVALS, RANGES, compare_all, sentences, subject
+from orchestra_ray.evaluation.verdict import (
+    ALL_FAILED,
+    INTERVALS,
+    RANGES,
+    compare_all,
+    failed_calls,
+    sentences,
+    subject,
+)
 from orchestra_ray.tracking.units import duration
 
 MOST_BESIDE = 4  # families in the table of all amounts; more of them have tables of their own
@@ -64,10 +72,13 @@ def _verdict(setting: Setting, named: bool) -> str:
 
 
 def _warnings(setting: Setting) -> list[str]:
-    """Of each run that trained nothing or next to nothing."""
+    """Of each policy whose calls failed, and each run that trained nothing or next to nothing."""
     several = len(setting.runs) > 1
+    failing = [html.escape(one) for one in failed_calls(setting.rows)]
     told = [(run.name, run.trained and run.trained.warning()) for run in setting.runs]
-    return [html.escape(f"{name}: {one}" if several else one) for name, one in told if one]
+    return failing + [
+        html.escape(f"{name}: {one}" if several else one) for name, one in told if one
+    ]
 
 
 def _ends(setting: Setting) -> str:
@@ -132,12 +143,21 @@ def _amounts(rows: Sequence[Summary], accuracy: str) -> dict[str, Callable[[Summ
             REWARD.text(one.preference_score), REWARD.interval(one.preference_score_ci95)
         ),
         "Turns": lambda one: Cell(TURNS.text(one.turns)),
+        "Failed calls, %": _failed,
     }
+    if not any(one.failed for one in rows):
+        del columns["Failed calls, %"]
     if all(one.latency_p50_s is None for one in rows):
         del columns[f"{P50_P95}, {time.symbol}"]
     if all(one.preference_score is None for one in rows):
         del columns["Preference score"]
     return columns
+
+
+def _failed(one: Summary) -> Cell:
+    """The share of calls, and the commonest class of fault below it."""
+    notes = (one.failed_mostly,) if one.failed else ()
+    return Cell("ALL" if one.failed_share >= ALL_FAILED else PERCENT.text(one.failed_share), notes)
 
 
 def against(found: Sequence[Setting]) -> str:

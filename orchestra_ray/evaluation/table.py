@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 
 from orchestra_ray.evaluation.metrics import Summary
-from orchestra_ray.evaluation.verdict import in_order, subject
+from orchestra_ray.evaluation.verdict import ALL_FAILED, failed_calls, in_order, subject
 from orchestra_ray.tracking.units import column_decimals, cost_unit
 
 
@@ -15,20 +15,21 @@ def render_table(summaries: Mapping[str, Summary], experts: str) -> Table:
 
     `experts` says what kind of models were asked: figures of simulated ones are no claim.
 
-    The row after training is bold and marked, so that it stands out without colour too.
+    The row after training is bold and marked, so that it stands out without colour too. Where calls
+    failed a last column and lines below say so.
     """
     rows, own = in_order(summaries), subject(summaries)
     unit = cost_unit(summary.cost_usd for summary in rows.values())
     costs = [summary.cost_usd * unit.per_usd for summary in rows.values()]
     latencies = [summary.latency_s for summary in rows.values()]
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        caption=f"means over episodes with {experts}\n± is half of the 95% interval",
-        pad_edge=False,
-    )
+    failing = failed_calls(rows)
+    caption = [f"means over episodes with {experts}", "± is half of the 95% interval", *failing]
+    table = Table(box=box.SIMPLE_HEAD, caption="\n".join(caption), pad_edge=False)
     table.add_column("policy", no_wrap=True)
     for heading in ("accuracy %", f"cost {unit.symbol}", "latency s", "reward", "turns"):
         table.add_column(heading, justify="right", no_wrap=True)
+    if failing:
+        table.add_column("failed", justify="right", no_wrap=True)
     for name, summary in rows.items():
         table.add_row(
             f"> {name}" if name == own else f"  {name}",
@@ -37,10 +38,22 @@ def render_table(summaries: Mapping[str, Summary], experts: str) -> Table:
             f"{summary.latency_s:,.{column_decimals(latencies)}f}",
             _with_half(summary.reward, summary.reward_ci95, 3),
             f"{summary.turns:.2f}",
-            style="bold green" if name == own else None,
+            *([_failed(summary.failed_share)] if failing else []),
+            style="red"
+            if summary.failed_share >= ALL_FAILED
+            else "bold green"
+            if name == own
+            else None,
             end_section=name == own,
         )
     return table
+
+
+def _failed(share: float) -> str:
+    """In a column that is narrow: nothing, the share of calls in percent, or ALL."""
+    if share >= ALL_FAILED:
+        return "ALL"
+    return f"{max(share, 0.001):.1%}" if share else ""
 
 
 def _with_half(mean: float, interval: tuple[float, float] | list[float], places: int) -> str:

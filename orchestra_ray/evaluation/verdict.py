@@ -12,6 +12,7 @@ from orchestra_ray.evaluation.metrics import Summary
 
 MEASURED = ("before", "after", "policy")  # the rows that are no baselines, in their order
 BOUNDS = ("oracle",)  # baselines that know what no policy can know
+ALL_FAILED = 1 - 1e-9
 INTERVALS, RANGES = "95% intervals", "ranges over seeds"  # what may be given of a mean
 
 
@@ -35,6 +36,24 @@ def in_order(rows: Mapping[str, Summary]) -> dict[str, Summary]:
     """The same rows, what was measured before the baselines."""
     measured = [name for name in MEASURED if name in rows]
     return {name: rows[name] for name in dict.fromkeys([*measured, *rows])}
+
+
+def failed_calls(rows: Mapping[str, Summary]) -> list[str]:
+    """A sentence on each policy some of whose calls failed, those of which all failed first."""
+    failing = {name: one for name, one in rows.items() if one.failed_share > 0.0}
+    found = []
+    for name, one in sorted(failing.items(), key=lambda item: -item[1].failed_share):
+        mostly = f"mostly {one.failed_mostly}" if len(one.failed) > 1 else one.failed_mostly
+        if one.failed_share >= ALL_FAILED:
+            found.append(f"{name}: ALL CALLS FAILED ({mostly}); its figures say nothing of it")
+        else:
+            found.append(f"{name}: {share_words(one.failed_share)} of its calls failed ({mostly})")
+    return found
+
+
+def share_words(share: float) -> str:
+    """A share in percent; one that is not 0 does not read 0."""
+    return f"{share:.1%}" if share >= 0.001 else "below 0.1%"
 
 
 def subject(rows: Mapping[str, Summary]) -> str:

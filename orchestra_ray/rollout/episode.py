@@ -7,7 +7,7 @@ or in a failure, always with a card, and never later than its deadline.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from orchestra_ray.core import players
 from orchestra_ray.core.bugs import bug
 from orchestra_ray.core.money import Prices, Usage, nanousd
 from orchestra_ray.core.records import (
+    OK,
     Asker,
     Card,
     EpisodeSpec,
@@ -327,4 +328,14 @@ class _Episode:
             calls=dict(Counter(entry.identity for entry in others)),
             models=dict(Counter(entry.model for entry in others if entry.model)),
             parts=self._parts(),
+            outcomes=outcomes_of(self.ledger),
         )
+
+
+def outcomes_of(entries: Iterable[LedgerEntry]) -> Mapping[str, int]:
+    """How the calls that were made ended: their number by class of fault, and under OK."""
+    made = (entry for entry in entries if (entry.kind, entry.model) != (POLICY, POLICY))
+    counts = Counter(entry.error or OK for entry in made)
+    return {
+        name: n for name, n in counts.items() if name == OK or not FaultKind(name).is_the_calls_own
+    }

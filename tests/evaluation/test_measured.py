@@ -1,5 +1,7 @@
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,3 +41,21 @@ def test_a_line_of_another_kind_is_named(path: Path, line: str) -> None:
     path.write_text(f"{line}\n")
     with pytest.raises(ConfigError, match=r"evaluation\.jsonl:1: is no episode"):
         EpisodeLog(path)
+
+
+def test_a_line_without_outcomes_tells_none(path: Path) -> None:
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(drop(line)) + "\n" for line in lines))
+    assert EpisodeLog(path).done("policy") == {3: ONE} and ONE.outcomes == {}
+
+
+def drop(line: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in line.items() if name != "outcomes"}
+
+
+def test_outcomes_are_written_and_read(path: Path) -> None:
+    log = EpisodeLog(path)
+    failed = replace(ONE, number=5, outcomes={"ok": 1, "connection": 2})
+    log.add("random", failed)
+    log.close()
+    assert EpisodeLog(path).done("random")[5] == failed

@@ -212,3 +212,20 @@ def test_calls_have_intervals() -> None:
     assert summary.calls_ci95["a"] == (1.0, 1.0)
     low, high = summary.calls_ci95["b"]
     assert 0.7 < low < 1.0 < high < 1.3
+
+
+def test_the_share_of_failed_calls_is_over_all_calls_and_comes_back_from_json() -> None:
+    outcomes: list[dict[str, int]] = [{"ok": 5}, {"timeout": 1, "unavailable": 2}, {}]
+    made = [
+        EpisodeOutcome(str(n), True, 0.0, 1.0, 0.0, 1, outcomes=counts)
+        for n, counts in enumerate(outcomes)
+    ]
+    found = summarise(made, 10, 0)
+    assert found.failed == {"timeout": 1 / 8, "unavailable": 2 / 8}
+    assert found.failed_share == pytest.approx(3 / 8) and found.failed_mostly == "timeout"
+    assert Summary.from_json(found.to_json()) == found
+    sound = summarise(made[:1], 10, 0)
+    assert (sound.failed, sound.failed_share, sound.failed_mostly) == ({}, 0.0, "")
+    assert "failed" not in sound.to_json()
+    rest = summarise([EpisodeOutcome("t", False, 0, 0, 0, 1, outcomes={"unavailable": 1})], 10, 0)
+    assert rest.failed_share == 1.0 and rest.failed_mostly == "unavailable"

@@ -304,3 +304,18 @@ def test_runs_of_any_length_have_a_page(count: int) -> None:
     markup = render_report(SUMMARY, steps(count), RUN)
     Page(markup)
     assert "nan" not in markup.replace("finance", "") and len(markup) < 400_000
+
+
+def test_a_policy_whose_calls_failed_says_so() -> None:
+    assert "Failed calls" not in render_report(SUMMARY, steps(), RUN)
+    dead = measured(0.0, 0.0, -0.2) | {"failed": {"connection": 0.25, "unavailable": 0.75}}
+    some = measured(0.5, 0.001, 0.2) | {"failed": {"timeout": 0.125}}
+    baselines = SUMMARY["baselines"] | {"cheapest": dead, "random": some}
+    page = Page(render_report(SUMMARY | {"baselines": baselines}, steps(), RUN))
+    rows = {row[0]: row for row in page.rows[:7]}
+    assert rows["Policy"][-1] == "Failed calls, %"
+    assert rows["cheapest"][-2:] == ["ALL", "connection"]
+    assert rows["random"][-2:] == ["12.5", "timeout"] and rows["after"][-1] == "0.0"
+    said = " ".join(page.said("strong"))
+    assert "cheapest: ALL CALLS FAILED (mostly connection)" in said
+    assert "random: 12.5% of its calls failed (timeout)" in said

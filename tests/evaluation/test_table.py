@@ -1,6 +1,7 @@
 """The table on a terminal of 80 columns."""
 
 import io
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -57,3 +58,18 @@ def test_without_training_the_policy_is_marked() -> None:
     console = Console(file=io.StringIO(), width=80)
     console.print(render_table({"policy": BEFORE, "oracle": AFTER}, "simulated experts"))
     assert isinstance(console.file, io.StringIO) and " > policy " in console.file.getvalue()
+
+
+def test_a_policy_whose_calls_failed_is_not_to_be_mistaken() -> None:
+    dead = replace(
+        BEFORE, accuracy=0.0, cost_usd=0.0, failed={"connection": 0.2, "unavailable": 0.8}
+    )
+    some = replace(BEFORE, failed={"timeout": 0.0002})
+    text = drawn(random=BEFORE, cheapest=dead, strongest=some)
+    rows = {row.split()[0]: row.split() for row in text.splitlines() if "±" in row}
+    assert rows["cheapest"][-1] == "ALL" and rows["strongest"][-1] == "0.1%"
+    assert rows["random"][-1] == "2.50"
+    assert "cheapest: ALL CALLS FAILED (mostly connection)" in " ".join(text.split())
+    assert "strongest: below 0.1% of its calls failed (timeout)" in " ".join(text.split())
+    assert max(map(len, text.splitlines())) <= 80 and "…" not in text
+    assert "failed" not in drawn()

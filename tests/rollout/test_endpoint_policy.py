@@ -148,6 +148,7 @@ def test_it_has_the_same_functions_and_is_charged_as_the_policy(
     assert len(asked) == 1 and NAME not in card.calls
     assert [entry.error for entry in trajectory.ledger if entry.error] == ["bad_json"]
     assert card.price_nanousd == sum(entry.price_nanousd for entry in trajectory.ledger)
+    assert card.outcomes == {"ok": 3}  # two turns, a call, and none for what is no JSON
 
 
 def test_it_reads_the_conversation_with_a_result_for_each_call(play: Play) -> None:
@@ -180,6 +181,7 @@ def test_what_is_its_own_doing_ends_the_episode_without_an_answer(
     assert trajectory.answer is None and (card.stop, card.turns) == (Stop.LENGTH, 1)
     assert trajectory.tokens_T[trajectory.mask_T].tolist() == [chat.end_id]
     assert [(entry.kind, entry.error) for entry in trajectory.ledger] == [(POLICY, error)]
+    assert card.outcomes == {error: 1}
 
 
 @pytest.mark.parametrize("status", [401, 404, 500])

@@ -102,7 +102,7 @@ def test_a_fault_of_the_policy_is_an_observation_and_costs_nothing(
     assert "error: the tool call is not valid JSON" in text
     assert "error: there is no model nobody" in text
     errors = [e.error for e in trajectory.ledger if e.kind != "policy"]
-    assert errors == ["bad_json", "unknown_tool"]
+    assert errors == ["bad_json", "unknown_tool"] and card.outcomes == {}
     assert sum(e.charged_nanousd for e in trajectory.ledger if e.kind != "policy") == 0
 
 
