@@ -117,7 +117,7 @@ def tools_list(options: argparse.Namespace) -> int:
     from orchestra_ray.commands.catalogue import show_catalogue
     from orchestra_ray.config import load
 
-    show_catalogue(load(options.config, options.overrides))
+    show_catalogue(load(options.config, options.overrides), options.probe)
     return 0
 
 
@@ -306,12 +306,18 @@ def _add_tools(commands: Commands) -> None:
         allow_abbrev=False,
     )
     nested = group.add_subparsers(required=True, metavar="command")
-    _add_configured(
+    listed = _add_configured(
         nested,
         tools_list,
         "tools list",
         "print models and tools with their prices, and what is absent on this machine",
         "orchestra tools list --config configs/quickstart.yaml",
+        "[--probe]",
+    )
+    listed.add_argument(
+        "--probe",
+        action="store_true",
+        help="try each endpoint, by a request for one token, and each MCP server",
     )
     parser = _add_configured(
         nested,

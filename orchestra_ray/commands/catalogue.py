@@ -1,4 +1,8 @@
-"""`orchestra tools list`: the catalogue as a table, and what is absent on this machine."""
+"""`orchestra tools list`: the catalogue as a table, and what is absent on this machine.
+
+Of what reaches outside, "yes" means that its settings are complete and its key is set, until
+`--probe` tries it.
+"""
 
 from collections.abc import Iterator, Mapping
 
@@ -8,21 +12,25 @@ from orchestra_ray.catalogue import Catalogue, Entry, read_catalogue
 from orchestra_ray.catalogue.signatures import price_words
 from orchestra_ray.commands.terminal import add_row, plain_table, show
 from orchestra_ray.config.schema import Config
+from orchestra_ray.tools.probe import OUTSIDE, Probed, probe
 from orchestra_ray.tools.readiness import lacking
 
 WORDS = ("name", "kind", "executor", "isolation", "prices", "in a draw", "here")
 
 
-def show_catalogue(config: Config) -> None:
-    """Prints it; calls nothing but the probe of the sandbox."""
+def show_catalogue(config: Config, tries: bool = False) -> None:
+    """Prints it. Without `tries` it calls nothing but the probe of the sandbox."""
     catalogue = read_catalogue(config.catalogue)
     why = lacking(catalogue)
-    show(catalogue_table(catalogue, why))
+    probed = probe(catalogue, why) if tries else {}
+    show(catalogue_table(catalogue, why, probed))
     for line in remarks(catalogue, why):
         print(line)
 
 
-def catalogue_table(catalogue: Catalogue, why: Mapping[str, str]) -> Table:
+def catalogue_table(
+    catalogue: Catalogue, why: Mapping[str, str], probed: Mapping[str, Probed] = {}
+) -> Table:
     """A row an entry, in the file's order. Prices are the entry's own."""
     table = plain_table(WORDS, ["latency s"])
     for entry in catalogue.entries.values():
@@ -35,7 +43,7 @@ def catalogue_table(catalogue: Catalogue, why: Mapping[str, str]) -> Table:
                 entry.isolation.value,
                 _prices(entry),
                 _presence(entry),
-                "no" if entry.name in why else "yes",
+                _here(entry, why, probed.get(entry.name)),
                 f"{entry.latency_s:g}",
             ],
         )
@@ -56,6 +64,16 @@ def _prices(entry: Entry) -> str:
         return words
     own = "" if words == "free" else f"{words} and "
     return f"{own}those of its {len(entry.choices)} models"
+
+
+def _here(entry: Entry, why: Mapping[str, str], probed: Probed | None) -> str:
+    if entry.name in why:
+        return "no"  # the lines below the table say why
+    if probed is None:
+        return "yes (not tried)" if entry.executor in OUTSIDE else "yes"
+    if probed.why_not is not None:
+        return f"no ({probed.why_not})"
+    return "yes" if probed.remark is None else f"yes (but {probed.remark})"
 
 
 def _presence(entry: Entry) -> str:

@@ -15,7 +15,14 @@ NO_FAISS = "no faiss, which dense retrieval needs; pip install 'orchestra-ray[de
 def lacking(catalogue: Catalogue) -> Mapping[str, str]:
     """Why an entry cannot be called here, by its name; what can be is not in it."""
     found = {name: _lacking(catalogue, entry) for name, entry in catalogue.entries.items()}
-    why = {name: reason for name, reason in found.items() if reason is not None}
+    return with_recipes(
+        catalogue, {name: reason for name, reason in found.items() if reason is not None}
+    )
+
+
+def with_recipes(catalogue: Catalogue, reasons: Mapping[str, str]) -> Mapping[str, str]:
+    """`reasons` by entry, and those of the recipes that lack what they are made of."""
+    why = dict(reasons)
     for name, entry in catalogue.tools.items():
         needed = [entry.runs] if entry.runs is not None else []
         if entry.choices and all(choice.model in why for choice in entry.choices):

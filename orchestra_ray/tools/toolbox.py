@@ -238,7 +238,8 @@ def check_executors(catalogue: Catalogue) -> None:
         known[entry.executor].settings(entry)
 
 
-def _checked_settings(entry: Entry) -> Any:
+def checked_settings(entry: Entry) -> Any:
+    """The entry's settings as its executor reads them; `ConfigError` if they are wrong."""
     return EXECUTORS[entry.kind][entry.executor].settings(entry)
 
 
@@ -284,7 +285,7 @@ def available(
     if any(map(is_silent, catalogue.entries.values())):
         from orchestra_ray.tools.introduction import introduced
 
-        catalogue = introduced(catalogue, _checked_settings, is_silent, tape)
+        catalogue = introduced(catalogue, checked_settings, is_silent, tape)
     if not tape.mode.calls:
         return catalogue, []
     why = {name: _unavailable(entry) for name, entry in catalogue.entries.items()}

@@ -1,5 +1,8 @@
 """`orchestra tools list`: what the catalogue holds, at which price, and what is absent here."""
 
+import socket
+from pathlib import Path
+
 import pytest
 
 from orchestra_ray import cli
@@ -32,6 +35,26 @@ def test_what_is_absent_says_why(capsys, monkeypatch: pytest.MonkeyPatch) -> Non
     assert rows["tavily"] == "tavily tool web_search none $0.01 a search never no 3"
     assert "TAVILY_API_KEY is not set; export a key" in rows["web"]
     assert "those of its 4 models always" in rows["code"]
+
+
+def test_what_reaches_outside_is_tried_on_demand(
+    capsys, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TAVILY_API_KEY", SECRET)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        path = tmp_path / "mine.yaml"
+        path.write_text(
+            "models: [{name: far, description: d, executor: endpoint, settings: {model: m,"
+            f" base_urls: ['http://127.0.0.1:{port}/v1']}}}}]\n"
+            "tools: [{name: web, description: d, executor: web_search}]\n"
+        )
+        untried = printed(capsys, f"catalogue.path={path}")
+        tried = printed(capsys, f"catalogue.path={path}", "--probe")
+    assert " yes (not tried) " in untried["far"] and " yes (not tried) " in untried["web"]
+    assert " no (http://127.0.0.1" in tried["far"] and "ConnectError" in tried["far"]
+    assert " yes (not tried) " in tried["web"]
 
 
 def test_no_key_is_ever_printed(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
