@@ -27,7 +27,8 @@ class AskedFunction:
         """As a policy of ours would have written it; arguments that are no JSON as they came."""
         name, arguments = "".join(self.name), "".join(self.arguments) or "{}"
         try:
-            return json.dumps({"name": name, "arguments": json.loads(arguments)})
+            call = {"name": name, "arguments": json.loads(arguments)}
+            return json.dumps(call, ensure_ascii=False)
         except (ValueError, RecursionError):
             # The name stays first: what cannot be read must not become another call.
             return f'{{"name": {json.dumps(name)}, "arguments": {json.dumps(arguments)}'
