@@ -4,6 +4,7 @@ A program that fails, or that a limit ends, is an answer like any other: the tex
 sandbox cannot be had every call is refused; no program runs outside it.
 """
 
+import re
 import signal
 from collections.abc import Sequence
 
@@ -13,6 +14,7 @@ from orchestra_ray.tools.sandbox_setup import Limits, SandboxError
 from orchestra_ray.tools.tool import Fault, FaultKind, Reply
 
 MAX_PROGRAM_BYTES = 262_144
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class CodeTool:
@@ -80,14 +82,27 @@ def _ending(outcome: Outcome, limits: Limits) -> str:
             return f"[stopped: it made more than {limits.scratch_files} files]"
         case Limit.OUTPUT, _:
             return f"[stopped: it printed more than {limits.output_mib} MiB]"
-        case _, int(code) if code - 128 in set(signal.Signals):
-            return f"[killed by {signal.Signals(code - 128).name}]"
         case _, int(code) if code != 0:
-            return f"[exit status {code}]"
+            return f"[{exit_words(code)}]"
     return ""
 
 
+def exit_words(code: int) -> str:
+    """How a program ended, from its exit code, which is -n after signal n."""
+    if code >= 0:
+        return f"exit status {code}"
+    known = -code in set(signal.Signals)
+    return f"killed by {signal.Signals(-code).name if known else f'signal {-code}'}"
+
+
 def _clean(text: str) -> str:
-    """Without what a terminal or a reader would obey: escapes, carriage returns, hidden text."""
-    shown = (c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
-    return "".join(shown).strip("\n")
+    """The text as it was printed, with what would steer a terminal or the lines after it escaped.
+
+    That is control characters, and those that turn the direction of writing around until told
+    otherwise. A line that ends with a carriage return and a newline ends with a newline.
+    """
+    return _STEERING.sub(_escaped, text.replace("\r\n", "\n")).strip("\n")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()

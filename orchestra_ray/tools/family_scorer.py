@@ -34,6 +34,7 @@ from orchestra_ray.tasks.checked_families import CHECKED_FAMILIES
 from orchestra_ray.tasks.reasoning_gym import reference, score_here
 from orchestra_ray.tasks.scoring import BrokenTask, Scored, refused
 from orchestra_ray.tools import scorer_program
+from orchestra_ray.tools.code import exit_words
 from orchestra_ray.tools.sandbox import Outcome, Sandbox
 from orchestra_ray.tools.sandbox_setup import Limits, SandboxError
 from orchestra_ray.tools.seccomp import without_signals
@@ -193,7 +194,8 @@ def read(outcome: Outcome) -> dict[int, Scored | BrokenTask]:
 
 
 def _ending(outcome: Outcome) -> str:
-    return f"exit status {outcome.exit_code}" if outcome.limit is None else str(outcome.limit)
+    code = outcome.exit_code
+    return str(outcome.limit) if code is None else exit_words(code)
 
 
 def _why(outcome: Outcome) -> str:

@@ -21,10 +21,12 @@ What bounds what:
 """
 
 import asyncio
+import io
 import json
 import os
 import signal
 import time
+import tokenize
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +47,7 @@ REMEDY = (
     "user.max_user_namespaces=10000; docker run --security-opt seccomp=unconfined"
 )
 PROBE_PROCESSES = 8
+_ASCII = bytes(range(128))
 PROBE = f"""
 import os, signal, socket
 def refused(call, *arguments):
@@ -87,7 +90,7 @@ class Printed:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One run. `exit_code` is 128 + n after signal n, and None where `limit` ended the program."""
+    """One run. `exit_code` is -n after signal n, and None where `limit` ended the program."""
 
     stdout: Printed
     stderr: Printed
@@ -105,6 +108,18 @@ def check() -> str | None:
     return None
 
 
+def source_bytes(program: str) -> bytes:
+    """The program as an editor saves it: in the encoding that its first lines state, or UTF-8."""
+    data = program.encode(errors="surrogatepass")
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+        if encoding.startswith("utf-8") or _ASCII.decode().encode(encoding) != _ASCII:
+            return data
+        return program.encode(encoding)
+    except (SyntaxError, LookupError, UnicodeError):  # an error of the program's own
+        return data
+
+
 class Sandbox:
     """Runs programs, any number at a time, none seeing another. Made only where it holds."""
 
@@ -118,7 +133,7 @@ class Sandbox:
     async def run(self, program: str) -> Outcome:
         """Runs `program` to its end or to a limit. Cancelled, it returns when all is dead."""
         run = _Run(self._setup)
-        task = asyncio.create_task(run.complete(program.encode()))
+        task = asyncio.create_task(run.complete(source_bytes(program)))
         self._runs[task] = run
         task.add_done_callback(self._forget)
         try:
@@ -185,26 +200,34 @@ class _Run:
             if line := await report.readline():
                 self._hold(json.loads(line)["child-pid"], undo)
             assert process.stdin and process.stdout and process.stderr
-            stdout, stderr, exit_code, _ = await asyncio.gather(
+            stdout, stderr, code, _ = await asyncio.gather(
                 self._read(process.stdout, limits.stdout_bytes, first=True),
                 self._read(process.stderr, limits.stderr_bytes, first=False),
                 process.wait(),
                 _send(process.stdin, program),
             )
-            has_run = b"exit-code" in await report.read()
-            if self._limit is None and (self._ended or not has_run):
+            told = _told(await report.read())
+            if self._limit is None and (self._ended or "exit-code" not in told):
                 why = "it was closed" if self._ended else stderr.text.strip().rpartition("\n")[2]
                 raise SandboxError(f"sandbox: {why}")
-        limit = Limit.CPU if exit_code == 128 + signal.SIGXCPU else self._limit
+        if "status" in told:
+            exit_code = os.waitstatus_to_exitcode(told["status"])
+        else:  # the first process did not live to tell; bubblewrap adds 128 to a signal
+            exit_code = code if code <= 128 else 128 - code
+        limit = Limit.CPU if exit_code == -signal.SIGXCPU else self._limit
         wall_s = time.monotonic() - started
         return Outcome(stdout, stderr, None if limit else exit_code, limit, wall_s)
 
     async def _start(self, undo: ExitStack) -> tuple[Process, asyncio.StreamReader]:
-        """bubblewrap, and what it reports: the number of process 1, in the end its exit code."""
+        """bubblewrap, and what is reported: the number of process 1, in the end the exit codes."""
         loop = asyncio.get_running_loop()
         report = asyncio.StreamReader()
         read_fd, write_fd = os.pipe()
-        with open(write_fd, "wb") as write_end, _memory_file(self._setup.system_calls) as calls:
+        with (
+            open(write_fd, "wb") as write_end,
+            open(os.dup(write_fd), "wb") as told,  # bubblewrap keeps the other one to itself
+            _memory_file(self._setup.system_calls) as calls,
+        ):
             pipe, _ = await loop.connect_read_pipe(
                 lambda: asyncio.StreamReaderProtocol(report), open(read_fd, "rb")
             )
@@ -212,11 +235,11 @@ class _Run:
             descriptors = (write_end.fileno(), calls.fileno())
             options = ("--json-status-fd", str(descriptors[0]), "--seccomp", str(descriptors[1]))
             process = await asyncio.create_subprocess_exec(
-                *(*self._setup.walls, *options, "--", *self._setup.inside),
+                *(*self._setup.walls, *options, "--", *self._setup.inside, str(told.fileno())),
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=PIPE,
-                pass_fds=descriptors,
+                pass_fds=(*descriptors, told.fileno()),
                 cwd="/",
             )
         hangs_s = START_DEADLINE_S + self._limits.wall_s
@@ -266,6 +289,15 @@ class _Run:
             if size_bytes > self._limits.output_mib * MIB:
                 self.end(Limit.OUTPUT)
         return Printed(kept.decode(errors="replace"), size_bytes, size_bytes > keep_bytes)
+
+
+def _told(report: bytes) -> dict[str, int]:
+    """What stands in lines of JSON; the last may be cut where its writer was killed."""
+    told: dict[str, int] = {}
+    for line in report.splitlines():
+        with suppress(ValueError):
+            told |= json.loads(line)
+    return told
 
 
 async def _send(stdin: asyncio.StreamWriter, program: bytes) -> None:

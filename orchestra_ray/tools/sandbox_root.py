@@ -19,6 +19,8 @@ import sysconfig
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from orchestra_ray.tools import sandbox_init
+
 PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 INTERPRETER = f"/usr/bin/{PYTHON}"
 LIBRARIES = "/usr/lib"
@@ -57,12 +59,13 @@ def _host_interpreter() -> str:
 
 
 def _name(packages: Sequence[str]) -> str:
-    """Changes with the interpreter, the packages, and this file, which decides what is copied."""
+    """Changes with the interpreter, the packages, and our files that decide what is in it."""
     python = _host_interpreter()
     about = os.stat(python)
     versions = [(name, importlib.metadata.version(name)) for name in packages]
     key = repr((python, sys.version, about.st_size, about.st_mtime_ns, versions))
-    digest = hashlib.sha256(Path(__file__).read_bytes() + key.encode()).hexdigest()
+    own = b"".join(Path(file).read_bytes() for file in (__file__, sandbox_init.__file__))
+    digest = hashlib.sha256(own + key.encode()).hexdigest()
     return f"root-{digest[:16]}"
 
 
@@ -80,6 +83,7 @@ def _fill(root: Path, packages: Sequence[str]) -> None:
         if os.path.normpath(source) not in there:
             _copy(source, _inside(root, path))
     _add_mount_points(root)
+    _copy(sandbox_init.__file__, _inside(root, f"{PACKAGES}/sitecustomize.py"))
     compileall.compile_dir(root, quiet=2)  # what the host has not; no run could keep it
     for path in (root, *root.rglob("*")):  # whatever the umask is here or was at an install
         if not path.is_symlink():

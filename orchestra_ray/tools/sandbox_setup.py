@@ -1,6 +1,6 @@
 """What a sandbox is made of: limits, the command line of bubblewrap, the first process.
 
-The command is the same for every run, but for the numbers of two descriptors; nothing in it comes
+The command is the same for every run, but for the numbers of three descriptors; nothing in it comes
 from a program.
 """
 
@@ -47,7 +47,8 @@ class Setup:
     limits: Limits
     root: Path
     walls: Sequence[str]  # bubblewrap and its options; more may follow
-    inside: Sequence[str]  # the first process, which takes the program from its stdin
+    inside: Sequence[str]  # the first process, which takes the program from its stdin; a
+    # descriptor for its report follows
     system_calls: bytes
 
 
@@ -58,13 +59,12 @@ def set_up(limits: Limits, packages: Sequence[str]) -> Setup:
         root = sandbox_root.root_folder(packages)
     except (OSError, PackageNotFoundError) as error:
         raise SandboxError(f"sandbox: no copy of Python could be made: {error}") from None
-    script = Path(sandbox_init.__file__).read_text()
     give_up_s = str(math.ceil(limits.wall_s) + GIVE_UP_S)
     return Setup(
         limits,
         root,
         walls=(*_as_nobody(), "bwrap", *_NAMESPACES, *_folders(root, limits), *_environment()),
-        inside=(sandbox_root.INTERPRETER, "-c", script, give_up_s, *_resources(limits)),
+        inside=(sandbox_root.INTERPRETER, sandbox_init.PROGRAM, give_up_s, *_resources(limits)),
         system_calls=seccomp.program(platform.machine()),
     )
 

@@ -76,6 +76,13 @@ def test_an_exception_comes_with_its_line_and_status(answer: Callable[[str], str
     [
         ("import sys; sys.exit(9)", "[exit status 9]"),
         ("import os; os._exit(200)", "[exit status 200]"),
+        ("import sys; sys.exit(137)", "[exit status 137]"),
+        ("import os; os._exit(152)", "[exit status 152]"),  # 128 and SIGXCPU
+        ("import sys; sys.exit(-1)", "[exit status 255]"),
+        ("import sys; sys.exit('why')", "[exit status 1]"),
+        ("import os; os.kill(os.getpid(), 9)", "[killed by SIGKILL]"),
+        ("import os; os.kill(os.getpid(), 40)", "[killed by signal 40]"),
+        ("input()", "[exit status 1]"),
         ("import ctypes; ctypes.string_at(0)", "[killed by SIGSEGV]"),
         ("import os; os.abort()", "[killed by SIGABRT]"),
         ("while True: pass", "[stopped: it used more than 1 s of processor time]"),
@@ -111,9 +118,33 @@ def test_long_output_is_cut_and_said_to_be(answer: Callable[[str], str]) -> None
     assert err_cut == "[stderr cut: the last 300 of 4004 bytes]"
 
 
-def test_what_steers_a_terminal_or_hides_text_is_taken_out(answer: Callable[[str], str]) -> None:
-    text = answer(r"print('\x1b[31mred\x00 \u202eabc\ud7ff\n\tindented\r')")
-    assert text == "�[31mred� �abc�\n\tindented�"
+def test_what_steers_a_terminal_is_escaped(answer: Callable[[str], str]) -> None:
+    text = answer(r"print('\x1b[31mred\x00 \u202eabc\ud7ff\n\tindented\r over')")
+    assert text == r"\x1b[31mred\x00 \u202eabc" + "\ud7ff\n\tindented" + r"\r over"
+
+
+def test_what_is_odd_and_valid_is_shown_as_it_was_printed(answer: Callable[[str], str]) -> None:
+    """Spaces, joined emoji, Persian, Hebrew, a soft hyphen, private and unassigned characters."""
+    odd = (
+        "1\u00a0234\u202f567\u2009\u3000|a\u2028b\u2029c|\u200f\u05d0\u200e|\u0645\u06cc\u200c\u0631"
+        "|\U0001f468\u200d\U0001f469|co\u00adop|\ufeff|\ue000|\U000378aa|\ufffe|e\u0301|\u200b|"
+    )
+    assert answer(f"print({ascii(odd)})") == odd
+
+
+def test_lines_that_end_as_on_windows_end(answer: Callable[[str], str]) -> None:
+    text = answer("import csv, sys; csv.writer(sys.stdout).writerows([['a', 'b'], [1, 2]])")
+    assert text == "a,b\n1,2"
+
+
+def test_bytes_that_are_no_text_are_marked(answer: Callable[[str], str]) -> None:
+    assert answer(r"import os; os.write(1, b'a\xffb\xe4\xb8')") == "a�b�"
+
+
+def test_of_all_of_latin_1_control_characters_are_escaped(answer: Callable[[str], str]) -> None:
+    text = answer("print(''.join(map(chr, range(32, 256))))")
+    assert set(text) == {chr(n) for n in (*range(32, 127), *range(160, 256))}
+    assert text.count(r"\x") == 33
 
 
 @pytest.mark.parametrize("code", ["print('\ud800')", "#" * 300_000], ids=["surrogate", "long"])

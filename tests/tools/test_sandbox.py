@@ -107,6 +107,69 @@ def test_it_is_python_as_one_knows_it(
     assert outcome.stdout.text.startswith(printed)
 
 
+ABOUT = """
+import inspect, sys, typing
+class Point(typing.NamedTuple):
+    x: int = 1
+def deepest(n):
+    try:
+        return deepest(n + 1)
+    except RecursionError:
+        return n
+def typed(a: int) -> "str": pass
+value: int = 1
+print(__name__, sys.argv[1:], sorted(globals()), type(__builtins__), type(__loader__).__name__)
+print(deepest(1), sys.getrecursionlimit(), len(inspect.stack()), len(sys.orig_argv))
+print(typed.__annotations__, __annotations__, Point.__annotations__, inspect.getsource(typed))
+print(sys.stdin.read(), __file__ == sys.argv[0], sys.modules["__main__"].value)
+"""
+
+
+@pytest.mark.parametrize("first", ["", "from __future__ import annotations\n"])
+def test_a_program_is_what_it_is_for_the_interpreter_alone(
+    run: Callable[[str], Outcome], tmp_path: Path, first: str
+) -> None:
+    path = tmp_path / "program.py"
+    path.write_text(first + ABOUT)
+    alone = subprocess.run(
+        [sys._base_executable, str(path)],  # type: ignore[attr-defined]
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env={"LANG": "C.UTF-8", "PYTHONUTF8": "1"},
+    )
+    assert alone.returncode == 0, alone.stderr
+    assert run(first + ABOUT).stdout.text == alone.stdout
+
+
+@pytest.mark.parametrize(
+    ("program", "printed"),
+    [
+        ("# -*- coding: latin-1 -*-\nprint('é')", "é"),
+        ("#!/usr/bin/python\n# vim: set fileencoding=cp1251 :\nprint('мир')", "мир"),
+        ("# coding: latin-1\nprint('мир')", "Ð¼Ð¸Ñ\x80"),  # it cannot be saved as it says
+        ("# coding: unicode_escape\nprint(1)", "1"),
+        ("# coding: utf-8\r\nprint('''a\r\nb''')\r\n", "a\nb"),
+        ("\ufeffprint('世')", "世"),
+    ],
+)
+def test_a_program_means_its_text_whatever_encoding_it_states(
+    run: Callable[[str], Outcome], program: str, printed: str
+) -> None:
+    outcome = run(program)
+    assert outcome.stdout.text == f"{printed}\n", outcome.stderr.text
+
+
+@pytest.mark.parametrize(
+    "program", ["print(1)\n\0", "# coding: no-such\nprint(1)", "# coding: ascii\nprint('é')"]
+)
+def test_a_file_that_is_no_program_is_the_programs_error(
+    run: Callable[[str], Outcome], program: str
+) -> None:
+    outcome = run(program)
+    assert outcome.exit_code == 1 and "Error" in outcome.stderr.text
+
+
 def test_the_same_program_prints_the_same_again(run: Callable[[str], Outcome]) -> None:
     program = "print({'a', 'b', 'c', 'd'}, hash('word'), __import__('sys').path)"
     assert run(program).stdout == run(program).stdout

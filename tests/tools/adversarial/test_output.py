@@ -112,13 +112,15 @@ print("in time")
     [
         ("sys.exit()", 0),
         ("sys.exit(7)", 7),
+        ("sys.exit(137)", 137),
+        ("sys.exit(-1)", 255),
         ("sys.exit('why')", 1),
         ("os._exit(255)", 255),
         ("raise SystemExit(2)", 2),
         ("1 / 0", 1),
-        ("os.abort()", 128 + 6),
-        ("os.kill(os.getpid(), signal.SIGKILL)", 128 + 9),
-        ("ctypes.string_at(0)", 128 + 11),
+        ("os.abort()", -6),
+        ("os.kill(os.getpid(), signal.SIGKILL)", -9),
+        ("ctypes.string_at(0)", -11),
     ],
 )
 def test_the_exit_code_is_the_programs(attack: Attack, leave: str, code: int) -> None:
