@@ -1,7 +1,9 @@
 """Code: the answer is a program, and the task's tests run after it in the sandbox.
 
-A program that fails a test, or that a limit ends, is wrong. Where there is no sandbox nothing is
-run, and the judge fails.
+The answer is imported as the module `answer`, so what it does only as a program of its own (under
+`if __name__ == "__main__"`) is not done. The tests run in its namespace as `__main__`: they see all
+its names, and what they do under such a condition is done. A program that fails a test, or that a
+limit ends, is wrong. Where there is no sandbox nothing is run, and the judge fails.
 
 After the tests a word is printed that is new in each run, so a program that exits early or prints
 what it likes has not passed. It shares a process with its tests: one that is written to look for
@@ -16,7 +18,7 @@ from orchestra_ray.core.records import Asker, Task
 from orchestra_ray.core.states import Failure
 from orchestra_ray.reward.judges.verdict import Verdict, failed
 from orchestra_ray.tools.code import MAX_PROGRAM_BYTES
-from orchestra_ray.tools.sandbox import Sandbox
+from orchestra_ray.tools.sandbox import Sandbox, source_bytes
 from orchestra_ray.tools.sandbox_setup import Limits, SandboxError
 
 NAME = "code"
@@ -24,9 +26,15 @@ LIMITS = Limits()
 AT_ONCE = 2  # programs, each with a processor of its own
 _PROGRAM = """\
 import sys
-_space = {{"__name__": "answer"}}
-exec(compile({program!r}, "answer.py", "exec"), _space)
-exec(compile({tests!r}, "tests.py", "exec"), _space)
+with open("answer.py", "wb") as file:
+    file.write({program!r})
+with open("tests.py", "wb") as file:
+    file.write({tests!r})
+sys.setrecursionlimit(sys.getrecursionlimit() + 20)  # for the frames of this file and of import
+import answer
+answer.__name__, sys.modules["__main__"] = "__main__", answer
+with open("tests.py", "rb") as file:
+    exec(compile(file.read(), "tests.py", "exec", dont_inherit=True), vars(answer))
 sys.__stderr__.write({word!r})
 """
 
@@ -39,9 +47,9 @@ class CodeJudge:
 
     async def judge(self, task: Task, answer: str, asker: Asker) -> Verdict | Failure:
         program = parse(Parser.CODE, answer)
-        whole = with_tests(program, str(task.payload["tests"]), word := secrets.token_hex(16))
-        if len(whole.encode()) > MAX_PROGRAM_BYTES:
+        if len(program.encode(errors="replace")) > MAX_PROGRAM_BYTES:
             return Verdict(False, f"longer than {MAX_PROGRAM_BYTES} bytes")
+        whole = with_tests(program, str(task.payload["tests"]), word := secrets.token_hex(16))
         try:
             async with self._room:
                 outcome = await (await self._started()).run(whole)
@@ -65,4 +73,4 @@ class CodeJudge:
 
 def with_tests(program: str, tests: str, word: str) -> str:
     """One program: the answer, then its tests, then `word`."""
-    return _PROGRAM.format(program=program, tests=tests, word=word)
+    return _PROGRAM.format(program=source_bytes(program), tests=source_bytes(tests), word=word)
