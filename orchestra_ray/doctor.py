@@ -14,7 +14,7 @@ from orchestra_ray.catalogue import read_catalogue
 from orchestra_ray.config.checks import check_model_reachable, check_port
 from orchestra_ray.config.schema import Config
 from orchestra_ray.core.errors import ConfigError
-from orchestra_ray.tools.readiness import NO_FAISS, has_faiss, is_set, keys_of
+from orchestra_ray.tools.readiness import NO_FAISS, has_faiss, is_set, keys_of, left_out
 from orchestra_ray.tools.sandbox import check as check_sandbox
 
 GIB = 2**30
@@ -58,6 +58,7 @@ def findings(config: Config | None = None) -> Iterator[Finding]:
     yield _dashboard_port()
     if config is not None:
         yield from _keys(config)
+        yield from _introduced_tools(config)
         yield from _model(config)
 
 
@@ -119,6 +120,16 @@ def _keys(config: Config) -> Iterator[Finding]:
             yield Finding(key, Verdict.OK, f"set, {users}")
         else:
             yield Finding(key, Verdict.FAIL, f"not set, {users}; export it, or leave them out")
+
+
+def _introduced_tools(config: Config) -> Iterator[Finding]:
+    """The entries whose schemas come from the tools themselves, as a run asks for them."""
+    for name, problem, fails in left_out(read_catalogue(config.catalogue)):
+        subject = f"tools of {name}"
+        if not problem:
+            yield Finding(subject, Verdict.OK, "their schemas can be used")
+        else:
+            yield Finding(subject, Verdict.FAIL if fails else Verdict.NOTE, problem)
 
 
 def _model(config: Config) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from orchestra_ray.catalogue.arguments import shown
 from orchestra_ray.catalogue.choices import MODEL
 from orchestra_ray.core.money import Prices, usd
 from orchestra_ray.core.records import Draw, Offer
@@ -68,7 +69,7 @@ def _tool(offer: Offer) -> dict[str, Any]:
         return dict(offer.signature)
     if not offer.choices:
         terms = f"{price_words(offer.prices)}, {offer.latency_s:g} s"
-        return _function(offer.alias, f"{offer.description}; {terms}", offer.parameters)
+        return _function(offer.alias, f"{offer.description}; {terms}", shown(offer.parameters))
     own = price_words(_without_tokens(offer.prices))
     described = offer.description if own == "free" else f"{offer.description}; {own}, and tokens"
     choice = _one_of(offer.choices, _table(offer.choices))

@@ -11,6 +11,7 @@ from typing import Any
 import jsonschema
 
 from orchestra_ray.catalogue import chosen
+from orchestra_ray.catalogue.arguments import UNIONS, named_arguments
 from orchestra_ray.catalogue.schemas import MAX_DEPTH, BoundedValidator, TooMuch, depth_of
 from orchestra_ray.catalogue.signatures import ASK
 from orchestra_ray.core.records import Draw, Offer
@@ -21,12 +22,8 @@ _ASK_SCHEMA = {
     "properties": {"model": {"type": "string"}},
     "required": ["model"],
 }
-_OTHER_SOURCES = {"$ref", "$dynamicRef", "$recursiveRef", "allOf", "anyOf", "oneOf", "if"} | {
-    "patternProperties",
-    "dependentSchemas",
-    "dependencies",
-    "extends",
-}
+_FORMS_SHOWN = 4  # of a union that no form of fits
+_TEXT_CHARACTERS = 400
 
 
 def resolve(draw: Draw, name: str, arguments: Mapping[str, Any]) -> Offer:
@@ -49,30 +46,40 @@ def resolve(draw: Draw, name: str, arguments: Mapping[str, Any]) -> Offer:
 
 
 def check_arguments(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
-    """Every needed argument there, none beside the known ones, each as its schema says.
+    """Every needed argument there, none beside the named ones, each as its schema says.
 
-    Where the schema gets its properties from elsewhere, it says itself which others it takes.
+    Where more than the root's `properties` can name arguments, the schema alone says which others
+    it takes.
     """
     if depth_of(arguments) > MAX_DEPTH:
         raise Fault(FaultKind.BAD_INPUT, f"arguments are nested deeper than {MAX_DEPTH} levels")
-    known, required = schema.get("properties", {}), schema.get("required")
+    required, named = schema.get("required"), named_arguments(schema)
     for name in required if isinstance(required, list | tuple) else ():
         if name not in arguments:
             raise Fault(FaultKind.MISSING_ARGUMENT, f"argument {name} is missing")
-    if not schema.get("additionalProperties") and _OTHER_SOURCES.isdisjoint(schema):
-        for name in arguments:
-            if name not in known:
-                raise Fault(FaultKind.EXTRA_ARGUMENT, f"there is no argument {name}")
+    for name in arguments:
+        if named is not None and name not in named:
+            raise Fault(FaultKind.EXTRA_ARGUMENT, f"there is no argument {name}")
     error = _first_error(schema, dict(arguments))
     if error is not None:
-        where = ".".join(str(part) for part in error.absolute_path) or "the arguments"
-        wanted = error.schema.get("type") if isinstance(error.schema, Mapping) else None
-        text = (
-            f"argument {where} must be of type {wanted}"
-            if error.validator == "type"
-            else error.message
-        )
-        raise Fault(FaultKind.WRONG_TYPE, text)
+        raise Fault(FaultKind.WRONG_TYPE, _told(error)[:_TEXT_CHARACTERS])
+
+
+def _told(error: jsonschema.ValidationError) -> str:
+    """What is wrong, by the names of the arguments. Of a union, what each form lacks."""
+    path = ".".join(str(part) for part in error.absolute_path)
+    where = f"argument {path}" if path else "the arguments"
+    if error.validator in UNIONS and error.context:
+        forms: dict[Any, str] = {}
+        for inner in error.context:
+            forms.setdefault(next(iter(inner.relative_schema_path), id(inner)), _told(inner))
+        texts = list(dict.fromkeys(forms.values()))[:_FORMS_SHOWN]
+        return f"{where} must fit one of {len(forms)} forms: {'; or '.join(texts)}"
+    if error.validator == "oneOf":
+        return f"{where} fit more than one of the forms of which one is wanted"
+    if error.validator == "type":
+        return f"{where} must be of type {error.validator_value}"
+    return f"{where}: {error.message}" if path else error.message
 
 
 def _first_error(

@@ -2,8 +2,9 @@
 
 A function of the user's is introduced by its type hints, from the process that it would run in, so
 that none of its code runs here. An MCP server lists its tools: an entry that names one of them
-takes over its schema, and an entry that names none stands for them all. A listing is recorded like
-a call, for a replay asks no server. What the catalogue states itself stands.
+takes over its schema, and an entry that names none stands for them all. One whose schema cannot be
+read or used is left out, with a line that says why. A listing is recorded like a call, for a replay
+asks no server. What the catalogue states itself stands.
 """
 
 import asyncio
@@ -19,7 +20,8 @@ from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.tools.cassette import CassetteError, canonical_digest, open_cassette
 from orchestra_ray.tools.cassette_store import Key
 from orchestra_ray.tools.functions import signature_of
-from orchestra_ray.tools.mcp import McpListing, McpToolSettings, list_tools
+from orchestra_ray.tools.mcp import McpToolSettings, list_tools
+from orchestra_ray.tools.mcp_listing import McpListing
 from orchestra_ray.tools.tool import Fault, Reply
 
 Settings = Callable[[Entry], Any]  # of an entry, checked
@@ -30,23 +32,31 @@ def introduced(
     settings_of: Settings,
     is_silent: Callable[[Entry], bool],
     tape: CassetteConfig,
-) -> Catalogue:
-    """The catalogue with every schema; `ConfigError` where a tool cannot be asked for its own."""
+) -> tuple[Catalogue, list[str]]:
+    """The catalogue with every schema, and a line for each tool of a server that is left out.
+
+    `ConfigError` where a tool cannot be asked for its schema.
+    """
     listings = _Listings(tape)
     made: dict[str, Entry] = {}
+    lines: list[str] = []
     for entry in catalogue.entries.values():
         for one in (
             _introduced(entry, settings_of(entry), listings) if is_silent(entry) else [entry]
         ):
+            if isinstance(one, str):
+                lines.append(one)
+                continue
             if one.name in made:
                 raise ConfigError(f"catalogue: {one.name} stands twice; rename {entry.name}")
             made[one.name] = one
-    return replace(catalogue, entries=made)
+    return replace(catalogue, entries=made), lines
 
 
-def _introduced(entry: Entry, settings: Any, listings: "_Listings") -> Iterator[Entry]:
+def _introduced(entry: Entry, settings: Any, listings: "_Listings") -> Iterator[Entry | str]:
+    """Entries with a schema, and lines for what is left out."""
     if not isinstance(settings, McpToolSettings):
-        yield _with_schema(entry, signature_of(settings.path, settings.python_path).schema)
+        yield _function(entry, signature_of(settings.path, settings.python_path).schema)
         return
     listed = listings.of(entry, settings)
     if settings.tool is None:
@@ -57,23 +67,37 @@ def _introduced(entry: Entry, settings: Any, listings: "_Listings") -> Iterator[
                 description=tool.description or entry.description,
                 settings={**entry.settings, "tool": tool.name},
             )
-            yield _with_schema(one, tool.input_schema)
+            yield _of_server(one, tool)
         return
     found = next((tool for tool in listed if tool.name == settings.tool), None)
     if found is None:
         names = ", ".join(tool.name for tool in listed) or "none"
         problem = f"the server has no tool {settings.tool}; choose from: {names}"
         raise ConfigError(f"catalogue: {entry.name}: {problem}")
-    yield _with_schema(entry, found.input_schema)
+    yield _of_server(entry, found)
+
+
+def _of_server(entry: Entry, tool: McpListing) -> Entry | str:
+    try:
+        if tool.problem is not None:
+            raise BadSchema(tool.problem)
+        return _with_schema(entry, tool.input_schema)
+    except BadSchema as error:
+        why = f"its schema cannot be used: {error}"
+        return f"{entry.name} is absent: {why}; give parameters, or correct the tool"
+
+
+def _function(entry: Entry, schema: Mapping[str, Any]) -> Entry:
+    try:
+        return _with_schema(entry, schema)
+    except BadSchema as error:
+        where = f"catalogue: {entry.name}: the schema of its arguments"
+        raise ConfigError(f"{where}: {error}; give parameters, or correct the tool") from None
 
 
 def _with_schema(entry: Entry, schema: Mapping[str, Any]) -> Entry:
     parameters = {"type": "object", "properties": {}, **schema}
-    try:
-        check_schema(parameters)
-    except BadSchema as error:
-        where = f"catalogue: {entry.name}: the schema of its arguments"
-        raise ConfigError(f"{where}: {error}; give parameters, or correct the tool") from None
+    check_schema(parameters)
     return replace(entry, parameters=parameters)
 
 

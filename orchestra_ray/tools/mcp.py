@@ -19,7 +19,10 @@ from pydantic import ValidationError
 
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.records import ToolRequest
+from orchestra_ray.tools.mcp_http import fault_of
+from orchestra_ray.tools.mcp_listing import McpListing
 from orchestra_ray.tools.mcp_session import McpSettings, Session
+from orchestra_ray.tools.mcp_stdio import TOO_LONG
 from orchestra_ray.tools.tool import Fault, FaultKind, Reply
 from orchestra_ray.tracking.redact import Redactor
 from orchestra_ray.tracking.secrets import configured_secrets
@@ -33,15 +36,8 @@ _KINDS = {
     types.PARSE_ERROR: FaultKind.BAD_REPLY,
     types.INVALID_PARAMS: FaultKind.BAD_INPUT,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class McpListing:
-    """One tool as its server describes it; the schema is JSON Schema of its arguments."""
-
-    name: str
-    description: str
-    input_schema: Mapping[str, Any]
+# What a server that is there says of this client: the session goes on.
+_REFUSALS = {FaultKind.RATE_LIMITED, FaultKind.DENIED, FaultKind.REJECTED}
 
 
 async def list_tools(settings: McpSettings) -> list[McpListing]:
@@ -68,6 +64,7 @@ class McpServer:
         self._session: Session | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._failures = 0
+        self._refusal: Fault | None = None  # why the last session did not come about
         self._not_before_s = 0.0
         self._closed = False
 
@@ -79,11 +76,13 @@ class McpServer:
         return self._redactor.text(text)
 
     async def list_tools(self) -> list[McpListing]:
-        tools, hidden = (await self._ready()).tools.values(), self._redactor
-        return [
+        session, hidden = await self._ready(), self._redactor
+        readable = [
             McpListing(t.name, hidden.text(t.description or ""), hidden.clean(t.input_schema))
-            for t in tools
+            for t in session.tools.values()
         ]
+        problems = session.problems.items()
+        return readable + [McpListing(name, "", {}, hidden.text(why)) for name, why in problems]
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> types.CallToolResult:
         """The server's result, which may be an error of the tool's own."""
@@ -91,14 +90,18 @@ class McpServer:
         try:
             async with asyncio.timeout(self._settings.deadline_s):
                 session = await self._ready()
-                if name not in session.tools:
-                    raise Fault(FaultKind.UNAVAILABLE, f"{server} has no tool {name}")
+                if name not in session.names:  # it may be new, and word of it on its way
+                    session.list_again()
+                    await session.listed.wait()
+                if name not in session.names:
+                    lacks = "no longer has the" if name in session.former_names else "has no"
+                    raise Fault(FaultKind.UNAVAILABLE, f"{server} {lacks} tool {name}")
                 result = await session.client.call_tool(name, _sendable(arguments))
         except TimeoutError:
             text = f"no answer within {self._settings.deadline_s:g} s"
             fault = Fault(FaultKind.TIMEOUT, text)
         except MCPError as error:
-            fault = Fault(_KINDS.get(error.code, FaultKind.SERVER_ERROR), self._line(error))
+            fault = self._told(fault_of(error, server)) or Fault(_kind_of(error), self._line(error))
         except (anyio.ClosedResourceError, anyio.BrokenResourceError):
             fault = Fault(FaultKind.CONNECTION, f"{server} hung up")
         except (ValidationError, RuntimeError) as error:  # against the protocol, or its own schema
@@ -106,7 +109,7 @@ class McpServer:
         else:
             self._failures = 0
             return result
-        if session is not None:
+        if session is not None and fault.kind not in _REFUSALS:
             session.suspect = True
         raise fault
 
@@ -125,18 +128,24 @@ class McpServer:
             if self._closed:
                 raise Fault(FaultKind.UNAVAILABLE, f"{self._settings.name} is closed")
             if self._session is not None and not await self._session.answers():
+                self._refusal = self._told(self._session.fault)
                 self._drop()
                 self._failures += 1
                 pause_s = PAUSES_S[min(self._failures, len(PAUSES_S)) - 1]
+                if self._refusal is not None:
+                    pause_s = max(pause_s, self._refusal.retry_after_s or 0.0)
                 self._not_before_s = time.monotonic() + pause_s
             session = self._session = self._session or self._connect()
         await session.settled.wait()
-        if session.fault is not None:
-            raise Fault(session.fault.kind, self._line(session.fault))
+        if (fault := self._told(session.fault)) is not None:
+            raise fault
         return session
 
     def _connect(self) -> Session:
         wait_s = self._not_before_s - time.monotonic()
+        if wait_s > 0 and self._refusal and self._refusal.kind is not FaultKind.CONNECTION:
+            text = f"{self._refusal}; it is asked again in {wait_s:.0f} s"
+            raise Fault(self._refusal.kind, text, retry_after_s=wait_s)
         if wait_s > 0:
             text = f"{self._settings.name} died {self._failures} times; it rests for {wait_s:.0f} s"
             raise Fault(FaultKind.CONNECTION, text, retry_after_s=wait_s)
@@ -148,6 +157,12 @@ class McpServer:
             self._ending.add(self._session.task)
             self._session.task.add_done_callback(self._ending.discard)
             self._session = None
+
+    def _told(self, fault: Fault | None) -> Fault | None:
+        """The fault without secrets, on one line."""
+        if fault is None:
+            return None
+        return Fault(fault.kind, self._line(fault), retry_after_s=fault.retry_after_s)
 
     def _line(self, error: Exception) -> str:
         line = next(iter(str(error).splitlines()), type(error).__name__)
@@ -178,6 +193,12 @@ class McpTool:
 
     async def close(self) -> None:
         await self._server.close()
+
+
+def _kind_of(error: MCPError) -> FaultKind:
+    if TOO_LONG in error.message:
+        return FaultKind.BAD_REPLY
+    return _KINDS.get(error.code, FaultKind.SERVER_ERROR)
 
 
 def _sendable(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,8 @@ that is a command gets the variables that are named for it and those that the SD
 
 Results are validated against the schema that the server states for them, within the bounds of
 `catalogue.schemas`: the SDK fetches nothing for it either, and sets no bounds.
+
+When the server says that its tools have changed, they are listed anew beside the calls in flight.
 """
 
 import asyncio
@@ -17,18 +19,23 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 import anyio
-from mcp import Client, MCPError, StdioServerParameters, stdio_client, types
+from mcp import Client, MCPError, types
 from mcp.client.streamable_http import streamable_http_client
+from mcp.client.subscriptions import SubscriptionLost
+from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 
 from orchestra_ray.catalogue.schemas import BoundedValidator
 from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.tools.mcp_http import fault_of, response_hook
+from orchestra_ray.tools.mcp_listing import ReadablePages, list_pages
+from orchestra_ray.tools.mcp_stdio import stdio_transport
 from orchestra_ray.tools.tool import Fault, FaultKind
 from orchestra_ray.tools.transport import pool
 
 ANSWER_S = 5.0  # at most, for a server to show that it is still there
 KEPT_BYTES = 4096
-LIMIT_BYTES = 16 * 2**20  # of one reply over HTTP
-PAGES_MAX = 100
+LIMIT_BYTES = 40 * 2**20  # of one answer: a text of 16 MiB that is told twice, as text and as data
+LISTEN_AGAIN_S = 5.0  # after a subscription was lost
 
 logger = logging.getLogger(__name__)
 
@@ -72,8 +79,14 @@ class Session:
         """`hide` takes the secrets out of what the log gets."""
         self._settings, self._hide = settings, hide
         self.settled, self._end = asyncio.Event(), asyncio.Event()
+        self._changed = asyncio.Event()
+        self.listed = asyncio.Event()  # since the server last said that its tools changed
         self.fault: Fault | None = None
         self.tools: Mapping[str, types.Tool] = {}
+        self.names: frozenset[str] = frozenset()  # of all tools, those that cannot be read too
+        self.problems: Mapping[str, str] = {}  # why a tool cannot be read
+        self.former_names: frozenset[str] = frozenset()
+        self._pages = ReadablePages()
         self.suspect = False  # a call failed: it may be over
         self._client: Client | None = None
         self._validators: dict[str, BoundedValidator] = {}  # of results, by tool
@@ -102,7 +115,10 @@ class Session:
             # Less than a call has: else each would run out of time before it knew.
             async with asyncio.timeout(min(ANSWER_S, self._settings.deadline_s / 2)):
                 await self._client.list_tools(cache_mode="bypass")
-        except (MCPError, TimeoutError, anyio.ClosedResourceError, anyio.BrokenResourceError):
+        except MCPError as error:
+            fault = fault_of(error, self._settings.name)
+            return fault is not None and fault.kind is FaultKind.RATE_LIMITED
+        except (TimeoutError, anyio.ClosedResourceError, anyio.BrokenResourceError):
             return False
         self.suspect = False
         return True
@@ -112,37 +128,99 @@ class Session:
             async with AsyncExitStack() as stack:
                 async with asyncio.timeout(self._settings.connect_s):
                     client = await self._connect(stack)
-                    self.tools = await _list_all(client)
+                    self._pages.version = lambda: client.protocol_version
+                    await self._list(client)
                 client.session.validate_tool_result = self._check_result
                 self._client = client
                 self.settled.set()
-                await self._end.wait()
+                if not self._changed.is_set():
+                    self.listed.set()
+                await self._follow_until_end(client)
         except Exception as error:  # a transport raises what it likes, in groups of groups
             self.fault = self._fault(error)
             words = self._hide(f"{self.fault}; its last words: {self.last_words}")
             logger.warning("%s", words)
         finally:
             self.settled.set()
+            self.listed.set()
             self._words.close()
 
     async def _connect(self, stack: AsyncExitStack) -> Client:
         settings = self._settings
         if settings.url is None:
-            command, *arguments = settings.command
-            parameters = StdioServerParameters(
-                command=command,
-                args=arguments,
-                env={**settings.env, **settings.handed_on()},
-                cwd=settings.cwd,
-                encoding_error_handler="replace",
+            env = {**settings.env, **settings.handed_on()}
+            transport = stdio_transport(
+                settings.command, env, settings.cwd, self._words.file, LIMIT_BYTES
             )
-            transport = stdio_client(parameters, errlog=self._words.file)
         else:
             token = settings.handed_on().get(settings.token_env or "")
             headers = {"Authorization": f"Bearer {token}"} if token else {}
             http = await stack.enter_async_context(pool(settings.connect_s, LIMIT_BYTES, headers))
-            transport = streamable_http_client(settings.url, http_client=http)
-        return await stack.enter_async_context(Client(transport))
+            http.event_hooks = {"response": [response_hook(LIMIT_BYTES)]}
+            transport = streamable_http_client(
+                settings.url, http_client=http, max_sse_event_size=None
+            )
+        client = Client(self._pages.between(transport), message_handler=self._hear)
+        return await stack.enter_async_context(client)
+
+    async def _hear(self, message: object) -> None:
+        """Is given what the server says of its own accord; asking back here would block it."""
+        if isinstance(message, types.ToolListChangedNotification):
+            self.list_again()
+
+    def list_again(self) -> None:
+        """Has the tools listed anew; `listed` is set when they are."""
+        self.listed.clear()
+        self._changed.set()
+
+    async def _follow_until_end(self, client: Client) -> None:
+        tasks = [asyncio.create_task(self._relist(client))]
+        if client.protocol_version in MODERN_PROTOCOL_VERSIONS:
+            tasks.append(asyncio.create_task(self._subscribe(client)))
+        try:
+            await self._end.wait()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _relist(self, client: Client) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(self._settings.connect_s):
+                    await self._list(client)
+            except Exception as error:  # the list stays as it was
+                self.suspect = True
+                words = self._hide(f"{self._settings.name} cannot list its tools anew: {error!r}")
+                logger.warning("%s", words)
+            if not self._changed.is_set():
+                self.listed.set()
+
+    async def _subscribe(self, client: Client) -> None:
+        """Since MCP of 2026 a server tells of changes only where it is asked to."""
+        while True:
+            try:
+                async with client.listen(tools_list_changed=True) as changes:
+                    async for _ in changes:
+                        self.list_again()
+                return
+            except SubscriptionLost:  # what changed meanwhile is not told again
+                self.list_again()
+                await asyncio.sleep(LISTEN_AGAIN_S)
+            except (MCPError, TimeoutError):  # it offers no such thing
+                return
+
+    async def _list(self, client: Client) -> None:
+        pages = self._pages
+        pages.forget()
+        tools = await list_pages(client)
+        dropped = pages.names - tools.keys() - pages.problems.keys()
+        self.problems = pages.problems | dict.fromkeys(dropped, "its x-mcp-header is not valid")
+        self.former_names |= self.names
+        self.tools, self.names = tools, frozenset(pages.names)
+        self._validators.clear()
 
     async def _check_result(self, name: str, result: types.CallToolResult) -> None:
         """In place of the SDK's: raises RuntimeError, as that does."""
@@ -165,6 +243,8 @@ class Session:
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         name = self._settings.name
+        if isinstance(error, MCPError) and (fault := fault_of(error, name)) is not None:
+            return fault
         if isinstance(error, TimeoutError):
             text = f"{name} did not answer within {self._settings.connect_s:g} s"
             return Fault(FaultKind.CONNECTION, text)
@@ -172,18 +252,6 @@ class Session:
         absent = isinstance(error, OSError) and not isinstance(error, ConnectionError)
         kind = FaultKind.UNAVAILABLE if absent else FaultKind.CONNECTION
         return Fault(kind, f"{name} cannot be reached: {type(error).__name__}: {error}")
-
-
-async def _list_all(client: Client) -> Mapping[str, types.Tool]:
-    tools: dict[str, types.Tool] = {}
-    cursor = None
-    for _ in range(PAGES_MAX):
-        page = await client.list_tools(cursor=cursor)
-        tools |= {tool.name: tool for tool in page.tools}
-        cursor = page.next_cursor
-        if cursor is None:
-            break
-    return tools
 
 
 class _Tail:

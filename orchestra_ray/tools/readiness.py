@@ -1,7 +1,10 @@
-"""What a catalogue's entry lacks on this machine, in a line with what to do. Calls nothing."""
+"""What a catalogue's entry lacks on this machine, in a line with what to do.
+
+Calls no tool; servers whose tools tell their own schemas are asked for them.
+"""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,11 +16,14 @@ NO_FAISS = "no faiss, which dense retrieval needs; pip install 'orchestra-ray[de
 
 
 def lacking(catalogue: Catalogue) -> Mapping[str, str]:
-    """Why an entry cannot be called here, by its name; what can be is not in it."""
-    found = {name: _lacking(catalogue, entry) for name, entry in catalogue.entries.items()}
-    return with_recipes(
-        catalogue, {name: reason for name, reason in found.items() if reason is not None}
-    )
+    """Why an entry cannot be called here, by its name; what can be is not in it.
+
+    A tool of a server's that is left out of those that an entry stands for has a name of its own.
+    """
+    found: dict[str, str] = {}
+    for entry in catalogue.entries.values():
+        found |= _lacking(catalogue, entry)
+    return with_recipes(catalogue, found)
 
 
 def with_recipes(catalogue: Catalogue, reasons: Mapping[str, str]) -> Mapping[str, str]:
@@ -31,6 +37,24 @@ def with_recipes(catalogue: Catalogue, reasons: Mapping[str, str]) -> Mapping[st
         if absent and name not in why:
             why[name] = f"{name} cannot run without {', '.join(dict.fromkeys(absent))}"
     return why
+
+
+def left_out(catalogue: Catalogue) -> Iterator[tuple[str, str, bool]]:
+    """Of each entry whose tools tell their own schemas: its name, what is amiss, whether all is.
+
+    The second is empty where nothing is. Starts and asks servers that are commands or URLs.
+    """
+    from orchestra_ray.tools.toolbox import available, is_silent
+
+    for name, entry in catalogue.entries.items():
+        if not is_silent(entry):
+            continue
+        try:
+            lines = available(replace(catalogue, entries={name: entry}))[1]
+        except ConfigError as error:
+            yield name, str(error), True
+        else:
+            yield name, "; ".join(lines), False
 
 
 def keys_of(catalogue: Catalogue) -> Mapping[str, list[str]]:
@@ -51,7 +75,7 @@ def has_faiss() -> bool:
     return find_spec("faiss") is not None
 
 
-def _lacking(catalogue: Catalogue, entry: Entry) -> str | None:
+def _lacking(catalogue: Catalogue, entry: Entry) -> Mapping[str, str]:
     # Inside: the rest must be there for who asks why the task families cannot be imported.
     from orchestra_ray.tools.toolbox import available, check_executors
 
@@ -59,7 +83,19 @@ def _lacking(catalogue: Catalogue, entry: Entry) -> str | None:
     try:
         check_executors(alone)
     except ConfigError as error:
-        return str(error)
+        return {entry.name: str(error)}
+    if (missing := _missing(entry)) is not None:
+        return {entry.name: missing}
+    try:
+        kept, lines = available(alone)
+    except ConfigError as error:  # its server does not come up, say
+        return {entry.name: str(error)}
+    if lines and not kept.entries:
+        return {entry.name: "; ".join(lines)}
+    return {line.partition(" is absent")[0]: line for line in lines}
+
+
+def _missing(entry: Entry) -> str | None:
     key = entry.settings.get("api_key_env")
     if key is not None and not is_set(key):
         return f"{entry.name} cannot be asked: {key} is not set; export it"
@@ -68,5 +104,4 @@ def _lacking(catalogue: Catalogue, entry: Entry) -> str | None:
         return f"{entry.name} cannot search: there is no {corpus}; set settings.corpus"
     if entry.settings.get("dense") is not None and not has_faiss():
         return f"{entry.name} cannot search: {NO_FAISS}"
-    lines = available(alone)[1]
-    return lines[0] if lines else None
+    return None

@@ -246,7 +246,8 @@ def checked_settings(entry: Entry) -> Any:
 def is_silent(entry: Entry) -> bool:
     """Whether the catalogue says nothing of the arguments, and the tool itself can."""
     kind = EXECUTORS[entry.kind].get(entry.executor)
-    return kind is not None and kind.introduces and not entry.parameters.get("properties")
+    says = {key for key, value in entry.parameters.items() if value} - {"type"}
+    return kind is not None and kind.introduces and not says
 
 
 def _check_recipe(entry: Entry, catalogue: Catalogue) -> None:
@@ -281,18 +282,18 @@ def available(
 
     All that is offered has the schema of its arguments. A replay needs nothing of this machine.
     """
-    tape = tape or CassetteConfig()
+    tape, stated, lines = tape or CassetteConfig(), catalogue.entries.keys(), []
     if any(map(is_silent, catalogue.entries.values())):
         from orchestra_ray.tools.introduction import introduced
 
-        catalogue = introduced(catalogue, checked_settings, is_silent, tape)
-    if not tape.mode.calls:
-        return catalogue, []
-    why = {name: _unavailable(entry) for name, entry in catalogue.entries.items()}
-    kept = {name: entry for name, entry in catalogue.entries.items() if why[name] is None}
-    lines = [line for line in why.values() if line is not None]
+        catalogue, lines = introduced(catalogue, checked_settings, is_silent, tape)
+    kept = dict(catalogue.entries)
+    for entry in catalogue.entries.values() if tape.mode.calls else ():
+        if (line := _unavailable(entry)) is not None:
+            del kept[entry.name]
+            lines.append(line)
     for entry in catalogue.entries.values():
-        if entry.runs in why and entry.runs not in kept:
+        if entry.runs in stated and entry.runs not in kept:
             kept.pop(entry.name, None)
             lines.append(f"{entry.name} is absent with {entry.runs}, which it runs")
     return replace(catalogue, entries=kept), lines

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections import Counter
+from contextlib import suppress
 
 import anyio
 from mcp import MCPError, types
@@ -144,6 +145,28 @@ def scream(mib: int) -> str:
         sys.stderr.write("a" * 2**20)
     sys.stderr.write("\nthe end\n")
     return "hoarse"
+
+
+@server.tool()
+async def teach(name: str, context: Context) -> str:
+    """Adds a tool, or another form of one, and says so."""
+
+    def taught(number: int) -> str:
+        return f"{name} {number}"
+
+    with suppress(ToolError):
+        server.remove_tool(name)
+    server.add_tool(taught, name=name)
+    await context.notify_tools_changed()
+    return "taught"
+
+
+@server.tool()
+async def forget(name: str, context: Context) -> str:
+    """Takes a tool away, and says so."""
+    server.remove_tool(name)
+    await context.notify_tools_changed()
+    return "forgotten"
 
 
 if __name__ == "__main__":

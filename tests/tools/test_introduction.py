@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from orchestra_ray.catalogue import Catalogue, draw_offers, load_catalogue
+from orchestra_ray.catalogue.signatures import signatures
 from orchestra_ray.config.schema import CassetteConfig, CassetteMode, CatalogueConfig
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.records import Asker, Draw, Task, ToolRequest
 from orchestra_ray.tools.checks import resolve
 from orchestra_ray.tools.executor import Executor
+from orchestra_ray.tools.readiness import lacking, left_out
 from orchestra_ray.tools.tool import Fault, FaultKind
 from orchestra_ray.tools.toolbox import available, check_executors, make_tools
 
@@ -199,26 +201,169 @@ def test_a_listing_is_recorded_and_a_replay_asks_no_server(
         available(gone)
 
 
+# Schemas of one tool beside a good one, and what is said of it.
+UNUSABLE: list[tuple[Any, str]] = [
+    ({"type": "object", "properties": {"a": {"$ref": "http://127.0.0.1:9/x.json"}}}, "outside the"),
+    ({"properties": {"a": {"$ref": "#/$defs/x"}}}, "names nothing in the schema"),
+    ({"$ref": "#"}, "leads back to itself"),
+    ({"$schema": "http://example.org/mine"}, "no known dialect"),
+    ({"type": "array"}, "inputSchema.type: Input should be 'object'"),
+    ({"properties": {"a": {"type": "text"}}}, "'text' is not valid"),
+    ({"properties": []}, "inputSchema.properties: Input should be a valid dictionary"),
+    ({"required": "a"}, "inputSchema.required: Input should be a valid list"),
+    ([], "inputSchema: Input should be a valid dictionary"),
+    (True, "inputSchema: Input should be a valid dictionary"),
+    (None, "inputSchema: Field required"),
+]
+
+
+def raw(folder: Path, tools: dict[str, Any]) -> str:
+    path = folder / "tools.json"
+    path.write_text(json.dumps(tools))
+    return f'command: ["{sys.executable}", "{RAW_SERVER}", "{path}"]'
+
+
+def listing(schema: Any, **more: Any) -> dict[str, Any]:
+    result = {"content": [{"type": "text", "text": "done"}]}
+    return {"listing": {"inputSchema": schema} | more, "result": result}
+
+
+@pytest.mark.parametrize(("schema", "says"), UNUSABLE)
+def test_a_tool_with_a_schema_of_no_use_is_left_out_alone(
+    write: Callable[..., Catalogue], tmp_path: Path, schema: Any, says: str
+) -> None:
+    where = raw(tmp_path, {"bad": listing(schema), "good": listing({"type": "object"})})
+    catalogue, lines = available(write(WHOLE, where=where))
+    assert list(catalogue.tools) == ["desk_good"]
+    assert len(lines) == 1 and "\n" not in lines[0] and says in lines[0]
+    assert lines[0].startswith("desk_bad is absent: its schema cannot be used: ")
+    assert lines[0].endswith("; give parameters, or correct the tool")
+    one, lines = available(write(ONE + WHOLE, where=where, tool="bad"))
+    assert list(one.tools) == ["desk_good"]
+    assert [line.partition(" is absent: ")[0] for line in lines] == ["one", "desk_bad"]
+
+
+def test_a_listing_may_hold_what_has_no_name_or_a_bad_schema_of_results(
+    write: Callable[..., Catalogue], tmp_path: Path
+) -> None:
+    tools = {
+        "named": listing({"type": "object"}),
+        "nameless": listing({"type": "object"}, name=None),
+        "odd": listing({"type": "object"}, outputSchema="text"),
+    }
+    catalogue, lines = available(write(WHOLE, where=raw(tmp_path, tools)))
+    assert list(catalogue.tools) == ["desk_named"]
+    assert any("has no name" in line for line in lines) and len(lines) == 2
+
+
 @pytest.mark.parametrize(
-    ("schema", "says"),
+    "schema",
     [
-        ({"properties": {"a": {"$ref": "http://127.0.0.1:9/x.json"}}}, "points outside the schema"),
-        ({"properties": {"a": {"$ref": "#/$defs/x"}}}, "names nothing in the schema"),
-        ({"$ref": "#"}, "leads back to itself"),
-        ({"$schema": "http://example.org/mine"}, "no known dialect"),
+        {},
+        {"properties": None, "required": None, "type": "object"},  # as Go's encoder writes it
+        {"type": ["object", "null"]},
     ],
 )
-def test_a_schema_that_does_not_stand_alone_is_told_when_its_tool_is_introduced(
-    write: Callable[..., Catalogue], tmp_path: Path, schema: dict[str, Any], says: str
+def test_a_schema_with_one_meaning_is_mended(
+    write: Callable[..., Catalogue],
+    local_books: Callable[..., Any],
+    tmp_path: Path,
+    schema: dict[str, Any],
 ) -> None:
-    tools = tmp_path / "tools.json"
-    tools.write_text(
-        json.dumps({"fetch": {"listing": {"inputSchema": {"type": "object"} | schema}}})
-    )
-    asked = write(WHOLE, where=f'command: ["{sys.executable}", "{RAW_SERVER}", "{tools}"]')
-    with pytest.raises(ConfigError, match=f"desk_fetch: .*{says}.*give param") as caught:
-        available(asked)
-    assert "\n" not in str(caught.value)
+    where = raw(tmp_path, {"t": listing(schema)})
+    catalogue, lines = available(write(WHOLE, where=where))
+    assert lines == [] and called(catalogue, local_books(), "desk_t") == "done"
+
+
+def test_what_runs_a_tool_that_is_left_out_is_left_out_with_it(
+    write: Callable[..., Catalogue], tmp_path: Path
+) -> None:
+    recipe = """
+  - name: solver
+    description: solves
+    executor: recipe
+    runs: one
+    choices: [{{name: s-1, model: nova, description: d, latency_s: 1}}]
+"""
+    given = write(ONE + recipe, where=raw(tmp_path, {"bad": listing({"$ref": "#"})}), tool="bad")
+    catalogue, lines = available(given)
+    assert not catalogue.tools
+    assert lines[1:] == ["solver is absent with one, which it runs"]
+
+
+def test_stated_parameters_stand_for_a_schema_of_no_use(
+    write: Callable[..., Catalogue], local_books: Callable[..., Any], tmp_path: Path
+) -> None:
+    stated = "    parameters: {{properties: {{a: {{type: integer}}}}}}\n"
+    for schema in ({"$ref": "#"}, [], {"type": "array"}):
+        where = raw(tmp_path, {"bad": listing(schema)})
+        catalogue, lines = available(write(ONE + stated, where=where, tool="bad"))
+        assert lines == [] and called(catalogue, local_books(), "one", a=1) == "done"
+
+
+def test_a_stated_union_stands_though_it_has_no_properties_at_its_root(
+    write: Callable[..., Catalogue],
+) -> None:
+    union = {"anyOf": [{"properties": {"a": {"type": "integer"}}, "required": ["a"]}]}
+    stated = f"    parameters: {json.dumps(union)}\n".replace("{", "{{").replace("}", "}}")
+    given = write(FUNCTION.replace("ways:", "no_such_module:") + stated)
+    assert available(given) == (given, [])
+
+
+@pytest.mark.parametrize(
+    ("schema", "says"),
+    [({"$ref": "#"}, "leads back to itself"), ({"$schema": "http://x"}, "no known dialect")],
+)
+def test_a_bad_schema_that_the_catalogue_states_is_the_users_mistake(
+    write: Callable[..., Catalogue], schema: dict[str, Any], says: str
+) -> None:
     stated = f"    parameters: {json.dumps({'properties': {'b': {}}} | schema)}\n"
     with pytest.raises(ConfigError, match=f"route: parameters: .*{says}"):
         write(FUNCTION + stated.replace("{", "{{").replace("}", "}}"))
+
+
+def test_tools_list_and_doctor_show_what_is_left_out(
+    write: Callable[..., Catalogue], tmp_path: Path
+) -> None:
+    where = raw(tmp_path, {"bad": listing({"$ref": "#"}), "good": listing({"type": "object"})})
+    partly = write(WHOLE, where=where)
+    why = lacking(partly)
+    assert list(why) == ["desk_bad"] and "leads back to itself" in why["desk_bad"]
+    assert [(name, fails) for name, _, fails in left_out(partly)] == [("desk", False)]
+    assert list(lacking(write(ONE, where=where, tool="bad"))) == ["one"]
+    gone = write(WHOLE, where='command: ["no-such-command"]')
+    assert "cannot be reached" in lacking(gone)["desk"]
+    assert [(name, fails) for name, _, fails in left_out(gone)] == [("desk", True)]
+
+
+ROOTS = {
+    "union": {
+        "anyOf": [
+            {"properties": {"city": {"type": "string"}}, "required": ["city"]},
+            {"properties": {"lat": {"type": "number"}}, "required": ["lat"]},
+        ]
+    },
+    "reference": {
+        "$ref": "#/$defs/In",
+        "$defs": {"In": {"properties": {"city": {"type": "string"}}, "required": ["city"]}},
+    },
+}
+
+
+@pytest.mark.parametrize("root", ROOTS)
+def test_a_root_that_is_a_union_or_a_reference_is_called_by_its_schema(
+    write: Callable[..., Catalogue], local_books: Callable[..., Any], tmp_path: Path, root: str
+) -> None:
+    catalogue, lines = available(write(WHOLE, where=raw(tmp_path, {"t": listing(ROOTS[root])})))
+    assert lines == []
+    assert called(catalogue, local_books(), "desk_t", city="Ulm") == "done"
+    with pytest.raises(Fault):
+        resolve(drawn(catalogue), "desk_t", {"city": 5})
+    with pytest.raises(Fault):
+        resolve(drawn(catalogue), "desk_t", {})
+    (function,) = [
+        one["function"]
+        for one in signatures(drawn(catalogue))
+        if one["function"]["name"] == "desk_t"
+    ]
+    assert "city" in function["parameters"]["properties"]
