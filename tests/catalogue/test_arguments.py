@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestra_ray.catalogue.arguments import named_arguments, shown
@@ -212,19 +212,21 @@ def test_the_fault_of_a_union_says_what_each_form_lacks() -> None:
 
 NAMES = st.sampled_from(["a", "b", "c"])
 INNER = st.sampled_from([TEXT, NUMBER, {"type": "integer"}, {"const": 1}, {}])
-BRANCHES = st.deferred(
-    lambda: st.fixed_dictionaries(
+PLAIN: dict[str, st.SearchStrategy[Any]] = {
+    "properties": st.dictionaries(NAMES, INNER, max_size=2),
+    "required": st.lists(NAMES, max_size=2, unique=True),
+    "$ref": st.sampled_from(["#/$defs/x", "#/$defs/y", "#x"]),
+    "additionalProperties": st.booleans() | INNER,
+}
+BRANCHES = st.recursive(
+    st.fixed_dictionaries({}, optional=PLAIN),
+    lambda inner: st.fixed_dictionaries(
         {},
-        optional={
-            "properties": st.dictionaries(NAMES, INNER, max_size=2),
-            "required": st.lists(NAMES, max_size=2, unique=True),
-            "$ref": st.sampled_from(["#/$defs/x", "#/$defs/y", "#x"]),
-            "additionalProperties": st.booleans() | INNER,
-            "anyOf": st.lists(BRANCHES, min_size=1, max_size=2),
-            "oneOf": st.lists(BRANCHES, min_size=1, max_size=2),
-            "allOf": st.lists(BRANCHES | st.booleans(), min_size=1, max_size=2),
-        },
-    )
+        optional=PLAIN
+        | {key: st.lists(inner, min_size=1, max_size=2) for key in ("anyOf", "oneOf")}
+        | {"allOf": st.lists(inner | st.booleans(), min_size=1, max_size=2)},
+    ),
+    max_leaves=6,
 )
 DEFINITIONS = st.fixed_dictionaries({"x": BRANCHES, "y": BRANCHES})
 
@@ -243,6 +245,7 @@ def named(schema: Any, definitions: dict[str, Any], depth: int = 8) -> set[str]:
     return found
 
 
+@settings(max_examples=40)
 @given(BRANCHES, DEFINITIONS)
 def test_whatever_a_schema_names_is_shown(
     schema: dict[str, Any], definitions: dict[str, Any]
@@ -259,6 +262,7 @@ def test_whatever_a_schema_names_is_shown(
         assert allowed == set(whole["properties"])
 
 
+@settings(max_examples=40)
 @given(BRANCHES, DEFINITIONS, st.dictionaries(NAMES, st.sampled_from(["t", 1, 1.5]), max_size=3))
 def test_where_only_the_schema_tells_a_call_is_right_if_it_fits(
     schema: dict[str, Any], definitions: dict[str, Any], call: dict[str, Any]

@@ -12,11 +12,14 @@ from typing import Any
 
 import pytest
 
+from orchestra_ray import doctor
 from orchestra_ray.catalogue import Catalogue, draw_offers, load_catalogue
 from orchestra_ray.catalogue.signatures import signatures
+from orchestra_ray.config import load
 from orchestra_ray.config.schema import CassetteConfig, CassetteMode, CatalogueConfig
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.records import Asker, Draw, Task, ToolRequest
+from orchestra_ray.doctor import Verdict
 from orchestra_ray.tools.checks import resolve
 from orchestra_ray.tools.executor import Executor
 from orchestra_ray.tools.readiness import lacking, left_out
@@ -334,6 +337,23 @@ def test_tools_list_and_doctor_show_what_is_left_out(
     gone = write(WHOLE, where='command: ["no-such-command"]')
     assert "cannot be reached" in lacking(gone)["desk"]
     assert [(name, fails) for name, _, fails in left_out(gone)] == [("desk", True)]
+
+
+@pytest.mark.parametrize(
+    ("tool", "verdict", "says"),
+    [
+        (listing({}), Verdict.OK, "can be used"),
+        (listing({"$ref": "#"}), Verdict.NOTE, "desk_t is absent"),
+        (None, Verdict.FAIL, "cannot be reached"),
+    ],
+)
+def test_the_doctor_asks_the_servers_of_a_configuration(
+    write: Callable[..., Catalogue], tmp_path: Path, tool: Any, verdict: Verdict, says: str
+) -> None:
+    write(WHOLE, where=raw(tmp_path, {"t": tool}) if tool else 'command: ["no-such-command"]')
+    config = load(["configs/quickstart.yaml"], [f"catalogue.path={tmp_path / 'catalogue.yaml'}"])
+    (finding,) = doctor._introduced_tools(config)
+    assert finding.verdict is verdict and says in finding.detail
 
 
 ROOTS = {
