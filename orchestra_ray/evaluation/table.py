@@ -15,8 +15,8 @@ def render_table(summaries: Mapping[str, Summary], experts: str) -> Table:
 
     `experts` says what kind of models were asked: figures of simulated ones are no claim.
 
-    The row after training is bold and marked, so that it stands out without colour too. Where calls
-    failed a last column and lines below say so.
+    The row after training is bold and marked, so that it stands out without colour too. A row in
+    which calls failed is marked "!", and a line below says how many; red if all did.
     """
     rows, own = in_order(summaries), subject(summaries)
     unit = cost_unit(summary.cost_usd for summary in rows.values())
@@ -28,17 +28,14 @@ def render_table(summaries: Mapping[str, Summary], experts: str) -> Table:
     table.add_column("policy", no_wrap=True)
     for heading in ("accuracy %", f"cost {unit.symbol}", "latency s", "reward", "turns"):
         table.add_column(heading, justify="right", no_wrap=True)
-    if failing:
-        table.add_column("failed", justify="right", no_wrap=True)
     for name, summary in rows.items():
         table.add_row(
-            f"> {name}" if name == own else f"  {name}",
+            f"{_mark(summary, name == own)} {name}",
             _with_half(100 * summary.accuracy, [100 * end for end in summary.accuracy_ci95], 1),
             f"{summary.cost_usd * unit.per_usd:,.{column_decimals(costs)}f}",
             f"{summary.latency_s:,.{column_decimals(latencies)}f}",
             _with_half(summary.reward, summary.reward_ci95, 3),
             f"{summary.turns:.2f}",
-            *([_failed(summary.failed_share)] if failing else []),
             style="red"
             if summary.failed_share >= ALL_FAILED
             else "bold green"
@@ -49,11 +46,9 @@ def render_table(summaries: Mapping[str, Summary], experts: str) -> Table:
     return table
 
 
-def _failed(share: float) -> str:
-    """In a column that is narrow: nothing, the share of calls in percent, or ALL."""
-    if share >= ALL_FAILED:
-        return "ALL"
-    return f"{max(share, 0.001):.1%}" if share else ""
+def _mark(summary: Summary, is_own: bool) -> str:
+    failed = "!" if summary.failed else ""
+    return f">{failed}" if is_own else failed or " "
 
 
 def _with_half(mean: float, interval: tuple[float, float] | list[float], places: int) -> str:

@@ -66,10 +66,17 @@ def test_a_policy_whose_calls_failed_is_not_to_be_mistaken() -> None:
     )
     some = replace(BEFORE, failed={"timeout": 0.0002})
     text = drawn(random=BEFORE, cheapest=dead, strongest=some)
-    rows = {row.split()[0]: row.split() for row in text.splitlines() if "±" in row}
-    assert rows["cheapest"][-1] == "ALL" and rows["strongest"][-1] == "0.1%"
-    assert rows["random"][-1] == "2.50"
+    marked = [row.split()[1] for row in text.splitlines() if row.strip().startswith("!")]
+    assert marked == ["cheapest", "strongest"]
     assert "cheapest: ALL CALLS FAILED (mostly connection)" in " ".join(text.split())
     assert "strongest: below 0.1% of its calls failed (timeout)" in " ".join(text.split())
     assert max(map(len, text.splitlines())) <= 80 and "…" not in text
-    assert "failed" not in drawn()
+    assert "failed" not in drawn() and "!" not in drawn()
+    assert ">! after" in drawn_after(some)
+
+
+def drawn_after(after: Summary) -> str:
+    console = Console(file=io.StringIO(), width=80)
+    console.print(render_table({"before": BEFORE, "after": after}, "simulated experts"))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
