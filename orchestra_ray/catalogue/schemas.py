@@ -3,37 +3,35 @@
 A schema stands alone. No reference is ever fetched: one that the schema itself does not answer (by
 a pointer, an anchor or an `$id` inside it) makes the schema unusable, as do a chain of references
 that never gets further into the arguments, an unknown dialect, and a depth that no call could be
-packed with. Validation stops after `MAX_STEPS` keywords, and a pattern after `PATTERN_S`, so that
-neither a schema nor arguments can hold up the event loop that calls it.
+packed with. Validation stops after `MAX_STEPS` keywords, and after `PATTERN_S` of all patterns, so
+that neither a schema nor arguments can hold up the event loop that calls it. No keyword matches a
+pattern by Python's `re`, which has no deadline.
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
 import regex
-from jsonschema import Draft202012Validator, SchemaError, ValidationError, validators
+from jsonschema import Draft202012Validator, ValidationError, validators
 from jsonschema.protocols import Validator
-from jsonschema_specifications import REGISTRY as SPECIFICATIONS
-from referencing import Registry
-from referencing import jsonschema as dialects
-from referencing.exceptions import Unresolvable
+from referencing.jsonschema import lookup_recursive_ref
+
+from orchestra_ray.catalogue.references import (
+    BadSchema,
+    check_form,
+    check_references,
+    id_of,
+    resolver_of,
+    specification_of,
+)
 
 MAX_DEPTH = 64  # of a schema and of arguments; pickle gives up at some hundred
 MAX_STEPS = 30_000  # some tenths of a second
-PATTERN_S = 0.1
+PATTERN_S = 0.2  # of all patterns of one validation
 _LITERALS = ("const", "enum", "default", "examples")  # these hold values and no schemas
-_SAME_PLACE = ("not", "if", "then", "else", "extends", "allOf", "anyOf", "oneOf", "type")
-_SAME_PLACE_BY_NAME = ("dependentSchemas", "dependencies")
-
-
-class BadSchema(Exception):
-    """A schema that cannot be used; one line."""
-
-    def __init__(self, problem: str, remedy: str = "give a JSON schema"):
-        super().__init__(" ".join(problem.split())[:300])
-        self.remedy = remedy
 
 
 class TooMuch(Exception):
@@ -47,8 +45,8 @@ def check_schema(schema: Mapping[str, Any]) -> None:
     _check_keys(schema)
     try:
         form = _form_of(schema)
-        _check_form(form, schema)
-        _References(form, schema).check()
+        check_form(form, schema)
+        check_references(form, schema)
     except BadSchema:
         raise
     except Exception as error:  # it is anybody's, and the library raises what it likes
@@ -69,11 +67,13 @@ class BoundedValidator:
 
     def __init__(self, schema: Mapping[str, Any]):
         # Without `$schema` inside, for jsonschema leaves our form of the dialect at one.
-        self._validator = _bounded(_form_of(schema))(_without_dialect(schema), registry=Registry())
+        form, plain = _form_of(schema), _without_dialect(schema)
+        validator: Any = _bounded(form)
+        self._validator = validator(plain, _resolver=resolver_of(form, plain))
 
     def first_error(self, value: Mapping[str, Any]) -> ValidationError | None:
         """Raises `TooMuch`, or what the library raises at a schema that it cannot use."""
-        _steps.left = MAX_STEPS
+        _left.steps, _left.pattern_s = MAX_STEPS, PATTERN_S
         return next(self._validator.iter_errors(value), None)
 
 
@@ -94,13 +94,9 @@ def _inside(value: Any) -> Iterator[Any]:
         yield from value.values() if isinstance(value, Mapping) else value
 
 
-def _id_of(meta_schema: Mapping[str, Any]) -> str:
-    return str(meta_schema.get("$id") or meta_schema.get("id")).rstrip("#")
-
-
-_NEWEST = _id_of(Draft202012Validator.META_SCHEMA)
+_NEWEST = id_of(Draft202012Validator.META_SCHEMA)
 _FORMS: Mapping[str, type[Validator]] = {
-    _id_of(form.META_SCHEMA): form
+    id_of(form.META_SCHEMA): form
     for form in (
         validators.Draft3Validator,
         validators.Draft4Validator,
@@ -122,112 +118,6 @@ def _form_of(schema: Mapping[str, Any]) -> type[Validator]:
     return form
 
 
-def _check_form(form: type[Validator], schema: Any) -> None:
-    try:
-        form.check_schema(schema)
-    except SchemaError as error:
-        raise BadSchema(" ".join(error.message.splitlines()[:1])) from None
-
-
-class _References:
-    """Follows every reference of a schema, and looks for those that lead nowhere or in a circle."""
-
-    def __init__(self, form: type[Validator], schema: Mapping[str, Any]):
-        self._form, self._schema = form, schema
-        self._dialect = dialects.specification_with(_id_of(form.META_SCHEMA))
-        self._keywords = [
-            keyword
-            for keyword in ("$ref", "$dynamicRef", "$recursiveRef")
-            if keyword in form.VALIDATORS
-        ]
-        self._same_place: dict[int, list[tuple[Any, str]]] = {}  # schemas of the same instance
-        self._checked: set[int] = set()  # targets that the check of the form has not seen
-
-    def check(self) -> None:
-        registry = SPECIFICATIONS.combine(Registry())
-        resource = self._dialect.create_resource(self._schema)
-        found = [(resource, registry.resolver_with_root(resource))]
-        while found:
-            resource, resolver = found.pop()
-            contents = resource.contents
-            if id(contents) in self._same_place or not isinstance(contents, Mapping):
-                continue
-            edges = self._same_place[id(contents)] = [(one, "") for one in _same_place(contents)]
-            self._check_dialect(contents)
-            for keyword in self._keywords:
-                if keyword in contents:
-                    target, where = self._target(keyword, contents[keyword], resolver)
-                    edges.append((target, f"{keyword} {contents[keyword]}"))
-                    found.append((self._dialect.create_resource(target), where))
-            for inner in resource.subresources():
-                found.append((inner, resolver.in_subresource(inner)))
-        self._check_circles()
-
-    def _target(self, keyword: str, reference: str, resolver: Any) -> tuple[Any, Any]:
-        try:
-            if keyword == "$recursiveRef":
-                resolved = dialects.lookup_recursive_ref(resolver)
-            else:
-                resolved = resolver.lookup(reference)
-        except Exception as error:  # a malformed one raises more than the library names
-            raise _unresolved(keyword, reference, error) from None
-        target = resolved.contents
-        if id(target) not in self._checked and not isinstance(target, bool):
-            self._checked.add(id(target))
-            if not isinstance(target, Mapping):
-                raise BadSchema(f"{keyword} {reference} names no schema", "correct it")
-            _check_form(self._form, target)
-        return target, resolved.resolver
-
-    def _check_dialect(self, contents: Mapping[str, Any]) -> None:
-        stated = contents.get("$schema")
-        if isinstance(stated, str) and stated.rstrip("#") != _id_of(self._form.META_SCHEMA):
-            problem = f"$schema {stated} stands inside a schema of another dialect"
-            raise BadSchema(problem, "leave it out")
-
-    def _check_circles(self) -> None:
-        """Where a schema is its own, by way of others of the same instance, validation never ends.
-
-        By depth first, without recursion: a chain may be long.
-        """
-        done: set[int] = set()
-        for start in self._same_place:
-            path, on_path = [(start, "", iter(self._same_place[start]))], {start}
-            while path:
-                at, _, edges = path[-1]
-                edge = next(edges, None)
-                if edge is None:
-                    path.pop()
-                    on_path.discard(at)
-                    done.add(at)
-                    continue
-                target, reference = edge
-                if id(target) in on_path:
-                    names = [name for _, name, _ in [*path, (at, reference, edges)] if name]
-                    remedy = "let it pass a property or an item on its way"
-                    raise BadSchema(f"{names[-1] if names else 'it'} leads back to itself", remedy)
-                if id(target) not in done and id(target) in self._same_place:
-                    path.append((id(target), reference, iter(self._same_place[id(target)])))
-                    on_path.add(id(target))
-
-
-def _unresolved(keyword: str, reference: Any, error: Exception) -> BadSchema:
-    inside = str(reference).startswith("#") or not isinstance(error, Unresolvable)
-    what = "names nothing in the schema" if inside else "points outside the schema"
-    remedy = "put what it names under $defs, and write #/$defs/NAME"
-    return BadSchema(f"{keyword} {reference} {what}", remedy)
-
-
-def _same_place(schema: Mapping[str, Any]) -> Iterator[Any]:
-    """The schemas in it that are about the same instance."""
-    for key in _SAME_PLACE:
-        inner = schema.get(key)
-        yield from inner if isinstance(inner, list) else [inner]
-    for key in _SAME_PLACE_BY_NAME:
-        inner = schema.get(key)
-        yield from inner.values() if isinstance(inner, Mapping) else ()
-
-
 def _without_dialect(schema: Any) -> Any:
     if isinstance(schema, Mapping):
         return {
@@ -238,19 +128,21 @@ def _without_dialect(schema: Any) -> Any:
     return [_without_dialect(inner) for inner in schema] if isinstance(schema, list) else schema
 
 
-class _Steps(threading.local):
-    left = 0
+class _Left(threading.local):
+    """What is left to the validation that this thread is in."""
+
+    steps = 0
+    pattern_s = 0.0
 
 
-_steps = _Steps()
+_left = _Left()
 Keyword = Callable[[Any, Any, Any, Any], Any]
 
 
 @cache
 def _bounded(form: type[Validator]) -> type[Validator]:
     """The dialect with a bound on the keywords of one validation."""
-    own = {"pattern": _pattern, "patternProperties": _pattern_properties}
-    keywords = {**form.VALIDATORS, **{k: own[k] for k in own if k in form.VALIDATORS}}
+    keywords = {**form.VALIDATORS, **{k: own for k, own in _OWN.items() if k in form.VALIDATORS}}
     counted = {name: _counted(keyword) for name, keyword in keywords.items()}
     return validators.extend(form, counted)
 
@@ -274,16 +166,20 @@ def _sorts(instance: Any) -> bool:
 
 
 def _spend(steps: int) -> None:
-    _steps.left -= steps
-    if _steps.left < 0:
+    _left.steps -= steps
+    if _left.steps < 0:
         raise TooMuch(f"it takes more than {MAX_STEPS} steps")
 
 
 def _matches(pattern: str, text: str) -> bool:
+    _spend(1)
+    started_s = time.monotonic()
     try:
-        return regex.search(pattern, text, timeout=PATTERN_S) is not None
+        return regex.search(pattern, text, timeout=max(_left.pattern_s, 1e-6)) is not None
     except TimeoutError:
         raise TooMuch(f"the pattern {pattern} takes more than {PATTERN_S:g} s") from None
+    finally:
+        _left.pattern_s -= time.monotonic() - started_s
 
 
 def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[ValidationError]:
@@ -299,3 +195,90 @@ def _pattern_properties(
             for key, value in instance.items():
                 if _matches(pattern, key):
                     yield from validator.descend(value, inner, path=key, schema_path=pattern)
+
+
+def _additional_properties(
+    validator: Any, inner: Any, instance: Any, schema: Any
+) -> Iterator[ValidationError]:
+    if validator.is_type(instance, "object") and inner is not True:
+        extra = [key for key in instance if not _names(schema, key)]
+        if inner is False and extra:
+            names = ", ".join(map(repr, extra))
+            yield ValidationError(f"Additional properties are not allowed: {names}")
+        for key in extra if inner is not False else ():
+            yield from validator.descend(instance[key], inner, path=key)
+
+
+def _unevaluated_properties(
+    validator: Any, inner: Any, instance: Any, schema: Any
+) -> Iterator[ValidationError]:
+    if validator.is_type(instance, "object") and inner is not True:
+        others = {name: value for name, value in schema.items() if name != "unevaluatedProperties"}
+        known = _evaluated(validator.evolve(schema=others), instance)
+        extra = [key for key in instance if key not in known]
+        bad = [
+            key for key in extra if next(validator.descend(instance[key], inner), None) is not None
+        ]
+        if bad:
+            names = ", ".join(map(repr, bad))
+            yield ValidationError(f"Unevaluated properties are not allowed: {names}")
+
+
+def _names(schema: Mapping[str, Any], key: str) -> bool:
+    patterns = schema.get("patternProperties", ())
+    return key in schema.get("properties", ()) or any(_matches(one, key) for one in patterns)
+
+
+def _evaluated(validator: Any, instance: Mapping[str, Any]) -> set[str]:
+    """The properties of an instance that a schema, or one that it applies in its place, is about.
+
+    `validator` is that of the schema, which the instance satisfies.
+    """
+    schema = validator.schema
+    _spend(1)
+    if isinstance(schema, bool):
+        return set()
+    if "additionalProperties" in schema or "unevaluatedProperties" in schema:
+        return set(instance)
+    found = {key for key in instance if _names(schema, key)}
+    for applied in _applied(validator, instance):
+        found |= _evaluated(applied, instance)
+    return found
+
+
+def _applied(validator: Any, instance: Mapping[str, Any]) -> Iterator[Any]:
+    """The validators of the schemas that apply to the same instance, and that it satisfies."""
+    schema, resolver = validator.schema, validator._resolver
+    dialect = specification_of(type(validator))
+
+    def within(inner: Any) -> Any:
+        where = resolver.in_subresource(dialect.create_resource(inner))
+        return validator.evolve(schema=inner, _resolver=where)
+
+    for keyword in ("$ref", "$dynamicRef", "$recursiveRef"):
+        if keyword in schema and keyword in validator.VALIDATORS:
+            recursive = keyword == "$recursiveRef"
+            found = (
+                lookup_recursive_ref(resolver) if recursive else resolver.lookup(schema[keyword])
+            )
+            yield validator.evolve(schema=found.contents, _resolver=found.resolver)
+    for keyword in ("allOf", "anyOf", "oneOf"):
+        inners = map(within, schema.get(keyword, ()))
+        yield from (inner for inner in inners if inner.is_valid(instance))
+    for key, inner in schema.get("dependentSchemas", {}).items():
+        if key in instance:
+            yield within(inner)
+    if "if" in schema:
+        condition = within(schema["if"])
+        holds = condition.is_valid(instance)
+        yield from [condition] if holds else []
+        branch = "then" if holds else "else"
+        yield from [within(schema[branch])] if branch in schema else []
+
+
+_OWN: Mapping[str, Keyword] = {
+    "pattern": _pattern,
+    "patternProperties": _pattern_properties,
+    "additionalProperties": _additional_properties,
+    "unevaluatedProperties": _unevaluated_properties,
+}

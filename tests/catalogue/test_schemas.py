@@ -7,15 +7,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
-from orchestra_ray.catalogue.schemas import MAX_DEPTH, BadSchema, check_schema, depth_of
+from orchestra_ray.catalogue.references import BadSchema
+from orchestra_ray.catalogue.schemas import MAX_DEPTH, BoundedValidator, check_schema, depth_of
 from orchestra_ray.tools.checks import check_arguments
 from orchestra_ray.tools.tool import Fault, FaultKind
 
 OBJECT = {"type": "object"}
 DRAFT7 = {"$schema": "http://json-schema.org/draft-07/schema#"}
+DRAFT3 = {"$schema": "http://json-schema.org/draft-03/schema#"}
 DRAFT2019 = {"$schema": "https://json-schema.org/draft/2019-09/schema"}
 TEXT = {"type": "string"}
 
@@ -57,6 +60,12 @@ def test_a_remote_reference_is_never_fetched_neither_at_the_check_nor_at_a_call(
         with_a({"$ref": f"{url}/s"}, **DRAFT7),
         {**DRAFT7, "$ref": f"{url}/schema.json", "definitions": {"x": TEXT}},
         with_a({"$schema": f"{url}/dialect", **TEXT}),
+        with_a({"extends": {"$ref": f"{url}/s"}}, **DRAFT3),
+        with_a({"extends": [{"$ref": f"{url}/s"}]}, **DRAFT3),
+        with_a({"disallow": ["null", {"$ref": f"{url}/s"}]}, **DRAFT3),
+        with_a({"type": ["null", {"$ref": f"{url}/s"}]}, **DRAFT3),
+        with_a({"dependencies": {"b": "c", "a": {"$ref": f"{url}/s"}}}, **DRAFT3),
+        with_a({"dependencies": {"b": ["c"], "a": {"$ref": f"{url}/s"}}}, **DRAFT7),
         {**OBJECT, "$schema": f"{url}/dialect"},
     ]
     started_s = time.monotonic()
@@ -86,6 +95,12 @@ def test_a_remote_reference_is_never_fetched_neither_at_the_check_nor_at_a_call(
         (with_a({"$ref": "#/x"}, x={"type": 5}), "5 is not valid"),
         (with_a({"$ref": "#/definitions/x"}, **DRAFT7), "#/definitions/x names nothing"),
         (with_a(TEXT, **{"$defs": {"unused": {"$ref": "#/x"}}}), "#/x names nothing"),
+        (with_a({"extends": {"$ref": "http://h/x"}}, **DRAFT3), "http://h/x points outside"),
+        (with_a({"extends": [{"extends": {"$ref": "#/x"}}]}, **DRAFT3), "#/x names nothing"),
+        (with_a({"disallow": [{"$ref": "http://h/x"}]}, **DRAFT3), "http://h/x points outside"),
+        (with_a({"type": [{"$ref": "http://h/x"}]}, **DRAFT3), "http://h/x points outside"),
+        (with_a({"items": {"type": [{"$ref": "#/x"}]}}, **DRAFT3), "#/x names nothing"),
+        ({"disallow": [{"$ref": "#"}], **DRAFT3}, r"\$ref # leads back to itself"),
         ({**OBJECT, "$ref": "#"}, r"\$ref # leads back to itself"),
         (
             with_a(
@@ -176,6 +191,27 @@ def test_what_cannot_be_used_is_told_in_one_line(schema: dict[str, Any], says: s
             {"a": "t"},
             {"b": "t"},
         ),
+        (
+            with_a({"extends": {"$ref": "#/definitions/x"}}, definitions={"x": TEXT}, **DRAFT3),
+            {"a": "t"},
+            {"a": 1},
+        ),
+        (
+            with_a({"type": ["null", {"$ref": "#/definitions/x"}]}, definitions={"x": TEXT})
+            | DRAFT3,
+            {"a": "t"},
+            {"a": 1},
+        ),
+        (
+            with_a({"disallow": [{"$ref": "#/definitions/x"}]}, definitions={"x": TEXT}, **DRAFT3),
+            {"a": 1},
+            {"a": "t"},
+        ),
+        (  # a keyword of another dialect is none
+            with_a({"extends": {"$ref": "http://h/x"}, "disallow": ["string"], **TEXT}),
+            {"a": "t"},
+            {"a": 1},
+        ),
         (with_a({"enum": [{"$ref": "http://h/x"}]}), {"a": {"$ref": "http://h/x"}}, {"a": "t"}),
         (
             {**OBJECT, "properties": {"$ref": TEXT, "$schema": TEXT}},
@@ -194,6 +230,19 @@ def test_what_a_schema_resolves_by_itself_is_used(
     assert caught.value.kind is FaultKind.WRONG_TYPE
 
 
+SLOW = {"patternProperties": {"^(a|a)*$": {}}}
+SLOW_NAME = "a" * 40 + "!"
+SLOW_KEY = {SLOW_NAME: 1}
+DEFINED = {"$defs": {"x": SLOW}}
+
+
+def doubled_by_name(count: int) -> dict[str, Any]:
+    def twice(i: int) -> dict[str, Any]:
+        return {"dependentSchemas": {name: {"$ref": f"#/$defs/n{i + 1}"} for name in "ab"}}
+
+    return {f"n{i}": twice(i) for i in range(count)}
+
+
 def test_a_validation_without_end_is_a_fault_of_the_call_and_soon() -> None:
     bomb = {f"n{i}": {"allOf": [{"$ref": f"#/$defs/n{i + 1}"}] * 2} for i in range(40)}
     nested = with_a({"allOf": [{"$ref": "#"}] * 2}, **{"$schema": DRAFT2019["$schema"]})
@@ -206,6 +255,20 @@ def test_a_validation_without_end_is_a_fault_of_the_call_and_soon() -> None:
         (with_a({"pattern": "^(a|a)*$"}), {"a": "a" * 60 + "!"}),
         ({**OBJECT, "patternProperties": {"^(a|a)*$": {}}}, {"a" * 60 + "!": 1}),
         (with_a({"uniqueItems": True}), {"a": [{"n": i} for i in range(4000)]}),
+        ({**SLOW, "additionalProperties": False}, SLOW_KEY),
+        ({**SLOW, "additionalProperties": TEXT}, SLOW_KEY),
+        ({**SLOW, "additionalProperties": False, **DRAFT3}, SLOW_KEY),
+        ({"unevaluatedProperties": False, **SLOW}, SLOW_KEY),
+        ({"unevaluatedProperties": False, **SLOW, **DRAFT2019}, SLOW_KEY),
+        ({"unevaluatedProperties": False, "allOf": [{"$ref": "#/$defs/x"}], **DEFINED}, SLOW_KEY),
+        ({"unevaluatedProperties": False, "if": {"$ref": "#/$defs/x"}, **DEFINED}, SLOW_KEY),
+        ({**SLOW, "additionalProperties": False}, {f"{'a' * 14}{i}!": 1 for i in range(1000)}),
+        ({"propertyNames": {"pattern": "^(a|a)*$"}, "additionalProperties": True}, SLOW_KEY),
+        (
+            {"unevaluatedProperties": False, "$ref": "#/$defs/n0"}
+            | {"$defs": {**doubled_by_name(40), "n40": {}}},
+            {"a": 1, "b": 1},
+        ),
     ]
     for schema, arguments in cases:
         check_schema(schema)
@@ -215,6 +278,9 @@ def test_a_validation_without_end_is_a_fault_of_the_call_and_soon() -> None:
         assert caught.value.kind is FaultKind.BAD_INPUT
         assert time.monotonic() - started_s < 5
     check_arguments(with_a({"uniqueItems": True}), {"a": list(range(4000))})
+    for keyword in ("additionalProperties", "unevaluatedProperties"):
+        with pytest.raises(Fault):  # the matcher knows an end of this one
+            check_arguments({"patternProperties": {"^(a+)+$": {}}, keyword: False}, SLOW_KEY)
 
 
 @pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 500, 100_000])
@@ -234,14 +300,20 @@ REFERENCES = st.sampled_from(
     ["#", "#/", "#/$defs/x", "#/$defs/y", "#/definitions/x", "#x", "#y", "x", "y.json", "#/a/0"]
     + ["http://127.0.0.1:1/x", "http://[", "file:///x", "urn:x", "", "%", "#%zz", "\x00", "//"]
 ) | st.text(max_size=8)
-NAMES = st.sampled_from(["a", "x", "y", "$ref", "$schema"])
+NAMES = st.sampled_from(["a", "x", "y", "$ref", "$schema", SLOW_NAME])
+PATTERNS = st.sampled_from(["^(a+)+$", "^(a|a)*$", "(x+x+)+y", "^a", "", "$"])
+DIALECTS = [one["$schema"] for one in (DRAFT3, DRAFT7, DRAFT2019)]
 SCHEMAS = st.deferred(
     lambda: (
         st.booleans()
         | st.fixed_dictionaries(
             {},
             optional={
-                "type": st.sampled_from(["object", "string", ["object", "null"]]),
+                "type": st.sampled_from(["object", "string", ["object", "null"]])
+                | st.lists(SCHEMAS, min_size=1, max_size=2),
+                "extends": SCHEMAS | st.lists(SCHEMAS, max_size=2),
+                "disallow": st.lists(SCHEMAS, max_size=2),
+                "dependencies": st.dictionaries(NAMES, SCHEMAS | NAMES, max_size=2),
                 "$ref": REFERENCES,
                 "$dynamicRef": REFERENCES,
                 "$recursiveRef": REFERENCES,
@@ -249,8 +321,11 @@ SCHEMAS = st.deferred(
                 "id": REFERENCES,
                 "$anchor": st.sampled_from(["x", "y"]),
                 "$dynamicAnchor": st.sampled_from(["x", "y"]),
-                "$schema": st.sampled_from([DRAFT7["$schema"], DRAFT2019["$schema"], "http://x"]),
+                "$schema": st.sampled_from([*DIALECTS, "http://x"]),
                 "properties": st.dictionaries(NAMES, SCHEMAS, max_size=2),
+                "patternProperties": st.dictionaries(PATTERNS, SCHEMAS, max_size=2),
+                "pattern": PATTERNS,
+                "propertyNames": SCHEMAS,
                 "$defs": st.dictionaries(NAMES, SCHEMAS, max_size=2),
                 "definitions": st.dictionaries(NAMES, SCHEMAS, max_size=2),
                 "anyOf": st.lists(SCHEMAS, min_size=1, max_size=2),
@@ -280,6 +355,7 @@ ARGUMENTS = st.dictionaries(
 def test_no_schema_and_no_arguments_raise_anything_else(
     schema: dict[str, Any], arguments: dict[str, Any]
 ) -> None:
+    started_s = time.monotonic()
     try:
         check_schema(schema)
         usable = True
@@ -291,3 +367,52 @@ def test_no_schema_and_no_arguments_raise_anything_else(
     except Fault as fault:
         # What was found usable is never at fault itself; a dynamic scope may still end in a circle.
         assert not usable or fault.kind is not FaultKind.UNAVAILABLE or "Recursion" in str(fault)
+    assert time.monotonic() - started_s < 5
+
+
+APPLIED = st.deferred(
+    lambda: (
+        st.booleans()
+        | st.fixed_dictionaries(
+            {},
+            optional={
+                "properties": st.dictionaries(KEYS, APPLIED, max_size=2),
+                "patternProperties": st.dictionaries(
+                    st.sampled_from(["^a", "b$", "[ab]c"]), APPLIED, max_size=2
+                ),
+                "additionalProperties": APPLIED,
+                "unevaluatedProperties": APPLIED,
+                "allOf": st.lists(APPLIED, min_size=1, max_size=2),
+                "anyOf": st.lists(APPLIED, min_size=1, max_size=2),
+                "oneOf": st.lists(APPLIED, min_size=1, max_size=2),
+                "not": APPLIED,
+                "if": APPLIED,
+                "then": APPLIED,
+                "else": APPLIED,
+                "dependentSchemas": st.dictionaries(KEYS, APPLIED, max_size=2),
+                "$ref": st.sampled_from(["#/$defs/b", "#/$defs/c"]),
+                "type": st.sampled_from(["object", "integer"]),
+                "required": st.lists(KEYS, max_size=1),
+            },
+        )
+    )
+)
+KEYS = st.sampled_from(["a", "b", "ac", "bc"])
+
+
+@settings(max_examples=50)
+@given(
+    APPLIED.filter(lambda schema: isinstance(schema, dict)),
+    st.fixed_dictionaries({"b": APPLIED, "c": APPLIED}),
+    st.dictionaries(KEYS, st.integers() | st.dictionaries(KEYS, st.integers(), max_size=2)),
+)
+def test_the_bounded_keywords_judge_as_the_library_does(
+    schema: dict[str, Any], defined: dict[str, Any], arguments: dict[str, Any]
+) -> None:
+    schema = {**schema, "$defs": defined}
+    try:
+        check_schema(schema)  # a circle of references ends neither way
+    except BadSchema:
+        reject()
+    expected = Draft202012Validator(schema).is_valid(arguments)
+    assert (BoundedValidator(schema).first_error(arguments) is None) == expected
