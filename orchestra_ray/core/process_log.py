@@ -29,9 +29,24 @@ _ERRORS = (
     re.compile(r"(Fatal Python error: .*)$"),
     re.compile(r"(\*\*\* SIG[A-Z]+ .*)$"),
     re.compile(r"(terminate called .*|what\(\): .*)$"),
-    re.compile(r"(\S*: .*Assertion [`'].*' failed.*)$"),
+    re.compile(r"((?:\S*: .*)?Assertion [`'].*[`'] failed.*)$"),
     re.compile(r"^((?:free\(\)|malloc\(\)|double free|corrupted ).*)$"),
+    re.compile(r"((?:CUDA|HIP|NCCL|CUBLAS|cuBLAS|cuDNN) error: .*)$"),
+    re.compile(r"(\S+: (?:error while loading shared libraries|symbol lookup error): .*)$"),
+    re.compile(r"((?:thread '.*' (?:\(\d+\) )?)?panicked at .*)$"),  # Rust
+    re.compile(r"^((?:panic|fatal error): .*)$"),  # Go
     re.compile(r"(Segmentation fault.*|Out of memory: .*)$"),
+    # what a shell says of a process that a signal ended
+    re.compile(
+        r"(?:^|: +|: line \d+: +\d+ |\d )((?:Bus error|Illegal instruction|Killed|Aborted"
+        r"|Floating point exception)(?: \(core dumped\))?)(?:\s{2,}.*)?$"
+    ),
+)
+_TRACEBACK = "Traceback (most recent call last):"
+_RAISED = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:: .*)?$")
+# The level that a log gives a line near its head; Ray and glog have a letter for it.
+_HARMLESS = re.compile(
+    r"^.{0,60}?(?:(?<![\w.])(?:WARNING|WARN|INFO|DEBUG)(?![\w.])|\d [IWD] \d)|^[IWD]\d{4} \d"
 )
 # Errors that say no more than that another error came before them.
 _CONSEQUENCES = re.compile(r"EngineDeadError|(?:root cause|stack ?trace|error)s? above", re.I)
@@ -108,15 +123,47 @@ def lines_of(written: bytes) -> tuple[str, ...]:
 
 
 def reason_in(lines: Sequence[str]) -> str:
-    """The last error that the lines name, or "". Errors that only point at another do not count."""
-    for line in reversed(lines):
-        if _CONSEQUENCES.search(line):
-            continue
-        for pattern in _ERRORS:
-            found = pattern.search(line)
-            if found is not None:
-                return found.group(1)
+    """The last error that the lines name, or "".
+
+    Errors that only point at another do not count, and those that the log itself calls no error
+    only if there is no other.
+    """
+    harmless = ""
+    for at in reversed(range(len(lines))):
+        reason = "" if _CONSEQUENCES.search(lines[at]) else _error_at(lines, at)
+        if reason and not _is_harmless(lines, at):
+            return reason
+        harmless = harmless or reason
+    return harmless
+
+
+def _error_at(lines: Sequence[str], at: int) -> str:
+    start, column = _traceback_of(lines, at)
+    raised = _RAISED.match(lines[at][column:]) if start < at else None
+    if raised is not None:
+        return raised.group()
+    for pattern in _ERRORS:
+        found = pattern.search(lines[at])
+        if found is not None:
+            goes_on = "panicked at" in found[1] and found[1].endswith(":") and at + 1 < len(lines)
+            return f"{found[1]} {lines[at + 1].strip()}" if goes_on else found[1]
     return ""
+
+
+def _is_harmless(lines: Sequence[str], at: int) -> bool:
+    start, _ = _traceback_of(lines, at)
+    return any(_HARMLESS.search(lines[i]) for i in {at, start, max(0, start - (start < at))})
+
+
+def _traceback_of(lines: Sequence[str], at: int) -> tuple[int, int]:
+    """The first line of the traceback that ends at a line, and its column; else the line itself."""
+    for start in reversed(range(at)):
+        column = lines[start].find(_TRACEBACK)
+        if column >= 0:
+            frames = lines[start + 1 : at]
+            whole = frames and all(frame[column : column + 1] == " " for frame in frames)
+            return (start, column) if whole else (at, 0)
+    return at, 0
 
 
 def with_log(message: str, log: LogTail | None) -> str:

@@ -29,6 +29,7 @@ ENGINE = """\
 RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}
 vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See stack trace above.
 """
+PREFIX = "(EngineCore pid=7) ERROR 11-29 08:31:11 [core.py:123] "
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,34 @@ vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See 
         ("terminate called after throwing\n  what():  bad_alloc", "what():  bad_alloc"),
         ("a.c:12: f: Assertion `x' failed.\n", "a.c:12: f: Assertion `x' failed."),
         ("KeyError: 'a'\nlater: RuntimeError: b\n", "RuntimeError: b"),
+        (
+            "Indexing.cu:1: op: [0,0,0] Assertion `a < b` failed.\nbye",
+            "Indexing.cu:1: op: [0,0,0] As",
+        ),
+        ("Assertion `a < b` failed.", "Assertion `a < b` failed."),
+        ("CUDA error: an illegal memory access was encountered\nbye", "CUDA error: an illegal"),
+        ("Traceback (most recent call last):\n  File x\na.b.Broken: text\nbye", "a.b.Broken: text"),
+        ("Traceback (most recent call last):\n  File x\n    f()\nKeyboardInterrupt", "KeyboardI"),
+        (f"{PREFIX}Traceback (most recent call last):\n{PREFIX}  File\n{PREFIX}Gone: x", "Gone: x"),
+        ("Note: text that no traceback precedes", ""),
+        ("Bus error (core dumped)\n", "Bus error (core dumped)"),
+        ("sh: line 1:   123 Illegal instruction     (core dumped) python x", "Illegal instruction"),
+        ("Killed\n", "Killed"),
+        ("run.sh: line 3: 4711 Killed                  python train.py", "Killed"),
+        ("Killed the timer, all is well", ""),
+        ("srv: error while loading shared libraries: libx.so: cannot open", "srv: error while"),
+        (
+            "thread 'main' panicked at src/a.rs:1:2:\nindex out of bounds\nnote: run with",
+            "thread 'main' panicked at src/a.rs:1:2: index out of bounds",
+        ),
+        ("retrying after ConnectionError: refused\nwell\nBus error\n", "Bus error"),
+        ("ValueError: the cause\nWARNING 11-29 ConnectionError: refused", "ValueError: the cause"),
+        ("ValueError: the cause\n[2026-11-29 08:31:11,1 W 7 7] OSError: no", "ValueError: the"),
+        (
+            "Bus error\nWARNING: no\nTraceback (most recent call last):\n  File x\nOSError: b",
+            "Bus error",
+        ),
+        ("INFO 11-29 OSError: all that there is", "OSError: all that there is"),
         ("all is well\nINFO no Errors: none\n", ""),
         ("", ""),
     ],
