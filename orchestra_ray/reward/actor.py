@@ -21,12 +21,14 @@ from orchestra_ray.reward.score import score_group
 from orchestra_ray.reward.settings import RewardSettings
 from orchestra_ray.tasks.private import is_private
 from orchestra_ray.tools.actor import BooksLine
+from orchestra_ray.tracking.redact import Redactor, protect_logs
 
 
 @ray.remote(max_restarts=-1)  # all it keeps are verdicts, which are in the run's folder too
 class RewardScorer:
     def __init__(self, judging: Judging | None = None, books: Any = None):
         """Without `books`, the actor that holds them, there is no LLM judge."""
+        protect_logs(Redactor.of())
         judging = judging or Judging()
         self._books = None if books is None else BooksLine(books, judging.count_calls)
         self._bench = Bench(judging, self._books)

@@ -31,6 +31,7 @@ from orchestra_ray.rollout.parsing import PARSERS
 from orchestra_ray.rollout.policy import Completion, Policy, Router, View, routers
 from orchestra_ray.tools.actor import ToolPool
 from orchestra_ray.tools.queues import PoolState
+from orchestra_ray.tracking.redact import Redactor, protect_logs
 
 EPISODE_SLOTS = 10_000
 T = TypeVar("T")
@@ -73,6 +74,7 @@ class RolloutWorker:
         serves: bool = True,
     ):
         """serves: the model itself plays; without it there is no engine."""
+        protect_logs(Redactor.of())
         self._config, self._model_path, self._index = config, model_path, index
         self._serves, self._engine = serves, None
         self._catalogue, self._executors, self._books = catalogue, executors, books

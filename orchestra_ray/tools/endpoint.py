@@ -32,7 +32,8 @@ from orchestra_ray.tools.endpoint_faults import MESSAGE_CHARACTERS, TooLong, fau
 from orchestra_ray.tools.token_count import Count, TokenCounter, byte_count, counter, cut_to_fit
 from orchestra_ray.tools.tool import Fault, FaultKind, Reply
 from orchestra_ray.tools.transport import pool
-from orchestra_ray.tracking.redact import Redactor, hide_url
+from orchestra_ray.tracking.redact import Redactor
+from orchestra_ray.tracking.secrets import hide_url
 
 PATH = "/chat/completions"
 TEMPLATE_TOKENS = 512  # at most, of what the server puts around the messages

@@ -16,19 +16,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TextIO
 
-from orchestra_ray.tracking.secrets import (
-    IN_TEXT,
-    MARK,
-    MIN_SECRET_CHARS,
-    forms_of,
-    hide_url,
-    is_secret,
-    longest_first,
-    secrets_in,
-)
-
-__all__ = ["MARK", "MIN_SECRET_CHARS", "RedactingFormatter", "Redactor", "hidden_output"]
-__all__ += ["hide_url", "is_secret", "protect_logs"]
+from orchestra_ray.tracking.secret_forms import IN_TEXT, MARK
+from orchestra_ray.tracking.secrets import forms_of, longest_first, secrets_in
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from orchestra_ray.tools.cassette import Cassette
 from orchestra_ray.tools.endpoint import EndpointModel
 from orchestra_ray.tools.executor import CUT_MARK, LONGEST_SECRET, Executor
 from orchestra_ray.tools.toolbox import make_tools
-from orchestra_ray.tracking.redact import MARK
+from orchestra_ray.tracking.secret_forms import MARK
 
 from .scripts import BadServer, ask, body, settings, whole
 

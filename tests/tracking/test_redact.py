@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra_ray.core.states import Stop
-from orchestra_ray.tracking.redact import MARK, RedactingFormatter, Redactor, protect_logs
+from orchestra_ray.tracking.redact import RedactingFormatter, Redactor, protect_logs
+from orchestra_ray.tracking.secret_forms import MARK
 
 SECRET = "sk-planted/0+secret"
 

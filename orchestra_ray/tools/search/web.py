@@ -20,7 +20,7 @@ from orchestra_ray.core.records import ToolRequest
 from orchestra_ray.tools.search.exchange import numbered, query_of
 from orchestra_ray.tools.tool import Fault, FaultKind, Reply
 from orchestra_ray.tools.transport import status_kind
-from orchestra_ray.tracking.redact import hide_url
+from orchestra_ray.tracking.secrets import hide_url
 
 KEY = "TAVILY_API_KEY"
 MAX_QUERY_CHARS = 400  # Tavily refuses a longer one
