@@ -2,9 +2,9 @@
 
 A value is judged in pieces, which stand between blanks and marks such as `:` and `,`, and a piece
 in runs of letters and digits. A run is ordinary if it is one word, one number, a short mixture of
-them (`cu129`), a few letters again and again, or mostly made of words that can be pronounced (`Qwen3Next80BA3BInstruct`). A piece
-whose other runs have `MIN_RANDOM_CHARS` is random. Paths, UUIDs, dates, versions and digests that
-say what they are, are not.
+them (`cu129`), a few letters again and again, an alphabet, or at least half of words that can be
+pronounced (`Qwen3Next80BA3BInstruct`). A piece is random if its other runs have `MIN_RANDOM_CHARS`.
+Paths, UUIDs, dates, versions and digests that say what they are, are not.
 """
 
 import base64
