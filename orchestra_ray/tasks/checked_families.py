@@ -9,14 +9,19 @@ The sources of all families of reasoning-gym 0.1.25 were read. A family is liste
 
 All other families are scored in the sandbox. If in doubt, a family is not listed. A test holds the
 list against the source of the installed release.
+
+Families whose scorers take junk for right are refused before a run starts. Tests give junk to all
+families.
 """
+
+from collections.abc import Mapping
 
 CHECKED_FAMILIES = frozenset(
     # The answer is compared with the reference as text.
     """
     ab acre aiw arc_1d base_conversion basic_arithmetic bf binary_alternation caesar_cipher
     circuit_logic color_cube_rotation count_bits count_primes course_schedule dice emoji_mystery
-    family_relationships figlet_font game_of_life_halting gcd isomorphic_strings knights_knaves
+    family_relationships figlet_font gcd isomorphic_strings knights_knaves
     largest_island lcm leg_counting letter_counting letter_jumble list_functions mahjong_puzzle
     manipulate_matrix maze modulo_grid needle_haystack number_filtering number_sequence
     palindrome_generation path_star ransom_note rotate_matrix rotten_oranges self_reference
@@ -36,3 +41,9 @@ CHECKED_FAMILIES = frozenset(
     rearc shortest_path sudoku survo
     """.split()
 )
+
+# What their scorers take for right, whatever the task is.
+TAKES_JUNK: Mapping[str, str] = {
+    "game_of_life_halting": "any answer",  # bool(answer) == bool("False")
+    "coin_flip": "0",  # a full score for any prefix of the reference, which starts with "0."
+}

@@ -2,17 +2,22 @@
 
 A scorer that is not checked may evaluate the answer, so an answer may do anything. Importing
 reasoning-gym takes seconds; therefore the answers that are waiting share one run of the sandbox,
-which scores them one after another, each in a process of its own (`scorer_program`). An answer
-costs the others time and nothing else: if it ends the whole run, it is wrong, and those after it
-are scored in the next run.
+which scores AT_ONCE of them at a time, each in a process of its own (`scorer_program`).
 
-Bounds for one answer: ANSWER_S of wall time, ANSWER_CPU_S of processor time, ANSWER_MEMORY_MIB of
-address space; it can start no process, write no file and send no signal. A run takes no new answer
-after RUN_S. Where there is no sandbox nothing is scored.
+Bounds for one answer: ANSWER_CPU_S of processor time, ANSWER_S of wall time from the start of its
+process, ANSWER_MEMORY_MIB of address space. It can only compute and read files: a call that sleeps,
+waits, or reaches another process fails at once. A run takes no new answer after RUN_S. If a run
+ends early, each answer that was being scored is scored once more in a run of its own; one that ends
+that run as well is wrong. Where there is no sandbox nothing is scored.
+
+Groups (the answers to one task) with a slow answer are scored after all others, so an honest
+group waits for the current run, not for a queue of slow answers. The slowest answers compute until
+their limit: n of them, with their references scored too, take about n x ANSWER_CPU_S divided by the
+processors that there are, AT_ONCE at most, and 2 s to start a run every RUN_S.
 
 As with programs and their tests, an answer that evaluates shares a process with its own scorer. It
-cannot reach another answer's score, but one that is written to search its process for its own
-could forge it.
+cannot reach another answer's score, but one that is written to deceive its own scorer, or to search
+its process for the word before the score, can forge a full score for itself.
 """
 
 import asyncio
@@ -30,28 +35,31 @@ from pathlib import Path
 
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.records import Task
-from orchestra_ray.tasks.checked_families import CHECKED_FAMILIES
+from orchestra_ray.tasks.checked_families import CHECKED_FAMILIES, TAKES_JUNK
 from orchestra_ray.tasks.reasoning_gym import reference, score_here
 from orchestra_ray.tasks.scoring import BrokenTask, Scored, refused
 from orchestra_ray.tools import scorer_program
 from orchestra_ray.tools.code import exit_words
 from orchestra_ray.tools.sandbox import Outcome, Sandbox
 from orchestra_ray.tools.sandbox_setup import Limits, SandboxError
-from orchestra_ray.tools.seccomp import without_signals
+from orchestra_ray.tools.seccomp import computing
 
-ANSWER_S, ANSWER_CPU_S, ANSWER_MEMORY_MIB = 5.0, 2, 1024
-RUN_S, START_S = 20.0, 60.0
-MOST_ANSWERS, MOST_DATA_BYTES = 64, 16 * 2**20  # of one run
+AT_ONCE = 4
+# Right answers of the installed release take at most 0.3 s; importing and scoring, 250 MiB.
+ANSWER_S, ANSWER_CPU_S, ANSWER_MEMORY_MIB = 6.0, 2, 384
+RUN_S, START_S, SLOW_S = 20.0, 60.0, 1.0
+MOST_ANSWERS, MOST_DATA_BYTES = 256, 16 * 2**20  # of one run
 LIMITS = Limits(
     wall_s=START_S + RUN_S + 2 * ANSWER_S,
     cpu_s=int(START_S),
-    memory_mib=ANSWER_MEMORY_MIB + 512,
+    memory_mib=(AT_ONCE + 1) * ANSWER_MEMORY_MIB,
     stdout_bytes=2**20,
 )
 _DISTRIBUTION = "reasoning-gym"
 _NAME = re.compile(r"[\w.-]+")
 _PROGRAM = Path(scorer_program.__file__).read_text()
 _INSIDE: Mapping[str, object] = {
+    "at_once": AT_ONCE,
     "answer_s": ANSWER_S,
     "answer_cpu_s": ANSWER_CPU_S,
     "answer_memory_mib": ANSWER_MEMORY_MIB,
@@ -61,11 +69,16 @@ _INSIDE: Mapping[str, object] = {
 
 
 def require(families: Iterable[str]) -> None:
-    """`ConfigError` if some of the families need the sandbox and this machine has none.
+    """`ConfigError` if a scorer takes junk for right, or needs the sandbox and there is none.
 
     Makes the copy of reasoning-gym for the sandbox, which takes seconds the first time.
     """
-    unchecked = [name for name in dict.fromkeys(families) if name not in CHECKED_FAMILIES]
+    families = list(dict.fromkeys(families))
+    for name in families:
+        if (junk := TAKES_JUNK.get(name)) is not None:
+            what = f"its scorer takes {junk} for right; leave it out"
+            raise ConfigError(f"tasks.families: {name}: {what}")
+    unchecked = [name for name in families if name not in CHECKED_FAMILIES]
     if not unchecked:
         return
     try:
@@ -77,8 +90,17 @@ def require(families: Iterable[str]) -> None:
 
 @dataclass(eq=False, slots=True)
 class _Case:
+    group: str
     data: bytes  # (family, entry, answer, reference), pickled
     scored: asyncio.Future[Scored]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a run said of a case. `result` is None if the run ended before the case did."""
+
+    result: Scored | BrokenTask | None
+    wall_s: float = 0.0
 
 
 class FamilyScorer:
@@ -87,7 +109,8 @@ class FamilyScorer:
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scorer")
         self._sandbox: Sandbox | None = None
-        self._waiting: list[_Case] = []
+        self._waiting: list[_Case] = []  # in order of arrival
+        self._slow: set[str] = set()  # groups with answers that wait
         self._running: asyncio.Task[None] | None = None
 
     async def score(self, task: Task, answer: str) -> Scored:
@@ -99,7 +122,7 @@ class FamilyScorer:
         if (why := refused(answer, right)) is not None:
             return Scored(False, why)
         data = pickle.dumps((task.family, dict(task.payload), answer, right))
-        case = _Case(data, asyncio.get_running_loop().create_future())
+        case = _Case(task.task_id, data, asyncio.get_running_loop().create_future())
         self._waiting.append(case)
         if self._running is None:
             self._running = asyncio.create_task(self._run_all())
@@ -133,14 +156,15 @@ class FamilyScorer:
     def _take(self) -> list[_Case]:
         """The cases of one run; those whose caller has gone are dropped."""
         waiting = [case for case in self._waiting if not case.scored.done()]
-        size_bytes, taken = 0, 0
-        for case in waiting[:MOST_ANSWERS]:
+        self._slow &= {case.group for case in waiting}
+        size_bytes, taken = 0, list[_Case]()
+        for case in sorted(waiting, key=lambda case: case.group in self._slow)[:MOST_ANSWERS]:
             size_bytes += len(case.data)
             if taken and size_bytes > MOST_DATA_BYTES:
                 break
-            taken += 1
-        self._waiting = waiting[taken:]
-        return waiting[:taken]
+            taken.append(case)
+        self._waiting = [case for case in waiting if case not in taken]
+        return taken
 
     async def _run(self, cases: Sequence[_Case]) -> None:
         """Scores at least the first case; those that were not reached wait for the next run."""
@@ -149,11 +173,16 @@ class FamilyScorer:
         said = read(outcome)
         if not said:
             raise SandboxError(f"sandbox: no scorer came up there: {_why(outcome)}")
-        for n, case in enumerate(cases):
-            if n in said:
-                _settle(case, said[n])
-            else:
-                self._waiting.append(case)
+        self._slow |= {cases[n].group for n, one in said.items() if one.wall_s > SLOW_S}
+        self._waiting[:0] = [case for n, case in enumerate(cases) if n not in said]
+        for n, one in said.items():
+            if one.result is not None:
+                _settle(cases[n], one.result)
+            elif len(cases) == 1:
+                _settle(cases[n], Scored(False, f"it ended the sandbox ({_ending(outcome)})"))
+        for n, one in said.items():
+            if one.result is None and len(cases) > 1:
+                await self._run([cases[n]])
 
     async def _started(self) -> Sandbox:
         if self._sandbox is None:  # its probe blocks
@@ -173,23 +202,23 @@ def _settle(case: _Case, said: Scored | Exception) -> None:
 def program(cases: Sequence[bytes]) -> str:
     """One program for the sandbox. The data are ours, and are unpickled in there only."""
     data = base64.b64encode(pickle.dumps(list(cases))).decode()
-    inside = {**_INSIDE, "system_calls": without_signals(platform.machine())}
+    inside = {**_INSIDE, "system_calls": computing(platform.machine())}
     return f"{_PROGRAM}\n\nmain({data!r}, {inside!r})\n"
 
 
-def read(outcome: Outcome) -> dict[int, Scored | BrokenTask]:
+def read(outcome: Outcome) -> dict[int, Said]:
     """What a run said, by the number of the case; nothing of those that were not reached."""
-    said: dict[int, Scored | BrokenTask] = {}
+    said: dict[int, Said] = {}
     for line in outcome.stdout.text.splitlines():
         match json.loads(line):
-            case [int(n), "starts"]:  # if no more is said of it, the run ended with it
-                said[n] = Scored(False, f"it ended the sandbox ({_ending(outcome)})")
-            case [int(n), "ends", score, None, None]:
-                said[n] = Scored(score >= 1.0)
-            case [int(n), "ends", None, str(fault), None]:
-                said[n] = Scored(False, fault)
-            case [int(n), "ends", None, str(), str(broken)]:
-                said[n] = BrokenTask(f"its reference cannot be scored: {broken}")
+            case [int(n), "starts"]:
+                said[n] = Said(None)
+            case [int(n), "ends", score, None, None, wall_s]:
+                said[n] = Said(Scored(score >= 1.0), wall_s)
+            case [int(n), "ends", None, str(fault), None, wall_s]:
+                said[n] = Said(Scored(False, fault), wall_s)
+            case [int(n), "ends", None, str(), str(broken), wall_s]:
+                said[n] = Said(BrokenTask(f"its reference cannot be scored: {broken}"), wall_s)
     return said
 
 

@@ -6,9 +6,14 @@ the hypervisor through any network namespace); memory that no process limit coun
 and POSIX queues, io_uring); the kernel's keyrings, which a child inherits; new namespaces and the
 tracing of others, from where most ways out of a sandbox have started. A refused call gets an
 errno, a call of a foreign ABI ends the process. Written for x86_64 and aarch64, Linux's numbers.
+
+`computing` is the opposite, a short list of permissions for a process that only computes: it may
+read files and write to descriptors that it has. It can start no process, reach no other one, create
+or change no file, and neither sleep nor wait.
 """
 
 import errno
+import os
 import socket
 import struct
 from collections.abc import Mapping
@@ -57,14 +62,53 @@ _REFUSED: Mapping[str, tuple[int | None, int | None]] = {
     "unshare": (272, 97),
     "userfaultfd": (323, 282),
 }
-_SIGNALS: Mapping[str, tuple[int, int]] = {
-    "kill": (62, 129),
-    "pidfd_send_signal": (424, 424),
-    "rt_sigqueueinfo": (129, 138),
-    "rt_tgsigqueueinfo": (297, 240),
-    "tgkill": (234, 131),
-    "tkill": (200, 130),
+_COMPUTING: Mapping[str, tuple[int, int | None]] = {
+    "access": (21, None),
+    "brk": (12, 214),
+    "clock_getres": (229, 114),
+    "clock_gettime": (228, 113),
+    "close": (3, 57),
+    "exit": (60, 93),
+    "exit_group": (231, 94),
+    "faccessat": (269, 48),
+    "fstat": (5, 80),
+    "getcwd": (79, 17),
+    "getdents64": (217, 61),
+    "getegid": (108, 177),
+    "geteuid": (107, 175),
+    "getgid": (104, 176),
+    "getpid": (39, 172),
+    "getrandom": (318, 278),
+    "getrusage": (98, 165),
+    "gettid": (186, 178),
+    "gettimeofday": (96, 169),
+    "getuid": (102, 174),
+    "lseek": (8, 62),
+    "lstat": (6, None),
+    "madvise": (28, 233),
+    "mmap": (9, 222),
+    "mprotect": (10, 226),
+    "mremap": (25, 216),
+    "munmap": (11, 215),
+    "newfstatat": (262, 79),
+    "pread64": (17, 67),
+    "read": (0, 63),
+    "readlink": (89, None),
+    "readlinkat": (267, 78),
+    "rt_sigaction": (13, 134),
+    "rt_sigprocmask": (14, 135),
+    "rt_sigreturn": (15, 139),
+    "sched_getaffinity": (204, 123),
+    "sigaltstack": (131, 132),
+    "stat": (4, None),
+    "statx": (332, 291),
+    "sysinfo": (99, 179),
+    "time": (201, None),
+    "uname": (63, 160),
+    "write": (1, 64),
 }
+_OPEN, _OPENAT = (2, None), (257, 56)
+_WRITING = os.O_ACCMODE | os.O_CREAT | os.O_TRUNC  # the same bits on both machines
 _SOCKET, _SOCKETPAIR, _CLONE = (41, 198), (53, 199), (56, 220)
 _CLONE3 = 435
 _NEW_NAMESPACES = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
@@ -93,13 +137,18 @@ def program(machine: str) -> bytes:
     return b"".join([*steps, _step(_RETURN, _ALLOW)])
 
 
-def without_signals(machine: str) -> bytes:
-    """A filter to be added inside the sandbox: for a process that may send no signal."""
+def computing(machine: str) -> bytes:
+    """A filter to be added inside the sandbox: for a process that only computes."""
     column = list(ARCHITECTURES).index(machine)
     steps = _load_number(machine)
-    for numbers in _SIGNALS.values():
-        steps += _refuse(numbers[column], errno.EPERM)
-    return b"".join([*steps, _step(_RETURN, _ALLOW)])
+    for numbers in _COMPUTING.values():
+        if (number := numbers[column]) is not None:
+            steps += [_step(_EQUAL, number, no=1), _step(_RETURN, _ALLOW)]
+    for numbers, flags in ((_OPEN, 1), (_OPENAT, 2)):
+        if (number := numbers[column]) is not None:
+            refused = _ERRNO | errno.EPERM
+            steps += _judge(number, _ANY_BIT, _WRITING, refused, _ALLOW, argument=flags)
+    return b"".join([*steps, _step(_RETURN, _ERRNO | errno.EPERM)])
 
 
 def _load_number(machine: str) -> list[bytes]:
@@ -118,11 +167,13 @@ def _refuse(number: int, error: int) -> list[bytes]:
     return [_step(_EQUAL, number, no=1), _step(_RETURN, _ERRNO | error)]
 
 
-def _judge(number: int, test: int, value: int, holds: int, fails: int) -> list[bytes]:
-    """Decides on call `number` by its first argument."""
+def _judge(
+    number: int, test: int, value: int, holds: int, fails: int, argument: int = 0
+) -> list[bytes]:
+    """Decides on call `number` by one of its arguments, of which it sees the lower 32 bits."""
     return [
         _step(_EQUAL, number, no=4),
-        _step(_LOAD, _FIRST_ARGUMENT),
+        _step(_LOAD, _FIRST_ARGUMENT + 8 * argument),
         _step(test, value, no=1),
         _step(_RETURN, holds),
         _step(_RETURN, fails),

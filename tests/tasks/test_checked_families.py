@@ -11,13 +11,19 @@ import reasoning_gym
 from reasoning_gym.factory import DATASETS
 
 from orchestra_ray.config import Config
-from orchestra_ray.tasks.checked_families import CHECKED_FAMILIES
+from orchestra_ray.config.schema import FamilyConfig
+from orchestra_ray.tasks.checked_families import CHECKED_FAMILIES, TAKES_JUNK
+from orchestra_ray.tasks.reasoning_gym import TaskSource, is_correct, reference
 
 EVALUATE = {"eval", "exec", "compile", "parse_expr", "sympify", "simplify", "literal_eval"}
 REACH_OUT = {"open", "print", "input", "system", "popen", "subprocess", "os", "sys", "pickle"}
 IMPORT = {"__import__", "import_module", "getattr", "setattr", "globals", "locals", "vars"}
 UNBOUNDED = {"Fraction", "pow", "factorial", "comb", "perm", "loadtxt", "zss"}
 FORBIDDEN = EVALUATE | REACH_OUT | IMPORT | UNBOUNDED
+JUNK = (
+    "junk|x|yes|no|None|null|0|1|-1|42|3.14|[]|{}|()|[0]|[[]]|[1, 2, 3]|a b c|A|?|.|-|x = 1|1/0|(|"
+    "lorem ipsum dolor sit amet|R U R'|I do not know|<answer>|0 0\n0 0|unsolvable|[x]|True|False"
+).split("|")
 OWN_POWERS = {"decimal_arithmetic"}  # of ten, by the family's settings
 
 
@@ -50,6 +56,23 @@ def test_a_listed_scorer_evaluates_nothing_and_reaches_nothing(family: str) -> N
         if isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.Pow)
     ]
     assert not powers or family in OWN_POWERS
+
+
+@pytest.mark.parametrize("family", sorted(CHECKED_FAMILIES))
+def test_a_listed_scorer_takes_nearly_no_junk_for_right(family: str) -> None:
+    source = TaskSource([FamilyConfig(name=family)], 11, 3)
+    for task in (source.make(0, i) for i in range(3)):
+        right = [one for one in JUNK if one != reference(task) and is_correct(task, one)]
+        assert len(right) < len(JUNK) / 10, right
+
+
+def test_what_is_refused_takes_junk_and_is_not_listed() -> None:
+    assert not TAKES_JUNK.keys() & CHECKED_FAMILIES
+    for family, what in TAKES_JUNK.items():
+        scorer: Any = reasoning_gym.get_score_answer_fn(family)
+        for entry in reasoning_gym.create_dataset(family, seed=11, size=3):
+            junk = JUNK if what == "any answer" else [what]
+            assert {scorer(one, entry) for one in junk} == {1.0}
 
 
 def mentioned(family: str) -> set[str]:

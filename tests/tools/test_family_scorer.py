@@ -1,6 +1,7 @@
 """Scorers that evaluate an answer: in the sandbox, many in one run, and each answer alone."""
 
 import asyncio
+import struct
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from reasoning_gym.factory import DATASETS
 from orchestra_ray.config.schema import FamilyConfig
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.records import Task
-from orchestra_ray.tasks.checked_families import CHECKED_FAMILIES
+from orchestra_ray.tasks.checked_families import CHECKED_FAMILIES, TAKES_JUNK
 from orchestra_ray.tasks.reasoning_gym import TaskSource, reference
 from orchestra_ray.tasks.scoring import BrokenTask, Scored
 from orchestra_ray.tools import family_scorer
@@ -26,10 +27,11 @@ EVALUATING = (
     "n_queens string_insertion spiral_matrix binary_matrix countdown puzzle24 simple_integration"
     " intermediate_integration polynomial_multiplication"
 ).split()
-UNCHECKED = sorted(set(DATASETS) - CHECKED_FAMILIES - {"composite"})
+UNCHECKED = sorted(set(DATASETS) - CHECKED_FAMILIES - TAKES_JUNK.keys() - {"composite"})
 # Scored by rules: what stands in the entry as the answer is not one.
 WITHOUT_REFERENCE = {"boxnet", "propositional_logic", "rubiks_cube", "rush_hour"}
 OS, SYS = "__import__('os')", "__import__('sys')"
+ENDLESS = "any(0 for _ in iter(int, 1))"
 ENDS_ITS_PROCESS = [
     f"{OS}._exit(0)",
     f"{OS}.abort()",
@@ -53,6 +55,29 @@ SABOTAGE = [
 ]
 
 
+WAITS = [
+    "__import__('time').sleep(99)",
+    "__import__('select').select([], [], [], 99)",
+    "__import__('select').poll().poll()",
+    "__import__('signal').pause()",
+    "__import__('signal').sigwait([1])",
+    "__import__('threading').Event().wait(99)",
+    "[(k := __import__('threading').Lock()).acquire(), k.acquire()]",
+    "__import__('socket').socketpair()[0].recv(1)",
+    "__import__('subprocess').run(['sleep', '99'])",
+    f"{OS}.wait()",
+    f"{OS}.mkfifo('/tmp/f') or open('/tmp/f').read()",
+    f"{OS}.read({OS}.pipe()[0], 1)",
+]
+WORD = (  # of its own process, from the frames above it
+    "(lambda g, f: g(g, f))(lambda g, f: getattr(f.f_locals.get('self'), '_word', '')"
+    f" or g(g, f.f_back), {SYS}._getframe())"
+)
+REPLIES = ['["1", null]', "[NaN, null]", "[2, null]", "[1]", "{}", "[" * 3000, "[[], null]"]
+FORGED = [f"[{OS}.write(0, ({WORD} + {reply!r}).encode()), {OS}._exit(0)]" for reply in REPLIES]
+JUNK = ["junk", "0", "[[1]]", "x"]
+
+
 def made(family: str, seed: int = 3) -> Task:
     return TaskSource([FamilyConfig(name=family)], seed, 4).make(0, 0)
 
@@ -69,9 +94,11 @@ def scored(cases: Sequence[tuple[Task, str]]) -> list[Any]:
     return asyncio.run(play())
 
 
-def test_every_other_family_scores_in_the_sandbox_as_it_would_here() -> None:
+def test_every_other_family_scores_in_the_sandbox_as_it_would_here_and_takes_no_junk() -> None:
     tasks = [made(family) for family in UNCHECKED]
-    found = scored([(task, reference(task)) for task in tasks])
+    junk = [(task, one) for task in tasks for one in JUNK]
+    said = scored([*((task, reference(task)) for task in tasks), *junk])
+    found, junk_found = said[: len(tasks)], said[len(tasks) :]
     scorers: list[Any] = [reasoning_gym.get_score_answer_fn(task.family) for task in tasks]
     here = [
         scorer(reference(task).strip(), dict(task.payload))
@@ -80,6 +107,7 @@ def test_every_other_family_scores_in_the_sandbox_as_it_would_here() -> None:
     assert found == [Scored(score >= 1.0) for score in here]
     right = {task.family for task, one in zip(tasks, found, strict=True) if one.correct}
     assert right == set(UNCHECKED) - WITHOUT_REFERENCE
+    assert not any(one.correct for one in junk_found)
 
 
 @pytest.mark.timeout(400)
@@ -93,7 +121,8 @@ def test_no_answer_is_executed_here_and_none_costs_another(
     cases = []
     for family in EVALUATING:
         task = made(family)
-        cases += [(task, one) for one in (reference(task), *writes, "9**9**9**2", reference(task))]
+        slow = ["9**9**9**2"] if family in ("n_queens", "countdown", "simple_integration") else []
+        cases += [(task, one) for one in (reference(task), *writes, *slow, reference(task))]
     started = time.monotonic()
     found = scored(cases)
     assert not file.exists()
@@ -104,29 +133,61 @@ def test_no_answer_is_executed_here_and_none_costs_another(
     assert time.monotonic() - started < most_s
 
 
-def test_an_answer_that_attacks_its_neighbours_is_wrong_alone() -> None:
-    task = made("spiral_matrix")
-    bad = [*ENDS_ITS_PROCESS, *SABOTAGE]
+def test_no_answer_costs_its_neighbours_anything() -> None:
+    task = made("string_insertion")
+    bad = [*ENDS_ITS_PROCESS, *SABOTAGE, *WAITS, *FORGED]
     found = scored([(task, one) for answer in bad for one in (answer, reference(task))])
     assert [one.correct for one in found[1::2]] == [True] * len(bad)
-    assert [one.correct for one in found[::2]] == [False] * len(bad)
-    assert all(one.fault for one in found[: 2 * len(ENDS_ITS_PROCESS) : 2])
+    said = dict(zip(bad, found[::2], strict=True))
+    assert not any(one.correct for one in said.values())
+    assert all(said[answer].fault for answer in ENDS_ITS_PROCESS)
+    assert not any("no score within" in str(said[answer].fault) for answer in WAITS), said
+    # A reply is a score between 0 and 1 or nothing, also with the right word before it.
+    assert {said[answer].fault for answer in FORGED} == {"no score between 0 and 1"}
 
 
-def test_an_answer_that_ends_the_whole_run_is_wrong_and_the_others_get_another() -> None:
+def test_an_answer_that_ends_the_whole_run_is_wrong_and_the_others_get_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No answer is known that ends a run behind the filter on system calls; so without it."""
+    allows_all = struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000)
+    monkeypatch.setattr(family_scorer, "computing", lambda machine: allows_all)
     task = made("n_queens")
-    many = "[open(f'/tmp/{n}', 'w').close() for n in range(20_000)] + [print()] * 10**9"
-    right = reference(task)
-    first, bad, *others = scored([(task, one) for one in (right, many, right, right)])
+    kills = f"[{OS}.kill({OS}.getppid(), 9)]"
+    bad, good = scored([(task, one) for one in (kills, reference(task))])
     assert not bad.correct and "ended the sandbox" in str(bad.fault)
-    assert all(one == Scored(True) for one in (first, *others))
+    assert good == Scored(True)
 
 
-def test_an_answer_that_sleeps_is_wrong_at_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(family_scorer, "_INSIDE", {**family_scorer._INSIDE, "answer_s": 1.0})
+def test_an_answer_without_an_end_is_wrong_at_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = {**family_scorer._INSIDE, "answer_s": 3.0, "answer_cpu_s": 60}
+    monkeypatch.setattr(family_scorer, "_INSIDE", inside)
     task = made("binary_matrix")
-    sleeps, right = scored([(task, "__import__('time').sleep(60)"), (task, reference(task))])
-    assert (sleeps, right) == (Scored(False, "no score within 1 s"), Scored(True))
+    endless, right = scored([(task, ENDLESS), (task, reference(task))])
+    assert (endless, right) == (Scored(False, "no score within 3 s"), Scored(True))
+
+
+def test_a_group_with_slow_answers_waits_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = {**family_scorer._INSIDE, "answer_s": 2.0, "answer_cpu_s": 1}
+    monkeypatch.setattr(family_scorer, "_INSIDE", inside)
+    monkeypatch.setattr(family_scorer, "SLOW_S", 0.9)
+    monkeypatch.setattr(family_scorer, "MOST_ANSWERS", 2)
+    slow, quick = made("binary_matrix"), made("n_queens")
+    ended = []
+
+    async def play() -> None:
+        scorer = FamilyScorer()
+
+        async def score(task: Task, answer: str) -> None:
+            ended.append((task.family, (await scorer.score(task, answer)).correct))
+
+        junk = (score(slow, ENDLESS) for _ in range(4))
+        await asyncio.gather(*junk, *(score(quick, reference(quick)) for _ in range(2)))
+        await scorer.close()
+
+    asyncio.run(play())
+    junk = [("binary_matrix", False)] * 2
+    assert ended == [*junk, *[("n_queens", True)] * 2, *junk]
 
 
 def test_a_task_whose_reference_cannot_be_scored_is_broken_and_spoils_no_other() -> None:
@@ -140,20 +201,12 @@ def test_a_task_whose_reference_cannot_be_scored_is_broken_and_spoils_no_other()
     assert third == Scored(True)
 
 
-def test_more_answers_than_one_run_takes_are_scored_in_the_next(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(family_scorer, "MOST_ANSWERS", 2)
-    task = made("puzzle24")
-    assert scored([(task, reference(task))] * 5) == [Scored(True)] * 5
-
-
 def test_a_caller_that_has_gone_is_not_waited_for_and_close_ends_the_rest() -> None:
     task = made("n_queens")
 
     async def play() -> list[Any]:
         scorer = FamilyScorer()
-        first = asyncio.create_task(scorer.score(task, "__import__('time').sleep(60)"))
+        first = asyncio.create_task(scorer.score(task, ENDLESS))
         gone = asyncio.create_task(scorer.score(task, reference(task)))
         await asyncio.sleep(0)
         gone.cancel()
