@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 MOST_CHARACTERS = 65_536  # of an answer; what is longer is wrong
-_NAN = re.compile(r"\bnan\b", re.IGNORECASE)
+_NAN = re.compile(r"(?<![a-z])s?nan\d*[ij]?(?![a-z])", re.IGNORECASE)  # as Decimal or complex too
+_SPACE = re.compile(r"\s+")  # some scorers take it out
 
 Scorer = Callable[[str, Any], Any]
 
@@ -49,7 +50,8 @@ def refused(answer: str, reference: str) -> str | None:
     if len(answer) > MOST_CHARACTERS:
         return f"longer than {MOST_CHARACTERS} characters"
     numeric = any(character.isdecimal() for character in reference)
-    if numeric and _NAN.search(answer) and not _NAN.search(reference):
+    forms = (answer, _SPACE.sub("", answer))
+    if numeric and any(map(_NAN.search, forms)) and not _NAN.search(reference):
         return "not a number"
     return None
 

@@ -19,7 +19,7 @@ from orchestra_ray.reward.judges.checks import check_judges
 from orchestra_ray.tasks import reasoning_gym as tasks
 from orchestra_ray.tasks.checked_families import CHECKED_FAMILIES
 from orchestra_ray.tasks.reasoning_gym import TaskSource, is_correct, reference, score_here
-from orchestra_ray.tasks.scoring import MOST_CHARACTERS, BrokenTask, Scored, score_of
+from orchestra_ray.tasks.scoring import MOST_CHARACTERS, BrokenTask, Scored, refused, score_of
 
 FAMILIES = sorted(CHECKED_FAMILIES)
 TASKS = [TaskSource([FamilyConfig(name=name)], 5, 2).make(0, 0) for name in FAMILIES]
@@ -80,8 +80,7 @@ def test_no_odd_answer_spoils_a_listed_family(task: Task) -> None:
     """None raises; and what is no number is no right number."""
     for answer in ODD:
         assert isinstance(score_here(task, answer), Scored)
-    if task.family != "game_of_life_halting":  # whose scorer takes any text for a yes
-        assert not score_here(task, "nan").correct and not score_here(task, "\x00").correct
+    assert not score_here(task, "nan").correct and not score_here(task, "\x00").correct
     assert is_correct(task, reference(task)) or task.payload["answer"] is None
 
 
@@ -104,6 +103,15 @@ def test_the_quick_starts_families_keep_their_scorers_verdict(
     scorer: Any = get_score_answer_fn(task.family)
     for said in (answer, reference(task), f"{answer}{reference(task)}"):
         assert is_correct(task, said) == (scorer(said.strip(), task.payload) >= 1.0)
+
+
+@pytest.mark.parametrize(
+    "answer", ["nan", "NaN", "nanj", "1 + nanj", "nani", "(nan-1j)", "n a nj", "sNaN1", "[nan, 1]"]
+)
+def test_what_is_no_number_is_not_the_number_that_was_asked_for(answer: str) -> None:
+    """A comparison by tolerance takes it for right: in complex_arithmetic, for one."""
+    assert refused(answer, "3.0 - 2.0i") == "not a number"
+    assert refused(answer, "banana") is None and refused("nancy: 1", "nancy: 2") is None
 
 
 def test_a_task_whose_reference_breaks_its_scorer_is_a_failure(make_group: Any) -> None:
@@ -160,6 +168,18 @@ def test_a_family_that_is_not_checked_is_judged_in_the_sandbox(
     verdicts = judged(make_group(task, reference(task), "__import__('os')._exit(0)", None))
     assert [v.correct for v in verdicts] == [True, False, False]
     assert [v.unscorable for v in verdicts] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("family", "junk"), [("game_of_life_halting", "any answer"), ("coin_flip", "0")]
+)
+def test_a_family_whose_scorer_takes_junk_for_right_is_refused(
+    quickstart: Config, catalogue: Catalogue, family: str, junk: str
+) -> None:
+    source = TaskSource([FamilyConfig(name=name) for name in ("gcd", family)], 0, 2)
+    line = f"tasks.families: {family}: its scorer takes {junk} for right; leave it out"
+    with pytest.raises(ConfigError, match=line):
+        check_judges(quickstart, catalogue, [source])
 
 
 def test_without_a_sandbox_a_family_that_needs_it_is_refused_and_fails(
