@@ -14,7 +14,7 @@ from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.tools.readiness import with_recipes
 from orchestra_ray.tools.tool import Fault
 from orchestra_ray.tools.toolbox import checked_settings
-from orchestra_ray.tracking.redact import hide_url
+from orchestra_ray.tracking.secrets import hide_url
 
 if TYPE_CHECKING:
     from orchestra_ray.tools.endpoint import EndpointSettings

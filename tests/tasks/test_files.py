@@ -352,7 +352,7 @@ def test_a_path_is_found_from_the_configurations_folder() -> None:
         ),
         (
             ["tasks.source=jsonl", "tasks.path=tests/data/qa.jsonl", "tasks.families=[]"],
-            "tasks.families: no family of tasks",
+            "tasks.families: the warm start of model.tiny",
         ),
         (["judge.tries=0"], "judge.tries: 0 is out of range"),
     ],
