@@ -117,8 +117,8 @@ def tools_list(options: argparse.Namespace) -> int:
     from orchestra_ray.commands.catalogue import show_catalogue
     from orchestra_ray.config import load
 
-    show_catalogue(load(options.config, options.overrides), options.probe)
-    return 0
+    answered = show_catalogue(load(options.config, options.overrides), options.probe)
+    return 0 if answered else FAILED
 
 
 def tools_describe(options: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from orchestra_ray.evaluation.players import check_players
 from orchestra_ray.evaluation.start import check_before
 from orchestra_ray.reward.judges.checks import check_judges
 from orchestra_ray.tasks.source import check_sizes, sources
+from orchestra_ray.tools.readiness import check_keys
 from orchestra_ray.tools.toolbox import check_executors
 
 
@@ -19,6 +20,8 @@ def preflight(config: Config, training: bool = True, resume: bool = False) -> No
     check_start(config, resume)
     catalogue = read_catalogue(config.catalogue)
     check_executors(catalogue)
+    if config.cassette.mode.calls and config.cluster.address is None:
+        check_keys(catalogue)  # of a cluster the executors' nodes may have them
     check_players(config, catalogue)
     check_before(config, training)
     load_heldout_preferences(config.catalogue, config.evaluation.preferences)

@@ -1,5 +1,6 @@
 """The commands of README and docs: each is taken by the command line, and tried if it can be."""
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -50,6 +51,8 @@ def workplace(tmp_path: Path, policy_folder: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "mine.yaml").write_text(re.sub(r"^name: .*\n", MINE, mine, flags=re.M))
     monkeypatch.chdir(tmp_path)
     assert main(["preferences", "make", "--config", "mine.yaml", "--out", "given.jsonl"]) == 0
+    problems = ({"question": f"What is {n} + 1?", "answer": f"#### {n + 1}"} for n in range(700))
+    (tmp_path / "gsm8k.jsonl").write_text("\n".join(map(json.dumps, problems)))
     checkpoint = tmp_path / "runs/mine/checkpoints/step_60"
     checkpoint.mkdir(parents=True)
     (checkpoint / "policy").symlink_to(policy_folder)

@@ -18,14 +18,15 @@ from orchestra_ray.tools.readiness import lacking
 WORDS = ("name", "kind", "executor", "isolation", "prices", "in a draw", "here")
 
 
-def show_catalogue(config: Config, tries: bool = False) -> None:
-    """Prints it. Without `tries` it calls nothing but the probe of the sandbox."""
+def show_catalogue(config: Config, tries: bool = False) -> bool:
+    """Prints it; whether all that was tried answered. Without `tries` nothing outside is called."""
     catalogue = read_catalogue(config.catalogue)
     why = lacking(catalogue)
     probed = probe(catalogue, why) if tries else {}
     show(catalogue_table(catalogue, why, probed))
     for line in remarks(catalogue, why):
         print(line)
+    return all(one.why_not is None for one in probed.values())
 
 
 def catalogue_table(

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from rich.table import Table
 
 from orchestra_ray.catalogue import read_catalogue
+from orchestra_ray.catalogue.preferences import load_heldout_preferences
 from orchestra_ray.commands.terminal import add_row, plain_table, show
 from orchestra_ray.config.schema import Config, SpendConfig
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.money import usd
-from orchestra_ray.tasks.source import sources
+from orchestra_ray.evaluation.players import check_players
+from orchestra_ray.tasks.source import check_sizes, sources
 from orchestra_ray.tools.forecast import (
     LEAST_RESPONSE_TOKENS,
     MOST_DRAWS,
@@ -38,6 +40,9 @@ def show_forecast(config: Config, training: bool, calls: float | None) -> None:
         )
     whole = read_catalogue(config.catalogue)
     check_executors(whole)
+    check_players(config, whole)
+    load_heldout_preferences(config.catalogue, config.evaluation.preferences)
+    check_sizes(config, *sources(config.tasks), training)
     catalogue, absent = available(whole)
     for line in absent:
         print(line, file=sys.stderr)

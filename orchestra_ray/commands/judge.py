@@ -7,6 +7,7 @@ Of a private row nothing is printed but its line, its judge and the verdict.
 """
 
 import asyncio
+import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from orchestra_ray.catalogue import read_catalogue
+from orchestra_ray.catalogue import Catalogue, read_catalogue
 from orchestra_ray.commands.ledger import ledger_table
 from orchestra_ray.commands.terminal import add_row, plain_table, show
 from orchestra_ray.config.schema import Config, FamilyConfig
@@ -28,13 +29,14 @@ from orchestra_ray.reward.judges.llm import judging_entry
 from orchestra_ray.reward.judges.rules import RULES
 from orchestra_ray.reward.judges.verdict import Verdict
 from orchestra_ray.tasks.private import PRIVATE, is_private
-from orchestra_ray.tasks.reasoning_gym import TaskSource, reference
+from orchestra_ray.tasks.reasoning_gym import FAMILIES, TaskSource, reference
 from orchestra_ray.tasks.rows import BadRow, Row, rows
 from orchestra_ray.tasks.source import OWN_SCORER
 from orchestra_ray.tools.family_scorer import require
 from orchestra_ray.tools.guard import limits_of
 from orchestra_ray.tools.ledger import table
 from orchestra_ray.tools.local import LocalBooks
+from orchestra_ray.tools.readiness import check_keys
 from orchestra_ray.tools.sandbox import check
 from orchestra_ray.tools.statement import By, statement
 from orchestra_ray.tracking.progress import phase
@@ -42,6 +44,10 @@ from orchestra_ray.tracking.progress import phase
 AT_ONCE = 16  # answers; few enough that none waits for longer than its deadline
 SHOWN_CHARACTERS = 60
 _WORDS = {True: "right", False: "wrong"}
+_KEYS = (
+    *("judge", "reference", "answer", "right", "question", "choices", "tests"),
+    *("family", "seed", "settings", "private", "id"),
+)
 _BENCHMARK = {"hotpotqa", "hotpotqa_f1"}  # of which the mean F1 is printed too
 
 
@@ -200,12 +206,11 @@ def _judging(config: Config | None, asked: set[str]) -> Judging:
         return Judging()
     catalogue = read_catalogue(config.catalogue)
     if asked & RULES.keys():
-        judging_entry(catalogue, config.judge)
+        check_keys(Catalogue({"judge": judging_entry(catalogue, config.judge)}, ""))
     return replace(judging_of(config, catalogue), folder=None)  # it writes no files
 
 
 def _check_sandbox(cases: Sequence[Case]) -> None:
-    require(case.task.family for case in cases if case.judge == OWN_SCORER)
     if any(case.judge == "code" for case in cases) and (why := check()) is not None:
         raise ConfigError(f"the judge code runs programs: {why}")
 
@@ -214,6 +219,9 @@ def _task(row: Row) -> Task:
     judge = row.get("judge")
     if judge not in NAMES:
         raise BadRow(f"`judge` names none; choose from {', '.join(NAMES)}")
+    for key in row:
+        if key not in _KEYS:
+            raise BadRow(f"there is no key `{key}`; {hint(key, _KEYS)}")
     private = {PRIVATE: True} if _typed(row, "private", bool, False) else {}
     if judge == OWN_SCORER:
         made = _generated(row)
@@ -232,7 +240,15 @@ def _task(row: Row) -> Task:
 def _generated(row: Row) -> Task:
     family, seed = _typed(row, "family", str), _typed(row, "seed", int)
     settings = _typed(row, "settings", dict, {})
+    if family not in FAMILIES:
+        raise BadRow(f"`family`: reasoning-gym has no {family}; {hint(family, FAMILIES)}")
+    require([family])
     return TaskSource([FamilyConfig(family, settings=settings)], seed, 1).make(0, 0)
+
+
+def hint(given: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(given, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}"
 
 
 def _answer(row: Row) -> str:

@@ -19,6 +19,8 @@ from orchestra_ray.tasks.checked_families import CHECKED_FAMILIES
 from orchestra_ray.tasks.scoring import Scored, scored
 from orchestra_ray.tasks.source import OWN_SCORER
 
+FAMILIES = tuple(reasoning_gym.factory.DATASETS)
+
 
 class TaskSource:
     """The tasks of one seed range: `make(family_index, i)` is a pure function of its arguments."""

@@ -138,8 +138,8 @@ class Session:
                 await self._follow_until_end(client)
         except Exception as error:  # a transport raises what it likes, in groups of groups
             self.fault = self._fault(error)
-            words = self._hide(f"{self.fault}; its last words: {self.last_words}")
-            logger.warning("%s", words)
+            words = f"; its last words: {self.last_words}" if self.last_words else ""
+            logger.warning("%s", self._hide(f"{self.fault}{words}"))
         finally:
             self.settled.set()
             self.listed.set()

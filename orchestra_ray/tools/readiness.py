@@ -67,6 +67,14 @@ def keys_of(catalogue: Catalogue) -> Mapping[str, list[str]]:
     return keys
 
 
+def check_keys(catalogue: Catalogue) -> None:
+    """`ConfigError` if the environment lacks a key that an entry asks for."""
+    for key, names in keys_of(catalogue).items():
+        if not is_set(key):
+            problem = f"{', '.join(names)}: {key} is not set"
+            raise ConfigError(f"catalogue: {problem}; export it, or leave them out")
+
+
 def is_set(variable: str) -> bool:
     return bool(os.environ.get(variable, "").strip())
 

@@ -76,7 +76,10 @@ def settings_of(shape: type[T], entry: Entry, **given: Any) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{where}.{key}: {first['msg']}") from None
+        wants = first["msg"]
+        if first["type"] == "tuple_type":
+            wants = f"it is a list; write [{first['input']}]"
+        raise ConfigError(f"{where}.{key}: {wants}") from None
 
 
 def _unknown(shape: Any, given: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
@@ -288,9 +291,9 @@ def available(
 
         catalogue, lines = introduced(catalogue, checked_settings, is_silent, tape)
     kept = dict(catalogue.entries)
-    for entry in catalogue.entries.values() if tape.mode.calls else ():
+    for name, entry in catalogue.entries.items() if tape.mode.calls else ():
         if (line := _unavailable(entry)) is not None:
-            del kept[entry.name]
+            del kept[name]
             lines.append(line)
     for entry in catalogue.entries.values():
         if entry.runs in stated and entry.runs not in kept:

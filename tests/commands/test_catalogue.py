@@ -12,9 +12,9 @@ PAPER = "catalogue.path=configs/catalogues/paper.yaml"
 SECRET = "tvly-of-the-test"
 
 
-def printed(capsys: pytest.CaptureFixture[str], *overrides: str) -> dict[str, str]:
+def printed(capsys: pytest.CaptureFixture[str], *overrides: str, code: int = 0) -> dict[str, str]:
     """Lines by their first word."""
-    assert cli.main(["tools", "list", *CONFIG, *overrides]) == 0
+    assert cli.main(["tools", "list", *CONFIG, *overrides]) == code
     out, err = capsys.readouterr()
     assert err == ""
     return {line.split()[0]: " ".join(line.split()) for line in out.splitlines() if line.strip()}
@@ -51,7 +51,7 @@ def test_what_reaches_outside_is_tried_on_demand(
             "tools: [{name: web, description: d, executor: web_search}]\n"
         )
         untried = printed(capsys, f"catalogue.path={path}")
-        tried = printed(capsys, f"catalogue.path={path}", "--probe")
+        tried = printed(capsys, f"catalogue.path={path}", "--probe", code=1)
     assert " yes (not tried) " in untried["far"] and " yes (not tried) " in untried["web"]
     assert " no (http://127.0.0.1" in tried["far"] and "ConnectError" in tried["far"]
     assert " yes (not tried) " in tried["web"]

@@ -100,7 +100,7 @@ def test_programs_run_in_the_sandbox(tmp_path: Path) -> None:
         ({**RIGHT, "judge": "reasoning_gym"}, "`family` is not a text"),
         (
             {**RIGHT, "judge": "reasoning_gym", "family": "none_such", "seed": 1},
-            "none_such: reasoning-gym has no such family",
+            "reasoning-gym has no none_such",
         ),
     ],
 )
