@@ -258,7 +258,7 @@ def test_sigterm_ends_a_run_in_order_and_leaves_its_name_free(run: Path, cache: 
     written += process.stderr.readlines()
     assert process.wait(timeout=120) == 143
     text = "".join(written)
-    assert "SIGTERM" not in text and written[-1] == "error: interrupted\n", text[-3000:]
+    assert "SIGTERM" not in text and "error: interrupted\n" in written, text[-3000:]
     assert not (run.parent / "ended").exists()
     left = run.parent / "ended.failed-1"
     kinds = [json.loads(line)["kind"] for line in (left / "events.jsonl").open()]

@@ -18,6 +18,7 @@ from orchestra_ray.catalogue import Entry, model_of
 from orchestra_ray.catalogue.parsers import INSTRUCTIONS, Parser, found, parse
 from orchestra_ray.core.money import Usage
 from orchestra_ray.core.records import ToolRequest
+from orchestra_ray.tools.completion import PolicyTurn
 from orchestra_ray.tools.tool import Fault, Reply, Tool
 
 QUERY_CHARACTERS = 5, 390  # a shorter query is none, a longer one is cut
@@ -46,7 +47,11 @@ class Parsed:
     async def call(self, request: ToolRequest) -> Reply:
         question = f"{request.task.question}\n\n{INSTRUCTIONS[self._parser]}"
         reply = await self._model.call(_about(request, question))
-        return replace(reply, text=parse(self._parser, reply.text))
+        if not request.messages:
+            return replace(reply, text=parse(self._parser, reply.text))
+        turn = PolicyTurn.load(reply.text)  # of a model that is the policy: its answer alone
+        said = turn.said if turn.calls else parse(self._parser, turn.said)
+        return replace(reply, text=replace(turn, said=said).dump())
 
     async def close(self) -> None:
         await self._model.close()

@@ -44,7 +44,7 @@ class Day:
 
 
 ENDPOINTS = {
-    "down": Day({}, FaultKind.CONNECTION, "the connection failed", settings=DOWN),
+    "down": Day({}, FaultKind.CONNECTION, "the connection failed", free=True, settings=DOWN),
     "silent": Day({"end": "hang"}, FaultKind.TIMEOUT, "no answer within"),
     "slow": Day(
         {"status": 200, "headers": JSON, "chunked": True, "parts": ['{"choices', 60]},
