@@ -46,9 +46,10 @@ def folder_shape(folder: Path) -> ShapeConfig:
             max_positions=int(raw["max_position_embeddings"]),
         )
     except KeyError as error:
-        raise _bad_folder(f"{path} has no {error.args[0]}") from None
+        kind = raw.get("model_type", "unknown")
+        raise _bad_folder(f"{path} has no {error.args[0]} (model_type {kind})") from None
     except OSError as error:
-        raise _bad_folder(f"{path} cannot be read: {error.strerror}") from None
+        raise _bad_folder(f"{path} cannot be read: {error.strerror}{_meant(folder)}") from None
     except (ValueError, TypeError, AttributeError, ZeroDivisionError) as error:
         raise _bad_folder(f"{path} is no configuration of a decoder: {error}") from None
 
@@ -81,6 +82,14 @@ def _tiny_shape(tiny: TinyModelConfig) -> ShapeConfig:
         tied_embeddings=False,
         max_positions=TINY_POSITIONS,
     )
+
+
+def _meant(folder: Path) -> str:
+    """Where the policy is, if the folder is a run's or a checkpoint's."""
+    policies = [folder / "policy", *folder.glob("checkpoints/*/policy")]
+    there = [policy for policy in policies if (policy / "config.json").is_file()]
+    newest = max(there, key=lambda policy: policy.stat().st_mtime, default=None)
+    return "" if newest is None else f"; did you mean {newest}?"
 
 
 def _bad_folder(problem: str) -> BadValue:

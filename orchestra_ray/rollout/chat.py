@@ -23,7 +23,7 @@ from orchestra_ray.core.errors import ConfigError
 CUT_MARK = " [cut]"
 CUT_FRONT_MARK = "[cut] "
 _OPEN, _CLOSE = "\ue000", "\ue001"  # around the number of a hidden text; of the private use area
-_REMEDY = "use a model with a fast tokenizer and a chat template of the family model.chat_template"
+_REMEDY = "use a model of Qwen3's family (model.chat_template: qwen3)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Chat:
         """Raises `ConfigError` if one of these is not a token of its own."""
         for text in controls:
             if text not in self.control_ids:
-                raise ConfigError(f"{self._path}: the tokenizer has no token {text}; {_REMEDY}")
+                raise ConfigError(f"model.path: {self._path}: no token {text}; {_REMEDY}")
 
     def opening(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]
@@ -113,7 +113,8 @@ class Chat:
             )
         except (TemplateError, TypeError, ValueError) as error:
             why = next(iter(str(error).splitlines()), type(error).__name__)
-            raise ConfigError(f"{self._path}: its chat template fails ({why}); {_REMEDY}") from None
+            line = f"model.path: {self._path}: its chat template fails ({why})"
+            raise ConfigError(f"{line}; {_REMEDY}") from None
         return str(text)
 
     def own_ids(self, text: str) -> list[int]:
@@ -195,7 +196,7 @@ class Chat:
         before, whole = self.render(question, prompt=False), self.render(question)
         if not whole.startswith(before) or whole == before:
             raise ConfigError(
-                f"{self._path}: its chat template has no generation prompt; {_REMEDY}"
+                f"model.path: {self._path}: its chat template has no generation prompt; {_REMEDY}"
             )
         return whole.removeprefix(before)
 
@@ -214,9 +215,13 @@ def _load(path: str) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError) as error:
         why = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ConfigError(f"{path}: its tokenizer cannot be loaded ({why}); {_REMEDY}") from None
+        line = f"model.path: {path}: its tokenizer cannot be loaded ({why})"
+        raise ConfigError(f"{line}; copy the model's tokenizer files there") from None
     if not hasattr(tokenizer, "backend_tokenizer"):
-        raise ConfigError(f"{path}: it has no tokenizer.json; {_REMEDY}")
+        raise ConfigError(f"model.path: {path}: no tokenizer.json; copy the model's files there")
+    if not tokenizer.chat_template:
+        remedy = "add chat_template.jinja, or use an instruct model of Qwen3's family"
+        raise ConfigError(f"model.path: {path}: its tokenizer has no chat template; {remedy}")
     return tokenizer
 
 

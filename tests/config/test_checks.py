@@ -252,3 +252,13 @@ def test_a_replay_names_its_recording_and_is_refused_without_it(
             check_recording(config)
     else:
         check_recording(config)
+
+
+def test_the_folder_of_a_run_or_a_checkpoint_names_the_policy_in_it(load_with, tmp_path):
+    policy = tmp_path / "mine" / "checkpoints" / "step_3" / "policy"
+    policy.mkdir(parents=True)
+    (policy / "config.json").write_text(json.dumps(QWEN3_8B))
+    for folder in (tmp_path / "mine", policy.parent):
+        with pytest.raises(ConfigError, match=f"did you mean {policy}"):
+            load_with("model.tiny=null", f"model.path={folder}")
+    load_with("model.tiny=null", f"model.path={policy}")

@@ -155,7 +155,7 @@ def test_a_folder_without_what_a_chat_needs_is_refused_in_one_line(
     tokenizer = AutoTokenizer.from_pretrained(policy_folder)
     for number, (template, problem) in enumerate(
         [
-            (None, "its chat template fails"),
+            (None, "its tokenizer has no chat template; add"),
             ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
             ("{% for m in messages %}{{ m.content }}{% endfor %}", "no generation prompt"),
         ]
