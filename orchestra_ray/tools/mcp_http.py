@@ -8,7 +8,7 @@ the request: keys, quotas, gateways.
 """
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -17,7 +17,7 @@ from mcp import MCPError
 
 from orchestra_ray.tools.mcp_stdio import TOO_LONG
 from orchestra_ray.tools.tool import Fault, FaultKind
-from orchestra_ray.tools.transport import first_line, retry_after_s, status_kind
+from orchestra_ray.tools.transport import Bounded, first_line, retry_after_s, status_kind
 
 HTTP_ERROR = -31_400  # outside the codes that JSON-RPC and MCP reserve
 BODY_BYTES = 65_536  # of an error; more of it is not read
@@ -38,7 +38,8 @@ def response_hook(limit_bytes: int) -> Callable[[httpx2.Response], Awaitable[Non
         if response.request.method != "POST" or not isinstance(stream, httpx2.AsyncByteStream):
             return  # the standing stream of notifications has no end
         if response.status_code < 400:
-            response.stream = _Bounded(stream, limit_bytes)
+            too_long = TooLong(f"{TOO_LONG} {limit_bytes} bytes")
+            response.stream = Bounded(stream, limit_bytes, too_long)
             return
         body = await _start_of(stream)
         if not _stands(response, body):
@@ -112,19 +113,3 @@ async def _start_of(stream: httpx2.AsyncByteStream) -> bytes:
                 break
     await stream.aclose()
     return body[:BODY_BYTES]
-
-
-class _Bounded(httpx2.AsyncByteStream):
-    def __init__(self, stream: httpx2.AsyncByteStream, limit_bytes: int):
-        self._stream, self._limit_bytes = stream, limit_bytes
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        came_bytes = 0
-        async for chunk in self._stream:
-            came_bytes += len(chunk)
-            if came_bytes > self._limit_bytes:
-                raise TooLong(f"{TOO_LONG} {self._limit_bytes} bytes")
-            yield chunk
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()

@@ -25,7 +25,9 @@ def pool(
 
     async def bound(response: httpx2.Response) -> None:
         if isinstance(response.stream, httpx2.AsyncByteStream):
-            response.stream = _Bounded(response.stream, limit_bytes)
+            text = f"the answer is longer than {limit_bytes} bytes"
+            too_long = Fault(FaultKind.BAD_REPLY, text)
+            response.stream = Bounded(response.stream, limit_bytes, too_long)
 
     return httpx2.AsyncClient(
         limits=httpx2.Limits(
@@ -47,17 +49,18 @@ def _tls() -> ssl.SSLContext:
     return httpx2.create_ssl_context()
 
 
-class _Bounded(httpx2.AsyncByteStream):
-    def __init__(self, stream: httpx2.AsyncByteStream, limit_bytes: int):
-        self._stream, self._limit_bytes = stream, limit_bytes
+class Bounded(httpx2.AsyncByteStream):
+    """A stream that raises `too_long` where it has grown beyond `limit_bytes`."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream, limit_bytes: int, too_long: Exception):
+        self._stream, self._limit_bytes, self._too_long = stream, limit_bytes, too_long
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         came_bytes = 0
         async for chunk in self._stream:
             came_bytes += len(chunk)
             if came_bytes > self._limit_bytes:
-                text = f"the answer is longer than {self._limit_bytes} bytes"
-                raise Fault(FaultKind.BAD_REPLY, text)
+                raise self._too_long
             yield chunk
 
     async def aclose(self) -> None:

@@ -1,10 +1,7 @@
 """`orchestra tools describe`, with models behind a real server and with simulated experts."""
 
 import json
-import subprocess
-import sys
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,23 +25,12 @@ ENDPOINT = """
 CALL_USD = 120e-6  # of the writer: 100 tokens in and 20 out at a dollar a million
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    command = [sys.executable, str(Path(__file__).parent / "chat_server.py")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
-        finally:
-            process.kill()
-
-
 @pytest.fixture
-def catalogue(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+def catalogue(tmp_path: Path, chat_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The simulated experts, and a model for each thing that the server can do."""
     monkeypatch.setenv("CHAT_KEY", "key-of-the-test")
     entries = "".join(
-        ENDPOINT.format(model=model, url=url, price=price, parser=parser)
+        ENDPOINT.format(model=model, url=chat_url, price=price, parser=parser)
         for model, price, parser in (
             ("writer", 1, "text"),
             ("mute", 0.5, "text"),
@@ -63,8 +49,8 @@ def describe(catalogue: Path, *options: str) -> int:
     return cli.main(["tools", "describe", *config, *options])
 
 
-def seen(url: str) -> list[dict[str, Any]]:
-    with urllib.request.urlopen(f"{url}/seen", timeout=5) as reply:
+def seen(chat_url: str) -> list[dict[str, Any]]:
+    with urllib.request.urlopen(f"{chat_url}/seen", timeout=5) as reply:
         return json.load(reply)
 
 
@@ -73,7 +59,7 @@ def rows(out: str) -> dict[str, list[str]]:
 
 
 def test_a_model_is_tried_on_tasks_and_described_in_a_copy(
-    catalogue: Path, url: str, capsys
+    catalogue: Path, chat_url: str, capsys
 ) -> None:
     before = catalogue.read_text()
     assert describe(catalogue, "--model", "tally") == 0
@@ -95,11 +81,11 @@ def test_a_model_is_tried_on_tasks_and_described_in_a_copy(
 
 
 def test_the_writer_sees_every_task_with_its_outcome_and_its_own_bad_answer(
-    catalogue: Path, url: str
+    catalogue: Path, chat_url: str
 ) -> None:
-    past = len(seen(url))
+    past = len(seen(chat_url))
     assert describe(catalogue, "--model", "pebble", "--tasks", "3") == 0
-    first, second = seen(url)[past:]
+    first, second = seen(chat_url)[past:]
     assert first["key"] == "Bearer key-of-the-test"
     assert first["messages"][0]["content"].count("<record number=") == 3
     assert "It has its strengths." in second["messages"][0]["content"]
@@ -107,13 +93,13 @@ def test_the_writer_sees_every_task_with_its_outcome_and_its_own_bad_answer(
 
 
 def test_a_model_behind_an_endpoint_is_told_how_to_mark_its_answer(
-    catalogue: Path, url: str, capsys
+    catalogue: Path, chat_url: str, capsys
 ) -> None:
-    past = len(seen(url))
+    past = len(seen(chat_url))
     options = ["--model", "my-solver", "--by", "my-writer", "--tasks", "4"]
     assert describe(catalogue, *options) == 0
     assert "my-solver: 4 of 4 right\n  Right 4 of 4 times.\n" in capsys.readouterr().out
-    *solved, shown, _ = seen(url)[past:]
+    *solved, shown, _ = seen(chat_url)[past:]
     assert len(solved) == 4
     for body in solved:
         assert body["messages"][-1]["content"].endswith(INSTRUCTIONS[Parser.BOXED])
@@ -183,13 +169,13 @@ def test_one_that_fails_does_not_cost_the_others_their_descriptions(
     ],
 )
 def test_mistakes_are_told_before_anything_is_called(
-    catalogue: Path, url: str, capsys, options: list[str], parts: list[str]
+    catalogue: Path, chat_url: str, capsys, options: list[str], parts: list[str]
 ) -> None:
-    past = len(seen(url))
+    past = len(seen(chat_url))
     assert describe(catalogue, *(o.format(folder=catalogue.parent) for o in options)) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and all(part in err for part in parts)
-    assert len(seen(url)) == past
+    assert len(seen(chat_url)) == past
 
 
 def test_without_its_key_a_model_is_not_asked(

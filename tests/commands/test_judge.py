@@ -1,9 +1,6 @@
 """`orchestra judge`: labelled answers against the judges of a run."""
 
 import json
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -142,20 +139,13 @@ ENTRY = """\
 
 
 @pytest.fixture
-def catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def catalogue(tmp_path: Path, chat_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The simulated experts, and a model behind a real endpoint that judges."""
     monkeypatch.setenv("CHAT_KEY", "key-of-the-test")
-    command = [sys.executable, str(Path(__file__).parent / "chat_server.py")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            entry = ENTRY.format(url=f"http://127.0.0.1:{int(process.stdout.readline())}/v1")
-            text = Path("configs/catalogues/simulated.yaml").read_text()
-            path = tmp_path / "mine.yaml"
-            path.write_text(text.replace("\ntools:", "\n" + entry + "tools:"))
-            yield path
-        finally:
-            process.kill()
+    text = Path("configs/catalogues/simulated.yaml").read_text()
+    path = tmp_path / "mine.yaml"
+    path.write_text(text.replace("\ntools:", "\n" + ENTRY.format(url=chat_url) + "tools:"))
+    return path
 
 
 def test_the_model_of_a_configuration_judges_and_its_cost_is_shown(

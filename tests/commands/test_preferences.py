@@ -1,10 +1,7 @@
 """`orchestra preferences make`, by templates and with models behind a real server."""
 
 import json
-import subprocess
-import sys
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +23,12 @@ CALL_USD = 120e-6  # 100 tokens in and 20 out at a dollar a million
 WRITERS = ["--by", "my-proposer", "--validator", "my-checker"]
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    command = [sys.executable, str(Path(__file__).parent / "chat_server.py")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
-        finally:
-            process.kill()
-
-
 @pytest.fixture
-def catalogue(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+def catalogue(tmp_path: Path, chat_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The simulated experts, and a model for each thing that the server can do."""
     monkeypatch.setenv("CHAT_KEY", "key-of-the-test")
     models = ("proposer", "checker", "hasty", "mute", "down")
-    entries = "".join(ENDPOINT.format(model=model, url=url) for model in models)
+    entries = "".join(ENDPOINT.format(model=model, url=chat_url) for model in models)
     text = Path("configs/catalogues/simulated.yaml").read_text()
     path = tmp_path / "mine.yaml"
     path.write_text(text.replace("\ntools:", entries + "tools:"))
@@ -60,8 +46,8 @@ def make(catalogue: Path, out: Path, *options: str) -> int:
     return cli.main(["preferences", "make", *config, "--out", str(out), *options])
 
 
-def seen(url: str) -> list[dict[str, Any]]:
-    with urllib.request.urlopen(f"{url}/seen", timeout=5) as reply:
+def seen(chat_url: str) -> list[dict[str, Any]]:
+    with urllib.request.urlopen(f"{chat_url}/seen", timeout=5) as reply:
         return json.load(reply)
 
 
@@ -70,9 +56,9 @@ def rows(out: str) -> dict[str, list[str]]:
 
 
 def test_templates_need_no_model_and_the_seed_decides(
-    catalogue: Path, out: Path, url: str, capsys
+    catalogue: Path, out: Path, chat_url: str, capsys
 ) -> None:
-    past = len(seen(url))
+    past = len(seen(chat_url))
     assert make(catalogue, out, "--count", "200") == 0
     text, err = capsys.readouterr()
     assert err == "" and f"written: {out}; catalogue.preferences_path={out} uses it" in text
@@ -81,13 +67,13 @@ def test_templates_need_no_model_and_the_seed_decides(
     assert make(catalogue, again, "--count", "200") == 0
     assert make(catalogue, other, "--count", "200", "seed=1") == 0
     assert out.read_text() == again.read_text() != other.read_text()
-    assert len(seen(url)) == past
+    assert len(seen(chat_url)) == past
 
 
 def test_one_model_writes_another_checks_and_the_rest_is_counted(
-    catalogue: Path, out: Path, url: str, capsys
+    catalogue: Path, out: Path, chat_url: str, capsys
 ) -> None:
-    past = len(seen(url))
+    past = len(seen(chat_url))
     assert make(catalogue, out, *WRITERS, "--count", "8", "catalogue.aliases=true") == 0
     text, err = capsys.readouterr()
     pairs = read_pairs(out)
@@ -98,7 +84,7 @@ def test_one_model_writes_another_checks_and_the_rest_is_counted(
     assert "kept 9; dropped: 6 malformed, 2 names what is hidden" in text
     assert "3 stands there already" in text and "2 inconsistent" in text
     assert {pair.cell for pair in pairs} >= {Cell.TRAIN, Cell.NEW_WORDING}
-    first, check, *_ = asked = seen(url)[past:]
+    first, check, *_ = asked = seen(chat_url)[past:]
     assert [one["model"] for one in asked] == ["proposer", "checker"] * 2
     assert "names no model" in first["messages"][0]["content"]
     assert "nova (model): strong at all; $40 per M tokens, 60 s" in first["messages"][0]["content"]
@@ -159,10 +145,10 @@ def test_the_spend_guard_holds_and_what_was_paid_for_is_kept(
     ],
 )
 def test_mistakes_are_told_before_anything_is_called(
-    catalogue: Path, out: Path, url: str, capsys, options: list[str], parts: list[str]
+    catalogue: Path, out: Path, chat_url: str, capsys, options: list[str], parts: list[str]
 ) -> None:
-    past = len(seen(url))
+    past = len(seen(chat_url))
     assert make(catalogue, out, *(o.format(folder=catalogue.parent) for o in options)) == 2
     text, err = capsys.readouterr()
     assert text == "" and err.count("\n") == 1 and all(part in err for part in parts), err
-    assert len(seen(url)) == past and not out.exists()
+    assert len(seen(chat_url)) == past and not out.exists()

@@ -2,7 +2,6 @@
 
 import json
 import socket
-import subprocess
 import sys
 import time
 import urllib.request
@@ -67,19 +66,10 @@ tools:
 """
 
 
-@pytest.fixture(scope="module")
-def chat() -> Iterator[str]:
-    command = [sys.executable, str(HERE.parent / "commands" / "chat_server.py")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
-        finally:
-            process.kill()
-
-
 @pytest.fixture
-def catalogue(chat: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Catalogue]:
+def catalogue(
+    chat_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Catalogue]:
     monkeypatch.setenv("PROBE_KEY", "key-of-the-test")
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     monkeypatch.setattr(probing, "PROBE_S", 4.0)
@@ -90,7 +80,7 @@ def catalogue(chat: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         silent.listen()
         path.write_text(
             FILE.format(
-                chat=chat,
+                chat=chat_url,
                 dead=f"http://127.0.0.1:{closed.getsockname()[1]}/v1",
                 mute=f"http://127.0.0.1:{silent.getsockname()[1]}/v1",
                 python=sys.executable,
@@ -116,9 +106,11 @@ def test_each_entry_that_reaches_outside_is_tried_side_by_side(catalogue: Catalo
     assert found["half"].why_not is None and "ConnectError" in str(found["half"].remark)
 
 
-def test_an_endpoint_is_asked_for_one_token_with_its_key(catalogue: Catalogue, chat: str) -> None:
+def test_an_endpoint_is_asked_for_one_token_with_its_key(
+    catalogue: Catalogue, chat_url: str
+) -> None:
     probe(catalogue, {name: "left out" for name in catalogue.entries if name != "sound"})
-    with urllib.request.urlopen(f"{chat}/seen", timeout=30) as reply:
+    with urllib.request.urlopen(f"{chat_url}/seen", timeout=30) as reply:
         seen = json.load(reply)[-1]
     assert (seen["max_tokens"], seen["model"]) == (1, "solver")
     assert seen["key"] == "Bearer key-of-the-test" and len(seen["messages"]) == 1
