@@ -44,7 +44,7 @@ def show_forecast(config: Config, training: bool, calls: float | None) -> None:
     load_heldout_preferences(config.catalogue, config.evaluation.preferences)
     check_sizes(config, *sources(config.tasks), training)
     catalogue, absent = available(whole)
-    for line in absent:
+    for line in absent.values():
         print(line, file=sys.stderr)
     question_tokens = usual_question_tokens(config)
     found = forecast(config, catalogue, question_tokens, training, calls)

@@ -5,12 +5,16 @@ figures mean little without those that it had. A run that ended before its first
 figures, and leaves its name to the next one.
 """
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
 
 from orchestra_ray.config.schema import Config
+from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.states import Failure
+from orchestra_ray.tools.cassette_store import CassetteStore
 from orchestra_ray.tracking.files import write_text
 
 INPUTS = "inputs"
@@ -30,13 +34,44 @@ def keep_inputs(folder: Path, config: Config, hide: Callable[[str], str]) -> lis
     return [failure for failure in failures if failure is not None]
 
 
-def release_name(folder: Path, figures: str) -> Path | None:
-    """Renames the folder if the file `figures` in it has no line; its new path."""
+@contextmanager
+def name_of_a_run(folder: Path, figures: str, recording: Path) -> Iterator[None]:
+    """Around the run that makes the folder: one that leaves nothing there leaves its name free.
+
+    figures: the file of them in the folder. recording: the cassette; what stands in the folder's
+    own was paid for. A folder that was there before belongs to another run, or to one to go on.
+    """
+    is_new = not folder.exists()
+    try:
+        yield
+    except BaseException:
+        if is_new and not _is_worth_going_on(folder, figures, recording):
+            _release(folder)
+        raise
+
+
+def _is_worth_going_on(folder: Path, figures: str, recording: Path) -> bool:
     file = folder / figures
-    if not folder.is_dir() or (file.is_file() and file.stat().st_size):
-        return None
+    if file.is_file() and file.stat().st_size:
+        return True
+    if recording.parent != folder.absolute() or not recording.is_file():
+        return False
+    try:
+        store = CassetteStore(recording, writable=False)
+    except ConfigError:
+        return True  # what cannot be read may hold calls
+    with closing(store):
+        return not store.was_empty
+
+
+def _release(folder: Path) -> None:
     names = (folder.with_name(f"{folder.name}.failed-{n}") for n in count(1))
-    return folder.rename(next(name for name in names if not name.exists()))
+    try:
+        moved = folder.rename(next(name for name in names if not name.exists()))
+    except OSError:  # not there, or not to be moved: the run's own error is what to tell
+        return
+    line = f"run folder: {moved}; the name {folder.name} is free for another run"
+    print(line, file=sys.stderr)
 
 
 def _free_name(path: str, n: int, given: list[str]) -> str:

@@ -18,14 +18,14 @@ import ray
 from orchestra_ray.catalogue import Catalogue, read_catalogue
 from orchestra_ray.catalogue.preferences import load_heldout_preferences, load_preferences
 from orchestra_ray.config import Config
-from orchestra_ray.config.checks import cassette_of, is_private, recorded, run_folder
+from orchestra_ray.config.checks import cassette_of, recorded, run_folder
 from orchestra_ray.core.players import MODEL
 from orchestra_ray.core.process_log import LogTail
 from orchestra_ray.core.records import Preference
 from orchestra_ray.core.states import Ended
 from orchestra_ray.driver.accounting import Accounting
 from orchestra_ray.driver.crew import Crew, RunFailed
-from orchestra_ray.driver.folder import keep_inputs, release_name
+from orchestra_ray.driver.folder import keep_inputs, name_of_a_run
 from orchestra_ray.driver.logs import log_fields
 from orchestra_ray.driver.loop import Metrics, TrainingLoop, budget_is_spent, report
 from orchestra_ray.driver.measure import Comparison, Measuring
@@ -103,7 +103,7 @@ def evaluate(config: Config) -> EvalReport:
 
 def load_world(config: Config) -> World:
     catalogue, absent = available(read_catalogue(config.catalogue), cassette_of(config))
-    for line in absent:
+    for line in absent.values():
         print(line, file=sys.stderr)
     preferences = load_preferences(config.catalogue)
     heldout = load_heldout_preferences(config.catalogue, config.evaluation.preferences)
@@ -135,30 +135,20 @@ def policy_folder(world: World) -> str:
 
 
 def _run(config: Config, training: bool) -> tuple[RunResult, Comparison]:
-    """A run that ends before its first step, or its first episode, leaves its name free."""
-    try:
-        return _whole_run(config, training)
-    except BaseException:
-        moved = release_name(run_folder(config), METRICS_FILE if training else FILE)
-        if moved is not None:
-            line = f"run folder: {moved}; the name {config.name} is free for another run"
-            print(line, file=sys.stderr)
-        raise
-
-
-def _whole_run(config: Config, training: bool) -> tuple[RunResult, Comparison]:
     started_s = time.monotonic()
     world = load_world(config)
     steps = config.training.steps if training else 0
     with ray_session(config) as session:  # first, for a cluster that is too small is a mistake
         model_path = policy_folder(world)
-        with Tracker.open(run_folder(config), config, steps) as tracker:
+        folder, recording = run_folder(config), Path(str(cassette_of(config).path))
+        own_name = name_of_a_run(folder, METRICS_FILE if training else FILE, recording)
+        with own_name, Tracker.open(folder, config, steps) as tracker:
             run = _Run(world, session, tracker, model_path, training)
             report(tracker.event, keep_inputs(tracker.run_dir, config, tracker.redactor.text))
             try:
                 measured = asyncio.run(run.play())
             except (Exception, KeyboardInterrupt) as error:
-                tracker.event("stopped", **_stopped(config, error))
+                tracker.event("stopped", **_stopped(error))
                 raise
             wall_s = time.monotonic() - started_s
             summary = summary_json(config, measured, wall_s) if measured.summaries else {}
@@ -171,16 +161,14 @@ def _whole_run(config: Config, training: bool) -> tuple[RunResult, Comparison]:
                 tracker.event("failure", where=failure.where, message=failure.message)
             if run.untrained is not None:
                 error = RunFailed(f"{run.untrained}; run folder: {tracker.run_dir}")
-                tracker.event("stopped", **_stopped(config, error))
+                tracker.event("stopped", **_stopped(error))
                 raise error
     return RunResult(run_folder(config), summary), measured
 
 
-def _stopped(config: Config, error: BaseException) -> dict[str, Any]:
+def _stopped(error: BaseException) -> dict[str, Any]:
     """Of an event: what ended the run, and how the log of the process that it was ended."""
     log = getattr(error, "log", None)
-    if isinstance(log, LogTail) and is_private(config.tasks):
-        log = log.without_words()
     fields = log_fields(log if isinstance(log, LogTail) else None)
     return {"error": type(error).__name__, "message": str(error), **fields}
 

@@ -128,6 +128,11 @@ class CassetteStore:
             )
         self._horizon = self._value("SELECT coalesce(max(id), 0) FROM calls")
 
+    @property
+    def was_empty(self) -> bool:
+        """Whether no call stood in the file at opening."""
+        return self._horizon == 0
+
     def exact(self, key: Key, lasting: bool) -> Recorded | None:
         """The outcome of this very call; with `lasting`, unless it was a failure of the moment."""
         return self._one(_EXACT, self._where(key, lasting))

@@ -10,7 +10,7 @@ asks no server. What the catalogue states itself stands.
 import asyncio
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from orchestra_ray.catalogue import Catalogue, Entry
@@ -32,29 +32,34 @@ def introduced(
     settings_of: Settings,
     is_silent: Callable[[Entry], bool],
     tape: CassetteConfig,
-) -> tuple[Catalogue, list[str]]:
-    """The catalogue with every schema, and a line for each tool of a server that is left out.
+) -> tuple[Catalogue, dict[str, str]]:
+    """The catalogue with every schema; by name a line for each tool of a server that is left out.
 
     `ConfigError` where a tool cannot be asked for its schema.
     """
     listings = _Listings(tape)
     made: dict[str, Entry] = {}
-    lines: list[str] = []
+    absent: dict[str, str] = {}
     for entry in catalogue.entries.values():
-        for one in (
-            _introduced(entry, settings_of(entry), listings) if is_silent(entry) else [entry]
-        ):
-            if isinstance(one, str):
-                lines.append(one)
+        told = _introduced(entry, settings_of(entry), listings) if is_silent(entry) else [entry]
+        for one in told:
+            if isinstance(one, _Absent):
+                absent[one.name] = f"{one.name} is absent: {one.why}"
                 continue
             if one.name in made:
                 raise ConfigError(f"catalogue: {one.name} stands twice; rename {entry.name}")
             made[one.name] = one
-    return replace(catalogue, entries=made), lines
+    return replace(catalogue, entries=made), absent
 
 
-def _introduced(entry: Entry, settings: Any, listings: "_Listings") -> Iterator[Entry | str]:
-    """Entries with a schema, and lines for what is left out."""
+@dataclass(frozen=True, slots=True)
+class _Absent:
+    name: str
+    why: str
+
+
+def _introduced(entry: Entry, settings: Any, listings: "_Listings") -> Iterator[Entry | _Absent]:
+    """Entries with a schema, and what is left out."""
     if not isinstance(settings, McpToolSettings):
         yield _function(entry, signature_of(settings.path, settings.python_path).schema)
         return
@@ -77,14 +82,14 @@ def _introduced(entry: Entry, settings: Any, listings: "_Listings") -> Iterator[
     yield _of_server(entry, found)
 
 
-def _of_server(entry: Entry, tool: McpListing) -> Entry | str:
+def _of_server(entry: Entry, tool: McpListing) -> Entry | _Absent:
     try:
         if tool.problem is not None:
             raise BadSchema(tool.problem)
         return _with_schema(entry, tool.input_schema)
     except BadSchema as error:
-        why = f"its schema cannot be used: {error}"
-        return f"{entry.name} is absent: {why}; give parameters, or correct the tool"
+        why = f"its schema cannot be used: {error}; give parameters, or correct the tool"
+        return _Absent(entry.name, why)
 
 
 def _function(entry: Entry, schema: Mapping[str, Any]) -> Entry:

@@ -50,11 +50,11 @@ def left_out(catalogue: Catalogue) -> Iterator[tuple[str, str, bool]]:
         if not is_silent(entry):
             continue
         try:
-            lines = available(replace(catalogue, entries={name: entry}))[1]
+            absent = available(replace(catalogue, entries={name: entry}))[1]
         except ConfigError as error:
             yield name, str(error), True
         else:
-            yield name, "; ".join(lines), False
+            yield name, "; ".join(absent.values()), False
 
 
 def keys_of(catalogue: Catalogue) -> Mapping[str, list[str]]:
@@ -95,12 +95,12 @@ def _lacking(catalogue: Catalogue, entry: Entry) -> Mapping[str, str]:
     if (missing := _missing(entry)) is not None:
         return {entry.name: missing}
     try:
-        kept, lines = available(alone)
+        kept, absent = available(alone)
     except ConfigError as error:  # its server does not come up, say
         return {entry.name: str(error)}
-    if lines and not kept.entries:
-        return {entry.name: "; ".join(lines)}
-    return {line.partition(" is absent")[0]: line for line in lines}
+    if absent and not kept.entries:
+        return {entry.name: "; ".join(absent.values())}
+    return absent
 
 
 def _missing(entry: Entry) -> str | None:

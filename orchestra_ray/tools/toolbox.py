@@ -78,7 +78,7 @@ def settings_of(shape: type[T], entry: Entry, **given: Any) -> T:
         key = ".".join(str(part) for part in first["loc"])
         wants = first["msg"]
         if first["type"] == "tuple_type":
-            wants = f"it is a list; write [{first['input']}]"
+            wants = "it is a list; write it in [ ]"  # not the value, which may hold a secret
         raise ConfigError(f"{where}.{key}: {wants}") from None
 
 
@@ -280,26 +280,27 @@ def is_pure(entry: Entry) -> bool:
 
 def available(
     catalogue: Catalogue, tape: CassetteConfig | None = None
-) -> tuple[Catalogue, list[str]]:
-    """The catalogue without what this machine cannot offer, and a line for each of those.
+) -> tuple[Catalogue, Mapping[str, str]]:
+    """The catalogue without what this machine cannot offer, and a line for each of those by name.
 
     All that is offered has the schema of its arguments. A replay needs nothing of this machine.
     """
-    tape, stated, lines = tape or CassetteConfig(), catalogue.entries.keys(), []
+    tape, stated = tape or CassetteConfig(), catalogue.entries.keys()
+    absent: dict[str, str] = {}
     if any(map(is_silent, catalogue.entries.values())):
         from orchestra_ray.tools.introduction import introduced
 
-        catalogue, lines = introduced(catalogue, checked_settings, is_silent, tape)
+        catalogue, absent = introduced(catalogue, checked_settings, is_silent, tape)
     kept = dict(catalogue.entries)
     for name, entry in catalogue.entries.items() if tape.mode.calls else ():
         if (line := _unavailable(entry)) is not None:
             del kept[name]
-            lines.append(line)
+            absent[name] = line
     for entry in catalogue.entries.values():
         if entry.runs in stated and entry.runs not in kept:
             kept.pop(entry.name, None)
-            lines.append(f"{entry.name} is absent with {entry.runs}, which it runs")
-    return replace(catalogue, entries=kept), lines
+            absent[entry.name] = f"{entry.name} is absent with {entry.runs}, which it runs"
+    return replace(catalogue, entries=kept), absent
 
 
 def make_tools(catalogue: Catalogue, mode: CassetteMode = CassetteMode.LIVE) -> Mapping[str, Tool]:

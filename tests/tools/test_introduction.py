@@ -238,12 +238,14 @@ def test_a_tool_with_a_schema_of_no_use_is_left_out_alone(
     where = raw(tmp_path, {"bad": listing(schema), "good": listing({"type": "object"})})
     catalogue, lines = available(write(WHOLE, where=where))
     assert list(catalogue.tools) == ["desk_good"]
-    assert len(lines) == 1 and "\n" not in lines[0] and says in lines[0]
-    assert lines[0].startswith("desk_bad is absent: its schema cannot be used: ")
-    assert lines[0].endswith("; give parameters, or correct the tool")
+    assert lines.keys() == {"desk_bad"}
+    line = lines["desk_bad"]
+    assert "\n" not in line and says in line
+    assert line.startswith("desk_bad is absent: its schema cannot be used: ")
+    assert line.endswith("; give parameters, or correct the tool")
     one, lines = available(write(ONE + WHOLE, where=where, tool="bad"))
     assert list(one.tools) == ["desk_good"]
-    assert [line.partition(" is absent: ")[0] for line in lines] == ["one", "desk_bad"]
+    assert list(lines) == ["one", "desk_bad"]
 
 
 def test_a_listing_may_hold_what_has_no_name_or_a_bad_schema_of_results(
@@ -256,7 +258,7 @@ def test_a_listing_may_hold_what_has_no_name_or_a_bad_schema_of_results(
     }
     catalogue, lines = available(write(WHOLE, where=raw(tmp_path, tools)))
     assert list(catalogue.tools) == ["desk_named"]
-    assert any("has no name" in line for line in lines) and len(lines) == 2
+    assert any("has no name" in line for line in lines.values()) and len(lines) == 2
 
 
 @pytest.mark.parametrize(
@@ -275,7 +277,7 @@ def test_a_schema_with_one_meaning_is_mended(
 ) -> None:
     where = raw(tmp_path, {"t": listing(schema)})
     catalogue, lines = available(write(WHOLE, where=where))
-    assert lines == [] and called(catalogue, local_books(), "desk_t") == "done"
+    assert not lines and called(catalogue, local_books(), "desk_t") == "done"
 
 
 def test_what_runs_a_tool_that_is_left_out_is_left_out_with_it(
@@ -291,7 +293,8 @@ def test_what_runs_a_tool_that_is_left_out_is_left_out_with_it(
     given = write(ONE + recipe, where=raw(tmp_path, {"bad": listing({"$ref": "#"})}), tool="bad")
     catalogue, lines = available(given)
     assert not catalogue.tools
-    assert lines[1:] == ["solver is absent with one, which it runs"]
+    assert lines.keys() == {"one", "solver"}
+    assert lines["solver"] == "solver is absent with one, which it runs"
 
 
 def test_stated_parameters_stand_for_a_schema_of_no_use(
@@ -301,7 +304,7 @@ def test_stated_parameters_stand_for_a_schema_of_no_use(
     for schema in ({"$ref": "#"}, [], {"type": "array"}):
         where = raw(tmp_path, {"bad": listing(schema)})
         catalogue, lines = available(write(ONE + stated, where=where, tool="bad"))
-        assert lines == [] and called(catalogue, local_books(), "one", a=1) == "done"
+        assert not lines and called(catalogue, local_books(), "one", a=1) == "done"
 
 
 def test_a_stated_union_stands_though_it_has_no_properties_at_its_root(
@@ -310,7 +313,7 @@ def test_a_stated_union_stands_though_it_has_no_properties_at_its_root(
     union = {"anyOf": [{"properties": {"a": {"type": "integer"}}, "required": ["a"]}]}
     stated = f"    parameters: {json.dumps(union)}\n".replace("{", "{{").replace("}", "}}")
     given = write(FUNCTION.replace("ways:", "no_such_module:") + stated)
-    assert available(given) == (given, [])
+    assert available(given) == (given, {})
 
 
 @pytest.mark.parametrize(
@@ -375,7 +378,7 @@ def test_a_root_that_is_a_union_or_a_reference_is_called_by_its_schema(
     write: Callable[..., Catalogue], local_books: Callable[..., Any], tmp_path: Path, root: str
 ) -> None:
     catalogue, lines = available(write(WHOLE, where=raw(tmp_path, {"t": listing(ROOTS[root])})))
-    assert lines == []
+    assert not lines
     assert called(catalogue, local_books(), "desk_t", city="Ulm") == "done"
     with pytest.raises(Fault):
         resolve(drawn(catalogue), "desk_t", {"city": 5})

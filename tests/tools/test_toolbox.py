@@ -16,7 +16,13 @@ from orchestra_ray.core.money import Prices
 from orchestra_ray.core.records import ToolRequest
 from orchestra_ray.preflight import preflight
 from orchestra_ray.tools.executor import Executor
-from orchestra_ray.tools.toolbox import EXECUTORS, available, check_executors, make_tools
+from orchestra_ray.tools.toolbox import (
+    EXECUTORS,
+    available,
+    check_executors,
+    checked_settings,
+    make_tools,
+)
 
 SERVER = {"name": "tests", "command": [sys.executable, f"{Path(__file__).parent}/mcp_server.py"]}
 URL = "http://127.0.0.1:9/v1"
@@ -107,6 +113,19 @@ def test_a_run_is_refused_before_any_tool_or_actor_starts(
         preflight(replace(quickstart, catalogue=catalogue, runs_dir=str(tmp_path)))
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        entry("mcp", server={"name": "s", "command": "npx server --password sesame"}),
+        entry("endpoint", base_urls="bob:sesame@host/v1", model="m"),
+    ],
+)
+def test_a_setting_that_is_no_list_is_told_without_its_value(wrong: Entry) -> None:
+    with pytest.raises(ConfigError, match=r"it is a list; write it in \[ \]") as caught:
+        checked_settings(wrong)
+    assert "sesame" not in str(caught.value)
+
+
 def test_what_this_machine_cannot_offer_is_left_out_with_a_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -116,8 +135,8 @@ def test_what_this_machine_cannot_offer_is_left_out_with_a_line(
     kept, lines = available(Catalogue(offered, "prices"))
     assert list(kept.entries) == ["sum"]
     assert len(lines) == 2
-    assert any("TAVILY_API_KEY is not set" in line for line in lines)
-    assert any("there is no bwrap; apt install bubblewrap" in line for line in lines)
+    assert any("TAVILY_API_KEY is not set" in line for line in lines.values())
+    assert any("there is no bwrap; apt install bubblewrap" in line for line in lines.values())
 
 
 def test_the_tools_of_an_mcp_server_are_entries_and_share_its_process(
