@@ -20,8 +20,9 @@ MAX_CHARACTERS = 300  # of a message in it
 ZERO_GRADIENT = "zero gradient"
 Metrics = Mapping[str, float]
 
-_CLASS = re.compile(r"\b[\w.]*(?:Error|Exception)\b")
-_ID = re.compile(r"[\w./#-]*[\d#][\w./#-]*")  # any word or path with a digit in it
+_CLASS = re.compile(r"(?<![\w.])[\w.]*(?:Error|Exception)\b")
+_WORD = re.compile(r"[\w./#-]+")  # or a path
+_NUMBERED = re.compile(r"[\d#]")
 
 _ADVICE = {
     "all_wrong": "no episode of these groups was right: give easier tasks or a better policy",
@@ -70,6 +71,12 @@ class Reasons:
         self.messages.setdefault(reason, " ".join(failure.message.split())[:MAX_CHARACTERS])
         self.log = self.log or failure.log
 
+    def update(self, later: "Reasons") -> None:
+        self.counts.update(later.counts)
+        self.permanent.update(later.permanent)
+        self.messages = later.messages | self.messages
+        self.log = self.log or later.log
+
     @property
     def total(self) -> int:
         return self.counts.total()
@@ -111,7 +118,7 @@ def reason_of(failure: Failure, ids: Sequence[str] = ()) -> Reason:
 def _without(text: str, ids: Sequence[str]) -> str:
     for name in sorted(filter(None, ids), key=len, reverse=True):
         text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "#", text)
-    return _ID.sub("#", text)
+    return _WORD.sub(lambda word: "#" if _NUMBERED.search(word[0]) else word[0], text)
 
 
 class IdleSteps:
@@ -128,14 +135,14 @@ class IdleSteps:
     def after(self, step: int, groups: Sequence[ScoredGroup], metrics: Metrics) -> None:
         """`metrics` are those of the step, with the groups that were dropped and the gradient."""
         self._steps += 1
-        failed, episodes = failures_of(groups)
         if metrics.get("trained_episodes") and metrics.get("grad_norm", 1.0) != 0.0:
             self._trained_steps += 1
             self._clear()
             return
+        failed, episodes = _failures(groups), sum(len(group.spec.episodes) for group in groups)
         self._in_a_row += 1
         self._episodes += episodes
-        self._note(groups, metrics)
+        self._note(failed, metrics)
         reason = failed.the_permanent_one()
         if reason is not None and failed.total == episodes:
             self.ending = (
@@ -162,15 +169,14 @@ class IdleSteps:
         self._failed = Reasons()
         self.log: LogTail | None = None
 
-    def _note(self, groups: Sequence[ScoredGroup], metrics: Metrics) -> None:
+    def _note(self, failed: Reasons, metrics: Metrics) -> None:
         for key, count in metrics.items():
             prefix, _, reason = key.partition("/")
             if prefix == "groups_dropped" and reason:
                 self._dropped[reason] += int(count)
         if metrics.get("trained_episodes"):
             self._dropped[ZERO_GRADIENT] += int(metrics.get("groups_kept", 0))
-        for failure, ids in _failures(groups):
-            self._failed.add(failure, ids)
+        self._failed.update(failed)
         self.log = self._failed.log
 
     def _why(self) -> str:
@@ -190,22 +196,15 @@ class IdleSteps:
         return _SEE_FAILURES if self._failed.total else _SEE_METRICS
 
 
-def failures_of(groups: Sequence[ScoredGroup]) -> tuple[Reasons, int]:
-    """The failures of the episodes of these groups, and how many episodes there are."""
-    reasons = Reasons()
-    for failure, ids in _failures(groups):
-        reasons.add(failure, ids)
-    return reasons, sum(len(group.spec.episodes) for group in groups)
-
-
-def _failures(groups: Sequence[ScoredGroup]) -> list[tuple[Failure, Sequence[str]]]:
+def _failures(groups: Sequence[ScoredGroup]) -> Reasons:
     """Of each failed episode; where a group could not be scored, of all that came back."""
-    found: list[tuple[Failure, Sequence[str]]] = []
+    reasons = Reasons()
     for group in groups:
         task = group.spec.task
         ids = [task.task_id, group.spec.group_id, *(e.episode_id for e in group.spec.episodes)]
-        found += [(told(failure, task), ids) for failure in group.failed.values()]
+        failures = list(group.failed.values())
         if group.score.failure is not None:
-            failure = told(group.score.failure, task)
-            found += [(failure, ids)] * len(group.rollouts)
-    return found
+            failures += [group.score.failure] * len(group.rollouts)
+        for failure in failures:
+            reasons.add(told(failure, task), ids)
+    return reasons

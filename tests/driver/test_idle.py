@@ -148,6 +148,14 @@ def test_no_word_of_a_private_task_is_told(specs: list[GroupSpec], permanent: bo
     assert all(spec.task.question.splitlines()[-1] not in idle.ending for spec in specs)
 
 
+def test_a_long_word_is_read_once() -> None:
+    """What takes the square of its length would not end here."""
+    words = "题" * 300_000
+    failure = replace(BUG, message=f"{words} t/7: {words}", permanent=False)
+    assert reason_of(failure).message == f"{words} #: {words}"
+    assert reason_of(replace(BUG, message="a." * 150_000)).message == "a." * 150_000
+
+
 @given(st.uuids(), st.uuids(), st.integers(), st.integers())
 def test_ids_of_any_kind_make_no_reason_of_their_own(a: Any, b: Any, m: int, n: int) -> None:
     one, other = (
