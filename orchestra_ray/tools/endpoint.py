@@ -146,9 +146,10 @@ class EndpointModel:
     async def _ask_once(self, client: AsyncOpenAI, request: ToolRequest, count: Count) -> Reply:
         messages, functions = await self._messages(request, count), list(request.functions)
         contents = [str(message["content"]) for message in messages]
-        sent = json.dumps([messages, functions]) if request.messages else "".join(contents)
-        # A token of a byte-level vocabulary holds a byte at least.
-        most_input = len(sent.encode()) + TEMPLATE_TOKENS
+        dialogue = [messages, functions] if request.messages else None
+        sent = json.dumps(dialogue, ensure_ascii=False) if dialogue else "".join(contents)
+        # A token of a byte-level vocabulary holds a byte at least; some templates escape JSON.
+        most_input = TEMPLATE_TOKENS + len(json.dumps(dialogue) if dialogue else sent.encode())
         most = Usage(input_tokens=most_input, output_tokens=self._settings.max_output_tokens)
         answer = Answer()
         try:
@@ -159,9 +160,12 @@ class EndpointModel:
         except Fault as fault:
             fault.usage = answer.usage(most) if answer.figures else None
             raise
-        usage = answer.usage(most, answer.estimate(sent, most, self._counter.usual))
-        if usage != answer.usage(most):
+        usage = answer.usage(most)
+        if not (usage.input_tokens and usage.output_tokens):
             self._warn_of_usage(answer)
+            # In a thread: a tokenizer takes its time over a long text.
+            guess = await asyncio.to_thread(answer.estimate, sent, most, self._counter.usual)
+            usage = answer.usage(most, guess)
         return Reply(text, usage)
 
     def _once(self, request: ToolRequest, sent: str) -> RequestOptions:

@@ -182,7 +182,13 @@ class FamilyScorer:
                 _settle(cases[n], Scored(False, f"it ended the sandbox ({_ending(outcome)})"))
         for n, one in said.items():
             if one.result is None and len(cases) > 1:
-                await self._run([cases[n]])
+                await self._run_alone(cases[n])
+
+    async def _run_alone(self, case: _Case) -> None:
+        try:
+            await self._run([case])
+        except Exception as error:  # of this one only: the others have their results, or wait
+            _settle(case, error)
 
     async def _started(self) -> Sandbox:
         if self._sandbox is None:  # its probe blocks

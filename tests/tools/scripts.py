@@ -68,16 +68,16 @@ def settings(url: str, script: Script, **changes: Any) -> EndpointSettings:
     return EndpointSettings((url,), "m", **(limits | given | changes))
 
 
-def request(question: str = "What is 2 + 2?") -> ToolRequest:
+def request(question: str = "What is 2 + 2?", **more: Any) -> ToolRequest:
     task = Task("t", "sums", question, {})
-    return ToolRequest("call", ASKER, OFFER, {}, task, seed=0, attempt=0)
+    return ToolRequest("call", ASKER, OFFER, {}, task, seed=0, attempt=0, **more)
 
 
-def ask(asked: EndpointSettings, question: str = "What is 2 + 2?") -> Reply:
+def ask(asked: EndpointSettings, question: str = "What is 2 + 2?", **more: Any) -> Reply:
     async def once() -> Reply:
         model = EndpointModel(asked)
         try:
-            return await model.call(request(question))
+            return await model.call(request(question, **more))
         finally:
             await model.close()
 

@@ -15,6 +15,7 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.money import Usage
+from orchestra_ray.tools.completion import Answer
 from orchestra_ray.tools.endpoint import EndpointModel, EndpointSettings
 from orchestra_ray.tools.tool import Fault, FaultKind, Reply
 
@@ -129,6 +130,21 @@ def test_usage_that_cannot_be_believed_is_estimated(
 ) -> None:
     reply = ask(settings(server.url, whole(body("x" * 100) | {"usage": told})))
     assert (reply.text, reply.usage) == ("x" * 100, usage)
+
+
+def test_what_the_server_tells_is_not_counted_again(
+    server: BadServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(Answer, "estimate")
+    assert ask(settings(server.url, whole(body()))).usage == Usage(12, 0, 3, 0)
+
+
+def test_a_dialogue_is_estimated_by_its_own_characters(server: BadServer) -> None:
+    """JSON would write each of them as six."""
+    asked = settings(server.url, whole(body() | {"usage": None}), context_tokens=4096)
+    said = tuple({"role": "user", "content": "数" * n} for n in (10, 310))
+    short, long = (ask(asked, messages=(one,)).usage.input_tokens for one in said)
+    assert long - short == 300
 
 
 def test_an_estimate_stays_within_the_limit(server: BadServer) -> None:

@@ -18,7 +18,8 @@ from orchestra_ray.tasks.checked_families import CHECKED_FAMILIES, TAKES_JUNK
 from orchestra_ray.tasks.reasoning_gym import TaskSource, reference
 from orchestra_ray.tasks.scoring import BrokenTask, Scored
 from orchestra_ray.tools import family_scorer
-from orchestra_ray.tools.family_scorer import FamilyScorer, distributions, require
+from orchestra_ray.tools.family_scorer import FamilyScorer, Said, distributions, require
+from orchestra_ray.tools.sandbox import Outcome, Sandbox
 from orchestra_ray.tools.sandbox_setup import SandboxError
 
 pytestmark = pytest.mark.usefixtures("sandbox_here")
@@ -199,6 +200,30 @@ def test_a_task_whose_reference_cannot_be_scored_is_broken_and_spoils_no_other()
     assert isinstance(first, BrokenTask) and "reference cannot be scored" in str(first)
     assert isinstance(second, BrokenTask) and "no_such_family" in str(second)
     assert third == Scored(True)
+
+
+def test_a_failure_of_a_run_for_one_answer_is_that_answers_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    task, runs = made("n_queens"), list[str]()
+    run, read = Sandbox.run, family_scorer.read
+
+    async def failing(self: Sandbox, program: str) -> Outcome:
+        runs.append(program)
+        if len(runs) == 2:
+            raise SandboxError("no process to spare")
+        return await run(self, program)
+
+    def cut_short(outcome: Outcome) -> Mapping[int, Said]:
+        """The first run ends over the second of four answers."""
+        said = read(outcome)
+        return {0: said[0], 1: Said(None)} if len(runs) == 1 else said
+
+    monkeypatch.setattr(Sandbox, "run", failing)
+    monkeypatch.setattr(family_scorer, "read", cut_short)
+    first, second, *others = scored([(task, reference(task))] * 4)
+    assert first == Scored(True) and others == [Scored(True)] * 2
+    assert isinstance(second, SandboxError) and len(runs) == 3
 
 
 def test_a_caller_that_has_gone_is_not_waited_for_and_close_ends_the_rest() -> None:
