@@ -87,6 +87,14 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(
         check_model(small, str(tmp_path))
 
 
+def test_what_the_hub_refuses_is_told_in_one_line(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ConfigError, match=r"model.path: owner/gated is no folder here.*; give a"):
+        check_model(config, "owner/gated")
+
+
 def test_the_doctor_looks_at_the_model_of_a_configuration(
     config: Config, shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from orchestra_ray.config.errors import BadValue
 from orchestra_ray.core.errors import ConfigError
 
 FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # no second format of weights
@@ -22,6 +23,12 @@ def model_folder(path: str, weights: bool = True) -> str:
     from huggingface_hub import snapshot_download
 
     return snapshot_download(path, allow_patterns=FILES if weights else TEXT_FILES)
+
+
+def not_from_hub(path: str, error: Exception) -> BadValue:
+    """In one line: that the hub's client raised `error` for this model."""
+    problem = f"{path} is no folder here, and the hub does not give it ({type(error).__name__})"
+    return BadValue("model.path", problem, "give a folder, or a name the hub knows")
 
 
 def stop_token_ids(folder: str) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ A run checks it before an actor starts, and `orchestra doctor` does with a confi
 
 from pathlib import Path
 
-from orchestra_ray.config.model_folder import model_folder
+from orchestra_ray.config.model_folder import model_folder, not_from_hub
 from orchestra_ray.config.schema import Config, ContextPolicy
 from orchestra_ray.config.shape import model_shape
 from orchestra_ray.core.errors import ConfigError
@@ -22,7 +22,7 @@ def check_model(config: Config, path: str) -> None:
     is_folder = Path(path).is_dir()
     if is_folder:
         check_folder(path)
-    chat = Chat(model_folder(path, weights=False), config.model.chat_template)
+    chat = Chat(_folder(path), config.model.chat_template)
     rebuilds = config.rollout.context is ContextPolicy.REBUILD
     check_template(chat, path, config.rollout.rebuild_system if rebuilds else None)
     known = model_shape(config).vocab_size if is_folder else chat.vocabulary
@@ -31,3 +31,10 @@ def check_model(config: Config, path: str) -> None:
             f"model.path: {path}: its tokenizer has {chat.vocabulary} tokens, its model {known}; "
             "use the tokenizer that belongs to the model"
         )
+
+
+def _folder(path: str) -> str:
+    try:
+        return model_folder(path, weights=False)
+    except Exception as error:  # gated, offline: whatever the hub's client raises
+        raise not_from_hub(path, error) from None
