@@ -174,7 +174,11 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     options, rest = _parser().parse_known_args(arguments)
     unknown = [text for text in rest if text.startswith("-") or not options.takes_overrides]
     if unknown:
-        raise ConfigError(f"unknown argument {unknown[0]}; see orchestra {options.name} --help")
+        bare = unknown[0].lstrip("-")
+        remedy = f"see orchestra {options.name} --help"
+        if options.takes_overrides and "=" in bare:
+            remedy = f"an override has no dashes: {bare}"
+        raise ConfigError(f"unknown argument {unknown[0]}; {remedy}")
     options.overrides = rest
     return options
 

@@ -64,6 +64,10 @@ def mistakes(
         "unknown command": (["trian"], ["trian", "--help"]),
         "no configuration": (["train"], ["--config", "orchestra train --help"]),
         "unknown option": (quickstart("--fast"), ["--fast", "orchestra train --help"]),
+        "an override with dashes": (
+            quickstart("--training.steps=1"),
+            ["an override has no dashes: training.steps=1"],
+        ),
         "an override for doctor": (["doctor", "a=1"], ["a=1"]),
         "no such grouping": (["ledger", "runs/x", "--by", "day"], ["--by", "model", "--help"]),
         "no such run": (["ledger", f"{folder}/runs/gone"], ["runs/gone: no such run"]),

@@ -175,5 +175,5 @@ def test_no_file_of_a_run_over_private_tasks_holds_what_they_say(world: World) -
 
 
 def test_another_evaluation_does_not_go_on_in_its_place(world: World) -> None:
-    with pytest.raises(AssertionError, match="evaluation: the run in .* was made with another one"):
+    with pytest.raises(AssertionError, match="evaluation.tasks: the run in .* was made with 6"):
         world.evaluate("first", "--resume", "evaluation.tasks=5")

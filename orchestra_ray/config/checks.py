@@ -11,12 +11,13 @@ import socket
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import yaml
 
 from orchestra_ray.config.bundles import Bundle, bundles
 from orchestra_ray.config.errors import BadValue
+from orchestra_ray.config.model_folder import not_from_hub
 from orchestra_ray.config.ranges import LlmJudge, check_interval, check_ranges
 from orchestra_ray.config.schema import (
     CassetteConfig,
@@ -109,10 +110,22 @@ def check_same_run(config: Config) -> None:
         raise BadValue("name", f"there is no run to go on with in {file.parent}", "drop --resume")
     was = yaml.safe_load(file.read_text(encoding="utf-8"))
     now = json.loads(json.dumps(asdict(config)))
-    for section in now:
-        if section not in MAY_CHANGE and was.get(section) != now[section]:
-            problem = f"the run in {file.parent} was made with another one"
-            raise BadValue(section, problem, "give its values, or choose another name")
+    same = [section for section in now if section not in MAY_CHANGE]
+    other = difference({key: was.get(key) for key in same}, {key: now[key] for key in same})
+    if other is not None:
+        problem = f"the run in {file.parent} was made with {other[1]}"
+        raise BadValue(other[0], problem, "give that, or choose another name")
+
+
+def difference(was: Any, now: Any, key: str = "") -> tuple[str, str] | None:
+    """The first dotted key below `key` whose value differs, and the value that it had, as JSON."""
+    if not (isinstance(was, dict) and isinstance(now, dict)):
+        return None if was == now else (key, json.dumps(was))
+    found = (
+        difference(was.get(name), now.get(name), f"{key}.{name}" if key else name)
+        for name in {**was, **now}
+    )
+    return next(filter(None, found), None)
 
 
 def check_recording(config: Config) -> None:
@@ -155,8 +168,7 @@ def check_model_reachable(config: Config) -> None:
         if not isinstance(try_to_load_from_cache(path, "config.json"), str):
             HfApi().model_info(path, timeout=HUB_DEADLINE_S)
     except Exception as error:  # whatever the HTTP library under the hub's client raises
-        problem = f"{path} is no folder here, and the hub does not give it ({type(error).__name__})"
-        raise BadValue("model.path", problem, "give a folder, or a name the hub knows") from None
+        raise not_from_hub(path, error) from None
 
 
 def _enough(kind: str, needed: float, available: float, largest: Bundle) -> None:

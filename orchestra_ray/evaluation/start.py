@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from orchestra_ray.config.checks import difference
 from orchestra_ray.config.errors import BadValue
 from orchestra_ray.config.schema import Config
 from orchestra_ray.evaluation.measured import FILE, Measured, read_episodes
@@ -49,14 +50,16 @@ def check_before(config: Config, training: bool) -> None:
 def _check_same(config: Config, folder: Path) -> None:
     was: dict[str, Any] = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     now: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    pairs = {key: (was.get(key), now[key]) for key in SAME}
-    pairs |= {
-        f"evaluation.{key}": (was.get("evaluation", {}).get(key), now["evaluation"][key])
-        for key in SAME_OF_EVALUATION
+    other = difference(_compared(was), _compared(now))
+    if other is not None:
+        raise _unfit(f"{folder} was measured with {other[0]}={other[1]}", "give that")
+
+
+def _compared(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    evaluation = config.get("evaluation", {})
+    return {key: config.get(key) for key in SAME} | {
+        "evaluation": {key: evaluation.get(key) for key in SAME_OF_EVALUATION}
     }
-    for key, (theirs, ours) in pairs.items():
-        if theirs != ours:
-            raise _unfit(f"{folder} was measured with another {key}", "give its value")
 
 
 def _unfit(problem: str, remedy: str) -> BadValue:

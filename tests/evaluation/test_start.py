@@ -60,11 +60,11 @@ def test_what_plays_other_tasks_or_draws_is_refused(ask: Ask, tmp_path: Path) ->
     config = ask()
     others = {
         "seed": ask(seed=7),
-        "catalogue": ask(catalogue=replace(config.catalogue, models_max=5)),
+        "catalogue.models_max": ask(catalogue=replace(config.catalogue, models_max=5)),
         "evaluation.greedy": replace(config, evaluation=replace(config.evaluation, greedy=False)),
     }
     for key, other in others.items():
-        with pytest.raises(ConfigError, match=f"evaluation.before: .* with another {key}"):
+        with pytest.raises(ConfigError, match=f"evaluation.before: .* measured with {key}="):
             check_before(other, training=False)
 
 
