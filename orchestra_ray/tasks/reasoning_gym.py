@@ -58,11 +58,6 @@ def reference(task: Task) -> str:
     return str(task.payload["answer"])
 
 
-def is_correct(task: Task, answer: str | None) -> bool:
-    """Whether the family's own scorer gives a full score. For families that are checked."""
-    return answer is not None and score_here(task, answer).correct
-
-
 def score_here(task: Task, answer: str) -> Scored:
     """Scores in this process, if the family is checked. May raise `BrokenTask`."""
     if task.family not in CHECKED_FAMILIES:

@@ -13,7 +13,7 @@ from reasoning_gym.factory import DATASETS
 from orchestra_ray.config import Config
 from orchestra_ray.config.schema import FamilyConfig
 from orchestra_ray.tasks.checked_families import CHECKED_FAMILIES, TAKES_JUNK
-from orchestra_ray.tasks.reasoning_gym import TaskSource, is_correct, reference
+from orchestra_ray.tasks.reasoning_gym import TaskSource, reference, score_here
 
 EVALUATE = {"eval", "exec", "compile", "parse_expr", "sympify", "simplify", "literal_eval"}
 REACH_OUT = {"open", "print", "input", "system", "popen", "subprocess", "os", "sys", "pickle"}
@@ -62,7 +62,7 @@ def test_a_listed_scorer_evaluates_nothing_and_reaches_nothing(family: str) -> N
 def test_a_listed_scorer_takes_nearly_no_junk_for_right(family: str) -> None:
     source = TaskSource([FamilyConfig(name=family)], 11, 3)
     for task in (source.make(0, i) for i in range(3)):
-        right = [one for one in JUNK if one != reference(task) and is_correct(task, one)]
+        right = [one for one in JUNK if one != reference(task) and score_here(task, one).correct]
         assert len(right) < len(JUNK) / 10, right
 
 

@@ -3,7 +3,7 @@ import pytest
 from orchestra_ray.config import Config
 from orchestra_ray.config.schema import FamilyConfig
 from orchestra_ray.core.errors import ConfigError
-from orchestra_ray.tasks.reasoning_gym import TaskSource, is_correct, reference
+from orchestra_ray.tasks.reasoning_gym import TaskSource, reference, score_here
 
 
 def test_every_family_solves_itself_and_nothing_else(quickstart: Config) -> None:
@@ -11,10 +11,10 @@ def test_every_family_solves_itself_and_nothing_else(quickstart: Config) -> None
     for family in range(len(source.families)):
         for i in range(20):
             task = source.make(family, i)
-            assert is_correct(task, reference(task)), task
-            assert is_correct(task, f" {reference(task)}\n")
-            assert not is_correct(task, reference(task) + "1")
-            assert not is_correct(task, "") and not is_correct(task, None)
+            assert score_here(task, reference(task)).correct, task
+            assert score_here(task, f" {reference(task)}\n").correct
+            assert not score_here(task, reference(task) + "1").correct
+            assert not score_here(task, "").correct
 
 
 def test_a_task_is_a_function_of_its_place(quickstart: Config) -> None:

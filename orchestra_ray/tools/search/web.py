@@ -24,10 +24,8 @@ from orchestra_ray.tracking.secrets import hide_url
 
 KEY = "TAVILY_API_KEY"
 MAX_QUERY_CHARS = 400  # Tavily refuses a longer one
-_OF_ENVIRONMENT = (
-    "X-Project-ID",
-    "X-Tavily-Orgid",
-)  # the client reads them there; only the key goes
+# The client reads them there; only the key goes.
+_OF_ENVIRONMENT = ("X-Project-ID", "X-Tavily-Orgid")
 
 
 @dataclass(frozen=True, slots=True)

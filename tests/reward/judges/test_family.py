@@ -18,7 +18,7 @@ from orchestra_ray.reward.judges.bench import Bench, Judging
 from orchestra_ray.reward.judges.checks import check_judges
 from orchestra_ray.tasks import reasoning_gym as tasks
 from orchestra_ray.tasks.checked_families import CHECKED_FAMILIES
-from orchestra_ray.tasks.reasoning_gym import TaskSource, is_correct, reference, score_here
+from orchestra_ray.tasks.reasoning_gym import TaskSource, reference, score_here
 from orchestra_ray.tasks.scoring import MOST_CHARACTERS, BrokenTask, Scored, refused, score_of
 
 FAMILIES = sorted(CHECKED_FAMILIES)
@@ -81,7 +81,7 @@ def test_no_odd_answer_spoils_a_listed_family(task: Task) -> None:
     for answer in ODD:
         assert isinstance(score_here(task, answer), Scored)
     assert not score_here(task, "nan").correct and not score_here(task, "\x00").correct
-    assert is_correct(task, reference(task)) or task.payload["answer"] is None
+    assert score_here(task, reference(task)).correct or task.payload["answer"] is None
 
 
 @given(st.sampled_from(TASKS), st.text() | st.text("0123456789.,-+/×e[]{}:=\n \"'()") | st.just(""))
@@ -102,7 +102,7 @@ def test_the_quick_starts_families_keep_their_scorers_verdict(
     task = TaskSource.train(quickstart.tasks).make(family, 3)
     scorer: Any = get_score_answer_fn(task.family)
     for said in (answer, reference(task), f"{answer}{reference(task)}"):
-        assert is_correct(task, said) == (scorer(said.strip(), task.payload) >= 1.0)
+        assert score_here(task, said).correct == (scorer(said.strip(), task.payload) >= 1.0)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_what_is_longer_than_any_answer_is_wrong(make_group: Any) -> None:
 def test_a_family_that_is_not_checked_is_not_scored_in_this_process() -> None:
     task = TaskSource([FamilyConfig(name="n_queens")], 0, 2).make(0, 0)
     with pytest.raises(ValueError, match="n_queens: its scorer is not checked"):
-        is_correct(task, reference(task))
+        score_here(task, reference(task))
 
 
 def test_a_family_that_is_not_checked_is_judged_in_the_sandbox(
