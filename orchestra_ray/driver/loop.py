@@ -47,7 +47,6 @@ class TrainingLoop:
         on_event: OnEvent,
     ):
         self._training, self._reward = config.training, config.reward
-        self._minibatches = config.learner.minibatches
         self._deadline_s = (
             config.rollout.episode_deadline_s + config.reward.deadline_s + 2 * STREAM_MARGIN_S
         )
@@ -226,7 +225,6 @@ class TrainingLoop:
             **stats,
             "trained_episodes": len(chosen),
             "trained_sequences": len(sequences),
-            "optimizer_steps": self._minibatches,
             **dropped_sequences(chosen),
         }
 

@@ -21,6 +21,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from orchestra_ray.config.checks import is_private
 from orchestra_ray.config.model_folder import model_folder
 from orchestra_ray.config.schema import Config
 from orchestra_ray.core.errors import ReportedError
@@ -223,7 +224,9 @@ class LearnerGroup:
         return self._tail(rank)
 
     def _tail(self, writer: int) -> LogTail | None:
-        return self._logs[writer].tail() if writer < len(self._logs) else None
+        """Of a run on private tasks without its words, which may quote them."""
+        tail = self._logs[writer].tail() if writer < len(self._logs) else None
+        return tail.without_words() if tail and is_private(self._config.tasks) else tail
 
 
 def _start_rank(

@@ -101,6 +101,7 @@ class LearnerEngine:
             "dropped/malformed_tokens": totals["malformed_tokens"],
             "trained_tokens": totals["trained_tokens"],
             "train_tokens_per_s": totals["trained_tokens"] / worst["train_s"],
+            "optimizer_steps": float(len(minibatches)),
             "microbatches": float(sum(len(m.microbatches) for m in minibatches)),
         }
         return own | _token_means(totals) | worst

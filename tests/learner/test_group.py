@@ -127,6 +127,7 @@ def test_every_stage_makes_the_update_of_plain_torch(
     outcome = Outcome(metrics, published(group, board, version=1))
     assert_same(outcome, plain_torch(config, tiny_model_path, samples_of(trajectories)))
     assert metrics[0]["microbatches"] > 1
+    assert metrics[0]["optimizer_steps"] == 1
     assert metrics[0]["trained_tokens"] == sum(LENGTHS)
     assert metrics[0]["trained_response_tokens"] == sum(int(t.mask_T.sum()) for t in trajectories)
     assert metrics[0]["ratio"] == 1.0  # a single optimizer step is on-policy
@@ -200,6 +201,7 @@ def test_several_optimizer_steps_keep_the_old_policy_and_the_reference(
     metrics = [train(group, refs, trajectories) for _ in range(STEPS)]
     outcome = Outcome(metrics, published(group, board, version=1))
     assert_same(outcome, plain_torch(config, tiny_model_path, samples_of(trajectories)))
+    assert [step["optimizer_steps"] for step in metrics] == [2] * STEPS
     assert metrics[-1]["ref_kl"] > 0
     assert metrics[-1]["approx_kl"] > 0
     assert ("entropy" in metrics[-1]) is (loss.entropy_coef > 0 or loss.measure_entropy)

@@ -53,11 +53,18 @@ def group(
     asyncio.run(group.stop())
 
 
+def quote(rank: object) -> None:
+    print("ValueError: what is 6 x 7", file=sys.stderr, flush=True)
+
+
+@pytest.mark.parametrize("private", [False, True])
 def test_a_dead_rank_is_one_failure_and_no_hang(
-    group: LearnerGroup, trajectories: list[Trajectory]
+    config: Config, group: LearnerGroup, trajectories: list[Trajectory], private: bool
 ) -> None:
+    config.tasks.private = private
     started_s = time.monotonic()
     log = cast(ProcessLog, ray.get(group.ranks[1].process_log.remote()))
+    ray.get(group.ranks[1].__ray_call__.remote(quote))
     os.kill(log.pid, signal.SIGKILL)
     with pytest.raises(LearnerFailed) as caught:
         train(group, [ray.put(t) for t in trajectories], trajectories)
@@ -66,6 +73,8 @@ def test_a_dead_rank_is_one_failure_and_no_hang(
     told = caught.value.log
     assert told is not None and told.path in log.paths and Path(told.path).exists()
     assert told.path in str(caught.value)
+    assert "ValueError" in str(caught.value) and bool(told.lines) is not private
+    assert ("6 x 7" in str(caught.value)) is not private
     assert time.monotonic() - started_s < 30
 
 
