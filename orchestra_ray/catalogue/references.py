@@ -5,12 +5,14 @@ text of a dialect. None is ever fetched. A chain of references that leads back t
 passing a property or an item is refused, because validation would not end.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
+import regex
 from attrs import evolve
-from jsonschema import SchemaError
+from jsonschema import Draft202012Validator, FormatChecker, SchemaError
 from jsonschema.protocols import Validator
 from jsonschema_specifications import REGISTRY as SPECIFICATIONS
 from referencing import Registry, Specification
@@ -36,9 +38,26 @@ def id_of(meta_schema: Mapping[str, Any]) -> str:
     return str(meta_schema.get("$id") or meta_schema.get("id")).rstrip("#")
 
 
+def dialect_of(stated: str) -> str:
+    """The one spelling of the URI of a dialect, which is written with http or https, and a `#`."""
+    uri = re.sub("^https:", "http:", stated.rstrip("#"))
+    return dialect_of(id_of(Draft202012Validator.META_SCHEMA)) if uri == _LATEST else uri
+
+
+_LATEST = "http://json-schema.org/schema"
+_FORMATS = FormatChecker(formats=())
+
+
+@_FORMATS.checks("regex", raises=Exception)
+def _is_pattern(value: object) -> bool:
+    """As the validation matches it: the library's own check asks `re`, which knows less."""
+    return not isinstance(value, str) or regex.compile(value) is not None
+
+
 def check_form(form: type[Validator], schema: Any) -> None:
+    own: Any = form  # its protocol does not name the argument
     try:
-        form.check_schema(schema)
+        own.check_schema(schema, format_checker=_FORMATS)
     except SchemaError as error:
         raise BadSchema(" ".join(error.message.splitlines()[:1])) from None
 
@@ -118,7 +137,8 @@ class _References:
 
     def _check_dialect(self, contents: Mapping[str, Any]) -> None:
         stated = contents.get("$schema")
-        if isinstance(stated, str) and stated.rstrip("#") != id_of(self._form.META_SCHEMA):
+        own = dialect_of(id_of(self._form.META_SCHEMA))
+        if isinstance(stated, str) and dialect_of(stated) != own:
             problem = f"$schema {stated} stands inside a schema of another dialect"
             raise BadSchema(problem, "leave it out")
 

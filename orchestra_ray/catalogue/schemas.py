@@ -23,6 +23,7 @@ from orchestra_ray.catalogue.references import (
     BadSchema,
     check_form,
     check_references,
+    dialect_of,
     id_of,
     resolver_of,
     specification_of,
@@ -96,7 +97,7 @@ def _inside(value: Any) -> Iterator[Any]:
 
 _NEWEST = id_of(Draft202012Validator.META_SCHEMA)
 _FORMS: Mapping[str, type[Validator]] = {
-    id_of(form.META_SCHEMA): form
+    dialect_of(id_of(form.META_SCHEMA)): form
     for form in (
         validators.Draft3Validator,
         validators.Draft4Validator,
@@ -111,7 +112,7 @@ _FORMS: Mapping[str, type[Validator]] = {
 def _form_of(schema: Mapping[str, Any]) -> type[Validator]:
     """jsonschema's class for the dialect that the schema states."""
     stated = schema.get("$schema", _NEWEST)
-    form = _FORMS.get(stated.rstrip("#")) if isinstance(stated, str) else None
+    form = _FORMS.get(dialect_of(stated)) if isinstance(stated, str) else None
     if form is None:
         remedy = f"leave it out, or write {_NEWEST}"
         raise BadSchema(f"$schema {stated} is no known dialect of JSON Schema", remedy)

@@ -6,7 +6,8 @@ that is a command gets the variables that are named for it and those that the SD
 (HOME, LOGNAME, PATH, SHELL, TERM, USER), no others; of its stderr the end is kept.
 
 Results are validated against the schema that the server states for them, within the bounds of
-`catalogue.schemas`: the SDK fetches nothing for it either, and sets no bounds.
+`catalogue.schemas`: the SDK fetches nothing for it either, and sets no bounds. A result that takes
+more than these bounds passes: it is large, and not known to be wrong.
 
 When the server says that its tools have changed, they are listed anew beside the calls in flight.
 """
@@ -24,7 +25,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.client.subscriptions import SubscriptionLost
 from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 
-from orchestra_ray.catalogue.schemas import BoundedValidator
+from orchestra_ray.catalogue.schemas import BoundedValidator, TooMuch
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.tools.mcp_http import fault_of, response_hook
 from orchestra_ray.tools.mcp_listing import ReadablePages, list_pages
@@ -233,6 +234,8 @@ class Session:
             if name not in self._validators:
                 self._validators[name] = BoundedValidator(schema)
             error = self._validators[name].first_error(result.structured_content)
+        except TooMuch:
+            return
         except Exception as problem:  # the library raises what it likes
             why = f"{type(problem).__name__}: {problem}"
             raise RuntimeError(f"the schema of {name}'s results cannot be used ({why})") from None

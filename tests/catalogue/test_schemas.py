@@ -120,8 +120,15 @@ def test_a_remote_reference_is_never_fetched_neither_at_the_check_nor_at_a_call(
         ({**OBJECT, "dependentSchemas": {"a": {"$ref": "#"}}}, "leads back to itself"),
         ({**OBJECT, "$schema": "http://example.org/mine"}, "no known dialect"),
         ({**OBJECT, "$schema": 5}, "no known dialect"),
+        ({**OBJECT, "$schema": "json-schema.org/draft-07/schema"}, "no known dialect"),
+        ({**OBJECT, "$schema": "ftp://json-schema.org/draft-07/schema"}, "no known dialect"),
         (with_a({"$schema": DRAFT7["$schema"]}), "another dialect"),
+        (with_a({"$schema": "http://json-schema.org/schema#"}, **DRAFT7), "another dialect"),
         ({"type": "objects"}, "not valid under any"),
+        *((with_a({"pattern": one}), r"is not a 'regex'") for one in ("[", "(a", r"\cA", "(?<y>")),
+        (with_a({}, patternProperties={"^[": {}}), r"is not a 'regex'"),
+        (with_a({"pattern": "a{99999999999}"}, **DRAFT3), r"is not a 'regex'"),
+        (with_a({"$ref": "#/x"}, x={"pattern": "["}), r"is not a 'regex'"),
         ({"properties": {1: {}}}, "the key 1 is no text"),
     ],
 )
@@ -212,6 +219,15 @@ def test_what_cannot_be_used_is_told_in_one_line(schema: dict[str, Any], says: s
             {"a": "t"},
             {"a": 1},
         ),
+        # patterns that `re` does not know
+        (with_a({"pattern": r"^\p{L}+$"}), {"a": "Ünal"}, {"a": "Ünal5"}),
+        (with_a({"pattern": r"^(?<y>\d+)$"}), {"a": "2026"}, {"a": "year"}),
+        (with_a({"pattern": r"^[\w-.]+$"}, **DRAFT7), {"a": "a-b.c"}, {"a": "a b"}),
+        (
+            {"patternProperties": {r"^\p{Lu}": TEXT}, "additionalProperties": False, **DRAFT3},
+            {"Ü": "t"},
+            {"ü": "t"},
+        ),
         (with_a({"enum": [{"$ref": "http://h/x"}]}), {"a": {"$ref": "http://h/x"}}, {"a": "t"}),
         (
             {**OBJECT, "properties": {"$ref": TEXT, "$schema": TEXT}},
@@ -228,6 +244,33 @@ def test_what_a_schema_resolves_by_itself_is_used(
     with pytest.raises(Fault) as caught:
         check_arguments(schema, bad)
     assert caught.value.kind is FaultKind.WRONG_TYPE
+
+
+DYNAMIC = {"$dynamicRef": "#x", "$defs": {"x": {"$dynamicAnchor": "x", "not": TEXT}}}
+
+
+@pytest.mark.parametrize(
+    ("path", "schema"),
+    [  # what its forerunner does not know, and what no text satisfies
+        ("draft-03/schema", {"disallow": ["string"]}),
+        ("draft-04/schema", {"not": TEXT}),
+        ("draft-06/schema", {"const": 1}),
+        ("draft-07/schema", {"if": TEXT, "then": False}),
+        ("draft/2019-09/schema", {"$ref": "#x", "$defs": {"x": {"$anchor": "x", "not": TEXT}}}),
+        ("draft/2020-12/schema", DYNAMIC),
+        ("schema", DYNAMIC),
+    ],
+)
+def test_a_dialect_is_known_by_http_and_https_with_and_without_a_mark(
+    path: str, schema: dict[str, Any]
+) -> None:
+    for scheme, other in (("http", "https"), ("https", "http")):
+        for mark in ("", "#"):
+            inner = {**schema, "$schema": f"{other}://json-schema.org/{path}"}
+            whole = {**with_a(inner), "$schema": f"{scheme}://json-schema.org/{path}{mark}"}
+            check_schema(whole)
+            assert BoundedValidator(whole).first_error({"a": "text"}) is not None
+            assert BoundedValidator({**whole, "properties": {}}).first_error({"a": "t"}) is None
 
 
 SLOW = {"patternProperties": {"^(a|a)*$": {}}}

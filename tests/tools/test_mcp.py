@@ -332,11 +332,12 @@ def test_over_http_a_server_that_is_not_there_is_a_connection_fault(port: int) -
 
 
 def test_the_schema_of_results_is_kept_to_within_bounds_and_reaches_nothing(tmp_path: Path) -> None:
-    long = "a" * 60 + "!"
-    properties = {
+    large: list[Any] = [1] * 100_000
+    properties: dict[str, tuple[Any, Any]] = {
         "remote": ({"$ref": "http://127.0.0.1:9/x.json"}, 1),
         "dangling": ({"$ref": "#/$defs/x"}, 1),
-        "endless": ({"pattern": "^(a|a)*$"}, long),
+        "endless": ({"pattern": "^(a|a)*$"}, "a" * 60 + "!"),  # nobody can tell
+        "large": ({"items": {"type": "integer"}}, large),
         "wrong": ({"type": "integer"}, "text"),
         "right": ({"type": "integer"}, 1),
     }
@@ -364,8 +365,9 @@ def test_the_schema_of_results_is_kept_to_within_bounds_and_reaches_nothing(tmp_
         server = McpServer(McpSettings("raw", command, deadline_s=20))
         try:
             for name in tools:
-                if name == "right":
-                    assert text_of(await server.call(name, {})) == '{"a": 1}'
+                if name in ("right", "endless", "large"):
+                    given = json.loads(text_of(await server.call(name, {})))
+                    assert given == {"a": properties[name][1]}
                     continue
                 with pytest.raises(Fault, match="schema") as caught:
                     await server.call(name, {})
