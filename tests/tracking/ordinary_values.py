@@ -33,7 +33,7 @@ moonshotai/Kimi-K2-Instruct-0905 MiniMaxAI/MiniMax-M1-80k
 PATHS = r"""
 /usr/local/bin:/usr/bin:/bin
 /root/.cache/huggingface/hub/models--Qwen--Qwen3-8B/snapshots/c1899de289a04d12100db370d81485cdf75e47ca
-./results/run-2026-03-29/metrics.jsonl ~/work/orchestra_ray/configs/quickstart.yaml
+./results/run-2026-03-29/metrics.jsonl ~/orchestra_ray/configs/quickstart.yaml
 ../data/train/part-00001-of-00128.parquet /dev/nvidia0
 /var/lib/docker/overlay2/3f786850e387550fdab836ed7e6dc881/merged
 file:///tmp/ray/session_2026-03-29_10-00-00_123456_78/logs
@@ -114,6 +114,31 @@ sha512-z4PhNX7vuL3xVChQ1m2AB9Yg5AULVxXcg/SpIdNs6c5H0NE8XYXysP+DqNKHfuwvY7kxvUdBe
 session_2026-03-29_10-00-00_123456_78 8:1234567 0000:81:00.0 00000008:00:00.0 02:42:ac:11:00:02
 i-0abcd1234ef567890 arn:aws:s3:::my-bucket/path vpc-0a1b2c3d PCI\VEN_10DE&DEV_2330
 job.12345.cluster 12345678[1-10]
+""".split()
+LIKE_TOKENS = r"""
+jina_embeddings_v2_base_en rpa_process_automation_pipeline ntn_some_function_name_is_here
+xapp-plugin-manager xapp-1-plugin-manager xoxo-lovely-friend glft-something-long-name
+hf_transfer_enabled_default hf_hub_download_with_progress_bar_v2 sk_learn_pipeline_steps
+hf_TransformersForSequenceClassification2 sk-learn-pipeline-v2-steps-contrib
+sk-image-0.24.0-cp312-manylinux_2_28_x86_64 sk_live_streaming_pipeline_name
+sk_test_classification_report_2026 rk_test_runge_kutta_step_size_4 gsk_generic_kernel_search_space
+fw_forward_backward_pass_timing fw_DistributedDataParallelKwargs npm_config_registry_cache_folder
+npm_lifecycle_script_environment pypi-some-very-long-package-name-that-is-described-here
+figd_figure_of_demand_for_2026_q1 pcsk_some_subtilisin_kexin_type_9_inhibitor
+lin_api_documentation_of_the_client csk-charlottesville-skating-club r8_register_is_used_as_pointer
+pplx-perplexity-evaluation-on-wikitext xai-explainable-artificial-intelligence
+nvapi-documentation-for-developers tvly-travel-yearly-summary-report
+tskey-timestamp-key-of-the-series key-value-store-with-replication
+SG.Singapore_region_servers.asia_southeast ghs_global_health_survey_responses_2024
+gho_gene_homology_ontology_terms github_pat_rotation_reminder_days
+glsa_global_local_self_attention_layer glc_global_land_cover_share_2026
+whsec_warehouse_section_identifier wandb_v1_migration_of_the_old_projects
+dckr_pat_is_the_prefix_of_docker_tokens shpat_shape_pattern_recognition
+hvs.hidden_variable_state_of_model ASIA_PACIFIC_REGION_SERVERS lsv2_pt_is_a_langsmith_token_prefix
+sq0atp-is-the-prefix-of-square ya29.is-the-prefix-of-google-oauth
+glpat-is-the-prefix-of-gitlab-tokens AIza_is_how_google_keys_begin_usually
+phx_phoenix_framework_routes_helper ssh://continuous-integration@build.example.com/repository
+/home/jane/sk-experiments-2026-03-29/run-017/metrics.jsonl
 """.split()
 TEXTS = [
     "the quick brown fox jumps over the lazy dog",

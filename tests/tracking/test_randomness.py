@@ -8,6 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from orchestra_ray.tracking.randomness import is_random, is_word
+from orchestra_ray.tracking.redact import Redactor
+from orchestra_ray.tracking.secret_forms import MARK
 from orchestra_ray.tracking.secrets import is_secret
 
 from .ordinary_values import ENGLISH, GERMAN, KINDS, WORDS
@@ -15,6 +17,7 @@ from .ordinary_values import ENGLISH, GERMAN, KINDS, WORDS
 LOWER = string.ascii_lowercase + string.digits
 MIXED = string.ascii_letters + string.digits
 HEX = "0123456789abcdef"
+SAFE = MIXED + "-_"
 Make = Callable[[random.Random], str]
 
 
@@ -45,6 +48,31 @@ def between(before: str, make: Make, after: str) -> Make:
 def test_nearly_every_random_value_is_found(make: Make) -> None:
     rng = random.Random(7)
     assert sum(is_random(make(rng)) for _ in range(500)) >= 475
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(between("sk-proj-", of(SAFE, 48), ""), between("sk-", of(HEX, 32), "")),
+        *(between("sk-ant-api03-", of(SAFE, 93), "AA"), between("sk-or-v1-", of(HEX, 64), "")),
+        *(between("gh" + "p_", of(MIXED, 36), ""), between("gl" + "pat-", of(SAFE, 20), "")),
+        between("github_pat_", of(MIXED, 22), "_" + "a1B2" * 14),
+        *(between("hf_", of(string.ascii_letters, 34), ""), between("npm_", of(MIXED, 36), "")),
+        *(between("sk_" + "live_", of(MIXED, 24), ""), between("whsec_", of(MIXED + "+/", 32), "")),
+        *(between("AI" + "za", of(SAFE, 35), ""), between("GOCSPX-", of(SAFE, 28), "")),
+        *(between("jina_", of(HEX, 32), "x" * 28), between("ntn_12345678901", of(MIXED, 35), "")),
+        *(between("rpa_", of(LOWER.upper(), 42), ""), between("csk-", of(LOWER, 48), "")),
+        *(between("gsk_", of(MIXED, 52), ""), between("hvs.", of(MIXED, 24), "")),
+        *(between("tvly-dev-", of(MIXED, 32), ""), between("xai-", of(MIXED, 80), "")),
+        *(between("pypi-AgEIcHlwaS5vcmc", of(SAFE, 150), ""), between("sk_", of(HEX, 48), "")),
+        *(between("Authorization: ", of(MIXED, 20), ""), between("Bearer ", of(MIXED, 24), "")),
+        *(between("WANDB_API_KEY=", of(HEX, 40), ""), between("x-api-key: ", of(MIXED, 32), "")),
+        between("aws_secret_access_key=", of(MIXED + "+/", 40), ""),
+    ],
+)
+def test_nearly_every_random_value_of_a_known_form_is_hidden_in_a_text(make: Make) -> None:
+    rng, redactor = random.Random(7), Redactor.of({})
+    assert sum(redactor.text(f"a {make(rng)} b").endswith(f"{MARK} b") for _ in range(500)) >= 495
 
 
 @pytest.mark.parametrize("kind", KINDS)
