@@ -28,6 +28,8 @@ INSTRUCTIONS: Mapping[Parser, str] = {
 }
 
 
+MOST_NESTED = 8  # boxes within boxes that are opened: each takes a look at all that is in it
+
 _BOX = re.compile(r"\\(?:boxed|fbox)(?:[ \t]*\{|[ \t]+(?P<bare>[^\s{}$\\]+))")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _JOINED = re.compile(
@@ -74,9 +76,11 @@ def boxes(text: str) -> list[str]:
 
 
 def _boxed(text: str) -> str | None:
-    inner = (boxes(text) or [None])[-1]
-    while inner is not None and (nested := boxes(inner)):
-        inner = nested[-1]
+    inner: str | None = None
+    for _ in range(MOST_NESTED):
+        if not (within := boxes(text if inner is None else inner)):
+            break
+        inner = within[-1]
     return inner
 
 

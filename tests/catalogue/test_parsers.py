@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra_ray.catalogue.parsers import INSTRUCTIONS, Parser, found, parse
+from orchestra_ray.catalogue.parsers import INSTRUCTIONS, MOST_NESTED, Parser, found, parse
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="<>{}`\\"), min_size=1).map(
     lambda text: " ".join(text.split())
@@ -18,6 +18,7 @@ WORDS = st.text(st.characters(codec="utf-8", exclude_characters="<>{}`\\"), min_
         (Parser.BOXED, r"first \boxed{1}, then \boxed{\frac{1}{2}} it is", r"\frac{1}{2}"),
         (Parser.BOXED, r"\boxed{\frac{1}{2}", None),
         (Parser.BOXED, r"\boxed{}", None),
+        (Parser.BOXED, r"\boxed{\boxed{x = \boxed{7}}}", "7"),
         (Parser.BOXED, "42", None),
         (Parser.ANSWER_TAG, "<answer>no</answer> wait <answer>\nyes\n</answer>", "yes"),
         (Parser.ANSWER_TAG, "<answer>yes", None),
@@ -34,6 +35,12 @@ WORDS = st.text(st.characters(codec="utf-8", exclude_characters="<>{}`\\"), min_
 def test_the_last_marked_part_is_read(parser: Parser, text: str, part: str | None) -> None:
     assert found(parser, text) == part
     assert parse(parser, text) == (text if part is None else part)
+
+
+def test_boxes_in_boxes_are_opened_up_to_some_depth() -> None:
+    deep = MOST_NESTED + 1_200
+    part = found(Parser.BOXED, "\\boxed{" * deep + "7" + "}" * deep)
+    assert part == "\\boxed{" * 1_200 + "7" + "}" * 1_200
 
 
 @given(before=WORDS, part=WORDS)

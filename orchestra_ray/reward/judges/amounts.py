@@ -80,9 +80,9 @@ def found_in(text: str) -> Iterator[Found]:
             continue
         reader, start = _Reader(tokens), place
         try:
-            if _is_term(tokens, place):
-                raise Opaque
             amount = reader.amount(place)
+            if _is_term(tokens, place):
+                amount = None
         except Opaque:
             amount = None
         place = max(reader.place, place + 1)
@@ -94,6 +94,8 @@ def _is_noun(rest: Sequence[Token]) -> bool:
     if len(rest) > 8 or any(t.kind not in ("word", "operator", "other") for t in rest):
         return False
     words = [t.text.lower() for t in rest]
+    if words == ["times"]:
+        return True
     if rest[0].kind != "word" or any(word in _NO_UNIT or word in _FUNCTIONS for word in words):
         return False
     if any(t.kind == "operator" and t.text not in {"/", "(", ")"} for t in rest):
@@ -150,6 +152,10 @@ def _is_term(tokens: Sequence[Token], place: int) -> bool:
         return True
     if before.text in {"+", "*", "/", "^", "×", "·", "÷", "**"}:
         return not (before.text in {"*", "**"} and here.spaced != before.spaced)
+    if before.text.lower() in {"minus", "plus", "times"}:
+        return True
+    if before.text in {"±", "∓", "≤", "≥"} or (before.text in {"<", ">"} and before.spaced):
+        return True
     # `x - 5`, where a value stands before the minus; a dash in prose has none.
     if before.text == "-" and place > 1:
         return tokens[place - 2].kind in ("number", "opaque") or is_variable(tokens[place - 2])
@@ -202,7 +208,6 @@ class _Reader(Arithmetic):
 
     def _unit(self) -> Unit | None:
         words: list[str] = []
-        start = self.place
         while len(words) < 8:
             token = self._peek()
             is_part = token.text in UNITS or token.text.lower() in UNITS
@@ -224,10 +229,7 @@ class _Reader(Arithmetic):
             else:
                 break
             self.place += 1
-        unit = unit_of(words)
-        if words and unit is None and self._peek().kind != "word" and "/" not in words:
-            self.place = max(start, self.place)
-        return unit or (unit_of([self._currency]) if self._currency else None)
+        return unit_of(words) or (unit_of([self._currency]) if self._currency else None)
 
     def _refuse_more(self) -> None:
         """An operator or a variable that goes on from here makes all of it no amount."""
@@ -240,7 +242,7 @@ class _Reader(Arithmetic):
                 raise Opaque
         if token.text in ("+", "*", "/", "-") and (is_variable(after) or after.kind == "command"):
             raise Opaque
-        if token.text == "+" and after.kind != "end":
+        if token.text == "+" and (joined or after.kind != "end"):
             raise Opaque
         if token.kind == "command" and token.text not in ("\\approx", "\\implies", "\\quad"):
             raise Opaque
@@ -258,7 +260,9 @@ class _Reader(Arithmetic):
 
     def _refuse_word(self, token: Token, joined: bool, after: Token) -> None:
         low = token.text.lower()
-        if low in _FUNCTIONS or low in ("squared", "cubed", "factorial", "times", "plus", "minus"):
+        if low in _FUNCTIONS or low in ("squared", "cubed", "factorial", "plus", "minus"):
+            raise Opaque
+        if low == "times" and _is_operand(after):
             raise Opaque
         if not token.text.isascii() and not VARIABLE.match(token.text):
             return  # a word of a script without gaps, such as a counter in Chinese
@@ -266,6 +270,10 @@ class _Reader(Arithmetic):
             raise Opaque
         if not joined and is_variable(token) and token.text not in _LETTERS:
             raise Opaque
+
+
+def _is_operand(token: Token) -> bool:
+    return token.kind in ("number", "opaque", "command") or is_variable(token) or token.text == "("
 
 
 def _is_article(token: Token) -> bool:

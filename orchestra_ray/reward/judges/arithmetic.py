@@ -53,7 +53,9 @@ class Arithmetic:
         """Whether an operator has a number behind it, and is none of a dash or a mark."""
         after = self._peek(1)
         if after.text in CURRENCIES or after.text in {"-", "+", "(", "{", "\\left"}:
-            after = self._peek(2)
+            is_group, after = after.text in {"(", "{"}, self._peek(2)
+            if is_group and after.text in {"-", "+"}:
+                after = self._peek(3)
         return after.kind in ("number", "opaque") or after.text in ("\\frac", "\\sqrt", "(")
 
     def _product(self) -> Fraction:

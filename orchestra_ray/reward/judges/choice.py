@@ -3,7 +3,8 @@ r"""Choice: the right letter as an answer states it, or the text of that choice.
     answer    := tagged | boxed | statement | opening | closing
     statement := ("answer is" | "answer:" | "I choose" | "so it is" | "option" ...) named
                | letter ("is" ["the"] ("correct" | "right" | "answer" ...))
-    opening   := letter (")" | "." | ":" | "-" | "," | "(") [text]     at the head of the answer
+    opening   := letter (")" | "." | ":" | "-" | "," | "(") [text]     at the head of the answer;
+                 where lines go through the options, only one that stands out of their order
     closing   := "(" letter ")"                      the only letter in brackets that is not denied
     named     := letter | letter text | text of a choice
 
@@ -21,7 +22,9 @@ from collections.abc import Sequence
 from orchestra_ray.reward.judges.exact import normal
 from orchestra_ray.reward.judges.statement import Place, stated, unmarked
 
-_WRAPPER = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|boxed)\s*\{([^{}]*)\}")
+_WRAPPER = re.compile(
+    r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|boldsymbol|mbox|boxed)\s*\{([^{}]*)\}"
+)
 _MATH = re.compile(r"\$|\\[()\[\]]|\\[,;:! ]")
 _QUOTES = "\"'“”‘’«»「」*_`{}<> "
 _LETTER = r"(?:\((?P<round>[A-Za-z])\)|\[(?P<square>[A-Za-z])\]|(?P<bare>[A-Za-z])(?!\w|['’]\w))"
@@ -40,8 +43,12 @@ _FOLLOWS = re.compile(
     r"|which|due|given|based|where|with|is|from|by|per|in\s+my|here|above|below)\b)",
     re.IGNORECASE,
 )
-_ENDS_TEXT = re.compile(r"\s*(?:$|[.,;!?(—–]|(?:because|since|as|so|rather|and\s+not|not)\b)")
-MOST_FOLDED = 60
+_ENDS_TEXT = re.compile(
+    rf"[{_QUOTES}]*(?:$|[.,;!?(—–]|(?:because|since|as|so|rather|and\s+not|not)\b)"
+)
+_NEGATED = re.compile(r"[\s:=]*(?:definitely\s+|clearly\s+)?not\b", re.IGNORECASE)
+_INSTEAD = re.compile(r"\bbut(?:\s+rather)?\b|,|;|\brather\b")
+MOST_FOLDED, MOST_DENIED = 60, 20
 _AND_ANOTHER = re.compile(
     rf"\s*(?:,|/|&|\+|;|(?:,\s*)?\b(?:or|and(?:\s+also)?|as\s+well\s+as)\b)\s*(?:also\s+|maybe\s+"
     rf"|possibly\s+|perhaps\s+)?(?:(?:option|choice)\s+)?[{_QUOTES}]*"
@@ -73,7 +80,8 @@ _DENIED_AFTER = re.compile(
     re.IGNORECASE,
 )
 _VERB = re.compile(r"\s*(?:is|with|for)\b")
-_SENTENCES = re.compile(r"(?<=[.!?。])\s+|\n")
+# `D. argon` at the head of a line is no sentence `D.`
+_SENTENCES = re.compile(r"(?<=[.!?。])(?<!^[A-Za-z]\.)(?<!^ [A-Za-z]\.)\s+|\n", re.MULTILINE)
 _OPENING = re.compile(
     rf"[{_QUOTES}]*{_LETTER}[{_QUOTES}]*(?P<mark>\s*(?:[):,(—–-]|\.(?![A-Za-z]\.))|\s*$|(?<=[)\]]))"
 )
@@ -118,7 +126,33 @@ def _letter(place: Place, text: str, choices: Sequence[str]) -> str | None:
         return _named(bare, choices) or _opening(bare, choices)
     if place is Place.SENTENCE:
         return _named(bare, choices)
-    return _opening(bare, choices) or _said(unmarked(_MATH.sub("", text)), choices)
+    text = unmarked(_MATH.sub("", text))
+    lines = [line for line in map(str.strip, text.split("\n")) if _OPENING.match(line)]
+    letters = _opened(lines, choices)
+    if len(set(letters)) > 1:
+        return _said(text, choices) or _apart(letters)
+    last = _opening(lines[-1], choices) if lines else None
+    return _opening(bare, choices) or _said(text, choices) or last
+
+
+def _opened(lines: Sequence[str], choices: Sequence[str]) -> list[str]:
+    """The letters at the heads of lines, whether what follows affirms or denies them."""
+    opened = (_OPENING.match(line) for line in lines)
+    letters = [(one["round"] or one["square"] or one["bare"]).upper() for one in opened if one]
+    known = string.ascii_uppercase[: len(choices) or None]
+    return [letter for letter in letters if letter in known]
+
+
+def _apart(letters: Sequence[str]) -> str | None:
+    """The letter that stands before or behind a walk through the options, out of its order."""
+    before, behind = letters[0] >= letters[1], letters[-1] <= letters[-2]
+    first = letters[0] if before and _ascends(letters[1:]) else None
+    last = letters[-1] if behind and _ascends(letters[:-1]) else None
+    return None if first and last else first or last
+
+
+def _ascends(letters: Sequence[str]) -> bool:
+    return list(letters) == sorted(set(letters))
 
 
 def _by_text(bare: str, choices: Sequence[str]) -> str | None:
@@ -136,28 +170,29 @@ def _named(text: str, choices: Sequence[str]) -> str | None:
     text = text.lstrip(" :=")
     if (letter := _by_text(text, choices)) is not None:
         return letter
-    if negated := re.match(r"(?:definitely\s+|clearly\s+)?not\b(.*)", text, re.IGNORECASE):
-        return _corrected(negated[1], choices)
+    if _NEGATED.match(text):
+        return _corrected(text, choices)
     if (letter := _by_opening_text(text, choices)) is not None:
         return letter
     match = _NAMED.match(text)
-    if match is None:
-        return None
-    return _checked(match, text, choices)
+    return None if match is None else _checked(match, text, choices)
 
 
 def _corrected(text: str, choices: Sequence[str]) -> str | None:
     """What stands in the place of something denied, as in `not C, but D`."""
-    behind = re.split(r"\bbut(?:\s+rather)?\b|,|;|\brather\b", text, maxsplit=1)
-    if len(behind) < 2:
-        return None
-    rest = re.sub(r"^\s*(?:but|rather)\s+", "", behind[1].strip())
-    return _named(rest, choices) or _said(rest, choices)
+    for _ in range(MOST_DENIED):
+        behind = _INSTEAD.split(text, maxsplit=1)
+        if len(behind) < 2:
+            return None
+        text = re.sub(r"^\s*(?:but|rather)\s+", "", behind[1].strip())
+        if not _NEGATED.match(text):
+            return _named(text, choices) or _said(text, choices)
+    return None
 
 
 def _by_opening_text(text: str, choices: Sequence[str]) -> str | None:
     """The choice whose whole text a statement begins with, if the statement ends there."""
-    low = normal(text[: MOST_FOLDED + max(map(len, choices), default=0)])
+    low = normal(text.lstrip(_QUOTES)[: MOST_FOLDED + max(map(len, choices), default=0)])
     begun = [
         (len(folded), string.ascii_uppercase[i])
         for i, choice in enumerate(choices)
@@ -184,10 +219,7 @@ def _checked(match: re.Match[str], text: str, choices: Sequence[str]) -> str | N
         return letter
     if not _FOLLOWS.match(rest):
         return letter if bare.isupper() and bare not in "AI" else None
-    is_word = (
-        bare in "AI" and rest.lstrip()[:1].isalpha() and re.match(r"\s*(?:is|with|for)\b", rest)
-    )
-    return None if is_word and bare == "I" else letter
+    return None if bare == "I" and _VERB.match(rest) else letter
 
 
 def _lists(rest: str) -> bool:

@@ -20,7 +20,8 @@ _COMMAND = re.compile(
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _JOIN = re.compile(r"\s*(?:,|;|\bor\b|\band\b|,\s*(?:or|and))\s*", re.IGNORECASE)
 _CUT = re.compile(
-    r"\s*(?:,\s*(?:which|where|as|because|since|with|after|when|so)\b|\((?=[^)]*[A-Za-z]{3})"
+    r"\s*(?:,\s*(?:which|where|as|because|since|with|after|when|so)\b"
+    r"|\((?=(?:[^()\\]|\\[A-Za-z]++){0,200}?(?<![A-Za-z\\])[A-Za-z]{3})"
     r"|\b(?:because|since|given that|as we|as it)\b).*",
     re.IGNORECASE | re.DOTALL,
 )

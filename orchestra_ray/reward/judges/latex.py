@@ -23,7 +23,7 @@ _SYMBOLS = {
     **{r"\left": "", r"\right": "", r"\displaystyle": "", r"\dfrac": r"\frac", r"\tfrac": r"\frac"},
     **{r"\!": "", r"\,": " ", r"\;": " ", r"\:": " ", r"\ ": " ", r"\quad": " ", r"\qquad": " "},
     **{"~": " ", "{,}": ",", r"\$": "", "$": "", r"\(": "", r"\)": "", r"\[": "", r"\]": ""},
-    **{r"\cr": r"\\", "²": "^{2}"},
+    **{r"\cr": r"\\"},
 }
 _SYMBOL = re.compile(
     r"\\\\|\\(?:left|right)(?![a-z])(?:\\(?=[{}]))?|"
@@ -33,10 +33,13 @@ _SYMBOL = re.compile(
     )
 )
 _TEXT = re.compile(
-    r"\\(?:text|textbf|textit|textrm|mbox|mathrm|mathbf|mathit|operatorname)\s*\{([^{}]*)\}"
+    r"\\(?:text|textbf|textit|textrm|mbox|mathrm|mathbf|mathit|boldsymbol|operatorname)\s*\{([^{}]*)\}"
     r"(?P<power>\s*\^\s*(?:\{\s*[23]\s*\}|[23]))?"
 )
-_CONSTANT = re.compile(r"\\math(?:rm|bf|it)\s*\{\s*([a-zA-Z])\s*\}")
+_CONSTANT = re.compile(r"\\(?:math(?:rm|bf|it)|boldsymbol)\s*\{\s*([a-zA-Z])\s*\}")
+_NUMERAL = re.compile(
+    r"\\(?:math(?:rm|bf|it)|boldsymbol|text(?:bf|it|rm)?|mbox)\s*\{\s*(-?\d[\d.,]*)\s*\}"
+)
 _JOINS = {"or", "and", ",or", ",and", ",", "and/or"}
 _UNIT_WORDS = UNITS.keys() | {
     *("square", "cubic", "sq", "cu", "units", "unit", "per", "percent", "square units", "mph"),
@@ -56,7 +59,6 @@ _UNIT_TAIL = re.compile(
     r"(?:\s+per\s+[A-Za-z]+)?|[msgh])(?:\s*\^\s*(?:\{\s*[23]\s*\}|[23]))?\s*$"
 )
 _IN_A_ROW = re.compile(r"(?<![\d_])(?:\d+|\d*\.\d+)\s+\.?\d")
-_DIGITS = re.compile(r"[\d.,\s-]+")
 _DOTS = re.compile(r"\.\.|…|\\[lc]?dots")
 _BARE_FRAC = re.compile(r"\\frac\s*(\d)\s*(\d)(?!\d)")
 _MIXED = re.compile(r"(?<![\d./}])(-?)(\d{1,9})\s+(\d{1,9})\s*/\s*(\d{1,9})(?![\d./])")
@@ -66,9 +68,9 @@ _MIXED_FRAC = re.compile(
 _GROUPS = re.compile(r"(?<![\d.,])\d{1,3}(?:[ ']\d{3})+(?![\d/])")
 _E = re.compile(r"(?<![A-Za-z\d.])(\d+(?:\.\d+)?)[eE]([-+]?\d{1,4})(?![\w.])")
 _BASE = re.compile(r"(?<![\w.}])(\d+)_\{?(\d{1,2})\}?(?!\w)")
-_BASE_TEXT = re.compile(r"_\{?\s*\\text\s*\{\s*(\w+)\s*\}\s*\}?")
 _REPEATING = re.compile(r"(?<![\d.])(\d*)\.(\d*)\\(?:overline|bar)\s*\{?(\d{1,20})\}?")
 _TIME = re.compile(r"\d+\s*:\s*\d\d(?!\d)")
+_BRACKET = re.compile(r"\\sqrt\s*\(|[()]")
 _POWER = re.compile(r"\^\s*\(([^()]*)\)")
 
 
@@ -112,7 +114,7 @@ def _vulgar(match: re.Match[str]) -> str:
 
 
 def _constants(text: str) -> str:
-    return _CONSTANT.sub(r" \1 ", text)
+    return _NUMERAL.sub(r" \1 ", _CONSTANT.sub(r" \1 ", text))
 
 
 def _worded(text: str) -> str | None:
@@ -131,7 +133,8 @@ def _worded(text: str) -> str | None:
             return f"\\{words} "
         if not before and not after:
             return match[0]
-        if _NO_UNITS.search(words) or not (before and before[-1] in "0123456789})!c "):
+        is_amount = bool(before) and (before[-1] in "0123456789})!c" or before.endswith("\\pi"))
+        if _NO_UNITS.search(words) or not is_amount:
             refused = True
         return " "
 
@@ -143,25 +146,20 @@ def _functions(text: str) -> str:
     text = _FUNCTION.sub(lambda one: f"\\{one[1]} ", text)
     text = re.sub(r"(?<=[\s,])(?:or|and)(?=\s)", ",", text)
     text = re.sub(r",(?:\s*,)+", ",", text)
-    text = _brackets(text, re.compile(r"\\sqrt\s*\("))
-    return _POWER.sub(r"^{\1}", text)
+    return _POWER.sub(r"^{\1}", _brackets(text))
 
 
-def _brackets(text: str, opening: re.Pattern[str]) -> str:
-    r"""`\sqrt(...)` as `\sqrt{...}`."""
-    pieces: list[str] = []
-    place = 0
-    while match := opening.search(text, place):
-        depth, end = 1, match.end()
-        while end < len(text) and depth:
-            depth += {"(": 1, ")": -1}.get(text[end], 0)
-            end += 1
-        if depth:
-            break
-        inner = _brackets(text[match.end() : end - 1], opening)
-        pieces.append(f"{text[place : match.start()]}\\sqrt{{{inner}}}")
-        place = end
-    return "".join(pieces) + text[place:]
+def _brackets(text: str) -> str:
+    r"""`\sqrt(...)` as `\sqrt{...}`, where the bracket is closed."""
+    characters = list(text)
+    opened: list[re.Match[str]] = []
+    for one in _BRACKET.finditer(text):
+        if one[0] != ")":
+            opened.append(one)
+        elif opened and (root := opened.pop())[0] != "(":
+            characters[root.start() : root.end()] = [r"\sqrt{", *[""] * (len(root[0]) - 1)]
+            characters[one.start()] = "}"
+    return "".join(characters)
 
 
 def _strip_unit(text: str) -> str:
@@ -177,7 +175,7 @@ def _strip_unit(text: str) -> str:
         )
         if plain_noun or all(word in _UNIT_WORDS for word in words if word):
             return text[: match.start()].rstrip()
-    return re.sub(r"(?<=[\d})])\s*(?:\^\s*(?:\{[23]\}|[23]))\s*$", lambda one: one[0], text)
+    return text
 
 
 def _numbers(text: str) -> str | None:

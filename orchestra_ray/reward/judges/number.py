@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
+from orchestra_ray.catalogue.parsers import MOST_NESTED
 from orchestra_ray.reward.judges.amounts import Amount, Found, found_in, whole
 from orchestra_ray.reward.judges.exact import normal
 from orchestra_ray.reward.judges.statement import Place, Stated, stated, unmarked
@@ -27,19 +28,26 @@ _CUT = re.compile(
     r"|\b(?:because|since|given that|as we|as it|after|when|where)\b).*",
     re.IGNORECASE | re.DOTALL,
 )
+_SUBORDINATE = re.compile(
+    r"\A\s*(?:because|since|given that|as|after|when|if)\b.*,(?!\d)", re.IGNORECASE | re.DOTALL
+)
 _RESTATED = re.compile(
     r"=|≈|\\approx|⇒|→|\\implies|\b(?:is|are|so|thus|hence|therefore|equals?|makes?|gives?|i\.e)\b",
     re.IGNORECASE,
 )
+_BOLD = re.compile(r"\*\*([^*]{1,100})\*\*")
+_GOES_ON = re.compile(r"[.?!]\s|\b(?:but|no|not|or|instead|actually|wait)\b", re.IGNORECASE)
 _ABOUT = re.compile(r"(?<=[\w})%])\s*(?:≈|\\approx).*$", re.DOTALL)
 _EQUATION = re.compile(r"=|≈|\\approx|\\Rightarrow|\\implies|⇒|→")
 _NEGATED = re.compile(r"\b(?:not|never|isn't|aren't)\s+(?:\w+\s+){0,2}$", re.IGNORECASE)
 _BOUND_BEFORE = re.compile(
-    r"\b(?:at\s+least|at\s+most|(?:more|less|fewer|greater|larger|smaller|higher|lower)\s+than"
+    r"\b(?:no\s+)?(?:at\s+least|at\s+most"
+    r"|(?:more|less|fewer|greater|larger|smaller|higher|lower)\s+than"
     r"|over|under|above|below|up\s+to)\s*$",
     re.IGNORECASE,
 )
 _BOUND_AFTER = re.compile(r"\s*(?:or|and)\s+(?:more|less|fewer|above|below|up|over|so)\b", re.I)
+_OR = re.compile(r"\bor\b", re.IGNORECASE)
 _LIST_WORD = re.compile(r"\b(?:or|and)\b|,(?!\d{3})|;", re.IGNORECASE)
 _LISTED = re.compile(
     r"\s*(?:[^\W\d]+\s*)?(?:,|;|/|&|(?:,\s*)?\b(?:or|and|to|through)\b)\s*(?:[A-Za-z]\s*=\s*)?",
@@ -59,10 +67,7 @@ def is_number(reference: str, answer: str) -> bool:
 def amount(text: str) -> Amount | None:
     """The number that an answer comes to; None if it has none, or several."""
     read = [_read(one) for one in stated(text)]
-    first = read[-1]
-    if first is None or any(one is None or not _same(first, one) for one in read):
-        return None
-    return first
+    return _only(read[::-1])
 
 
 def near(right: Fraction, given: Fraction) -> bool:
@@ -104,24 +109,41 @@ def _read(one: Stated) -> Amount | None:
     if (there := _as_whole(text)) is not None:
         return there
     if one.place is Place.PROSE:
+        if (alone := _emphasised(one.text)) is not None:
+            return alone
         bounded = _BOUND_BEFORE.match(f"{text.strip()[:20].rstrip('0123456789.,')}")
         return None if bounded else _last(text)
     said = _of_sentence(text)
     if said or not one.after:
-        return said[0] if len(said) == 1 else None
+        return _only(said)
     return _last(plain(one.after))
 
 
+def _emphasised(text: str) -> Amount | None:
+    """The only amount in bold of the last line: `She pays **$64** for 16 glasses.`"""
+    line = text.rstrip().rpartition("\n")[2]
+    marked = list(_BOLD.finditer(line))
+    if len(marked) != 1 or _NEGATED.search(line[: marked[0].start()][-60:]):
+        return None
+    return None if _GOES_ON.search(line, marked[0].end()) else whole(plain(marked[0][1]))
+
+
 def _marked(text: str) -> Amount | None:
-    marked = stated(text)
-    if marked[0].place is Place.MARKED:
-        shorter = [one.text for one in marked if len(one.text) < len(text)]
-        return _marked(shorter[0]) if len(shorter) == 1 else None
+    """One amount as a whole, in boxes or other marks within the mark too."""
+    for _ in range(MOST_NESTED + 1):
+        marked = stated(text)
+        if marked[0].place is not Place.MARKED:
+            break
+        if len(marked) > 1 or len(marked[0].text) >= len(text):
+            return None
+        text = marked[0].text
+    else:
+        return None
     text = plain(unmarked(text))
     inner = stated(text)[-1]
     if inner.place is Place.SENTENCE:
         said = _of_sentence(inner.text)
-        return said[0] if len(said) == 1 else None
+        return _only(said)
     return _as_whole(text)
 
 
@@ -130,11 +152,22 @@ def _as_whole(text: str) -> Amount | None:
     *before, last = _EQUATION.split(_ABOUT.sub("", text.strip()))
     if any(_LIST_WORD.search(part) for part in before[1:]):
         return None
-    return whole(last) or worded(last)
+    if (one := whole(last) or worded(last)) is not None:
+        return one
+    return _only([whole(part) for part in _OR.split(last)])
+
+
+def _only(said: Sequence[Amount | None]) -> Amount | None:
+    """The amount that all of them are: `3/2 or 1.5`."""
+    first = said[0] if said else None
+    if first is None or any(one is None or not _same(first, one) for one in said[1:]):
+        return None
+    return first
 
 
 def _of_sentence(text: str) -> Sequence[Amount | None]:
     """The amounts that a statement comes to: one, or several if it does not commit itself."""
+    text = _SUBORDINATE.sub("", text, count=1)
     text = _CUT.sub("", text, count=1) if not text.startswith(("(", "[")) else text
     said: Sequence[Amount | None] = []
     for piece in _RESTATED.split(text):

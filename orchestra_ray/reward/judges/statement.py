@@ -25,6 +25,21 @@ _LEAD = re.compile(
     r"(?:\s*(?:to\s+be|[:=：]))*\s*",
     re.IGNORECASE,
 )
+# What a lead goes on with that is already a value: `5 Answer: 6` are two statements.
+_VALUE = re.compile(r"[\s(\[\"'“‘]*(?:[-+$\\€£\d.]|[A-HJ-Z](?![\w'’]))")
+_CONCLUDES = re.compile(
+    r"\b(?:so|thus|hence|therefore|then|which|means?|meaning|implies|gives?|giving|making)\b"
+    r"[^.?!\n]{0,60}$",
+    re.IGNORECASE,
+)
+# `This answer is reasonable, as ...` is about a statement that was made.
+_REMARK = re.compile(
+    r"(?:indeed |also |therefore )?(?:correct|right|reasonable|consistent|plausible|valid|verified"
+    r"|confirmed|clear|obvious|unique|as follows)"
+    r"(?:$|,|\s+(?:because|since|as|with|and|when|by)\b)",
+    re.IGNORECASE,
+)
+_EITHER = re.compile(r"\bor\b[^.?!\n]{0,30}$", re.IGNORECASE)
 _END = re.compile(r"[.!?。！？](?=[\s\"'”’)*_]|$)|\n|;|。")
 _DENIED = re.compile(r"\bnot\b|n['’]t\b|\bcannot\b|\bnever\b", re.IGNORECASE)
 _HEAD = re.compile(
@@ -70,13 +85,7 @@ def stated(text: str) -> Sequence[Stated]:
 
 def unmarked(text: str) -> str:
     """Without the emphasis, headings and quotes of Markdown around it."""
-    text = re.sub(
-        r"^[ \t]*(?:#{1,6}[ \t]+|>[ \t]?|[*•][ \t]+|[-+][ \t]+(?=[A-Za-z*]))",
-        "",
-        text,
-        flags=re.MULTILINE,
-    )
-    return _EMPHASIS.sub("", text)
+    return _EMPHASIS.sub("", _HEAD.sub("", text))
 
 
 def _statements(text: str) -> Sequence[Stated]:
@@ -88,6 +97,8 @@ def _statements(text: str) -> Sequence[Stated]:
         limit = leads[i + 1].start() if i + 1 < len(leads) else len(text)
         rest = text[lead.end() : limit]
         end = _END.search(rest)
+        if end is None and i + 1 < len(leads) and _only_leads(rest):
+            continue
         if end is not None and end[0] in "?？":
             continue  # a question states nothing
         sentence = rest[: end.start()] if end else rest
@@ -96,6 +107,18 @@ def _statements(text: str) -> Sequence[Stated]:
             sentence = f"not {sentence}"
         place = lead.end() + (end.end() if end else len(rest))
         found_here.append((lead.start(), place, Stated(Place.SENTENCE, sentence.strip(), after)))
+    return _together(text, found_here)
+
+
+def _only_leads(text: str) -> bool:
+    """Whether what stands between two leads states nothing: `Answer: The final answer is 5`."""
+    if _EITHER.search(text):
+        return False
+    return not _VALUE.match(text) or bool(_CONCLUDES.search(text))
+
+
+def _together(text: str, found_here: Sequence[tuple[int, int, Stated]]) -> Sequence[Stated]:
+    found_here = [one for one in found_here if not _REMARK.match(one[2].text)] or found_here
     if not found_here:
         return []
     kept = [found_here[-1]]

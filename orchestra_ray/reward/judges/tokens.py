@@ -15,6 +15,7 @@ _TOKEN = re.compile(
     | (?P<opaque>\d+(?::\d+)+ | \d{{4}}-\d\d?-\d\d?(?!\d) | \d\d?/\d\d?/\d{{4}}(?!\d)
         | \d+\.\d+(?:\.\d+)+ | \d+(?:\.\d+)?(?:\.\.\.|…))
     | (?P<number>{_DECIMAL})
+    | (?P<digits>\d+(?:,\d+)*(?:\.\d+)?)
     | (?P<command>\\[A-Za-z]+)
     | (?P<word>[^\W\d_]+(?:['’-][^\W\d_]+)*)
     | (?P<operator>\*\*|[-+*/^!×÷·(){{}}\[\]=])
@@ -23,13 +24,19 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_WRAPPER = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mbox)\s*\{([^{}]*)\}")
+_WRAPPER = re.compile(
+    r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|boldsymbol|mbox)\s*\{([^{}]*)\}"
+)
 _DELIMITED = re.compile(r"\$\$|\\[()\[\]]|\$(?=[^$\n]{1,300}(?<!\s)\$(?!\d))([^$\n]{1,300})\$")
 _DROPPED = re.compile(
     r"\\(?:left|right|displaystyle|dfrac(?![a-z])|tfrac(?![a-z])|!)|`|\*\*(?=\W|$)|(?<!\w)\*\*"
 )
 _GAP = re.compile(r"\\[,;: ]|~|\\quad\b")
-_SPACED = re.compile(r"(?<![\d.,/])\d{1,3}(?: \d{3})+(?![\d/])")
+_NEGATIVE = re.compile(
+    r"(?:\bnegative|(?:^|(?<=\bis )|(?<=[=:] ))minus) (?=[\d.])", re.IGNORECASE | re.MULTILINE
+)
+_STATES = re.compile(r"\bUS(?=\$)")
+_SPACED = re.compile(r"(?<![\d.,/])\d{1,3}(?: \d{3})+(?P<more>[\d/])?")
 _VULGAR = re.compile(r"(?<=\d)(?=[\u00bc-\u00be\u2150-\u215e])")
 _RAISED = re.compile(r"[\u2070\u00b9\u00b2\u00b3\u2074-\u2079\u207a\u207b]+")
 _SIGNS = str.maketrans("−–—⁄’", "---/'")
@@ -52,21 +59,27 @@ def plain(text: str) -> str:
     """`text` without the marks of LaTeX and Markdown, in the characters that are understood."""
     text = _RAISED.sub(lambda raised: f"^{raised[0]}", _VULGAR.sub(" ", text))
     text = unicodedata.normalize("NFKC", text).translate(_SIGNS)
+    text = _STATES.sub("", text.replace("US\\$", "US$"))
     text = text.replace("\\$", "$ " if text.rstrip().endswith("\\$") else "$")
     text = text.replace("\\%", "%").replace("{,}", ",").replace("^\\circ", "°")
     text = text.replace("^{\\circ}", "°")
-    text = _WRAPPER.sub(r" \1 ", text)
     text = _DELIMITED.sub(lambda inner: f" {inner[1] or ''} ", text)
+    text = _WRAPPER.sub(r" \1 ", text)
     text = _DROPPED.sub(lambda one: "\\frac" if "frac" in one[0] else "", text)
     text = _GAP.sub(" ", text)
-    text = re.sub(r"[^\S\n]+", " ", text)
-    return _SPACED.sub(lambda spaced: spaced[0].replace(" ", ""), text)
+    text = _NEGATIVE.sub("-", re.sub(r"[^\S\n]+", " ", text))
+    return _SPACED.sub(_closed, text)
+
+
+def _closed(spaced: re.Match[str]) -> str:
+    return spaced[0] if spaced["more"] else spaced[0].replace(" ", "")
 
 
 def tokens_of(text: str) -> list[Token]:
     found, spaced = [], True
     for match in _TOKEN.finditer(text):
         kind = match.lastgroup or "other"
+        kind = "opaque" if kind == "digits" else kind  # commas that group no thousands
         if kind != "space":
             found.append(Token(kind, match[0], spaced, match.start()))
         spaced = kind == "space"

@@ -151,7 +151,8 @@ def test_any_text_can_be_judged(text: str) -> None:
     "filler",
     [" ", "9", "-", "answer ", "1 1/", "\\text{", "\\frac{1", "(A) ", "((1+", "$1", "1,", "2 "]
     + ["\\boxed{1} or ", "so ", "B is ", "*", "^2", "5!", "½", "²", "\\sqrt(", "correct:*", "a_"]
-    + ["answer: 1\n", "one ", "#### 1\n", "<answer>", "million ", "'", "}", "x = 1, "],
+    + ["answer: 1\n", "one ", "#### 1\n", "<answer>", "million ", "'", "}", "x = 1, "]
+    + ["√(", "(ab", "not A but ", "A. x\nB. x\n", "answer so ", "1 or ", "10^{-", "000 ", "\n"],
 )
 def test_a_long_answer_is_judged_in_little_time(filler: str) -> None:
     """Not timed: where a pattern's time grew with the square the test would not end."""
