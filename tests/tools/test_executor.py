@@ -12,7 +12,7 @@ import pytest
 from orchestra_ray.catalogue import Catalogue, Entry
 from orchestra_ray.core.money import Prices, Usage
 from orchestra_ray.core.records import Asker, GroupSpec, LedgerEntry, ToolRequest, ToolResult
-from orchestra_ray.tasks.reasoning_gym import is_correct
+from orchestra_ray.tasks.reasoning_gym import score_here
 from orchestra_ray.tasks.sampler import GroupSampler
 from orchestra_ray.tools.cassette import Cassette, CassetteError, Mode
 from orchestra_ray.tools.checks import resolve
@@ -84,7 +84,7 @@ def test_experts_are_right_as_often_as_their_skill_says(
     results = execute(catalogue, local_books(), *(request for _, request in calls))
     right = expected = 0.0
     for (group, request), result in zip(calls, results, strict=True):
-        right += is_correct(group.task, result.text)
+        right += score_here(group.task, result.text).correct
         expected += catalogue.models[request.offer.identity].skill_at(group.task.family)
     assert abs(right - expected) / len(calls) < 0.03
 
