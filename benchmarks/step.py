@@ -18,7 +18,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from orchestra_ray.config import Config, load
-from orchestra_ray.core.states import Failure
+from orchestra_ray.core.faults import Failure
 
 if TYPE_CHECKING:
     from orchestra_ray.rollout.engine import Engine

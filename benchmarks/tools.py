@@ -32,9 +32,17 @@ import ray
 
 from orchestra_ray.catalogue import Catalogue, Entry, Kind
 from orchestra_ray.core.money import Prices, Usage
-from orchestra_ray.core.records import Asker, LedgerEntry, Offer, Task, ToolRequest, ToolResult
+from orchestra_ray.core.records import (
+    Asker,
+    LedgerEntry,
+    Offer,
+    Reservation,
+    Task,
+    ToolRequest,
+    ToolResult,
+)
 from orchestra_ray.tools.actor import Books, ToolExecutor, ToolPool
-from orchestra_ray.tools.guard import Reservation, SpendGuard, SpendLimits
+from orchestra_ray.tools.guard import SpendGuard, SpendLimits
 from orchestra_ray.tools.ledger import Ledger
 from orchestra_ray.tools.sandbox import Sandbox
 from orchestra_ray.tools.sandbox_setup import Limits as SandboxLimits

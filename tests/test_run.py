@@ -15,7 +15,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from orchestra_ray.config import load
-from orchestra_ray.core.states import Ended, Failure
+from orchestra_ray.core.faults import Failure
+from orchestra_ray.core.states import Ended
 from orchestra_ray.evaluation.panels import ENGINE, LEARNING
 from orchestra_ray.rollout.engine import Engine
 from orchestra_ray.rollout.episode import FAULTY

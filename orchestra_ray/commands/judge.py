@@ -21,8 +21,9 @@ from orchestra_ray.commands.ledger import ledger_table
 from orchestra_ray.commands.terminal import add_row, plain_table, show
 from orchestra_ray.config.schema import Config, FamilyConfig
 from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.records import Draw, EpisodeSpec, GroupSpec, Preference, Task, Trajectory
-from orchestra_ray.core.states import Failure, Stop
+from orchestra_ray.core.states import Stop
 from orchestra_ray.reward.judges.bench import NAMES, Bench, Judging, judge_of, judging_of
 from orchestra_ray.reward.judges.hotpotqa import f1
 from orchestra_ray.reward.judges.llm import judging_entry

@@ -3,8 +3,8 @@
 import logging
 import traceback
 
+from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.process_log import path_of_own_log
-from orchestra_ray.core.states import Failure, FailureKind
 
 _log = logging.getLogger(__name__)
 

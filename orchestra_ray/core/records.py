@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from orchestra_ray.core import players
+from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.money import Prices, Usage
-from orchestra_ray.core.states import Failure, Stop
+from orchestra_ray.core.states import Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,3 +274,45 @@ class GroupScore:
     failure: Failure | None = None
     reason: str | None = None
     unscorable: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """`key` is the attempt's: its call's, a point, its number. `most_nanousd` bounds its bill.
+
+    `free`: the keys of attempts of the same issue that have ended and cost nothing.
+    """
+
+    key: str
+    asker: Asker
+    most_nanousd: int
+    free: tuple[str, ...] = ()
+
+    @property
+    def call(self) -> str:
+        """One issue of a call."""
+        return self.key.rpartition(".")[0]
+
+    @property
+    def call_id(self) -> str:
+        """The call with all its issues."""
+        return self.call.rpartition("#")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """An ended call: its entry, and (key, charged) of each of its attempts that was made.
+
+    `call` is the entry's call id with the number of its issue, and the head of the attempts' keys.
+    """
+
+    call: str
+    entry: LedgerEntry
+    settlements: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A call whose executor died, or never answered."""
+
+    request: ToolRequest

@@ -1,14 +1,12 @@
-"""How an episode stops, how it ends, and what can fail.
+"""How an episode stops and how it ends.
 
-`Stop` is the worker's word: why the conversation went no further.
-`Ended` is the driver's word: the one terminal state that each dispatched episode gets, once.
-`Failure` is a value that crosses processes in place of an exception.
+`Stop` is set by the rollout worker: why the conversation went no further.
+`Ended` is set by the driver: the one terminal state of each dispatched episode.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 
-from orchestra_ray.core.process_log import LogTail, with_log
+from orchestra_ray.core.faults import FailureKind
 
 
 class Stop(StrEnum):
@@ -16,35 +14,6 @@ class Stop(StrEnum):
     TURN_LIMIT = "turn_limit"  # the last allowed turn still called a tool
     LENGTH = "length"  # a response or the context reached its token limit
     FAILED = "failed"  # see the trajectory's failure
-
-
-class FailureKind(StrEnum):
-    ENGINE = "engine"  # the inference engine refused, died or lost the request
-    TOOL = "tool"  # a tool failed in a way that is not the policy's fault
-    REWARD = "reward"  # the scorer could not score the group
-    INFRASTRUCTURE = "infrastructure"  # an actor, a node or the object store was lost
-    DEADLINE = "deadline"  # the episode ran past its deadline
-    BUDGET = "budget"  # a spending limit ended it
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """What failed, where, and the first line of why.
-
-    permanent: the same would happen again with any weights at any time, as with a bug of ours or a
-    template that does not fit the tokenizer. log: of the process that failed, where it has one.
-    """
-
-    kind: FailureKind
-    where: str
-    message: str
-    permanent: bool = False
-    log: LogTail | None = None
-
-    @property
-    def line(self) -> str:
-        """The message with the reason and the path that the log gives."""
-        return with_log(self.message, self.log)
 
 
 class Ended(StrEnum):

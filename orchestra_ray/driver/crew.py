@@ -19,10 +19,10 @@ from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config import Config
 from orchestra_ray.config.checks import cassette_of, is_private, overlong_of
 from orchestra_ray.core.errors import ReportedError
+from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.memory import peak_mib
 from orchestra_ray.core.process_log import LogTail, with_log
 from orchestra_ray.core.records import Card, GroupScore, GroupSpec
-from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.driver.logs import ActorLogs, failure_fields
 from orchestra_ray.driver.selection import Rollout, ScoredGroup
 from orchestra_ray.reward.actor import RewardScorer

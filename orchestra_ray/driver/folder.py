@@ -13,7 +13,7 @@ from pathlib import Path
 
 from orchestra_ray.config.schema import Config
 from orchestra_ray.core.errors import ConfigError
-from orchestra_ray.core.states import Failure
+from orchestra_ray.core.faults import Failure
 from orchestra_ray.tools.cassette_store import CassetteStore
 from orchestra_ray.tracking.files import write_text
 

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.process_log import LogTail
-from orchestra_ray.core.states import Failure
 from orchestra_ray.driver.selection import ScoredGroup
 from orchestra_ray.tasks.private import told
 

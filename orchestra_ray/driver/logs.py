@@ -12,8 +12,8 @@ from typing import Any
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from orchestra_ray.core.bugs import is_bug
+from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.process_log import LogTail, ProcessLog, without_reason
-from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.tasks.private import wordless
 
 

@@ -13,9 +13,10 @@ from dataclasses import replace
 from statistics import fmean
 
 from orchestra_ray.config import Config
+from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.money import usd
 from orchestra_ray.core.records import GroupSpec
-from orchestra_ray.core.states import Ended, Failure
+from orchestra_ray.core.states import Ended
 from orchestra_ray.driver.accounting import Accounting
 from orchestra_ray.driver.batch import dropped_sequences, training_sequences
 from orchestra_ray.driver.crew import STREAM_MARGIN_S, Crew, OnEvent, RunFailed

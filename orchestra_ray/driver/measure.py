@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config import Config
+from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.records import GroupSpec
-from orchestra_ray.core.states import Ended, Failure
+from orchestra_ray.core.states import Ended
 from orchestra_ray.driver.accounting import Accounting
 from orchestra_ray.driver.crew import Crew, RunFailed
 from orchestra_ray.driver.idle import Reasons

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from math import log
 from statistics import fmean
 
+from orchestra_ray.core.faults import FailureKind
 from orchestra_ray.core.money import usd
 from orchestra_ray.core.records import Card, EpisodeScore
-from orchestra_ray.core.states import Ended, FailureKind, Stop
+from orchestra_ray.core.states import Ended, Stop
 from orchestra_ray.driver.selection import ScoredGroup, Selection
 
 

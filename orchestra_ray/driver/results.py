@@ -12,7 +12,7 @@ from rich.console import Console
 
 from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config import Config
-from orchestra_ray.core.states import Failure
+from orchestra_ray.core.faults import Failure
 from orchestra_ray.driver.measure import Comparison
 from orchestra_ray.evaluation.metrics import Summary
 from orchestra_ray.evaluation.panels import Metrics

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestra_ray.config.schema import Overlong
+from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.records import Card, EpisodeScore, GroupScore, GroupSpec
-from orchestra_ray.core.states import Ended, Failure, Stop
+from orchestra_ray.core.states import Ended, Stop
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.records import Card
-from orchestra_ray.core.states import Failure
 from orchestra_ray.tracking.files import JsonlFile
 
 FILE = "evaluation.jsonl"

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from orchestra_ray.core.faults import FaultKind
 from orchestra_ray.core.records import OK
-from orchestra_ray.tools.tool import FaultKind
 
 Interval = tuple[float, float]  # [low, high] of a figure, at 95%
 AT_REST = FaultKind.UNAVAILABLE.value  # what keeps failing is left alone for a while

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
-from orchestra_ray.core.states import Failure
+from orchestra_ray.core.faults import Failure
 from orchestra_ray.evaluation.front import fronts
 from orchestra_ray.evaluation.panels import (
     ENGINE,

@@ -25,8 +25,8 @@ from orchestra_ray.config.checks import is_private
 from orchestra_ray.config.model_folder import model_folder
 from orchestra_ray.config.schema import Config
 from orchestra_ray.core.errors import ReportedError
+from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.process_log import LogTail, ProcessLog, own_log, without_reason
-from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.learner.packing import is_padded, plan_batch
 from orchestra_ray.learner.parts import TrainingSequence, part_of
 from orchestra_ray.weights.actor import publish

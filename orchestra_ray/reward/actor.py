@@ -11,10 +11,10 @@ from typing import Any
 import ray
 
 from orchestra_ray.core.bugs import bug
+from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.memory import peak_mib
 from orchestra_ray.core.process_log import ProcessLog, own_log
 from orchestra_ray.core.records import GroupScore, GroupSpec, Trajectory
-from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.reward.judges.bench import Bench, Judging, described
 from orchestra_ray.reward.judges.verdict import Verdict
 from orchestra_ray.reward.score import score_group

@@ -1,10 +1,10 @@
 """From a group's trajectories to its score. Amounts come from the ledger and from nowhere else."""
 
 from collections.abc import Callable, Sequence
-from enum import StrEnum
 
 import numpy as np
 
+from orchestra_ray.core.faults import DropReason
 from orchestra_ray.core.records import EpisodeScore, GroupScore, GroupSpec, Task, Trajectory
 from orchestra_ray.reward.advantage import Yardstick, yardstick
 from orchestra_ray.reward.columns import SPENT, Column, Part, amounts, columns
@@ -15,15 +15,6 @@ from orchestra_ray.reward.settings import RewardSettings
 from orchestra_ray.reward.turns import turn_returns
 
 Judge = Callable[[Task, str | None], bool]
-
-
-class DropReason(StrEnum):
-    """Why a group teaches nothing."""
-
-    SINGLE = "single"  # one episode has nothing to be measured against
-    ALL_WRONG = "all_wrong"  # nobody was right, and the rewards are equal
-    EQUAL = "equal"  # the rewards are equal, with a right one among them
-    CLOSE = "close"  # the rewards differ by less than the estimator asks for
 
 
 def score_group(

@@ -18,10 +18,10 @@ from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config import Config
 from orchestra_ray.config.model_folder import model_folder
 from orchestra_ray.core import players
+from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.memory import peak_mib
 from orchestra_ray.core.process_log import ProcessLog, own_log
 from orchestra_ray.core.records import Card, GroupSpec, Trajectory
-from orchestra_ray.core.states import Failure
 from orchestra_ray.rollout.chat import Chat
 from orchestra_ray.rollout.contexts import context_of
 from orchestra_ray.rollout.endpoint_policy import endpoint_policies

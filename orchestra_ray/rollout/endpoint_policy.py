@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.catalogue.draw import plain_offer
 from orchestra_ray.catalogue.signatures import signatures
+from orchestra_ray.core.faults import Failure, FailureKind, FaultKind
 from orchestra_ray.core.players import ORCHESTRATOR
 from orchestra_ray.core.records import LedgerEntry, Offer, ToolRequest
-from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.rollout.chat import Chat
 from orchestra_ray.rollout.contexts import Context
 from orchestra_ray.rollout.parsing import write_hermes
 from orchestra_ray.rollout.policy import Completion, ToolCaller, View
 from orchestra_ray.tools.completion import PolicyTurn
-from orchestra_ray.tools.tool import FaultKind
 
 OWN_FAULTS = (FaultKind.REJECTED, FaultKind.BAD_REPLY)
 

@@ -33,8 +33,8 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 from orchestra_ray.config.schema import Config
 from orchestra_ray.core.errors import ReportedError
+from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.process_log import LogTail, own_log
-from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.rollout.policy import Completion
 from orchestra_ray.rollout.vllm_settings import engine_args, environment, sampling
 

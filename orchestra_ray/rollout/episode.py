@@ -18,6 +18,7 @@ from orchestra_ray.catalogue.signatures import SUBMIT, SUBMIT_SCHEMA
 from orchestra_ray.config.schema import ModelConfig, RolloutConfig
 from orchestra_ray.core import players
 from orchestra_ray.core.bugs import bug
+from orchestra_ray.core.faults import Failure, FailureKind, Fault, FaultKind
 from orchestra_ray.core.money import Prices, Usage, nanousd
 from orchestra_ray.core.records import (
     OK,
@@ -33,14 +34,13 @@ from orchestra_ray.core.records import (
     Turn,
 )
 from orchestra_ray.core.seeds import derive_seed
-from orchestra_ray.core.states import Failure, FailureKind, Stop
+from orchestra_ray.core.states import Stop
 from orchestra_ray.rollout.chat import Chat
 from orchestra_ray.rollout.contexts import Context, Exchange, Heard
 from orchestra_ray.rollout.parsing import AskedCall, ParsedTurn, Parser
 from orchestra_ray.rollout.policy import Completion, Policy, ToolCaller, View
 from orchestra_ray.tasks.private import is_private
 from orchestra_ray.tools.checks import check_arguments, resolve
-from orchestra_ray.tools.tool import Fault, FaultKind
 
 POLICY = "policy"
 FAULTY = "faulty call"  # one that never left the worker

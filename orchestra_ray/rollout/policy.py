@@ -14,6 +14,7 @@ from orchestra_ray.catalogue.choices import MODEL
 from orchestra_ray.catalogue.keys import is_counted
 from orchestra_ray.catalogue.signatures import ASK
 from orchestra_ray.core import players
+from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.records import (
     Asker,
     Draw,
@@ -24,7 +25,6 @@ from orchestra_ray.core.records import (
     ToolResult,
 )
 from orchestra_ray.core.seeds import derive_seed
-from orchestra_ray.core.states import Failure
 from orchestra_ray.rollout.chat import Chat
 from orchestra_ray.rollout.contexts import Exchange
 from orchestra_ray.rollout.parsing import call_json, write_hermes

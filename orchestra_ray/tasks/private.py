@@ -8,8 +8,8 @@ a task's id may be written.
 import re
 from dataclasses import replace
 
+from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.records import Task
-from orchestra_ray.core.states import Failure
 
 PRIVATE = "private"
 

@@ -25,13 +25,13 @@ from ray.exceptions import ActorDiedError, RayActorError, RayError
 from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config.schema import CassetteConfig
 from orchestra_ray.core.bugs import bug
+from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.memory import peak_mib
 from orchestra_ray.core.process_log import ProcessLog, own_log, with_log
-from orchestra_ray.core.records import LedgerEntry, ToolRequest, ToolResult
-from orchestra_ray.core.states import Failure, FailureKind
+from orchestra_ray.core.records import LedgerEntry, Posting, ToolRequest, ToolResult
 from orchestra_ray.tasks.private import is_private
 from orchestra_ray.tools.attempts import Share
-from orchestra_ray.tools.books import Closing, Posting, SpendBooks, call_of
+from orchestra_ray.tools.books import Closing, SpendBooks, call_of
 from orchestra_ray.tools.books_client import BooksClient, BooksGone
 from orchestra_ray.tools.cassette import CassetteError, open_cassette
 from orchestra_ray.tools.executor import Executor, Load

@@ -22,13 +22,14 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from orchestra_ray.catalogue import Entry, model_of
+from orchestra_ray.core.faults import MAY_HAVE_ACTED, Fault, FaultKind
 from orchestra_ray.core.money import Prices, Usage
-from orchestra_ray.core.records import Offer, ToolRequest
+from orchestra_ray.core.records import Offer, Reservation, ToolRequest
 from orchestra_ray.tools.books import call_of
 from orchestra_ray.tools.breaker import Breaker
 from orchestra_ray.tools.gate import Gate
-from orchestra_ray.tools.guard import Reservation
-from orchestra_ray.tools.tool import MAY_HAVE_ACTED, Fault, FaultKind, Reply, Tool
+from orchestra_ray.tools.guard import most_cost_nanousd
+from orchestra_ray.tools.tool import Reply, Tool
 
 RETRY_FIRST_S, RETRY_MOST_S = 0.25, 10.0
 NOTHING_SENT = Usage(billed_s=0.0)  # of a call none of whose attempts left this machine
@@ -237,17 +238,6 @@ def parts_of(entry: Entry, offer: Offer) -> tuple[str, str]:
 def share_of(limit: int, index: int, executors: int) -> int:
     """The part of a pool-wide limit that executor `index` keeps; the parts sum to the limit."""
     return limit // executors + (index < limit % executors)
-
-
-def most_cost_nanousd(entry: Entry, prices: Prices) -> int:
-    """The most that one attempt can be billed, by the entry's own limits."""
-    limits = entry.limits
-    usage = Usage(
-        input_tokens=limits.context_tokens,
-        output_tokens=limits.max_output_tokens,
-        searches=limits.max_searches,
-    )
-    return prices.cost_nanousd(usage, limits.max_service_s)
 
 
 def worth(entry: Entry, prices: Prices, bill: Bill, fault: FaultKind | None) -> int:

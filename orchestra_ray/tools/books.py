@@ -17,34 +17,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from orchestra_ray.catalogue import model_of
+from orchestra_ray.core.faults import Failure, FailureKind, FaultKind
 from orchestra_ray.core.money import Usage
-from orchestra_ray.core.records import LedgerEntry, ToolRequest
-from orchestra_ray.core.states import Failure, FailureKind
-from orchestra_ray.tools.guard import Reservation, SpendGuard
+from orchestra_ray.core.records import LedgerEntry, Lost, Posting, Reservation, ToolRequest
+from orchestra_ray.tools.guard import SpendGuard
 from orchestra_ray.tools.ledger import Ledger
-from orchestra_ray.tools.tool import FaultKind
 
 WHERE = "the books"
 RUN_REFUSED = "ledger/run_refused"
-
-
-@dataclass(frozen=True, slots=True)
-class Posting:
-    """An ended call: its entry, and (key, charged) of each of its attempts that was made.
-
-    `call` is the entry's call id with the number of its issue, and the head of the attempts' keys.
-    """
-
-    call: str
-    entry: LedgerEntry
-    settlements: tuple[tuple[str, int], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """A call whose executor died, or never answered."""
-
-    request: ToolRequest
 
 
 @dataclass(frozen=True, slots=True)

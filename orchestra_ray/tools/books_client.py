@@ -13,11 +13,8 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from orchestra_ray.core.records import ToolRequest
-from orchestra_ray.core.states import Failure
-from orchestra_ray.tools.books import Lost, Posting
-from orchestra_ray.tools.guard import Reservation
-from orchestra_ray.tools.tool import Fault, FaultKind
+from orchestra_ray.core.faults import Failure, Fault, FaultKind
+from orchestra_ray.core.records import Lost, Posting, Reservation, ToolRequest
 from orchestra_ray.tools.wire import pack_items
 
 HELD_S = 4.0  # a result, by its posting at most; with `CASSETTE_S` less than the pool's margin

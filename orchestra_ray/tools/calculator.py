@@ -8,8 +8,9 @@ import operator
 from collections.abc import Callable
 from fractions import Fraction
 
+from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.records import ToolRequest
-from orchestra_ray.tools.tool import Fault, FaultKind, Reply
+from orchestra_ray.tools.tool import Reply
 
 MAX_CHARACTERS = 200
 MAX_DIGITS = 60

@@ -48,12 +48,12 @@ from typing import Any
 from orchestra_ray.catalogue import Entry, model_of
 from orchestra_ray.config.schema import CassetteConfig, Latencies
 from orchestra_ray.config.schema import CassetteMode as Mode
+from orchestra_ray.core.faults import Failure, FailureKind, Fault, FaultKind
 from orchestra_ray.core.money import Usage
 from orchestra_ray.core.records import Offer, ToolRequest
 from orchestra_ray.core.seeds import derive_seed
-from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.tools.cassette_store import CassetteStore, Key, Recorded
-from orchestra_ray.tools.tool import Fault, FaultKind, Reply
+from orchestra_ray.tools.tool import Reply
 from orchestra_ray.tracking.redact import Redactor
 
 _PLACES = {"base_url", "base_urls", "api_key_env", "cache_dir", "python_path"}

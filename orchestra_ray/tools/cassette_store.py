@@ -19,8 +19,8 @@ from urllib.parse import quote
 from uuid import uuid4
 
 from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.faults import FaultKind
 from orchestra_ray.core.money import Usage
-from orchestra_ray.tools.tool import FaultKind
 
 BUSY_TIMEOUT_S = 30.0
 _APPLICATION_ID = 0x4F52_4353  # "ORCS", in the file's header

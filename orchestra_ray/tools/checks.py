@@ -14,8 +14,8 @@ from orchestra_ray.catalogue import chosen
 from orchestra_ray.catalogue.arguments import UNIONS, named_arguments
 from orchestra_ray.catalogue.schemas import MAX_DEPTH, BoundedValidator, TooMuch, depth_of
 from orchestra_ray.catalogue.signatures import ASK
+from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.records import Draw, Offer
-from orchestra_ray.tools.tool import Fault, FaultKind
 
 _ASK_SCHEMA = {
     "type": "object",

@@ -5,13 +5,13 @@ sandbox cannot be had every call is refused; no program runs outside it.
 """
 
 import re
-import signal
 from collections.abc import Sequence
 
+from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.records import ToolRequest
-from orchestra_ray.tools.sandbox import Limit, Outcome, Sandbox
+from orchestra_ray.tools.sandbox import Limit, Outcome, Sandbox, exit_words
 from orchestra_ray.tools.sandbox_setup import Limits, SandboxError
-from orchestra_ray.tools.tool import Fault, FaultKind, Reply
+from orchestra_ray.tools.tool import Reply
 
 MAX_PROGRAM_BYTES = 262_144
 _STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -85,14 +85,6 @@ def _ending(outcome: Outcome, limits: Limits) -> str:
         case _, int(code) if code != 0:
             return f"[{exit_words(code)}]"
     return ""
-
-
-def exit_words(code: int) -> str:
-    """How a program ended, from its exit code, which is -n after signal n."""
-    if code >= 0:
-        return f"exit status {code}"
-    known = -code in set(signal.Signals)
-    return f"killed by {signal.Signals(-code).name if known else f'signal {-code}'}"
 
 
 def _clean(text: str) -> str:

@@ -25,12 +25,13 @@ import httpx2
 from openai import APIError, AsyncOpenAI, AsyncStream, RequestOptions
 
 from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.money import Usage
 from orchestra_ray.core.records import ToolRequest
 from orchestra_ray.tools.completion import Answer, Ending, ErrorInAnswer, Unreadable
 from orchestra_ray.tools.endpoint_faults import MESSAGE_CHARACTERS, TooLong, fault_of, told_fault
 from orchestra_ray.tools.token_count import Count, TokenCounter, byte_count, counter, cut_to_fit
-from orchestra_ray.tools.tool import Fault, FaultKind, Reply
+from orchestra_ray.tools.tool import Reply
 from orchestra_ray.tools.transport import pool
 from orchestra_ray.tracking.redact import Redactor
 from orchestra_ray.tracking.secrets import hide_url

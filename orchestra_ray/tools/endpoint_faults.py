@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from openai import APIConnectionError, APIError, APIStatusError
 
-from orchestra_ray.tools.tool import Fault, FaultKind
+from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.tools.transport import first_line, retry_after_s, status_kind, was_sent
 from orchestra_ray.tracking.redact import Redactor
 

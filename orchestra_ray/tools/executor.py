@@ -20,13 +20,13 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from orchestra_ray.catalogue import Catalogue, Limits, model_of
-from orchestra_ray.core.records import LedgerEntry, ToolRequest, ToolResult
-from orchestra_ray.core.states import Failure
+from orchestra_ray.core.faults import Failure, Fault, FaultKind
+from orchestra_ray.core.records import LedgerEntry, Posting, ToolRequest, ToolResult
 from orchestra_ray.tools.attempts import Bill, Guard, Service, Share, worth
-from orchestra_ray.tools.books import Posting, call_of
+from orchestra_ray.tools.books import call_of
 from orchestra_ray.tools.cassette import Cassette, CassetteError, ReplayedFault, key_of, version_of
 from orchestra_ray.tools.completion import PolicyTurn
-from orchestra_ray.tools.tool import Fault, FaultKind, Reply, Tool
+from orchestra_ray.tools.tool import Reply, Tool
 from orchestra_ray.tools.toolbox import is_pure
 from orchestra_ray.tracking.redact import Redactor
 from orchestra_ray.tracking.secrets import configured_secrets

@@ -39,8 +39,7 @@ from orchestra_ray.tasks.checked_families import CHECKED_FAMILIES, TAKES_JUNK
 from orchestra_ray.tasks.reasoning_gym import reference, score_here
 from orchestra_ray.tasks.scoring import BrokenTask, Scored, refused
 from orchestra_ray.tools import scorer_program
-from orchestra_ray.tools.code import exit_words
-from orchestra_ray.tools.sandbox import Outcome, Sandbox
+from orchestra_ray.tools.sandbox import Outcome, Sandbox, exit_words
 from orchestra_ray.tools.sandbox_setup import Limits, SandboxError
 from orchestra_ray.tools.seccomp import computing
 

@@ -22,8 +22,7 @@ from orchestra_ray.config.schema import Config, ModelConfig, RolloutConfig
 from orchestra_ray.core.money import Prices, Usage, nanousd
 from orchestra_ray.core.records import Draw, Offer
 from orchestra_ray.core.seeds import derive_seed
-from orchestra_ray.tools.attempts import most_cost_nanousd
-from orchestra_ray.tools.guard import SpendLimits, limits_of
+from orchestra_ray.tools.guard import SpendLimits, limits_of, most_cost_nanousd
 from orchestra_ray.tools.token_count import tokens
 
 POLICY = "policy"

@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.process_log import MAX_BYTES, lines_of, reason_in
 from orchestra_ray.core.records import ToolRequest
 from orchestra_ray.tasks.private import is_private
 from orchestra_ray.tools import function_host
-from orchestra_ray.tools.tool import Fault, FaultKind, Reply
+from orchestra_ray.tools.tool import Reply
 from orchestra_ray.tracking.redact import Redactor
 
 _BYTES_PER_CHARACTER = 4  # at most, in UTF-8

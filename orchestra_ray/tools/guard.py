@@ -13,9 +13,10 @@ Pure state: the actor that owns it makes it safe for processes.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from orchestra_ray.catalogue import Entry
 from orchestra_ray.config.schema import SpendConfig
-from orchestra_ray.core.money import nanousd, usd
-from orchestra_ray.core.records import Asker
+from orchestra_ray.core.money import Prices, Usage, nanousd, usd
+from orchestra_ray.core.records import Asker, Reservation
 
 MEASUREMENT = 0  # the step of those who are measured
 
@@ -53,27 +54,15 @@ def limits_of(config: SpendConfig) -> SpendLimits:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """`key` is the attempt's: its call's, a point, its number. `most_nanousd` bounds its bill.
-
-    `free`: the keys of attempts of the same issue that have ended and cost nothing.
-    """
-
-    key: str
-    asker: Asker
-    most_nanousd: int
-    free: tuple[str, ...] = ()
-
-    @property
-    def call(self) -> str:
-        """One issue of a call."""
-        return self.key.rpartition(".")[0]
-
-    @property
-    def call_id(self) -> str:
-        """The call with all its issues."""
-        return self.call.rpartition("#")[0]
+def most_cost_nanousd(entry: Entry, prices: Prices) -> int:
+    """The most that one attempt can be billed, by the entry's own limits."""
+    limits = entry.limits
+    usage = Usage(
+        input_tokens=limits.context_tokens,
+        output_tokens=limits.max_output_tokens,
+        searches=limits.max_searches,
+    )
+    return prices.cost_nanousd(usage, limits.max_service_s)
 
 
 @dataclass(slots=True)

@@ -17,12 +17,13 @@ from orchestra_ray.catalogue import Catalogue, Entry
 from orchestra_ray.catalogue.schemas import BadSchema, check_schema
 from orchestra_ray.config.schema import CassetteConfig
 from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.faults import Fault
 from orchestra_ray.tools.cassette import CassetteError, canonical_digest, open_cassette
 from orchestra_ray.tools.cassette_store import Key
 from orchestra_ray.tools.functions import signature_of
 from orchestra_ray.tools.mcp import McpToolSettings, list_tools
 from orchestra_ray.tools.mcp_listing import McpListing
-from orchestra_ray.tools.tool import Fault, Reply
+from orchestra_ray.tools.tool import Reply
 
 Settings = Callable[[Entry], Any]  # of an entry, checked
 

@@ -15,8 +15,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.records import LedgerEntry
-from orchestra_ray.core.states import Failure, FailureKind
 
 FOLDER = "ledger"
 FLUSH_S = 10.0  # entries wait no longer, however long a step is

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from orchestra_ray.core.records import LedgerEntry
-from orchestra_ray.core.states import Failure
-from orchestra_ray.tools.books import Posting, SpendBooks
-from orchestra_ray.tools.guard import Reservation, SpendGuard, SpendLimits
+from orchestra_ray.core.faults import Failure
+from orchestra_ray.core.records import LedgerEntry, Posting, Reservation
+from orchestra_ray.tools.books import SpendBooks
+from orchestra_ray.tools.guard import SpendGuard, SpendLimits
 from orchestra_ray.tools.ledger import Ledger
 
 

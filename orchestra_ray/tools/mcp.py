@@ -18,12 +18,13 @@ from mcp import MCPError, types
 from pydantic import ValidationError
 
 from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.records import ToolRequest
 from orchestra_ray.tools.mcp_http import fault_of
 from orchestra_ray.tools.mcp_listing import McpListing
 from orchestra_ray.tools.mcp_session import McpSettings, Session
 from orchestra_ray.tools.mcp_stdio import TOO_LONG
-from orchestra_ray.tools.tool import Fault, FaultKind, Reply
+from orchestra_ray.tools.tool import Reply
 from orchestra_ray.tracking.redact import Redactor
 from orchestra_ray.tracking.secrets import configured_secrets
 

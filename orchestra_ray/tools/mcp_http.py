@@ -15,8 +15,8 @@ import anyio
 import httpx2
 from mcp import MCPError
 
+from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.tools.mcp_stdio import TOO_LONG
-from orchestra_ray.tools.tool import Fault, FaultKind
 from orchestra_ray.tools.transport import Bounded, first_line, retry_after_s, status_kind
 
 HTTP_ERROR = -31_400  # outside the codes that JSON-RPC and MCP reserve

@@ -27,10 +27,10 @@ from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 
 from orchestra_ray.catalogue.schemas import BoundedValidator, TooMuch
 from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.tools.mcp_http import fault_of, response_hook
 from orchestra_ray.tools.mcp_listing import ReadablePages, list_pages
 from orchestra_ray.tools.mcp_stdio import stdio_transport
-from orchestra_ray.tools.tool import Fault, FaultKind
 from orchestra_ray.tools.transport import pool
 
 ANSWER_S = 5.0  # at most, for a server to show that it is still there

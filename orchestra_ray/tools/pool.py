@@ -23,8 +23,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from orchestra_ray.catalogue import Catalogue
+from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.records import Offer, ToolRequest, ToolResult
-from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.tools.attempts import parts_of
 from orchestra_ray.tools.books import call_of
 from orchestra_ray.tools.queues import ExecutorHealth, ExecutorState, ToolQueue, queues_of

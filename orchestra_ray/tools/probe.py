@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from orchestra_ray.catalogue import Catalogue, Entry
 from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.faults import Fault
 from orchestra_ray.tools.readiness import with_recipes
-from orchestra_ray.tools.tool import Fault
 from orchestra_ray.tools.toolbox import checked_settings
 from orchestra_ray.tracking.secrets import hide_url
 

@@ -16,10 +16,11 @@ from dataclasses import dataclass, replace
 
 from orchestra_ray.catalogue import Entry, model_of
 from orchestra_ray.catalogue.parsers import INSTRUCTIONS, Parser, found, parse
+from orchestra_ray.core.faults import Fault
 from orchestra_ray.core.money import Usage
 from orchestra_ray.core.records import ToolRequest
 from orchestra_ray.tools.completion import PolicyTurn
-from orchestra_ray.tools.tool import Fault, Reply, Tool
+from orchestra_ray.tools.tool import Reply, Tool
 
 QUERY_CHARACTERS = 5, 390  # a shorter query is none, a longer one is cut
 NOTHING = "[the model wrote nothing to run]"

@@ -99,6 +99,14 @@ class Outcome:
     wall_s: float
 
 
+def exit_words(code: int) -> str:
+    """How a program ended, from its exit code, which is -n after signal n."""
+    if code >= 0:
+        return f"exit status {code}"
+    known = -code in set(signal.Signals)
+    return f"killed by {signal.Signals(-code).name if known else f'signal {-code}'}"
+
+
 def check() -> str | None:
     """Why the sandbox cannot run here, in a line with what to do; None: it can."""
     try:

@@ -15,11 +15,12 @@ from orchestra_ray.catalogue import Catalogue, Entry, Kind
 from orchestra_ray.catalogue.parsers import Parser
 from orchestra_ray.config.schema import CassetteConfig, CassetteMode
 from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.records import ToolRequest
 from orchestra_ray.tools.calculator import Calculator
 from orchestra_ray.tools.models import SimulatedExpert
 from orchestra_ray.tools.recipe import Parsed, Recipe, RecipeSettings, argument_of
-from orchestra_ray.tools.tool import Fault, FaultKind, Reply, Tool
+from orchestra_ray.tools.tool import Reply, Tool
 
 if TYPE_CHECKING:
     from orchestra_ray.tools.mcp import McpServer

@@ -12,7 +12,7 @@ from functools import cache
 
 import httpx2
 
-from orchestra_ray.tools.tool import Fault, FaultKind
+from orchestra_ray.core.faults import Fault, FaultKind
 
 CONNECTIONS, IDLE_CONNECTIONS = 256, 64
 KEEP_ALIVE_S = 4.0  # below the five seconds after which uvicorn, and so vLLM, hangs up

@@ -17,12 +17,20 @@ from enum import Enum
 from operator import attrgetter
 from typing import Any
 
+from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.money import Prices, Usage
 from orchestra_ray.core.process_log import LogTail
-from orchestra_ray.core.records import Asker, LedgerEntry, Offer, Task, ToolRequest, ToolResult
-from orchestra_ray.core.states import Failure
-from orchestra_ray.tools.books import Lost, Posting
-from orchestra_ray.tools.guard import Reservation
+from orchestra_ray.core.records import (
+    Asker,
+    LedgerEntry,
+    Lost,
+    Offer,
+    Posting,
+    Reservation,
+    Task,
+    ToolRequest,
+    ToolResult,
+)
 
 RECORDS = (
     *(Asker, Failure, LedgerEntry, LogTail, Lost, Offer, Posting, Prices, Reservation),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestra_ray.core.states import Failure, FailureKind
+from orchestra_ray.core.faults import Failure, FailureKind
 
 
 class JsonlFile:

@@ -18,7 +18,7 @@ import yaml
 
 from orchestra_ray.config.schema import Config
 from orchestra_ray.core.errors import ConfigError
-from orchestra_ray.core.states import Failure
+from orchestra_ray.core.faults import Failure
 from orchestra_ray.tracking.files import JsonlFile, write_text
 from orchestra_ray.tracking.redact import Redactor, protect_logs
 from orchestra_ray.tracking.wandb_log import WandbLog

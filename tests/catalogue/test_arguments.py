@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from orchestra_ray.catalogue.arguments import named_arguments, shown
 from orchestra_ray.catalogue.schemas import BadSchema, BoundedValidator, check_schema
+from orchestra_ray.core.faults import Fault
 from orchestra_ray.tools.checks import check_arguments
-from orchestra_ray.tools.tool import Fault
 
 TEXT, NUMBER = {"type": "string"}, {"type": "number"}
 CITY = {"properties": {"city": TEXT}, "required": ["city"]}

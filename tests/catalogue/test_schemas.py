@@ -13,8 +13,8 @@ from jsonschema import Draft202012Validator
 
 from orchestra_ray.catalogue.references import BadSchema
 from orchestra_ray.catalogue.schemas import MAX_DEPTH, BoundedValidator, check_schema, depth_of
+from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.tools.checks import check_arguments
-from orchestra_ray.tools.tool import Fault, FaultKind
 
 OBJECT = {"type": "object"}
 DRAFT7 = {"$schema": "http://json-schema.org/draft-07/schema#"}

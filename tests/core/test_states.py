@@ -1,4 +1,5 @@
-from orchestra_ray.core.states import Ended, FailureKind
+from orchestra_ray.core.faults import FailureKind
+from orchestra_ray.core.states import Ended
 
 
 def test_every_kind_of_failure_has_an_end_of_its_own() -> None:

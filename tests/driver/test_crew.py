@@ -20,9 +20,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config import Config
+from orchestra_ray.core.faults import FailureKind
 from orchestra_ray.core.process_log import ProcessLog
 from orchestra_ray.core.records import GroupSpec, Trajectory
-from orchestra_ray.core.states import FailureKind
 from orchestra_ray.driver.crew import Crew, RunFailed
 from orchestra_ray.tasks.private import PRIVATE
 from orchestra_ray.tasks.sampler import GroupSampler

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.records import GroupScore, GroupSpec
-from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.driver.idle import IdleSteps, Reasons, reason_of
 from orchestra_ray.driver.selection import ScoredGroup
 from orchestra_ray.tasks.private import PRIVATE

@@ -6,8 +6,8 @@ from typing import Any, cast
 import pytest
 from ray.exceptions import ActorDiedError, GetTimeoutError, ObjectLostError, RayTaskError
 
+from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.process_log import LogTail, own_log
-from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.driver.logs import ActorLogs, failure_fields, is_permanent
 
 

@@ -9,8 +9,9 @@ from typing import Any, cast
 import pytest
 
 from orchestra_ray.config import Config
+from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.records import Card, EpisodeScore, GroupScore, GroupSpec, Part
-from orchestra_ray.core.states import Ended, Failure, FailureKind, Stop
+from orchestra_ray.core.states import Ended, Stop
 from orchestra_ray.driver.accounting import Accounting, AccountingError
 from orchestra_ray.driver.crew import Crew, RunFailed
 from orchestra_ray.driver.loop import Metrics, TrainingLoop

@@ -10,8 +10,9 @@ import pytest
 
 from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config import Config
+from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.records import Card, GroupSpec
-from orchestra_ray.core.states import Failure, FailureKind, Stop
+from orchestra_ray.core.states import Stop
 from orchestra_ray.driver.accounting import Accounting
 from orchestra_ray.driver.crew import Crew, RunFailed
 from orchestra_ray.driver.measure import Measuring

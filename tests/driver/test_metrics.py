@@ -3,8 +3,9 @@ from math import log
 
 import pytest
 
+from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.records import Card, EpisodeScore, GroupScore, Preference
-from orchestra_ray.core.states import Failure, FailureKind, Stop
+from orchestra_ray.core.states import Stop
 from orchestra_ray.driver.metrics import filter_metrics, group_metrics
 from orchestra_ray.driver.selection import Rollout, ScoredGroup, select
 from orchestra_ray.tasks.sampler import GroupSampler

@@ -3,8 +3,9 @@ from dataclasses import replace
 import pytest
 
 from orchestra_ray.config.schema import Overlong
+from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.records import Card, EpisodeScore, GroupScore, Part
-from orchestra_ray.core.states import Ended, Failure, FailureKind, Stop
+from orchestra_ray.core.states import Ended, Stop
 from orchestra_ray.driver.selection import Rollout, ScoredGroup, select
 from orchestra_ray.tasks.sampler import GroupSampler
 

@@ -18,9 +18,9 @@ from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestra_ray.config.schema import Config, ZeroStage
+from orchestra_ray.core.faults import FailureKind
 from orchestra_ray.core.process_log import ProcessLog
 from orchestra_ray.core.records import Trajectory
-from orchestra_ray.core.states import FailureKind
 from orchestra_ray.learner.actor import LearnerFailed, LearnerGroup
 
 from .training import make_config, train

@@ -15,9 +15,10 @@ import ray
 
 from orchestra_ray.catalogue import Catalogue, Entry, Kind, Limits
 from orchestra_ray.config.schema import JudgeConfig
+from orchestra_ray.core.faults import FailureKind
 from orchestra_ray.core.money import Prices
 from orchestra_ray.core.records import Draw, EpisodeSpec, GroupSpec, Preference, Task, Trajectory
-from orchestra_ray.core.states import FailureKind, Stop
+from orchestra_ray.core.states import Stop
 from orchestra_ray.reward.actor import RewardScorer
 from orchestra_ray.reward.judges.bench import Judging
 from orchestra_ray.reward.settings import RewardSettings

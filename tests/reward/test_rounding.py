@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from orchestra_ray.core.faults import DropReason
 from orchestra_ray.reward.advantage import (
     ESTIMATORS,
     batch_advantages,
@@ -14,7 +15,7 @@ from orchestra_ray.reward.advantage import (
 )
 from orchestra_ray.reward.objectives import group_terms
 from orchestra_ray.reward.rounding import differs, spreads
-from orchestra_ray.reward.score import DropReason, _reason
+from orchestra_ray.reward.score import _reason
 
 NAMES = st.sampled_from(list(ESTIMATORS))
 WHITENED = st.sampled_from(["reinforce_pp", "gdpo"])

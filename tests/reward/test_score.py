@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra_ray.config.schema import RewardConfig
+from orchestra_ray.core.faults import DropReason
 from orchestra_ray.core.money import Prices, Usage, nanousd
 from orchestra_ray.core.records import (
     Asker,
@@ -27,7 +28,7 @@ from orchestra_ray.core.states import Stop
 from orchestra_ray.reward.advantage import ESTIMATORS
 from orchestra_ray.reward.columns import Part, amounts, columns
 from orchestra_ray.reward.combinations import COMBINATIONS
-from orchestra_ray.reward.score import DropReason, score_group
+from orchestra_ray.reward.score import score_group
 from orchestra_ray.reward.settings import RewardSettings, Weights
 
 TASK = Task("t/1", "t", "What is 6 times 7?", {"answer": "42"})

@@ -6,20 +6,20 @@ from dataclasses import replace
 from typing import Any
 
 from orchestra_ray.catalogue import Catalogue
+from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.records import (
     Card,
     GroupSpec,
     LedgerEntry,
+    Posting,
     ToolRequest,
     ToolResult,
     Trajectory,
 )
-from orchestra_ray.core.states import Failure
 from orchestra_ray.rollout.chat import Chat
 from orchestra_ray.rollout.episode import Stage, run_episode
 from orchestra_ray.rollout.parsing import call_json
 from orchestra_ray.rollout.policy import Completion, Policy, View
-from orchestra_ray.tools.books import Posting
 from orchestra_ray.tools.executor import Executor
 from orchestra_ray.tools.toolbox import make_tools
 

@@ -13,10 +13,11 @@ import pytest
 from orchestra_ray.catalogue import Catalogue, Entry, Kind, Limits
 from orchestra_ray.config import Config
 from orchestra_ray.config.schema import ContextPolicy
+from orchestra_ray.core.faults import FailureKind
 from orchestra_ray.core.money import Prices
 from orchestra_ray.core.players import ORCHESTRATOR
 from orchestra_ray.core.records import Card, GroupSpec, Trajectory
-from orchestra_ray.core.states import FailureKind, Stop
+from orchestra_ray.core.states import Stop
 from orchestra_ray.rollout.chat import Chat
 from orchestra_ray.rollout.contexts import context_of
 from orchestra_ray.rollout.endpoint_policy import endpoint_policies

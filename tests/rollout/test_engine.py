@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, Qwen3ForCausalLM
 
-from orchestra_ray.core.states import Failure, FailureKind
+from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.rollout.engine import WHERE, Engine, EngineFailed, EngineRefused
 from orchestra_ray.rollout.policy import Completion
 

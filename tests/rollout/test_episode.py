@@ -8,8 +8,9 @@ import pytest
 
 from orchestra_ray.config import Config
 from orchestra_ray.config.schema import ContextPolicy
+from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.records import ToolRequest, ToolResult
-from orchestra_ray.core.states import Failure, FailureKind, Stop
+from orchestra_ray.core.states import Stop
 from orchestra_ray.learner.parts import part_of
 from orchestra_ray.rollout.contexts import context_of
 from orchestra_ray.rollout.episode import Stage, run_episode

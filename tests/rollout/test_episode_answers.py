@@ -10,12 +10,12 @@ import pytest
 
 from orchestra_ray.catalogue import Catalogue, draw_offers, load_catalogue
 from orchestra_ray.config.schema import CatalogueConfig
+from orchestra_ray.core.faults import Failure, Fault, FaultKind
 from orchestra_ray.core.records import ToolRequest, ToolResult
-from orchestra_ray.core.states import Failure, Stop
+from orchestra_ray.core.states import Stop
 from orchestra_ray.rollout.episode import Stage, run_episode
 from orchestra_ray.tasks.reasoning_gym import reference
 from orchestra_ray.tasks.sampler import GroupSampler
-from orchestra_ray.tools.tool import Fault, FaultKind
 
 from .acting import Direct, Script, ask, play, tool_call_text
 

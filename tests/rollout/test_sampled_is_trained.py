@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM
 from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config import Config
 from orchestra_ray.config.schema import ContextPolicy
+from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.records import GroupSpec, Trajectory
-from orchestra_ray.core.states import Failure
 from orchestra_ray.learner.batch import Sample, collate
 from orchestra_ray.learner.logprobs import TokenLogprobs
 from orchestra_ray.learner.parts import part_of

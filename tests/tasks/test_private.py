@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.process_log import LogTail
 from orchestra_ray.core.records import Task
-from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.tasks.private import PRIVATE, told
 
 SECRET = Task("hle/1", "hle", "What is the question?", {PRIVATE: True})

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import cast
 
 from orchestra_ray.catalogue import Catalogue
+from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.records import ToolRequest, ToolResult
-from orchestra_ray.core.states import Failure
 from orchestra_ray.tools.books import call_of
 from orchestra_ray.tools.outbox import Outbox
 from orchestra_ray.tools.pool import LineLost, Pool, Results

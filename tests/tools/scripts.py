@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from orchestra_ray.core.faults import Fault
 from orchestra_ray.core.money import Prices
 from orchestra_ray.core.records import Asker, Offer, Task, ToolRequest
 from orchestra_ray.tools.endpoint import EndpointModel, EndpointSettings
-from orchestra_ray.tools.tool import Fault, Reply
+from orchestra_ray.tools.tool import Reply
 
 Script = dict[str, Any]
 DEADLINE_S, FIRST_TOKEN_S, IDLE_S = 1.5, 0.6, 0.3

@@ -7,10 +7,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from orchestra_ray.core.faults import Fault
 from orchestra_ray.core.money import Prices, Usage
 from orchestra_ray.core.records import Asker, Offer, Task, ToolRequest
 from orchestra_ray.tools.cassette import Cassette, Mode, key_of
-from orchestra_ray.tools.tool import Fault, Reply, Tool
+from orchestra_ray.tools.tool import Reply, Tool
 
 MODEL = Offer("expert 1", "big-model", "model", "good", Prices(1_000, 500, 2_000), 1.0)
 SEARCH = Offer("search", "local-search", "tool", "finds", Prices(call_nanousd=500), 0.1)

@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra_ray.catalogue import Choice, Entry, Kind, model_of
+from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.money import Prices, Usage
-from orchestra_ray.core.records import ToolRequest
-from orchestra_ray.tools.attempts import Bill, Service, most_cost_nanousd, share_of, worth
+from orchestra_ray.core.records import Reservation, ToolRequest
+from orchestra_ray.tools.attempts import Bill, Service, share_of, worth
 from orchestra_ray.tools.books import call_of
-from orchestra_ray.tools.guard import Reservation, SpendGuard, SpendLimits
-from orchestra_ray.tools.tool import Fault, FaultKind, Reply
+from orchestra_ray.tools.guard import SpendGuard, SpendLimits, most_cost_nanousd
+from orchestra_ray.tools.tool import Reply
 
 Step = Reply | Fault | float
 TOKENS = Prices(input_nanousd_per_mtok=1_000_000, output_nanousd_per_mtok=1_000_000)

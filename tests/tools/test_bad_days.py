@@ -13,8 +13,8 @@ import psutil
 import pytest
 import ray
 
+from orchestra_ray.core.faults import FaultKind
 from orchestra_ray.core.records import ToolResult
-from orchestra_ray.tools.tool import FaultKind
 
 from .scripts import BadServer
 from .worlds import FINE, JSON, Made, World, answer, entry_of, running, world_of

@@ -13,8 +13,8 @@ import pytest
 import ray
 
 from orchestra_ray.config.schema import CassetteConfig, CassetteMode
+from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.records import ToolResult
-from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.tools.actor import ToolPool
 
 from .scripts import BadServer

@@ -11,16 +11,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra_ray.catalogue import Catalogue, Entry
+from orchestra_ray.core.faults import Failure, FailureKind, Fault, FaultKind
 from orchestra_ray.core.money import Prices, Usage
-from orchestra_ray.core.records import Asker, LedgerEntry, Offer, Task, ToolRequest
-from orchestra_ray.core.states import Failure, FailureKind
-from orchestra_ray.tools.books import Lost, Posting, SpendBooks, call_of
+from orchestra_ray.core.records import (
+    Asker,
+    LedgerEntry,
+    Lost,
+    Offer,
+    Posting,
+    Reservation,
+    Task,
+    ToolRequest,
+)
+from orchestra_ray.tools.books import SpendBooks, call_of
 from orchestra_ray.tools.books_client import BooksClient, BooksGone
-from orchestra_ray.tools.guard import Reservation, SpendGuard, SpendLimits
+from orchestra_ray.tools.guard import SpendGuard, SpendLimits
 from orchestra_ray.tools.ledger import FOLDER, Ledger, read
 from orchestra_ray.tools.pool import Pool, Results, Unsendable
 from orchestra_ray.tools.queues import ExecutorState
-from orchestra_ray.tools.tool import Fault, FaultKind
 from orchestra_ray.tools.wire import pack, pack_items, unpack
 
 from .pool_lines import LocalLine, Losses, pool_over

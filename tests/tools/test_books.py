@@ -19,16 +19,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestra_ray.catalogue import Catalogue, Entry, Kind, Limits
+from orchestra_ray.core.faults import Failure, FailureKind, Fault, FaultKind
 from orchestra_ray.core.money import Prices, Usage
-from orchestra_ray.core.records import Asker, LedgerEntry, Offer, Task, ToolRequest, ToolResult
-from orchestra_ray.core.states import Failure, FailureKind
-from orchestra_ray.tools.attempts import most_cost_nanousd
-from orchestra_ray.tools.books import Lost, Posting, SpendBooks, call_of
+from orchestra_ray.core.records import (
+    Asker,
+    LedgerEntry,
+    Lost,
+    Offer,
+    Posting,
+    Reservation,
+    Task,
+    ToolRequest,
+    ToolResult,
+)
+from orchestra_ray.tools.books import SpendBooks, call_of
 from orchestra_ray.tools.cassette import Cassette, Mode
 from orchestra_ray.tools.executor import Executor
-from orchestra_ray.tools.guard import MEASUREMENT, Reservation, SpendGuard, SpendLimits
+from orchestra_ray.tools.guard import MEASUREMENT, SpendGuard, SpendLimits, most_cost_nanousd
 from orchestra_ray.tools.ledger import Ledger, read, table
-from orchestra_ray.tools.tool import Fault, FaultKind, Reply
+from orchestra_ray.tools.tool import Reply
 
 TOKENS = Prices(input_nanousd_per_mtok=1_000_000, output_nanousd_per_mtok=3_000_000)
 LIMITS = Limits(deadline_s=0.05, context_tokens=100, max_output_tokens=100)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.money import Prices, Usage
 from orchestra_ray.core.records import ToolRequest
 from orchestra_ray.tools.cassette import (
@@ -20,7 +21,7 @@ from orchestra_ray.tools.cassette import (
     ReplayedFault,
     key_of,
 )
-from orchestra_ray.tools.tool import Fault, FaultKind, Reply
+from orchestra_ray.tools.tool import Reply
 
 from .tapes import MODEL, SEARCH, Oracle, ask, rows, seen, text
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.money import Prices
 from orchestra_ray.core.records import Asker, Offer, Task, ToolRequest
 from orchestra_ray.tools.code import CodeTool
 from orchestra_ray.tools.sandbox_setup import Limits
-from orchestra_ray.tools.tool import Fault, FaultKind
 
 LIMITS = Limits(
     wall_s=60.0,

@@ -14,10 +14,11 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.money import Usage
 from orchestra_ray.tools.completion import Answer
 from orchestra_ray.tools.endpoint import EndpointModel, EndpointSettings
-from orchestra_ray.tools.tool import Fault, FaultKind, Reply
+from orchestra_ray.tools.tool import Reply
 
 from .scripts import (
     DONE,

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from orchestra_ray.core.faults import FaultKind
 from orchestra_ray.core.money import Usage
-from orchestra_ray.tools.tool import FaultKind
 
 from .scripts import (
     DONE,

@@ -20,10 +20,11 @@ import pytest
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.money import Prices
 from orchestra_ray.core.records import Asker, Offer, Task, ToolRequest
 from orchestra_ray.tools.endpoint import EndpointModel, EndpointSettings
-from orchestra_ray.tools.tool import Fault, FaultKind, Reply
+from orchestra_ray.tools.tool import Reply
 from orchestra_ray.warmstart.tokenizer import END_OF_TEXT, END_OF_TURN, train_tokenizer
 
 pytestmark = [pytest.mark.cpu, pytest.mark.slow]

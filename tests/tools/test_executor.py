@@ -10,15 +10,23 @@ from typing import Any
 import pytest
 
 from orchestra_ray.catalogue import Catalogue, Entry
+from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.money import Prices, Usage
-from orchestra_ray.core.records import Asker, GroupSpec, LedgerEntry, ToolRequest, ToolResult
+from orchestra_ray.core.records import (
+    Asker,
+    GroupSpec,
+    LedgerEntry,
+    Reservation,
+    ToolRequest,
+    ToolResult,
+)
 from orchestra_ray.tasks.reasoning_gym import score_here
 from orchestra_ray.tasks.sampler import GroupSampler
 from orchestra_ray.tools.cassette import Cassette, CassetteError, Mode
 from orchestra_ray.tools.checks import resolve
 from orchestra_ray.tools.executor import CUT_MARK, MAX_CHARACTERS, Executor
-from orchestra_ray.tools.guard import Reservation, SpendLimits
-from orchestra_ray.tools.tool import Fault, FaultKind, Reply
+from orchestra_ray.tools.guard import SpendLimits
+from orchestra_ray.tools.tool import Reply
 from orchestra_ray.tools.toolbox import make_tools
 
 TOKENS = Prices(input_nanousd_per_mtok=1_000_000, output_nanousd_per_mtok=1_000_000)

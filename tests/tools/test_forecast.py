@@ -17,9 +17,9 @@ from orchestra_ray.core.records import Asker, Draw, ToolRequest
 from orchestra_ray.core.seeds import derive_seed
 from orchestra_ray.tasks.reasoning_gym import TaskSource
 from orchestra_ray.tasks.sampler import GroupSampler
-from orchestra_ray.tools.attempts import most_cost_nanousd
 from orchestra_ray.tools.executor import Executor
 from orchestra_ray.tools.forecast import POLICY, Case, Forecast, forecast, menu, total
+from orchestra_ray.tools.guard import most_cost_nanousd
 from orchestra_ray.tools.local import LocalBooks
 from orchestra_ray.tools.toolbox import make_tools
 

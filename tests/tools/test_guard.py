@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestra_ray.config.schema import SpendConfig
-from orchestra_ray.core.records import Asker
-from orchestra_ray.tools.guard import MEASUREMENT, Reservation, SpendGuard, SpendLimits, limits_of
+from orchestra_ray.core.records import Asker, Reservation
+from orchestra_ray.tools.guard import MEASUREMENT, SpendGuard, SpendLimits, limits_of
 
 
 def asker(step: int = 1, episode: str = "e") -> Asker:

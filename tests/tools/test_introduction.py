@@ -18,12 +18,12 @@ from orchestra_ray.catalogue.signatures import signatures
 from orchestra_ray.config import load
 from orchestra_ray.config.schema import CassetteConfig, CassetteMode, CatalogueConfig
 from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.records import Asker, Draw, Task, ToolRequest
 from orchestra_ray.doctor import Verdict
 from orchestra_ray.tools.checks import resolve
 from orchestra_ray.tools.executor import Executor
 from orchestra_ray.tools.readiness import lacking, left_out
-from orchestra_ray.tools.tool import Fault, FaultKind
 from orchestra_ray.tools.toolbox import available, check_executors, make_tools
 
 SERVER = Path(__file__).parent / "mcp_server.py"

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra_ray.core.faults import FailureKind
 from orchestra_ray.core.money import Usage
-from orchestra_ray.core.records import Asker, LedgerEntry
-from orchestra_ray.core.states import FailureKind
-from orchestra_ray.tools.books import Posting, SpendBooks
-from orchestra_ray.tools.guard import Reservation, SpendGuard, SpendLimits
+from orchestra_ray.core.records import Asker, LedgerEntry, Posting, Reservation
+from orchestra_ray.tools.books import SpendBooks
+from orchestra_ray.tools.guard import SpendGuard, SpendLimits
 from orchestra_ray.tools.ledger import FOLDER, SCHEMA, Ledger, read
 
 ENTRY = LedgerEntry(

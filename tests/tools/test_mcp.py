@@ -17,11 +17,12 @@ from typing import Any, TypeVar
 import pytest
 
 from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.money import Prices
 from orchestra_ray.core.records import Asker, Offer, Task, ToolRequest
 from orchestra_ray.tools.mcp import McpServer, McpTool, list_tools, text_of
 from orchestra_ray.tools.mcp_session import McpSettings
-from orchestra_ray.tools.tool import Fault, FaultKind, Reply
+from orchestra_ray.tools.tool import Reply
 
 T = TypeVar("T")
 SERVER = str(Path(__file__).parent / "mcp_server.py")

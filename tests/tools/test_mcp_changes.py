@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.tools.mcp import McpServer, text_of
 from orchestra_ray.tools.mcp_session import McpSettings
-from orchestra_ray.tools.tool import Fault, FaultKind
 
 SERVER = str(Path(__file__).parent / "mcp_server.py")
 RAW_SERVER = str(Path(__file__).parent / "raw_mcp_server.py")

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.tools import mcp_session
 from orchestra_ray.tools.mcp import McpServer, list_tools
 from orchestra_ray.tools.mcp_session import McpSettings
-from orchestra_ray.tools.tool import Fault, FaultKind
 
 Answer = tuple[int, dict[str, str], bytes]
 JSON = {"Content-Type": "application/json"}

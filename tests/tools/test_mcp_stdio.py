@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from mcp import types
 from mcp.shared.message import SessionMessage
 
+from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.tools import mcp_session
 from orchestra_ray.tools.mcp import McpServer
 from orchestra_ray.tools.mcp_session import McpSettings
 from orchestra_ray.tools.mcp_stdio import KEPT_BYTES, Lines, message_of
-from orchestra_ray.tools.tool import Fault, FaultKind
 
 RAW_SERVER = str(Path(__file__).parent / "raw_mcp_server.py")
 LIMIT = 5000

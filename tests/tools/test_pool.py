@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 
 from orchestra_ray.catalogue import Catalogue, Choice, Entry, Limits
+from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.records import ToolRequest
-from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.tools.pool import Results
 from orchestra_ray.tools.queues import ExecutorState, ToolQueue
 

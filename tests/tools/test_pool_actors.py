@@ -14,9 +14,16 @@ import pytest
 import ray
 
 from orchestra_ray.catalogue import Catalogue, Choice, Entry, Kind
+from orchestra_ray.core.faults import Failure, Fault, FaultKind
 from orchestra_ray.core.money import Prices, Usage
-from orchestra_ray.core.records import Asker, LedgerEntry, ToolRequest, ToolResult
-from orchestra_ray.core.states import Failure
+from orchestra_ray.core.records import (
+    Asker,
+    LedgerEntry,
+    Posting,
+    Reservation,
+    ToolRequest,
+    ToolResult,
+)
 from orchestra_ray.tasks.sampler import GroupSampler
 from orchestra_ray.tools.actor import (
     ActorLine,
@@ -26,15 +33,12 @@ from orchestra_ray.tools.actor import (
     ToolPool,
     reshare,
 )
-from orchestra_ray.tools.attempts import most_cost_nanousd
-from orchestra_ray.tools.books import Posting
 from orchestra_ray.tools.checks import resolve
 from orchestra_ray.tools.executor import Load
-from orchestra_ray.tools.guard import Reservation, SpendLimits
+from orchestra_ray.tools.guard import SpendLimits, most_cost_nanousd
 from orchestra_ray.tools.ledger import FOLDER, read
 from orchestra_ray.tools.liveness import PROBES
 from orchestra_ray.tools.pool import LineLost
-from orchestra_ray.tools.tool import Fault, FaultKind
 
 from .pool_lines import by
 

@@ -8,9 +8,9 @@ from typing import Any, cast
 import pytest
 
 from orchestra_ray.catalogue import Catalogue, Entry
+from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.money import Prices
 from orchestra_ray.core.records import ToolRequest
-from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.tools.queues import ExecutorState
 
 from .pool_lines import LocalLine, Losses, pool_over

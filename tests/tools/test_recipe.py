@@ -15,13 +15,13 @@ from orchestra_ray.catalogue import Catalogue, draw_offers, load_catalogue
 from orchestra_ray.catalogue.parsers import INSTRUCTIONS, Parser
 from orchestra_ray.config.schema import CatalogueConfig
 from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.money import Usage
 from orchestra_ray.core.records import Asker, Draw, Task, ToolRequest, ToolResult
-from orchestra_ray.tools.attempts import most_cost_nanousd
 from orchestra_ray.tools.checks import resolve
 from orchestra_ray.tools.executor import Executor
+from orchestra_ray.tools.guard import most_cost_nanousd
 from orchestra_ray.tools.recipe import NOTHING, QUERY_CHARACTERS, part_of
-from orchestra_ray.tools.tool import Fault, FaultKind
 from orchestra_ray.tools.toolbox import available, check_executors, make_tools
 
 SHIPPED = Path(__file__).parents[2] / "configs/catalogues"

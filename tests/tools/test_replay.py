@@ -14,15 +14,15 @@ import ray
 from orchestra_ray.catalogue import Catalogue, Entry, Kind, Limits
 from orchestra_ray.config.schema import CassetteConfig, CassetteMode
 from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.faults import Failure, FailureKind, FaultKind
 from orchestra_ray.core.money import Prices
 from orchestra_ray.core.records import ToolRequest, ToolResult
-from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.tools.actor import Books, ToolExecutor, ToolPool
 from orchestra_ray.tools.cassette import Cassette
 from orchestra_ray.tools.cassette_store import Recorded
 from orchestra_ray.tools.executor import Executor
 from orchestra_ray.tools.guard import SpendLimits
-from orchestra_ray.tools.tool import FaultKind, Reply
+from orchestra_ray.tools.tool import Reply
 
 TOKENS = Prices(input_nanousd_per_mtok=1_000_000_000, output_nanousd_per_mtok=2_000_000_000)
 CALLS = 6  # of each model

@@ -18,13 +18,13 @@ from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
 from orchestra_ray.catalogue import Catalogue, Entry, Kind, Limits
+from orchestra_ray.core.faults import Fault
 from orchestra_ray.core.money import Prices
 from orchestra_ray.core.records import Draw, Offer, ToolRequest
 from orchestra_ray.rollout.chat import Chat
 from orchestra_ray.rollout.parsing import parse_hermes
 from orchestra_ray.tools.checks import resolve
 from orchestra_ray.tools.executor import Executor
-from orchestra_ray.tools.tool import Fault
 from orchestra_ray.tools.toolbox import make_tools
 
 QWEN3 = (

@@ -5,11 +5,19 @@ from dataclasses import replace
 
 import pytest
 
+from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.money import Prices, Usage
-from orchestra_ray.core.records import Asker, LedgerEntry, Offer, Task, ToolRequest, ToolResult
-from orchestra_ray.core.states import Failure, FailureKind
-from orchestra_ray.tools.books import Lost, Posting
-from orchestra_ray.tools.guard import Reservation
+from orchestra_ray.core.records import (
+    Asker,
+    LedgerEntry,
+    Lost,
+    Offer,
+    Posting,
+    Reservation,
+    Task,
+    ToolRequest,
+    ToolResult,
+)
 from orchestra_ray.tools.wire import RECORDS, pack, unpack
 
 ASKER = Asker(1, "g", "g/0", 2)

@@ -10,13 +10,12 @@ import ray
 
 from orchestra_ray.catalogue import Catalogue, Entry, Kind, Limits
 from orchestra_ray.config.schema import CassetteConfig
+from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.money import Prices
 from orchestra_ray.core.records import ToolRequest, ToolResult
-from orchestra_ray.core.states import Failure
 from orchestra_ray.tools.actor import Books, ToolExecutor, ToolPool
-from orchestra_ray.tools.attempts import most_cost_nanousd
 from orchestra_ray.tools.executor import Load
-from orchestra_ray.tools.guard import SpendLimits
+from orchestra_ray.tools.guard import SpendLimits, most_cost_nanousd
 
 JSON = {"Content-Type": "application/json"}
 TOKENS = Prices(input_nanousd_per_mtok=10**9, output_nanousd_per_mtok=2 * 10**9)

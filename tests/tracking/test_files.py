@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestra_ray.core.states import FailureKind
+from orchestra_ray.core.faults import FailureKind
 from orchestra_ray.tracking.files import JsonlFile, write_text
 
 

@@ -15,8 +15,8 @@ from orchestra_ray.config.checks import cassette_of, run_folder
 from orchestra_ray.config.schema import CassetteConfig, Config, JudgeConfig
 from orchestra_ray.core.bugs import bug
 from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.records import Asker, GroupSpec, Task, Trajectory
-from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.reward.judges.choice import is_choice
 from orchestra_ray.reward.judges.code import CodeJudge
 from orchestra_ray.reward.judges.exact import is_exact

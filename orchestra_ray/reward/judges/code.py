@@ -14,8 +14,8 @@ import asyncio
 import secrets
 
 from orchestra_ray.catalogue.parsers import Parser, parse
+from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.records import Asker, Task
-from orchestra_ray.core.states import Failure
 from orchestra_ray.reward.judges.verdict import Verdict, failed
 from orchestra_ray.tools.code import MAX_PROGRAM_BYTES
 from orchestra_ray.tools.sandbox import Sandbox, source_bytes

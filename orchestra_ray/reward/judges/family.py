@@ -4,8 +4,8 @@ An answer that the scorer cannot score is wrong, alone, and counted. Where a sco
 sandbox has none, or cannot score even the reference, there is a failure instead.
 """
 
+from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.records import Asker, Task
-from orchestra_ray.core.states import Failure
 from orchestra_ray.reward.judges.verdict import Verdict, failed
 from orchestra_ray.tasks.scoring import BrokenTask
 from orchestra_ray.tasks.source import OWN_SCORER

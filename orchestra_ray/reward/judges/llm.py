@@ -18,9 +18,9 @@ from orchestra_ray.catalogue.draw import plain_offer
 from orchestra_ray.catalogue.parsers import Parser
 from orchestra_ray.config.schema import CassetteConfig, JudgeConfig
 from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.records import Asker, LedgerEntry, Task, ToolRequest
 from orchestra_ray.core.seeds import derive_seed
-from orchestra_ray.core.states import Failure
 from orchestra_ray.reward.judges.rules import AGAIN, Rule
 from orchestra_ray.reward.judges.verdict import Verdict, failed
 from orchestra_ray.reward.judges.verdicts import Verdicts, digest

@@ -11,16 +11,15 @@ import asyncio
 import re
 
 from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.faults import Failure, Fault, FaultKind
 from orchestra_ray.core.money import Prices
 from orchestra_ray.core.records import Asker, Offer, Task, ToolRequest
-from orchestra_ray.core.states import Failure
 from orchestra_ray.reward.judges.exact import is_exact
 from orchestra_ray.reward.judges.expressions import stated_expression
 from orchestra_ray.reward.judges.latex import MOST_CHARACTERS
 from orchestra_ray.reward.judges.verdict import Verdict, failed
 from orchestra_ray.tasks.reasoning_gym import reference
 from orchestra_ray.tools.functions import FunctionLimits, FunctionTool
-from orchestra_ray.tools.tool import Fault, FaultKind
 
 NAME = "math"
 FUNCTION = "orchestra_ray.reward.judges.equal:equal"

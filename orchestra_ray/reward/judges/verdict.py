@@ -8,8 +8,8 @@ verdict of wrong.
 from dataclasses import dataclass
 from typing import Protocol
 
+from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.records import Asker, LedgerEntry, Task
-from orchestra_ray.core.states import Failure, FailureKind
 
 
 @dataclass(frozen=True, slots=True)

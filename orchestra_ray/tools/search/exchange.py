@@ -6,9 +6,9 @@ passed on as it is, special tokens of a chat template too: who tokenises it disa
 
 from collections.abc import Iterable
 
+from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.records import ToolRequest
 from orchestra_ray.tools.search.text import encodable
-from orchestra_ray.tools.tool import Fault, FaultKind
 
 MAX_TITLE_CHARS = 200
 CUT = " … [cut]"

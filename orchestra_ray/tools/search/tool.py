@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.money import Usage
 from orchestra_ray.core.records import ToolRequest
 from orchestra_ray.tools.search.bm25 import Bm25Retriever
 from orchestra_ray.tools.search.dense import DenseRetriever, DenseSettings
 from orchestra_ray.tools.search.exchange import numbered, query_of
 from orchestra_ray.tools.search.passages import Hit, Retriever, open_passages
-from orchestra_ray.tools.tool import Fault, FaultKind, Reply
+from orchestra_ray.tools.tool import Reply
 
 
 @dataclass(frozen=True, slots=True)

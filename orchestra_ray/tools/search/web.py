@@ -15,10 +15,11 @@ import tavily.errors
 from tavily import AsyncTavilyClient
 
 from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.money import Usage
 from orchestra_ray.core.records import ToolRequest
 from orchestra_ray.tools.search.exchange import numbered, query_of
-from orchestra_ray.tools.tool import Fault, FaultKind, Reply
+from orchestra_ray.tools.tool import Reply
 from orchestra_ray.tools.transport import status_kind
 from orchestra_ray.tracking.secrets import hide_url
 

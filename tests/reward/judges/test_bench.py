@@ -12,8 +12,8 @@ from orchestra_ray.config import Config
 from orchestra_ray.config.ranges import JudgeName
 from orchestra_ray.config.schema import JudgeConfig, TasksConfig
 from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.faults import FailureKind
 from orchestra_ray.core.records import Task
-from orchestra_ray.core.states import FailureKind
 from orchestra_ray.reward.judges import bench
 from orchestra_ray.reward.judges.bench import NAMES, OWN_SCORER, Bench, Judging, judging_of
 from orchestra_ray.reward.judges.checks import check_judges

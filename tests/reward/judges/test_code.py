@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.records import Asker, Task
-from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.reward.judges import code
 from orchestra_ray.reward.judges.code import CodeJudge
 from orchestra_ray.reward.judges.verdict import Verdict

@@ -12,8 +12,8 @@ from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config import Config
 from orchestra_ray.config.schema import FamilyConfig
 from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.records import Task
-from orchestra_ray.core.states import Failure
 from orchestra_ray.reward.judges.bench import Bench, Judging
 from orchestra_ray.reward.judges.checks import check_judges
 from orchestra_ray.tasks import reasoning_gym as tasks

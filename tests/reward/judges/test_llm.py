@@ -11,9 +11,9 @@ import pytest
 from orchestra_ray.catalogue import Catalogue, Entry, Kind
 from orchestra_ray.config.schema import CassetteConfig, CassetteMode, JudgeConfig, TasksConfig
 from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.money import Prices
 from orchestra_ray.core.records import Task
-from orchestra_ray.core.states import Failure, FailureKind
 from orchestra_ray.reward.judges.bench import Bench, Judging
 from orchestra_ray.reward.judges.llm import judging_entry
 from orchestra_ray.reward.judges.rules import AGAIN

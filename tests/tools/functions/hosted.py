@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.money import Prices
 from orchestra_ray.core.records import Asker, Offer, Task, ToolRequest
 from orchestra_ray.tools.functions import FunctionLimits, FunctionTool
-from orchestra_ray.tools.tool import Fault, FaultKind
 
 REPOSITORY = Path(__file__).parents[3]
 OFFER = Offer("function", "function", "tool", "", Prices(), 0.0)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestra_ray.tools.tool import FaultKind
+from orchestra_ray.core.faults import FaultKind
 
 from .hosted import Open, Shared, text
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from orchestra_ray.core.faults import FaultKind
 from orchestra_ray.tools.functions import FunctionLimits, FunctionTool
-from orchestra_ray.tools.tool import FaultKind
 
 from .hosted import Held, Open, Shared, fault, gone, text, warm
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orchestra_ray.tools.tool import Fault, FaultKind
+from orchestra_ray.core.faults import Fault, FaultKind
 
 from .hosted import REPOSITORY, Held, Open, fault, gone, text, warm
 

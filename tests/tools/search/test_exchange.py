@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.records import ToolRequest
 from orchestra_ray.tools.search.exchange import CUT, NOTHING_FOUND, numbered, query_of
-from orchestra_ray.tools.tool import Fault, FaultKind
 
 RequestFor = Callable[..., ToolRequest]
 

@@ -10,6 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.money import Usage
 from orchestra_ray.core.records import ToolRequest
 from orchestra_ray.tools.search.bm25 import Bm25Retriever
@@ -17,7 +18,7 @@ from orchestra_ray.tools.search.corpus import Passage
 from orchestra_ray.tools.search.exchange import NOTHING_FOUND
 from orchestra_ray.tools.search.passages import Hit, Passages
 from orchestra_ray.tools.search.tool import SearchSettings, SearchTool, open_retriever
-from orchestra_ray.tools.tool import Fault, FaultKind, Reply
+from orchestra_ray.tools.tool import Reply
 
 RequestFor = Callable[..., ToolRequest]
 SETTINGS = SearchSettings(corpus="unused", cache_dir="unused", top_k=2)

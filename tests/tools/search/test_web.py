@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.money import Usage
 from orchestra_ray.core.records import ToolRequest
 from orchestra_ray.tools.search.exchange import CUT, NOTHING_FOUND
 from orchestra_ray.tools.search.web import WebSearchTool, WebSettings, available
-from orchestra_ray.tools.tool import Fault, FaultKind, Reply
+from orchestra_ray.tools.tool import Reply
 
 RequestFor = Callable[..., ToolRequest]
 KEY = "tvly-secret-of-the-test"
