@@ -73,7 +73,7 @@ setup(
     install_requires=BASE,
     extras_require={"cpu": CPU, "gpu": GPU, "dense": DENSE, "dev": DEV},
     entry_points={
-        "console_scripts": ["orchestra = orchestra_ray.cli:main"],
+        "console_scripts": ["orchestra = orchestra_ray.cli.main:main"],
         "vllm.general_plugins": ["orchestra_ray = orchestra_ray.weights.vllm_engine:register"],
     },
 )

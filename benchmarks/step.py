@@ -21,7 +21,7 @@ from orchestra_ray.config import Config, load
 from orchestra_ray.core.faults import Failure
 
 if TYPE_CHECKING:
-    from orchestra_ray.rollout.engine import Engine
+    from orchestra_ray.workers.rollout.engine import Engine
 
 CONFIG = "configs/quickstart.yaml"
 WARM_UP_STEPS = 2  # of the measured run, left out of the means
@@ -62,7 +62,7 @@ async def plain_vllm(config: Config, model_path: str, steps: list[dict[str, Any]
     As in a step, a group's episodes open with one prompt, and each turn's prompt is the last one
     with its response and an observation, so that both find as much in the prefix cache.
     """
-    from orchestra_ray.rollout.engine import Engine
+    from orchestra_ray.workers.rollout.engine import Engine
 
     engine = await Engine.start(config, model_path, seed=0)
     await engine.warm_up()

@@ -24,7 +24,7 @@ STUDY = CONFIGS / "study"
 BASE = (CONFIGS / "quickstart.yaml",)
 ROUTERS = STUDY / "routers.yaml"
 PEERS = REPOSITORY / "benchmarks" / "peers"
-ORCHESTRA = (sys.executable, "-m", "orchestra_ray.cli")
+ORCHESTRA = (sys.executable, "-m", "orchestra_ray.cli.main")
 TRL = (
     "env",
     f"PYTHONPATH={REPOSITORY}",

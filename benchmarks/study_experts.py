@@ -17,7 +17,7 @@ from study_tables import (
 )
 from study_wishes import USERS, user_arm
 
-from orchestra_ray.core.players import EXPERT
+from orchestra_ray.core.policy_names import EXPERT
 
 COST_SHARE = 0.4  # of the expert's: what the study is to show
 _HEAD = ("expert", "accuracy, points from the expert's", "95% interval", "cost, % of the expert's")

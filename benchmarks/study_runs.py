@@ -13,10 +13,10 @@ from safetensors import safe_open
 from orchestra_ray.config import Config, load
 from orchestra_ray.core.records import GroupSpec
 from orchestra_ray.driver.run import World, load_world
-from orchestra_ray.evaluation.compared import compare, pool_rewards
-from orchestra_ray.evaluation.measured import FILE, EpisodeLog, Measured
-from orchestra_ray.evaluation.metrics import Summary
-from orchestra_ray.rollout.episode import FAULTY
+from orchestra_ray.evaluation.compare import compare, pool_rewards
+from orchestra_ray.evaluation.episode_log import FILE, EpisodeLog, Measured
+from orchestra_ray.evaluation.summary import Summary
+from orchestra_ray.workers.rollout.episode import FAULTY
 
 Row = Mapping[str, Any]
 Pick = Callable[[Mapping[str, Any]], Row]  # a row of a summary

@@ -9,8 +9,8 @@ from study_runs import Study
 from study_tables import ROUTERS, spread, table
 
 from orchestra_ray.core.money import usd
-from orchestra_ray.evaluation.measured import Measured
-from orchestra_ray.evaluation.metrics import Summary
+from orchestra_ray.evaluation.episode_log import Measured
+from orchestra_ray.evaluation.summary import Summary
 
 USERS = ("frugal", "quick", "exact")  # the preferences of the quick start
 LABELS = {

@@ -30,7 +30,6 @@ import httpx
 import numpy as np
 import ray
 
-from orchestra_ray.catalogue import Catalogue, Entry, Kind
 from orchestra_ray.core.money import Prices, Usage
 from orchestra_ray.core.records import (
     Asker,
@@ -41,14 +40,15 @@ from orchestra_ray.core.records import (
     ToolRequest,
     ToolResult,
 )
-from orchestra_ray.tools.actor import Books, ToolExecutor, ToolPool
-from orchestra_ray.tools.guard import SpendGuard, SpendLimits
-from orchestra_ray.tools.ledger import Ledger
-from orchestra_ray.tools.sandbox import Sandbox
-from orchestra_ray.tools.sandbox_setup import Limits as SandboxLimits
-from orchestra_ray.tools.sandbox_setup import SandboxError
-from orchestra_ray.tools.search.tool import SearchSettings, open_retriever
-from orchestra_ray.tools.tool import Reply
+from orchestra_ray.data.catalogue import Catalogue, Entry, Kind
+from orchestra_ray.sandbox.command import Limits as SandboxLimits
+from orchestra_ray.sandbox.command import SandboxError
+from orchestra_ray.sandbox.run import Sandbox
+from orchestra_ray.spend.budget import SpendGuard, SpendLimits
+from orchestra_ray.spend.ledger import Ledger
+from orchestra_ray.workers.tools.actor import Books, ToolExecutor, ToolPool
+from orchestra_ray.workers.tools.base import Reply
+from orchestra_ray.workers.tools.search.tool import SearchSettings, open_retriever
 
 IN_FLIGHT = (1, 64, 1_000)
 WARM_UP_S = 1.0
@@ -78,7 +78,7 @@ class Null:
 
 def register_null(_: object = None) -> None:
     """Makes the null tool an executor of this process, as a user's own class would be."""
-    from orchestra_ray.tools.toolbox import EXECUTORS, Executable, NoSettings
+    from orchestra_ray.workers.tools.registry import EXECUTORS, Executable, NoSettings
 
     null = Executable(lambda entry: NoSettings(), lambda entry, settings, servers: Null())
     EXECUTORS[Kind.TOOL]["null"] = null  # pyright: ignore[reportIndexIssue]

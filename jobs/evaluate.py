@@ -8,7 +8,7 @@ What jobs/train.py says of the working directory and of paths holds here too.
 
 import sys
 
-from orchestra_ray.cli import main
+from orchestra_ray.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main(["eval", *sys.argv[1:], "cluster.address=auto"]))

@@ -12,7 +12,7 @@ configuration are those of the cluster's nodes; `runs_dir` must be one that all 
 
 import sys
 
-from orchestra_ray.cli import main
+from orchestra_ray.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main(["train", *sys.argv[1:], "cluster.address=auto"]))

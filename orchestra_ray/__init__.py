@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 def train(config: "Config") -> "RunResult":
     """Trains the policy of `config` and compares it; `ConfigError` before any actor starts."""
-    from orchestra_ray.preflight import preflight
+    from orchestra_ray.driver.preflight import preflight
 
     preflight(config)
     from orchestra_ray.driver import run
@@ -22,7 +22,7 @@ def evaluate(config: "Config", resume: bool = False) -> "EvalReport":
 
     resume: goes on with an evaluation of this name that was interrupted.
     """
-    from orchestra_ray.preflight import preflight
+    from orchestra_ray.driver.preflight import preflight
 
     preflight(config, training=False, resume=resume)
     from orchestra_ray.driver import run

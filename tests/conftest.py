@@ -5,20 +5,21 @@ import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
-    from orchestra_ray.catalogue import Catalogue
     from orchestra_ray.config import Config
-    from orchestra_ray.rollout.chat import Chat
-    from orchestra_ray.tasks.sampler import GroupSampler
-    from orchestra_ray.tools.local import LocalBooks
+    from orchestra_ray.core.records import Asker, ToolRequest
+    from orchestra_ray.data.catalogue import Catalogue, Entry
+    from orchestra_ray.data.tasks.sampler import GroupSampler
+    from orchestra_ray.spend.local import LocalBooks
+    from orchestra_ray.workers.rollout.chat import Chat
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -38,7 +39,7 @@ settings.load_profile("any machine")
 @pytest.fixture(scope="module")
 def chat_url() -> Iterator[str]:
     """The base URL of a server of chat completions, of this module's own."""
-    command = [sys.executable, str(REPOSITORY / "tests" / "commands" / "chat_server.py")]
+    command = [sys.executable, str(REPOSITORY / "tests" / "cli" / "chat_server.py")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -49,7 +50,7 @@ def chat_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def local_books() -> "type[LocalBooks]":
-    from orchestra_ray.tools.local import LocalBooks
+    from orchestra_ray.spend.local import LocalBooks
 
     return LocalBooks
 
@@ -93,7 +94,7 @@ def quickstart() -> "Config":
 
 @pytest.fixture(scope="session")
 def catalogue(quickstart: "Config") -> "Catalogue":
-    from orchestra_ray.catalogue import load_catalogue
+    from orchestra_ray.data.catalogue import load_catalogue
 
     return load_catalogue(quickstart.catalogue.path)
 
@@ -103,8 +104,8 @@ def policy_folder(
     quickstart: "Config", catalogue: "Catalogue", tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The quick start's model and tokenizer, untrained."""
-    from orchestra_ray.catalogue.preferences import load_preferences
-    from orchestra_ray.warmstart import make_policy
+    from orchestra_ray.data.preferences.load import load_preferences
+    from orchestra_ray.sft import make_policy
 
     cache = str(tmp_path_factory.mktemp("cache"))
     config = replace(quickstart, model=replace(quickstart.model, cache_dir=cache))
@@ -113,16 +114,16 @@ def policy_folder(
 
 @pytest.fixture(scope="session")
 def chat(policy_folder: Path) -> "Chat":
-    from orchestra_ray.rollout.chat import Chat
+    from orchestra_ray.workers.rollout.chat import Chat
 
     return Chat(str(policy_folder))
 
 
 @pytest.fixture(scope="session")
 def sampler(quickstart: "Config", catalogue: "Catalogue") -> "GroupSampler":
-    from orchestra_ray.catalogue.preferences import load_preferences
-    from orchestra_ray.tasks.reasoning_gym import TaskSource
-    from orchestra_ray.tasks.sampler import GroupSampler
+    from orchestra_ray.data.preferences.load import load_preferences
+    from orchestra_ray.data.tasks.reasoning_gym import TaskSource
+    from orchestra_ray.data.tasks.sampler import GroupSampler
 
     preferences = load_preferences(quickstart.catalogue)
     source = TaskSource.train(quickstart.tasks)
@@ -132,7 +133,7 @@ def sampler(quickstart: "Config", catalogue: "Catalogue") -> "GroupSampler":
 @pytest.fixture(scope="session")
 def sandbox_here() -> None:
     """Skips where no sandbox can be had; fails where one must be, or could have been installed."""
-    from orchestra_ray.tools.sandbox import check
+    from orchestra_ray.sandbox.run import check
 
     if (why := check()) is None:
         return
@@ -140,3 +141,51 @@ def sandbox_here() -> None:
     if os.environ.get("CI") == "true" or could_install:
         pytest.fail(why)
     pytest.skip(why)
+
+
+@pytest.fixture(scope="session")
+def asker() -> "Asker":
+    from orchestra_ray.core.records import Asker
+
+    return Asker(step=1, group_id="g", episode_id="g/0", turn=0)
+
+
+@pytest.fixture(scope="session")
+def make_request(asker: "Asker") -> "Callable[..., ToolRequest]":
+    """A request for an entry, as its draw offers it."""
+    from orchestra_ray.core.records import Offer, Task, ToolRequest
+
+    def make(
+        entry: "Entry",
+        arguments: Mapping[str, Any] | None = None,
+        call_id: str = "c",
+        seed: int = 0,
+    ) -> ToolRequest:
+        offer = Offer(entry.name, entry.name, entry.kind, "", entry.prices, entry.latency_s)
+        task = Task("t", "family", "How much is 6 times 7?", {})
+        return ToolRequest(call_id, asker, offer, arguments or {}, task, seed, 0)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_entry() -> "Callable[..., Entry]":
+    """A tool at 7 nano-dollars a call, with the given limits."""
+    from orchestra_ray.core.money import Prices
+    from orchestra_ray.data.catalogue import Entry, Kind, Limits
+
+    def make(name: str = "tool", prices: Prices | None = None, **limits: Any) -> Entry:
+        given = {"retries": 0, "context_tokens": 100, "max_output_tokens": 100, "idempotent": True}
+        given |= limits
+        return Entry(
+            name, Kind.TOOL, "", "null", prices or Prices(call_nanousd=7), 0.0, Limits(**given)
+        )
+
+    return make
+
+
+@pytest.fixture
+def entries(make_entry: "Callable[..., Entry]") -> "dict[str, Entry]":
+    made = [make_entry("fast"), make_entry("slow"), make_entry("slow-once", idempotent=False)]
+    made.append(make_entry("fast-one", concurrency=1))
+    return {entry.name: entry for entry in made}

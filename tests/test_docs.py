@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestra_ray.cli import _parse, main
+from orchestra_ray.cli.main import _parse, main
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = [REPOSITORY / "README.md", *sorted(REPOSITORY.glob("*/README.md"))]

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from orchestra_ray.tools.endpoint import EndpointSettings
-from orchestra_ray.tools.mcp import McpToolSettings
-from orchestra_ray.tools.mcp_session import McpSettings
-from orchestra_ray.tools.recipe import RecipeSettings
-from orchestra_ray.tools.sandbox_setup import Limits
-from orchestra_ray.tools.search.dense import DenseSettings
-from orchestra_ray.tools.search.tool import SearchSettings
-from orchestra_ray.tools.search.web import WebSettings
-from orchestra_ray.tools.toolbox import EXECUTORS, FunctionSettings
+from orchestra_ray.sandbox.command import Limits
+from orchestra_ray.workers.tools.builtin.recipe import RecipeSettings
+from orchestra_ray.workers.tools.endpoint.model import EndpointSettings
+from orchestra_ray.workers.tools.mcp.server import McpToolSettings
+from orchestra_ray.workers.tools.mcp.session import McpSettings
+from orchestra_ray.workers.tools.registry import EXECUTORS, FunctionSettings
+from orchestra_ray.workers.tools.search.dense import DenseSettings
+from orchestra_ray.workers.tools.search.tool import SearchSettings
+from orchestra_ray.workers.tools.search.web import WebSettings
 
 PAGE = (Path(__file__).parents[1] / "docs/executors.md").read_text()
 SECTIONS = {

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from orchestra_ray.evaluation.measured import FILE
-from orchestra_ray.tools.ledger import FOLDER, read
+from orchestra_ray.evaluation.episode_log import FILE
+from orchestra_ray.spend.ledger import FOLDER, read
 
 pytestmark = [pytest.mark.cpu, pytest.mark.timeout(300)]
 TASKS = 6
 PLAYERS = ["expert:solver", "random", "orchestrator:solver"]
-SERVER = Path(__file__).parent / "commands" / "chat_server.py"
-HLE = Path(__file__).parent / "data" / "hle_invented.jsonl"
+SERVER = Path(__file__).parent / "cli" / "chat_server.py"
+HLE = Path(__file__).parent / "samples" / "hle_invented.jsonl"
 
 
 @dataclass
@@ -34,7 +34,7 @@ class World:
 
     def evaluate(self, name: str, *more: str) -> dict[str, Any]:
         """The summary of `orchestra eval`."""
-        command = [sys.executable, "-m", "orchestra_ray.cli", "eval"]
+        command = [sys.executable, "-m", "orchestra_ray.cli.main", "eval"]
         command += ["--config", "configs/quickstart.yaml", "--config", str(self.folder / "e.yaml")]
         environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
         done = subprocess.run(

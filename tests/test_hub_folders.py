@@ -18,26 +18,26 @@ import ray
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
-from orchestra_ray import doctor
+from orchestra_ray.cli import doctor
 from orchestra_ray.config import Config
 from orchestra_ray.config.model_folder import stop_token_ids
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.records import Asker, Trajectory, Turn
 from orchestra_ray.core.states import Stop
-from orchestra_ray.learner.actor import POLICY, LearnerGroup
-from orchestra_ray.learner.parts import TrainingSequence
-from orchestra_ray.rollout.actor import ModelPolicy
-from orchestra_ray.rollout.chat import Chat
-from orchestra_ray.rollout.engine import Engine
-from orchestra_ray.rollout.model_check import check_model
-from orchestra_ray.rollout.parsing import write_hermes
-from orchestra_ray.rollout.policy import Completion, View
-from orchestra_ray.tasks.sampler import GroupSampler
+from orchestra_ray.data.tasks.sampler import GroupSampler
 from orchestra_ray.weights.actor import Board, start_board
 from orchestra_ray.weights.tensors import check_folder
+from orchestra_ray.workers.learner.actor import POLICY, LearnerGroup
+from orchestra_ray.workers.learner.parts import TrainingSequence
+from orchestra_ray.workers.rollout.actor import ModelPolicy
+from orchestra_ray.workers.rollout.chat import Chat
+from orchestra_ray.workers.rollout.engine import Engine
+from orchestra_ray.workers.rollout.model_check import check_model
+from orchestra_ray.workers.rollout.parsing import write_hermes
+from orchestra_ray.workers.rollout.policies import Completion, View
 
 from .hub_folders import as_hubs_ship
-from .rollout.templates import OPENS_THOUGHT, with_template
+from .workers.rollout.templates import OPENS_THOUGHT, with_template
 
 TOKENS = 24
 LATER_STOP = 5  # the place of the token that becomes a stop

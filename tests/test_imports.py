@@ -4,41 +4,50 @@ Imports inside functions and under TYPE_CHECKING count like any other.
 """
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
 PACKAGE = "orchestra_ray"
 
-# From the bottom up. A name is a package or a module of orchestra_ray, "orchestra_ray" its own
-# __init__.py, "jobs" the entry points beside it. Two names of one layer do not import each other.
+# From the bottom up. A name is a package below orchestra_ray, "orchestra_ray" its own __init__.py,
+# "jobs" the entry points beside it. Two packages of one layer do not import each other. "data" and
+# "workers" are folders of packages and hold no code of their own.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("core",),
     ("config",),
-    ("catalogue", "tracking"),
-    ("preferences",),
-    ("tasks",),
-    ("tools", "weights"),
-    ("reward", "rollout", "learner"),
-    ("warmstart", "evaluation"),
+    ("data.catalogue", "tracking"),
+    ("data.preferences",),
+    ("data.tasks",),
+    ("sandbox", "spend", "weights"),
+    ("workers.tools",),
+    ("workers.rollout", "workers.reward", "workers.learner"),
+    ("sft", "evaluation"),
     ("driver",),
-    ("preflight", "doctor", "commands"),
     (PACKAGE,),
     ("cli",),
     ("jobs",),
 )
 RAY_GLUE = {"driver", "cli", "jobs"}
+FOLDERS = {name.split(".")[0] for layer in LAYERS for name in layer if "." in name}
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
 FILES = {
     path.relative_to(REPOSITORY): path
     for folder in (PACKAGE, "jobs")
     for path in sorted((REPOSITORY / folder).rglob("*.py"))
+    if path.parent.name not in FOLDERS
 }
 
 
 def test_every_package_and_module_has_a_layer() -> None:
     assert {owner(file) for file in FILES} == RANK.keys()
+
+
+def test_folders_of_packages_hold_no_code() -> None:
+    for folder in FOLDERS:
+        names = {path.name for path in (REPOSITORY / PACKAGE / folder).glob("*.py")}
+        assert names == {"__init__.py"}
 
 
 def test_a_file_imports_only_its_own_package_and_layers_below() -> None:
@@ -67,12 +76,12 @@ def test_core_needs_neither_ray_nor_torch() -> None:
 def test_imports_are_found_wherever_they_stand() -> None:
     source = """
 import ray.util
-from orchestra_ray import tools
+from orchestra_ray.workers import tools
 def f():
     from orchestra_ray.driver.run import train
 """
     assert roots(source) == {"ray", PACKAGE}
-    assert layers(source) == {"tools", "driver"}
+    assert layers(source) == {"workers.tools", "driver"}
     assert layers("from orchestra_ray import train") == {PACKAGE}
 
 
@@ -80,8 +89,13 @@ def owner(file: Path) -> str:
     """The name in LAYERS of what a file belongs to."""
     if file.parts[0] != PACKAGE:
         return file.parts[0]
-    name = file.with_suffix("").parts[1]
-    return PACKAGE if name == "__init__" else name
+    return layer_of(file.with_suffix("").parts[1:])
+
+
+def layer_of(parts: Sequence[str]) -> str:
+    """The name in LAYERS of a dotted name below orchestra_ray."""
+    names = (".".join(parts[:depth]) for depth in (2, 1))
+    return next((name for name in names if name in RANK), PACKAGE)
 
 
 def imports(source: str) -> Iterator[str]:
@@ -102,4 +116,4 @@ def roots(source: str) -> set[str]:
 def layers(source: str) -> set[str]:
     """The names in LAYERS that a source imports."""
     ours = (name.split(".")[1:] for name in imports(source) if name.split(".")[0] == PACKAGE)
-    return {rest[0] if rest and rest[0] in RANK else PACKAGE for rest in ours}
+    return {layer_of(rest) for rest in ours}

@@ -17,11 +17,11 @@ from transformers import AutoModelForCausalLM
 from orchestra_ray.config import load
 from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.states import Ended
-from orchestra_ray.evaluation.panels import ENGINE, LEARNING
-from orchestra_ray.rollout.engine import Engine
-from orchestra_ray.rollout.episode import FAULTY
-from orchestra_ray.rollout.policy import Completion
-from orchestra_ray.tools.ledger import FOLDER, read
+from orchestra_ray.evaluation.report.training import ENGINE, LEARNING
+from orchestra_ray.spend.ledger import FOLDER, read
+from orchestra_ray.workers.rollout.engine import Engine
+from orchestra_ray.workers.rollout.episode import FAULTY
+from orchestra_ray.workers.rollout.policies import Completion
 
 STEPS, TASKS = 3, 12
 CALLS = 20  # that the budget of a run allows: fewer than its first step asks for
@@ -49,7 +49,7 @@ async def deadly(self):
         process.kill()
     return published
 TrainingLoop._publish = deadly
-from orchestra_ray.cli import main
+from orchestra_ray.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -71,7 +71,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     """The folder of a run of three steps."""
     runs = tmp_path_factory.mktemp("runs")
-    module = ["-m", "orchestra_ray.cli"]
+    module = ["-m", "orchestra_ray.cli.main"]
     done = orchestra(module, cache, "train", "name=small", f"runs_dir={runs}")
     assert done.returncode == 0, done.stderr[-3000:]
     assert "strongest" in done.stdout
@@ -83,7 +83,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
 @pytest.fixture(scope="module")
 def failing(run: Path, cache: Path) -> dict[str, subprocess.CompletedProcess[str]]:
     """Two runs that are to end early, side by side: each waits for much that is not a processor."""
-    where, module = f"runs_dir={run.parent}", ["-m", "orchestra_ray.cli"]
+    where, module = f"runs_dir={run.parent}", ["-m", "orchestra_ray.cli.main"]
     limit = f"spend.run_calls={CALLS}"
     with ThreadPoolExecutor() as both:
         poor = both.submit(orchestra, module, cache, "train", "name=poor", where, limit)
@@ -239,7 +239,7 @@ def test_a_run_without_an_engine_ends_at_once_and_says_why(
 
 @pytest.mark.timeout(300)
 def test_sigterm_ends_a_run_in_order_and_leaves_its_name_free(run: Path, cache: Path) -> None:
-    command = [sys.executable, "-m", "orchestra_ray.cli", "train", "name=ended"]
+    command = [sys.executable, "-m", "orchestra_ray.cli.main", "train", "name=ended"]
     command += ["--config", "configs/quickstart.yaml", *SMALL]
     command += [f"model.cache_dir={cache}", f"runs_dir={run.parent}"]
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from orchestra_ray.config.schema import Aggregation, KlEstimator, LossConfig, Surrogate
-from orchestra_ray.learner.loss import policy_loss
+from orchestra_ray.workers.learner.loss import policy_loss
 
 SEED = 20261124
 ROWS, LENGTH = 5, 8

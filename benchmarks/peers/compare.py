@@ -22,8 +22,8 @@ import trl_side
 import verl_side
 from cases import LossCase, Outcome
 
-from orchestra_ray.reward.advantage import batch_advantages, group_advantages
-from orchestra_ray.reward.objectives import group_rewards
+from orchestra_ray.workers.reward.advantage import batch_advantages, group_advantages
+from orchestra_ray.workers.reward.objectives import group_rewards
 
 TOLERANCE, SINGLE_TOLERANCE = 1e-6, 1e-5
 FIXTURE = Path(__file__).parents[2] / "tests" / "learner" / "peers.json"

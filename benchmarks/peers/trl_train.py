@@ -22,17 +22,17 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from trl import GRPOConfig, GRPOTrainer
 
 from orchestra_ray.config import Config, load
-from orchestra_ray.config.checks import check_run_folder, run_folder
-from orchestra_ray.config.choices import Aggregation, ContextPolicy, Surrogate
+from orchestra_ray.config.enums import Aggregation, ContextPolicy, Surrogate
+from orchestra_ray.config.validation import check_run_folder, run_folder
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.records import Trajectory
-from orchestra_ray.driver.crew import Crew, RunFailed
+from orchestra_ray.driver.filters import ScoredGroup
 from orchestra_ray.driver.run import World, evaluate, load_world, policy_folder
-from orchestra_ray.driver.selection import ScoredGroup
 from orchestra_ray.driver.session import ray_session
-from orchestra_ray.learner.checkpoint import copy_tokenizer
-from orchestra_ray.learner.zero import make_optimizer, make_schedule
+from orchestra_ray.driver.worker_group import Crew, RunFailed
 from orchestra_ray.weights.actor import Board, publish, start_board
+from orchestra_ray.workers.learner.checkpoint import copy_tokenizer
+from orchestra_ray.workers.learner.zero import make_optimizer, make_schedule
 
 MICROBATCH = 8  # episodes; TRL counts them, not tokens
 

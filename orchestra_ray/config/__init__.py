@@ -2,8 +2,8 @@
 
 from orchestra_ray.config.errors import ConfigError
 from orchestra_ray.config.load import load
-from orchestra_ray.config.plan import Plan, make_plan
-from orchestra_ray.config.render import render
+from orchestra_ray.config.plan.plan import Plan, make_plan
+from orchestra_ray.config.plan.render import render
 from orchestra_ray.config.schema import Config
 
 __all__ = ["Config", "ConfigError", "Plan", "load", "make_plan", "render"]

@@ -16,10 +16,10 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from orchestra_ray.config.checks import check
 from orchestra_ray.config.errors import BadValue, ConfigError
 from orchestra_ray.config.schema import Config
 from orchestra_ray.config.tree import typed_tree
+from orchestra_ray.config.validation import check
 
 _OVERRIDE = re.compile(r"[^\s=.]+(\.[^\s=.]+)*=")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from orchestra_ray.config.choices import (
+from orchestra_ray.config.enums import (
     Aggregation,
     CassetteMode,
     ContextPolicy,
@@ -212,7 +212,7 @@ class RewardWeightsConfig:
 
 @dataclass
 class RewardConfig:
-    """How a group is scored. Presets and estimators: see `orchestra_ray.reward`."""
+    """How a group is scored. Presets and estimators: see `orchestra_ray.workers.reward`."""
 
     preset: str = "paper"  # or released, gdpo, scalarised, budgeted
     advantage: str | None = None  # the estimator; None: the preset's own, or grpo
@@ -299,7 +299,7 @@ class TrainingConfig:
 class EvaluationConfig:
     """The held-out comparison: before and after training, and the baselines beside them.
 
-    Who can be a baseline: see `orchestra_ray.evaluation.players`.
+    Who can be a baseline: see `orchestra_ray.evaluation.baselines`.
     """
 
     tasks: int = 0  # 0: no evaluation

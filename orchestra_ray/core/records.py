@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestra_ray.core import players
+from orchestra_ray.core import policy_names as players
 from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.money import Prices, Usage
 from orchestra_ray.core.states import Stop

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from orchestra_ray.driver.selection import Chosen
-from orchestra_ray.learner.parts import TrainingSequence
-from orchestra_ray.reward.advantage import batch_advantages
-from orchestra_ray.reward.settings import RewardSettings
+from orchestra_ray.driver.filters import Chosen
+from orchestra_ray.workers.learner.parts import TrainingSequence
+from orchestra_ray.workers.reward.advantage import batch_advantages
+from orchestra_ray.workers.reward.settings import RewardSettings
 
 
 def training_sequences(

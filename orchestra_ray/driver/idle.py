@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.process_log import LogTail
-from orchestra_ray.driver.selection import ScoredGroup
-from orchestra_ray.tasks.private import told
+from orchestra_ray.data.tasks.private import told
+from orchestra_ray.driver.filters import ScoredGroup
 
 MOST_REASONS = 3  # kinds of failures that a line names
 MAX_CHARACTERS = 300  # of a message in it

@@ -14,7 +14,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from orchestra_ray.core.bugs import is_bug
 from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.process_log import LogTail, ProcessLog, without_reason
-from orchestra_ray.tasks.private import wordless
+from orchestra_ray.data.tasks.private import wordless
 
 
 class ActorLogs:

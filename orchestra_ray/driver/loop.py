@@ -17,20 +17,20 @@ from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.money import usd
 from orchestra_ray.core.records import GroupSpec
 from orchestra_ray.core.states import Ended
+from orchestra_ray.data.tasks.private import told
+from orchestra_ray.data.tasks.sampler import GroupSampler
 from orchestra_ray.driver.accounting import Accounting
 from orchestra_ray.driver.batch import dropped_sequences, training_sequences
-from orchestra_ray.driver.crew import STREAM_MARGIN_S, Crew, OnEvent, RunFailed
 from orchestra_ray.driver.dispatcher import Dispatcher
+from orchestra_ray.driver.filters import Chosen, ScoredGroup, Selection, select
 from orchestra_ray.driver.idle import IdleSteps
 from orchestra_ray.driver.logs import failure_fields
 from orchestra_ray.driver.metrics import failure_metrics, filter_metrics, group_metrics
-from orchestra_ray.driver.selection import Chosen, ScoredGroup, Selection, select
 from orchestra_ray.driver.throughput import Throughput
-from orchestra_ray.learner.actor import LearnerGroup
-from orchestra_ray.reward.combinations import next_multiplier
-from orchestra_ray.tasks.private import told
-from orchestra_ray.tasks.sampler import GroupSampler
-from orchestra_ray.tools.books import RUN_REFUSED
+from orchestra_ray.driver.worker_group import STREAM_MARGIN_S, Crew, OnEvent, RunFailed
+from orchestra_ray.spend.accounts import RUN_REFUSED
+from orchestra_ray.workers.learner.actor import LearnerGroup
+from orchestra_ray.workers.reward.combinations import next_multiplier
 
 Metrics = Mapping[str, float]
 

@@ -9,7 +9,7 @@ from orchestra_ray.core.faults import FailureKind
 from orchestra_ray.core.money import usd
 from orchestra_ray.core.records import Card, EpisodeScore
 from orchestra_ray.core.states import Ended, Stop
-from orchestra_ray.driver.selection import ScoredGroup, Selection
+from orchestra_ray.driver.filters import ScoredGroup, Selection
 
 
 def group_metrics(groups: Sequence[ScoredGroup], combination: str = "paper") -> Mapping[str, float]:

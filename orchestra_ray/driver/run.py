@@ -15,20 +15,20 @@ from typing import Any
 
 import ray
 
-from orchestra_ray.catalogue import Catalogue, read_catalogue
-from orchestra_ray.catalogue.preferences import load_heldout_preferences, load_preferences
 from orchestra_ray.config import Config
-from orchestra_ray.config.checks import cassette_of, recorded, run_folder
-from orchestra_ray.core.players import MODEL
+from orchestra_ray.config.validation import cassette_of, recorded, run_folder
+from orchestra_ray.core.policy_names import MODEL
 from orchestra_ray.core.process_log import LogTail
 from orchestra_ray.core.records import Preference
 from orchestra_ray.core.states import Ended
+from orchestra_ray.data.catalogue import Catalogue, read_catalogue
+from orchestra_ray.data.preferences.load import load_heldout_preferences, load_preferences
+from orchestra_ray.data.tasks.sampler import GroupSampler
+from orchestra_ray.data.tasks.source import Source, sources
 from orchestra_ray.driver.accounting import Accounting
-from orchestra_ray.driver.crew import Crew, RunFailed
-from orchestra_ray.driver.folder import keep_inputs, name_of_a_run
+from orchestra_ray.driver.evaluator import Comparison, Measuring
 from orchestra_ray.driver.logs import log_fields
 from orchestra_ray.driver.loop import Metrics, TrainingLoop, budget_is_spent, report
-from orchestra_ray.driver.measure import Comparison, Measuring
 from orchestra_ray.driver.results import (
     kind_of_experts,
     show_table,
@@ -36,21 +36,21 @@ from orchestra_ray.driver.results import (
     summary_json,
     write_results,
 )
+from orchestra_ray.driver.run_folder import keep_inputs, name_of_a_run
 from orchestra_ray.driver.session import Session, ray_session
-from orchestra_ray.evaluation.measured import FILE, EpisodeLog
-from orchestra_ray.evaluation.metrics import Summary
-from orchestra_ray.evaluation.players import budgets
+from orchestra_ray.driver.worker_group import Crew, RunFailed
+from orchestra_ray.evaluation.baselines import budgets
+from orchestra_ray.evaluation.episode_log import FILE, EpisodeLog
+from orchestra_ray.evaluation.report.trained import LEAST_LR_TINY
 from orchestra_ray.evaluation.start import START, start_of
-from orchestra_ray.evaluation.trained import LEAST_LR_TINY
-from orchestra_ray.learner.actor import LearnerGroup
-from orchestra_ray.tasks.sampler import GroupSampler
-from orchestra_ray.tasks.source import Source, sources
-from orchestra_ray.tools.guard import MEASUREMENT
-from orchestra_ray.tools.toolbox import available
+from orchestra_ray.evaluation.summary import Summary
+from orchestra_ray.sft import make_policy
+from orchestra_ray.spend.budget import MEASUREMENT
 from orchestra_ray.tracking.progress import Progress, phase
 from orchestra_ray.tracking.tracker import METRICS_FILE, Tracker
-from orchestra_ray.warmstart import make_policy
 from orchestra_ray.weights.actor import Board, start_board
+from orchestra_ray.workers.learner.actor import LearnerGroup
+from orchestra_ray.workers.tools.registry import available
 
 BUDGET_ADVICE = "the run's spending limit is reached; raise spend.run_usd or spend.run_calls"
 

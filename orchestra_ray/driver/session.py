@@ -12,7 +12,7 @@ import ray
 from ray._private.state import state
 
 from orchestra_ray.config import Config
-from orchestra_ray.config.checks import check_resources
+from orchestra_ray.config.validation import check_resources
 from orchestra_ray.core.errors import ConfigError
 
 NAMESPACE = "orchestra"

@@ -12,10 +12,10 @@ from typing import Any
 
 import yaml
 
-from orchestra_ray.config.checks import difference
 from orchestra_ray.config.errors import BadValue
 from orchestra_ray.config.schema import Config
-from orchestra_ray.evaluation.measured import FILE, Measured, read_episodes
+from orchestra_ray.config.validation import difference
+from orchestra_ray.evaluation.episode_log import FILE, Measured, read_episodes
 
 START = "before"  # the row that preference scores are measured from
 SAME = ("seed", "tasks", "catalogue")

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from rich import box
 from rich.table import Table
 
-from orchestra_ray.evaluation.metrics import Summary
-from orchestra_ray.evaluation.verdict import ALL_FAILED, failed_calls, in_order, subject
+from orchestra_ray.evaluation.significance import ALL_FAILED, failed_calls, in_order, subject
+from orchestra_ray.evaluation.summary import Summary
 from orchestra_ray.tracking.units import column_decimals, cost_unit
 
 

@@ -12,15 +12,10 @@ from typing import Any
 import numpy as np
 
 from orchestra_ray.core.money import usd
-from orchestra_ray.evaluation.measured import Measured
-from orchestra_ray.evaluation.metrics import Interval, interval95
-from orchestra_ray.evaluation.pareto import (
-    Tradeoff,
-    equal_cost,
-    hypervolume_share,
-    pareto_front,
-)
-from orchestra_ray.evaluation.verdict import BOUNDS
+from orchestra_ray.evaluation.episode_log import Measured
+from orchestra_ray.evaluation.pareto import Tradeoff, equal_cost, hypervolume_share, pareto_front
+from orchestra_ray.evaluation.significance import BOUNDS
+from orchestra_ray.evaluation.summary import Interval, interval95
 
 Points = Mapping[str, Tradeoff]  # by policy: dollars and a share of right answers
 

@@ -11,10 +11,10 @@ import pytest
 from omegaconf import OmegaConf
 from safetensors.numpy import save_file
 
-from orchestra_ray.catalogue.preferences import load_heldout_preferences
 from orchestra_ray.config import load
-from orchestra_ray.evaluation.measured import FILE, EpisodeLog, Measured
-from orchestra_ray.rollout.episode import FAULTY
+from orchestra_ray.data.preferences.load import load_heldout_preferences
+from orchestra_ray.evaluation.episode_log import FILE, EpisodeLog, Measured
+from orchestra_ray.workers.rollout.episode import FAULTY
 
 REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))

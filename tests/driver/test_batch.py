@@ -8,8 +8,8 @@ import pytest
 from orchestra_ray.core.records import Card, Part
 from orchestra_ray.core.states import Stop
 from orchestra_ray.driver.batch import dropped_sequences, training_sequences
-from orchestra_ray.driver.selection import Chosen, Rollout
-from orchestra_ray.reward.settings import RewardSettings
+from orchestra_ray.driver.filters import Chosen, Rollout
+from orchestra_ray.workers.reward.settings import RewardSettings
 
 CARD = Card("", "g", Stop.ANSWERED, None, True, 90, 22, 3, 3, 9, 9, 0, 0.0, 0.0, 0.0)
 ONE = replace(CARD, episode_id="one", parts=(Part(90, 22, 3, True),))

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.records import GroupScore, GroupSpec
+from orchestra_ray.data.tasks.private import PRIVATE
+from orchestra_ray.data.tasks.sampler import GroupSampler
+from orchestra_ray.driver.filters import ScoredGroup
 from orchestra_ray.driver.idle import IdleSteps, Reasons, reason_of
-from orchestra_ray.driver.selection import ScoredGroup
-from orchestra_ray.tasks.private import PRIVATE
-from orchestra_ray.tasks.sampler import GroupSampler
 
 TRAINED = {"trained_episodes": 4, "groups_kept": 2, "groups_dropped": 0}
 WRONG = {

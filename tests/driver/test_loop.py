@@ -12,16 +12,16 @@ from orchestra_ray.config import Config
 from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.records import Card, EpisodeScore, GroupScore, GroupSpec, Part
 from orchestra_ray.core.states import Ended, Stop
+from orchestra_ray.data.tasks.private import PRIVATE
+from orchestra_ray.data.tasks.sampler import GroupSampler
 from orchestra_ray.driver.accounting import Accounting, AccountingError
-from orchestra_ray.driver.crew import Crew, RunFailed
+from orchestra_ray.driver.filters import Rollout, ScoredGroup
 from orchestra_ray.driver.loop import Metrics, TrainingLoop
-from orchestra_ray.driver.selection import Rollout, ScoredGroup
-from orchestra_ray.learner.actor import LearnerGroup
-from orchestra_ray.learner.parts import TrainingSequence
-from orchestra_ray.reward.settings import RewardSettings
-from orchestra_ray.tasks.private import PRIVATE
-from orchestra_ray.tasks.sampler import GroupSampler
-from orchestra_ray.tools.books import RUN_REFUSED, Closing
+from orchestra_ray.driver.worker_group import Crew, RunFailed
+from orchestra_ray.spend.accounts import RUN_REFUSED, Closing
+from orchestra_ray.workers.learner.actor import LearnerGroup
+from orchestra_ray.workers.learner.parts import TrainingSequence
+from orchestra_ray.workers.reward.settings import RewardSettings
 
 PARTS = (Part(50, 10, 2, True),)
 CARD = Card("", "g", Stop.ANSWERED, None, True, 50, 10, 2, 2, 9, 9, 0, 0.0, 0.0, 0.0, {}, PARTS)

@@ -6,9 +6,9 @@ import pytest
 from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.records import Card, EpisodeScore, GroupScore, Preference
 from orchestra_ray.core.states import Stop
+from orchestra_ray.data.tasks.sampler import GroupSampler
+from orchestra_ray.driver.filters import Rollout, ScoredGroup, select
 from orchestra_ray.driver.metrics import filter_metrics, group_metrics
-from orchestra_ray.driver.selection import Rollout, ScoredGroup, select
-from orchestra_ray.tasks.sampler import GroupSampler
 
 CARD = Card("", "g", Stop.ANSWERED, None, True, 50, 10, 2, 2, 5, 5, 0, 0.0, 0.0, 0.0)
 WISH = Preference("p", "", 1.0, 0.5, 0.0, {"nova": 0.5})

@@ -12,7 +12,7 @@ from orchestra_ray.driver.results import reproduce_command
             ["/bin/orchestra", "train", "--config", "a b.yaml"],
             "orchestra train --config 'a b.yaml'",
         ),
-        (["/lib/orchestra_ray/cli.py", "eval", "name=x"], "orchestra eval name=x"),
+        (["/lib/orchestra_ray/cli/main.py", "eval", "name=x"], "orchestra eval name=x"),
         (["jobs/train.py", "--config", "a.yaml"], "python jobs/train.py --config a.yaml"),
     ],
 )

@@ -12,8 +12,8 @@ import yaml
 
 from orchestra_ray.core.money import Usage
 from orchestra_ray.core.records import Asker, LedgerEntry
-from orchestra_ray.evaluation.metrics import EpisodeOutcome, summarise
-from orchestra_ray.tools.ledger import FOLDER, Ledger
+from orchestra_ray.evaluation.summary import EpisodeOutcome, summarise
+from orchestra_ray.spend.ledger import FOLDER, Ledger
 
 FAMILIES = (
     "chain_sum", "products", "gcd", "lcm", "letter_counting", "count_bits", "count_primes",

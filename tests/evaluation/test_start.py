@@ -8,7 +8,7 @@ import pytest
 
 from orchestra_ray.config import Config
 from orchestra_ray.core.errors import ConfigError
-from orchestra_ray.evaluation.measured import FILE, EpisodeLog, Measured
+from orchestra_ray.evaluation.episode_log import FILE, EpisodeLog, Measured
 from orchestra_ray.evaluation.start import check_before, start_of
 from orchestra_ray.tracking.tracker import Tracker
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from orchestra_ray.evaluation.metrics import Summary
+from orchestra_ray.evaluation.summary import Summary
 from orchestra_ray.evaluation.table import render_table
 
 BEFORE = Summary(0.355, (0.285, 0.425), 0.00078, 3.29, 0.156, (0.093, 0.225), 2.5)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestra_ray.evaluation.measured import Measured
+from orchestra_ray.evaluation.episode_log import Measured
 from orchestra_ray.evaluation.tradeoffs import Tradeoffs, tradeoffs
 
 ONE = Measured(0, "t/0", "t", True, 0, 1.0, 2, {}, {})

@@ -13,12 +13,7 @@ from hypothesis import strategies as st
 from orchestra_ray.tracking.redact import Redactor
 from orchestra_ray.tracking.secret_forms import MARK
 from orchestra_ray.tracking.secret_names import FLAGS
-from orchestra_ray.tracking.secrets import (
-    MIN_SECRET_CHARS,
-    configured_secrets,
-    hide_url,
-    is_secret,
-)
+from orchestra_ray.tracking.secrets import MIN_SECRET_CHARS, configured_secrets, hide_url, is_secret
 
 from .ordinary_values import KINDS
 

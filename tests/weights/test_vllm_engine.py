@@ -1,11 +1,7 @@
 import pytest
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 
-from orchestra_ray.weights.vllm_engine import (
-    BACKEND,
-    ObjectStoreWeightTransferEngine,
-    register,
-)
+from orchestra_ray.weights.vllm_engine import BACKEND, ObjectStoreWeightTransferEngine, register
 
 
 def test_registering_again_in_a_process_changes_nothing() -> None:

@@ -1,0 +1,127 @@
+"""`orchestra train --dry-run`: what the run may spend, beside its limits, and what that assumes."""
+
+import sys
+from collections.abc import Iterator
+
+from rich.table import Table
+
+from orchestra_ray.cli.tables import add_row, plain_table, show
+from orchestra_ray.config.schema import Config, SpendConfig
+from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.money import usd
+from orchestra_ray.core.token_count import tokens
+from orchestra_ray.data.catalogue import read_catalogue
+from orchestra_ray.data.preferences.load import load_heldout_preferences
+from orchestra_ray.data.tasks.source import check_sizes, sources
+from orchestra_ray.evaluation.baselines import check_players
+from orchestra_ray.spend.forecast import (
+    LEAST_RESPONSE_TOKENS,
+    MOST_DRAWS,
+    Amount,
+    Case,
+    Forecast,
+    Reached,
+    forecast,
+    total,
+)
+from orchestra_ray.workers.tools.registry import available, check_executors
+
+COLUMNS = (Case.LOW, Case.EXPECTED, Case.HIGH)
+FIGURES = ("calls", "tokens in", "tokens out", "low $", "expected $", "high $")
+TASKS_A_FAMILY = 8
+
+
+def show_forecast(config: Config, training: bool, calls: float | None) -> None:
+    """Prints it. `ConfigError` where catalogue or tasks forbid the run; starts nothing."""
+    if calls is not None and not 0 <= calls <= config.rollout.max_turns:
+        raise ConfigError(
+            f"--calls {calls:g}: an episode has {config.rollout.max_turns} turns"
+            " (rollout.max_turns); give a number from 0 to that"
+        )
+    whole = read_catalogue(config.catalogue)
+    check_executors(whole)
+    check_players(config, whole)
+    load_heldout_preferences(config.catalogue, config.evaluation.preferences)
+    check_sizes(config, *sources(config.tasks), training)
+    catalogue, absent = available(whole)
+    for line in absent.values():
+        print(line, file=sys.stderr)
+    question_tokens = usual_question_tokens(config)
+    found = forecast(config, catalogue, question_tokens, training, calls)
+    print(
+        f"{config.name}: {found.trained_episodes:,} episodes of training, "
+        f"{found.measured_episodes:,} measured; nothing is started"
+    )
+    show(forecast_table(found))
+    for line in remarks(config, found, question_tokens):
+        print(line)
+
+
+def usual_question_tokens(config: Config) -> int:
+    """The mean length of the first tasks' questions."""
+    train, heldout = sources(config.tasks)
+    source = train if train.size else heldout
+    count = min(TASKS_A_FAMILY, source.size)
+    questions = [
+        source.make(family, i).question
+        for family in range(len(source.families))
+        for i in range(count)
+    ]
+    return -(-tokens("".join(questions)) // len(questions))
+
+
+def forecast_table(found: Forecast) -> Table:
+    """A row a model or tool, the dearest first: calls and tokens as expected, dollars by case."""
+    table = plain_table(["model or tool"], FIGURES)
+    expected = found.by_case[Case.EXPECTED]
+    for name in sorted(expected, key=lambda name: -expected[name].nanousd):
+        add_row(table, _cells(name, {case: found.by_case[case][name] for case in COLUMNS}))
+    table.add_section()
+    sums = {case: total(amounts) for case, amounts in found.by_case.items()}
+    add_row(table, _cells("total", sums), bold=True)
+    return table
+
+
+def remarks(config: Config, found: Forecast, question_tokens: int) -> Iterator[str]:
+    """The limits with what each holds back, what they refuse, and what was assumed."""
+    yield f"At worst ${total(found.by_case[Case.WORST]).nanousd / 1e9:,.4f}"
+    yield "Limits"
+    for one in found.limits:
+        yield f"  {one.key} {one.limit:g}: {_when_reached(one)}"
+    for name, most_nanousd in sorted(found.refused.items()):
+        most = f"it may cost ${usd(most_nanousd):,.4g} and a limit of spend is below that"
+        yield f"  no call of {name} is granted: {most}; raise the limit"
+    if config.spend == SpendConfig():
+        yield "  none: spend.run_usd=N sets one, see `spend` in the configuration"
+    yield "Assumed"
+    rollout = config.rollout
+    yield (
+        f"  calls an episode: 1 (low), {found.calls:.2g} (expected; --calls sets it), "
+        f"{rollout.max_turns} (high, worst: one a turn)"
+    )
+    yield "  all in a draw are called alike; at worst always the dearest"
+    yield "  calls have their usual length; in high and worst they go to their limits"
+    yield f"  a question has {question_tokens} tokens, each of four letters or a Chinese character"
+    yield "  an answer has the catalogue's output_tokens, a call its latency and one search"
+    yield (
+        f"  the policy says {LEAST_RESPONSE_TOKENS} tokens a turn (low), {found.response_tokens} "
+        f"(expected), as many as rollout allows (high, worst)"
+    )
+    yield "  no attempt is made twice, nothing is played back from a cassette"
+    yield "  the limits hold for calls; the policy's own tokens are priced and not limited"
+    if found.sampled_draws:
+        yield f"  the run's first {MOST_DRAWS} draws stand for all"
+
+
+def _cells(name: str, by_case: dict[Case, Amount]) -> list[str]:
+    expected = by_case[Case.EXPECTED]
+    counts = (expected.calls, expected.input_tokens, expected.output_tokens)
+    dollars = (by_case[case].nanousd / 1e9 for case in COLUMNS)
+    return [name, *(f"{count:,.0f}" for count in counts), *(f"{each:,.4f}" for each in dollars)]
+
+
+def _when_reached(one: Reached) -> str:
+    first = next((case for case in Case if one.unlimited[case] > one.limit), None)
+    if first is None:
+        return f"not reached; at worst {one.unlimited[Case.WORST]:,.4g}"
+    return f"reached in the {first.value} case, which would come to {one.unlimited[first]:,.4g}"

@@ -1,0 +1,123 @@
+"""Memory of a learner rank and of an inference engine: closed formulas over the model's shape.
+
+Sources. ZeRO: Rajbhandari et al., arXiv 1910.02054, section 5 and figure 1. Offload: Ren et al.,
+arXiv 2101.06840, section 3. Activations: Korthikanti et al., arXiv 2205.05198, sections 4 and 5.
+Letters: P parameters, N ranks, b bytes of the model's dtype.
+"""
+
+from dataclasses import dataclass
+
+from orchestra_ray.config.schema import LearnerConfig, RolloutConfig, ShapeConfig, ZeroStage
+
+GIB = 2**30
+DTYPE_BYTES = {"bfloat16": 2, "float32": 4}
+MASTER_BYTES, ADAM_BYTES, STEP_GRADIENT_BYTES = 4, 8, 4  # fp32, an element
+ZERO3_LIVE_PARAMETERS = 1_000_000_000  # DeepSpeed's default of stage3_max_live_parameters
+LOGITS_CHUNK_TOKENS = 1_024  # of orchestra_ray.workers.learner.logprobs
+LEARNER_RESERVE_BYTES = 6 * GIB  # CUDA context, NCCL, DeepSpeed's buckets, fragmentation
+ENGINE_RESERVE_BYTES = 4 * GIB  # vLLM's activation peak and CUDA graphs
+
+
+@dataclass(frozen=True, slots=True)
+class RankMemory:
+    """One learner rank, in bytes on its device, and `host` bytes for what is offloaded."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    gathered: int  # parameters of other ranks in use, ZeRO-3
+    activations: int
+    logits: int
+    step: int  # fp32 copy of the rank's gradients while the optimizer steps
+    host: int
+
+    @property
+    def peak(self) -> int:
+        """The step's gradients come when the activations are gone."""
+        passing = self.gathered + self.activations + self.logits
+        return self.weights + self.gradients + self.optimizer + max(passing, self.step)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineMemory:
+    """One inference engine, in bytes on each of its devices, and the tokens its cache holds."""
+
+    weights: int
+    kv_per_token: int
+    kv_cache: int
+
+    @property
+    def kv_tokens(self) -> int:
+        return self.kv_cache // self.kv_per_token
+
+
+def rank_memory(
+    shape: ShapeConfig, parameters: int, learner: LearnerConfig, dtype: str
+) -> RankMemory:
+    """Model states by ZeRO stage, activations of one micro-batch, logits of one chunk.
+
+    Weights b P, gradients b P, optimizer 12 P (fp32 master, Adam's two moments). Stage 1 divides
+    the optimizer by N, stage 2 also the gradients, stage 3 also the weights. With offload the
+    optimizer and fp32 gradients lie in host memory, and gradients leave the device from stage 2.
+    """
+    size, ranks, stage = DTYPE_BYTES[dtype], learner.ranks, learner.zero_stage
+    whole = size * parameters
+    optimizer = _share((MASTER_BYTES + ADAM_BYTES) * parameters, ranks)
+    step = _share(STEP_GRADIENT_BYTES * parameters, ranks)
+    gradients = whole if stage == ZeroStage.ONE else _share(whole, ranks)
+    offload, stays = learner.offload_optimizer, stage == ZeroStage.ONE
+    gathered = size * min(parameters, ZERO3_LIVE_PARAMETERS) if stage == ZeroStage.THREE else 0
+    return RankMemory(
+        weights=_share(whole, ranks) if stage == ZeroStage.THREE else whole,
+        gradients=gradients if not offload or stays else 0,
+        optimizer=0 if offload else optimizer,
+        gathered=gathered,
+        activations=activation_bytes(shape, learner, size),
+        logits=min(LOGITS_CHUNK_TOKENS, learner.tokens_per_microbatch) * _logit_bytes(shape, size),
+        step=0 if offload else step,
+        host=optimizer + step if offload else 0,
+    )
+
+
+def activation_bytes(shape: ShapeConfig, learner: LearnerConfig, size: int) -> int:
+    """What the forward pass of one micro-batch keeps for the backward pass.
+
+    A layer keeps, an element each a token: inputs and outputs of its two norms (4 hidden),
+    queries and keys before and after their norm and after rotation, values, attention's output (4
+    times the width of queries, 4 times that of keys), gate, activated gate, up and product (4
+    intermediate). Attention scores are not kept. With gradient checkpointing only the inputs of
+    the layers stay, and one layer is recomputed at a time.
+    """
+    width = (shape.heads + shape.kv_heads) * shape.head_dim
+    layer = 4 * (shape.hidden_size + width + shape.intermediate_size)
+    if learner.gradient_checkpointing:
+        kept = shape.layers * shape.hidden_size + layer
+    else:
+        kept = shape.layers * layer
+    return size * kept * learner.tokens_per_microbatch
+
+
+def engine_memory(
+    shape: ShapeConfig, parameters: int, rollout: RolloutConfig, dtype: str, gpu_memory_gib: int
+) -> EngineMemory:
+    """Weights and keys and values of a token are divided by tensor parallelism.
+
+    A key head that more devices share than there are heads is kept by each of them.
+    """
+    size, split = DTYPE_BYTES[dtype], rollout.tensor_parallel
+    weights = _share(size * parameters, split)
+    kv_per_token = 2 * size * shape.layers * _share(shape.kv_heads, split) * shape.head_dim
+    if rollout.gpus_per_worker == 0:
+        return EngineMemory(weights, kv_per_token, rollout.cpu_kv_cache_gib * GIB)
+    usable = int(rollout.gpu_memory_utilization * gpu_memory_gib * GIB)
+    kv_cache = max(0, usable - weights - ENGINE_RESERVE_BYTES)
+    return EngineMemory(weights, kv_per_token, kv_cache)
+
+
+def _logit_bytes(shape: ShapeConfig, size: int) -> int:
+    """A token's logits in the model's dtype and in fp32, and the gradients of both."""
+    return 2 * (size + 4) * shape.vocab_size
+
+
+def _share(amount: int, parts: int) -> int:
+    return -(-amount // parts)

@@ -1,0 +1,21 @@
+"""Models and tools with prices and latencies, and the draw of them that a task gets."""
+
+from orchestra_ray.data.catalogue.choices import chosen, model_of
+from orchestra_ray.data.catalogue.entries import Catalogue, Choice, Entry, Kind, Limits, PriceSheet
+from orchestra_ray.data.catalogue.load import load_catalogue, read_catalogue
+from orchestra_ray.data.catalogue.toolset import draw_offers, model_aliases
+
+__all__ = [
+    "Catalogue",
+    "Choice",
+    "Entry",
+    "Kind",
+    "Limits",
+    "PriceSheet",
+    "chosen",
+    "draw_offers",
+    "load_catalogue",
+    "model_aliases",
+    "model_of",
+    "read_catalogue",
+]

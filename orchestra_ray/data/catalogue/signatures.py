@@ -1,0 +1,118 @@
+"""What the policy can call, as function signatures in OpenAI's JSON form for the chat template.
+
+Models stand behind one function, `ask(model)`, whose parameter description holds the table of
+choices with prices and latencies, as in the released interface (SPEC 2.1); a tool is a function
+of its own, and one that a model does has such a parameter and table too. `submit(reply)`, where it
+is offered, ends the episode with a reply as it stands: the policy need not write out what it only
+passes on.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from orchestra_ray.core.money import Prices, usd
+from orchestra_ray.core.records import Draw, Offer
+from orchestra_ray.data.catalogue.arguments import shown
+from orchestra_ray.data.catalogue.choices import MODEL
+
+ASK = "ask"
+SUBMIT = "submit"
+SUBMIT_SCHEMA = {
+    "type": "object",
+    "properties": {"reply": {"type": "integer"}},
+    "required": ["reply"],
+}
+_TABLE = "model | $ per million input tokens | $ per million output tokens | mean latency"
+
+
+def signatures(draw: Draw, submit: bool = False) -> list[dict[str, Any]]:
+    """Function signatures of everything in the draw, and of `submit` where it is offered."""
+    models = [offer for offer in draw.offers if offer.kind == "model"]
+    functions = [_ask(models)] if models else []
+    functions += [_tool(offer) for offer in draw.offers if offer.kind == "tool"]
+    if submit:
+        described = "answers with reply 1, 2, ..."
+        functions.append(_function(SUBMIT, described, SUBMIT_SCHEMA))
+    return functions
+
+
+def model_line(offer: Offer) -> str:
+    """One row of the table: alias, ability, dollars per million tokens, seconds."""
+    price = _token_price(offer.prices)
+    return f"{offer.alias}: {offer.description}; {price}, {offer.latency_s:g} s"
+
+
+def price_words(prices: Prices) -> str:
+    """What a call costs, in few words."""
+    by_unit = (
+        (prices.call_nanousd, "a call"),
+        (prices.search_nanousd, "a search"),
+        (prices.second_nanousd, "a second"),
+    )
+    words = [f"{_dollars(price)} {unit}" for price, unit in by_unit if price]
+    if prices.input_nanousd_per_mtok or prices.output_nanousd_per_mtok:
+        words.append(f"{_token_price(prices)} per M tokens")
+    return ", ".join(words) or "free"
+
+
+def _ask(models: Sequence[Offer]) -> dict[str, Any]:
+    table = "\n".join(model_line(offer) for offer in models)
+    described = f"model: good at; $ per M tokens (in/out), latency\n{table}"
+    return _function(
+        ASK, "gives the task to a model", _needing({MODEL: _one_of(models, described)})
+    )
+
+
+def _tool(offer: Offer) -> dict[str, Any]:
+    if offer.signature is not None:
+        return dict(offer.signature)
+    if not offer.choices:
+        terms = f"{price_words(offer.prices)}, {offer.latency_s:g} s"
+        return _function(offer.alias, f"{offer.description}; {terms}", shown(offer.parameters))
+    own = price_words(_without_tokens(offer.prices))
+    described = offer.description if own == "free" else f"{offer.description}; {own}, and tokens"
+    choice = _one_of(offer.choices, _table(offer.choices))
+    return _function(offer.alias, described, _needing({MODEL: choice}))
+
+
+def _table(choices: Sequence[Offer]) -> str:
+    abilities = [f"{choice.alias}: {choice.description}" for choice in choices]
+    rows = [
+        f"{choice.alias} | {_dollars(choice.prices.input_nanousd_per_mtok)}"
+        f" | {_dollars(choice.prices.output_nanousd_per_mtok)} | {choice.latency_s:g} s"
+        for choice in choices
+    ]
+    return "\n".join([*abilities, _TABLE, *rows])
+
+
+def _one_of(offers: Sequence[Offer], description: str) -> Mapping[str, Any]:
+    aliases = [offer.alias for offer in offers]
+    return {"type": "string", "description": description, "enum": aliases}
+
+
+def _token_price(prices: Prices) -> str:
+    price_in, price_out = prices.input_nanousd_per_mtok, prices.output_nanousd_per_mtok
+    if price_in == price_out:
+        return _dollars(price_in)
+    return f"{_dollars(price_in)}/{_dollars(price_out)}"
+
+
+def _dollars(amount_nanousd: int) -> str:
+    amount = usd(amount_nanousd)
+    return f"${amount:.9f}".rstrip("0") if 0 < amount < 1e-4 else f"${amount:g}"
+
+
+def _without_tokens(prices: Prices) -> Prices:
+    return replace(
+        prices, input_nanousd_per_mtok=0, cached_nanousd_per_mtok=0, output_nanousd_per_mtok=0
+    )
+
+
+def _needing(properties: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _function(name: str, description: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    function = {"name": name, "description": description, "parameters": parameters}
+    return {"type": "function", "function": function}

@@ -1,0 +1,88 @@
+"""The order in which tasks are drawn, with a cursor that a checkpoint can save.
+
+Group n of a run (its task, draw, preference and seeds) is a pure function of the run's seed and n.
+Its preference is one that its draw can serve. Training and measurement each have a sampler, with
+preferences of their own: `load_preferences` and `load_heldout_preferences`.
+"""
+
+import random
+from collections.abc import Sequence
+from functools import lru_cache
+
+from orchestra_ray.config.schema import CatalogueConfig
+from orchestra_ray.core import policy_names as players
+from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.records import EpisodeSpec, GroupSpec, Preference
+from orchestra_ray.core.seeds import derive_seed
+from orchestra_ray.data.catalogue import Catalogue, draw_offers
+from orchestra_ray.data.preferences.load import fitting
+from orchestra_ray.data.tasks.source import Source
+
+
+class GroupSampler:
+    """Deals groups in order: families in turn, tasks in a seeded order within each.
+
+    Of a source that is not endless every task is dealt once before any is dealt again.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        catalogue: Catalogue,
+        config: CatalogueConfig,
+        preferences: Sequence[Preference],
+        seed: int,
+    ):
+        self._source, self._catalogue, self._config = source, catalogue, config
+        self._preferences, self._seed = preferences, seed
+        self.cursor = 0
+
+    def next_group(self, episodes: int, step: int) -> GroupSpec:
+        """The group at the cursor, with ids that are unique in the run; moves the cursor on."""
+        group = self.group(self.cursor, episodes, step=step)
+        self.cursor += 1
+        return group
+
+    def group(
+        self,
+        n: int,
+        episodes: int,
+        policy: str = players.MODEL,
+        prefix: str = "train",
+        greedy: bool = False,
+        step: int = 0,
+    ) -> GroupSpec:
+        """Group n. The same n and seed give the same task, draw, preference and episode seeds."""
+        families = len(self._source.families)
+        seed = derive_seed(self._seed, "group", n)
+        rng = random.Random(seed)
+        group_id = f"{prefix}/{n}"
+        task = self._source.make(n % families, self._place(n, rng))
+        draw = draw_offers(self._catalogue, self._config, seed)
+        return GroupSpec(
+            group_id=group_id,
+            step=step,
+            task=task,
+            draw=draw,
+            preference=rng.choice(fitting(self._preferences, draw)),
+            episodes=tuple(
+                EpisodeSpec(f"{group_id}/{i}", derive_seed(seed, "episode", i))
+                for i in range(episodes)
+            ),
+            policy=policy,
+            greedy=greedy,
+        )
+
+    def _place(self, n: int, rng: random.Random) -> int:
+        size, families = self._source.size, len(self._source.families)
+        if not size:
+            raise ConfigError("tasks: there are none to deal; give a file that has some")
+        if self._source.endless:
+            return rng.randrange(size)
+        epoch, place = divmod(n // families, size)
+        return _order(derive_seed(self._seed, "epoch", epoch, n % families), size)[place]
+
+
+@lru_cache(maxsize=8)  # of the epochs that groups are being dealt from
+def _order(seed: int, size: int) -> Sequence[int]:
+    return random.Random(seed).sample(range(size), size)

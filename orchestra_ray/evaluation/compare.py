@@ -1,0 +1,114 @@
+"""Policies side by side on the same tasks: rewards over all of their episodes, then summaries.
+
+Rewards are Eq. 1 and 2 over the pool of all compared policies' episodes of a task, so they are
+comparable within one comparison and not across. Pure functions of what was measured.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from orchestra_ray.core.money import usd
+from orchestra_ray.core.records import GroupSpec, Preference
+from orchestra_ray.data.catalogue.keys import is_counted
+from orchestra_ray.evaluation.episode_log import Measured
+from orchestra_ray.evaluation.preference_score import (
+    PreferenceScore,
+    feature_row,
+    preference_score,
+    weight_row,
+)
+from orchestra_ray.evaluation.summary import EpisodeOutcome, Summary, mean_interval, summarise
+from orchestra_ray.workers.reward.columns import Part, columns
+from orchestra_ray.workers.reward.objectives import group_rewards
+from orchestra_ray.workers.reward.settings import RewardSettings
+
+Episodes = Mapping[int, Measured]  # of one policy, by the task's number
+
+
+def compare(
+    played: Mapping[str, Episodes],
+    groups: Mapping[int, GroupSpec],
+    bootstrap: int,
+    seed: int,
+    start: str | None = None,
+) -> dict[str, Summary]:
+    """A summary by policy, over the tasks `groups` by number, which all policies have played.
+
+    start: the policy that the paper's preference score is measured from; None: there is none.
+    """
+    outcomes: dict[str, list[EpisodeOutcome]] = {name: [] for name in played}
+    for number, group in groups.items():
+        episodes = [played[name][number] for name in played]
+        for name, one, reward in zip(played, episodes, pool_rewards(group, episodes), strict=True):
+            outcomes[name].append(_outcome(one, float(reward)))
+    summaries = {name: summarise(found, bootstrap, seed) for name, found in outcomes.items()}
+    if start is None:
+        return summaries
+    wishes = {number: group.preference for number, group in groups.items()}
+    scored = {}
+    for name, one in summaries.items():
+        score = _preference_score(played[name], played[start], wishes)
+        task_ids = [played[name][number].task_id for number in wishes]
+        interval = mean_interval(task_ids, score.scores_N.tolist(), bootstrap, seed)
+        scored[name] = replace(one, preference_score=score.mean, preference_score_ci95=interval)
+    return scored
+
+
+def pool_rewards(group: GroupSpec, episodes: Sequence[Measured]) -> np.ndarray:
+    """Eq. 1 and 2 over one task's episodes, one of each compared policy, in their order."""
+    columns_K = columns(group.draw, RewardSettings().weights_under(group.preference))
+    rows = [
+        [
+            *(_count(column.key, one) for column in columns_K if column.part is Part.TOOLS),
+            float(one.correct),
+            usd(one.price_nanousd),
+            one.latency_s,
+        ]
+        for one in episodes
+    ]
+    return group_rewards(
+        np.array(rows),
+        np.array([column.weight for column in columns_K]),
+        np.array([one.correct for one in episodes]),
+        np.array([column.minimise for column in columns_K]),
+    )
+
+
+def _count(key: str, one: Measured) -> int:
+    by_identity = sum(n for name, n in one.calls.items() if is_counted(key, name, ""))
+    return by_identity + sum(n for model, n in one.models.items() if is_counted(key, "", model))
+
+
+def _outcome(one: Measured, reward: float) -> EpisodeOutcome:
+    return EpisodeOutcome(
+        task_id=one.task_id,
+        correct=one.correct,
+        cost_usd=usd(one.price_nanousd),
+        latency_s=one.latency_s,
+        reward=reward,
+        turns=one.turns,
+        family=one.family,
+        calls=one.calls,
+        outcomes=one.outcomes,
+    )
+
+
+def _preference_score(
+    own: Episodes, start: Episodes, wishes: Mapping[int, Preference]
+) -> PreferenceScore:
+    """Eq. 5 and 6, task by task."""
+    names = sorted({name for wish in wishes.values() for name in wish.tools})
+
+    def rows(episodes: Episodes) -> np.ndarray:
+        return np.array([_features(names, episodes[number]) for number in wishes])
+
+    weights = np.array([weight_row(names, wish) for wish in wishes.values()])
+    correct = np.array([own[number].correct for number in wishes])
+    return preference_score(rows(own), rows(start), weights, correct)
+
+
+def _features(names: Sequence[str], one: Measured) -> np.ndarray:
+    calls = {name: _count(name, one) for name in names}
+    return feature_row(names, calls, one.correct, one.price_nanousd, one.latency_s)

@@ -1,0 +1,182 @@
+"""The spend guard: money and calls are reserved before a call and settled after it.
+
+Invariants, for each call, episode, step and the whole run, whatever order things happen in:
+settled + reserved never passes a limit, so what is spent cannot, by not one nano-dollar; a
+reservation that nobody settles (its process died) stays, as the most that it can have cost; a key
+is granted once and settled once. A call is all its attempts together: retries, hedges, and those
+of its other issues, whichever executor makes them. Measurements have no step of their own, so that
+the limit of a step is not spread over the evaluations of all policies.
+
+Pure state: the actor that owns it makes it safe for processes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from orchestra_ray.config.schema import SpendConfig
+from orchestra_ray.core.money import Prices, Usage, nanousd, usd
+from orchestra_ray.core.records import Asker, Reservation
+from orchestra_ray.data.catalogue import Entry
+
+MEASUREMENT = 0  # the step of those who are measured
+
+
+@dataclass(frozen=True, slots=True)
+class SpendLimits:
+    """Nano-dollars and calls, of which each attempt is one; None sets no limit."""
+
+    call_nanousd: int | None = None
+    episode_nanousd: int | None = None
+    step_nanousd: int | None = None
+    run_nanousd: int | None = None
+    episode_calls: int | None = None
+    step_calls: int | None = None
+    run_calls: int | None = None
+
+    @property
+    def count_calls(self) -> bool:
+        """Whether attempts that cost nothing matter too."""
+        return (self.episode_calls, self.step_calls, self.run_calls) != (None, None, None)
+
+
+def limits_of(config: SpendConfig) -> SpendLimits:
+    def money(dollars: float | None) -> int | None:
+        return None if dollars is None else nanousd(dollars)
+
+    return SpendLimits(
+        call_nanousd=money(config.call_usd),
+        episode_nanousd=money(config.episode_usd),
+        step_nanousd=money(config.step_usd),
+        run_nanousd=money(config.run_usd),
+        episode_calls=config.episode_calls,
+        step_calls=config.step_calls,
+        run_calls=config.run_calls,
+    )
+
+
+def most_cost_nanousd(entry: Entry, prices: Prices) -> int:
+    """The most that one attempt can be billed, by the entry's own limits."""
+    limits = entry.limits
+    usage = Usage(
+        input_tokens=limits.context_tokens,
+        output_tokens=limits.max_output_tokens,
+        searches=limits.max_searches,
+    )
+    return prices.cost_nanousd(usage, limits.max_service_s)
+
+
+@dataclass(slots=True)
+class _Account:
+    """Nano-dollars settled and reserved, and the calls that they were for."""
+
+    nanousd: int = 0
+    calls: int = 0
+
+
+_Scope = tuple[str, int, str]  # (which limit, step, id)
+_RUN = ("run", MEASUREMENT, "")
+
+
+@dataclass(slots=True)
+class SpendGuard:
+    limits: SpendLimits
+    _accounts: dict[_Scope, _Account] = field(default_factory=dict)
+    _held: dict[str, dict[str, Reservation]] = field(default_factory=dict)  # by call, then key
+    _settled: dict[str, int] = field(default_factory=dict)  # key -> step
+    run_refused: bool = False  # the limit of the whole run has refused a call
+
+    def go_on_from(self, nanousd: int, calls: int) -> None:
+        """What the run had spent, in an earlier process, counts against its limits."""
+        account = self._accounts.setdefault(_RUN, _Account())
+        account.nanousd += nanousd
+        account.calls += calls
+
+    def reserve(self, asked: Reservation) -> str | None:
+        """None where it is granted, else why not, in words that the policy reads.
+
+        Asking again under a key that holds is granted and reserves nothing more; under a key that
+        was settled it is refused.
+        """
+        if asked.key in self._settled:
+            return "this attempt is paid and over"
+        if asked.key in self._held.get(asked.call, {}):
+            return None
+        if asked.most_nanousd < 0:
+            return "an attempt cannot cost less than nothing"
+        for key in self._held.get(asked.call, {}).keys() & set(asked.free):
+            self.settle(key, 0)
+        most = asked.most_nanousd
+        for name, account, money, calls in self._scopes(asked):
+            if money is not None and account.nanousd + most > money:
+                self.run_refused |= name == "run"
+                return f"budget exhausted: ${usd(money):g} for the {name}"
+            if calls is not None and account.calls + 1 > calls:
+                self.run_refused |= name == "run"
+                return f"budget exhausted: {calls} calls for the {name}"
+        for _, account, _, _ in self._scopes(asked):
+            account.nanousd += most
+            account.calls += 1
+        self._held.setdefault(asked.call, {})[asked.key] = asked
+        return None
+
+    def settle(self, key: str, charged_nanousd: int) -> None:
+        """Turns a reservation into what was billed; settling again changes nothing.
+
+        Raises ValueError where more was billed than reserved, or nothing was reserved.
+        """
+        if key in self._settled:
+            return
+        call = key.rpartition(".")[0]
+        held = self._held.get(call, {}).get(key)
+        if held is None or not 0 <= charged_nanousd <= held.most_nanousd:
+            raise ValueError(f"SpendGuard: {charged_nanousd} nano-dollars for {key}: held {held}")
+        del self._held[call][key]
+        if not self._held[call]:
+            del self._held[call]
+        self._settled[key] = held.asker.step
+        for _, account, _, _ in self._scopes(held):
+            account.nanousd -= held.most_nanousd - charged_nanousd
+
+    def held_of(self, call: str) -> Mapping[str, Reservation]:
+        """By key, the reservations of a call's attempts that nobody has settled yet."""
+        return dict(self._held.get(call, {}))
+
+    def forget_step(self, step: int) -> None:
+        """Drops what only the episodes of a step need, once none of them can call any more."""
+        held = {
+            scope
+            for of_call in self._held.values()
+            for reservation in of_call.values()
+            for scope in (_call_scope(reservation), _episode_scope(reservation.asker))
+        }
+        over = {s for s in self._accounts if s[0] in ("call", "episode") and s[1] == step}
+        for scope in over - held:
+            del self._accounts[scope]
+        self._settled = {key: s for key, s in self._settled.items() if s != step}
+
+    @property
+    def committed_nanousd(self) -> int:
+        """Settled and reserved, of the whole run."""
+        return self._accounts[_RUN].nanousd if _RUN in self._accounts else 0
+
+    def _scopes(self, asked: Reservation) -> list[tuple[str, _Account, int | None, int | None]]:
+        limits, step = self.limits, asked.asker.step
+        scopes: list[tuple[_Scope, int | None, int | None]] = [
+            (_call_scope(asked), limits.call_nanousd, None),
+            (_episode_scope(asked.asker), limits.episode_nanousd, limits.episode_calls),
+            (_RUN, limits.run_nanousd, limits.run_calls),
+        ]
+        if step != MEASUREMENT:
+            scopes.insert(2, (("step", step, ""), limits.step_nanousd, limits.step_calls))
+        return [
+            (scope[0], self._accounts.setdefault(scope, _Account()), money, calls)
+            for scope, money, calls in scopes
+        ]
+
+
+def _call_scope(asked: Reservation) -> _Scope:
+    return ("call", asked.asker.step, asked.call_id)
+
+
+def _episode_scope(asker: Asker) -> _Scope:
+    return ("episode", asker.step, asker.episode_id)

@@ -1,0 +1,337 @@
+"""What a run may spend, from its configuration and catalogue, before anything of it is started.
+
+Four cases, over the very draws that the run will deal:
+- low: an episode calls once, at the usual length;
+- expected: it calls `calls` times, at the usual length;
+- high: it calls in every turn, and each call goes to its limits;
+- worst: as high, and every call is of the dearest that the guard grants.
+In the first three everything in a draw is called as often as anything else. No case passes a limit
+of the guard: what lies beyond one is left out of all models alike. The policy's own tokens are
+priced beside the calls; the guard does not bound them.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from orchestra_ray.config.schema import Config, ModelConfig, RolloutConfig
+from orchestra_ray.core.money import Prices, Usage, nanousd
+from orchestra_ray.core.records import Draw, Offer
+from orchestra_ray.core.seeds import derive_seed
+from orchestra_ray.core.token_count import tokens
+from orchestra_ray.data.catalogue import Catalogue, chosen, draw_offers
+from orchestra_ray.data.catalogue.signatures import signatures
+from orchestra_ray.spend.budget import SpendLimits, limits_of, most_cost_nanousd
+
+POLICY = "policy"
+MOST_DRAWS = 512  # of a phase; they stand for the rest
+TEMPLATE_TOKENS = 30  # around a question
+LEAST_RESPONSE_TOKENS = 16
+
+
+class Case(StrEnum):
+    LOW = "low"
+    EXPECTED = "expected"
+    HIGH = "high"
+    WORST = "worst"
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """Means, so that no field is a whole number; nano-dollars are made whole at the end."""
+
+    calls: float = 0.0
+    input_tokens: float = 0.0
+    output_tokens: float = 0.0
+    nanousd: float = 0.0
+
+    def __add__(self, other: "Amount") -> "Amount":
+        return Amount(
+            self.calls + other.calls,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.nanousd + other.nanousd,
+        )
+
+    def times(self, factor: float) -> "Amount":
+        return Amount(
+            self.calls * factor,
+            self.input_tokens * factor,
+            self.output_tokens * factor,
+            self.nanousd * factor,
+        )
+
+
+Amounts = Mapping[str, Amount]  # by name of the model, or of the tool
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing that an episode can call: who does it, how often beside the others, its cost."""
+
+    name: str
+    is_model: bool
+    share: float
+    usual: Amount
+    most: Amount
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """A limit of the guard, and what each case would come to without it."""
+
+    key: str
+    limit: float  # dollars or calls
+    unlimited: Mapping[Case, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """`by_case` has the same names in each case. `refused` is what the guard never grants, with the
+    nano-dollars that a call of it may cost."""
+
+    trained_episodes: int
+    measured_episodes: int
+    calls: float
+    response_tokens: int
+    sampled_draws: bool
+    by_case: Mapping[Case, Amounts]
+    limits: tuple[Reached, ...]
+    refused: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Phase:
+    """Episodes of one kind. `repeat`: how often what is in `draws` happens."""
+
+    draws: Sequence[Draw]
+    draws_a_step: int | None  # None: measured, which has no step
+    episodes_a_draw: int
+    repeat: float
+    speaks: bool  # the policy itself; else a router, which asks one model and costs nothing itself
+
+
+def forecast(
+    config: Config,
+    catalogue: Catalogue,
+    question_tokens: int,
+    training: bool,
+    calls: float | None = None,
+) -> Forecast:
+    """`calls` an episode in the expected case; None: the geometric mean of the other cases'."""
+    expected_calls = math.sqrt(config.rollout.max_turns) if calls is None else calls
+    phases = list(_phases(config, catalogue, training))
+    forecaster = _Forecaster(config, catalogue, question_tokens, expected_calls)
+    by_case = {case: forecaster.run(phases, case) for case in Case}
+    names = sorted({name for amounts in by_case.values() for name in amounts})
+    loop, evaluation = config.training, config.evaluation
+    groups = loop.steps * loop.groups_per_step if training else 0
+    policies = (2 if training else 1) + len(evaluation.baselines)
+    return Forecast(
+        trained_episodes=groups * loop.group_size,
+        measured_episodes=evaluation.tasks * policies,
+        calls=expected_calls,
+        response_tokens=forecaster.response_tokens,
+        sampled_draws=max(groups, evaluation.tasks) > MOST_DRAWS,
+        by_case={
+            case: {name: amounts.get(name, Amount()) for name in names}
+            for case, amounts in by_case.items()
+        },
+        limits=tuple(forecaster.reached()),
+        refused=forecaster.refused,
+    )
+
+
+def total(amounts: Amounts) -> Amount:
+    return sum(amounts.values(), Amount())
+
+
+def menu(draw: Draw, catalogue: Catalogue, question_tokens: int) -> list[Item]:
+    """All that an episode under the draw can call; a recipe is shared among its choices."""
+    items = []
+    for offer in draw.offers:
+        ways = [chosen(offer, choice.alias) for choice in offer.choices] or [offer]
+        items += [_item(way, catalogue, question_tokens, 1 / len(ways)) for way in ways if way]
+    return items
+
+
+def _item(offer: Offer, catalogue: Catalogue, question_tokens: int, share: float) -> Item:
+    entry = catalogue.entries[offer.identity]
+    doer = catalogue.entries[offer.choices[0].identity] if offer.choices else entry
+    is_model = offer.kind == "model" or bool(offer.choices)
+    room = entry.limits.context_tokens
+    usage = Usage(
+        input_tokens=min(question_tokens + TEMPLATE_TOKENS, room) if is_model else 0,
+        output_tokens=min(doer.output_tokens, entry.limits.max_output_tokens) if is_model else 0,
+        searches=1 if offer.prices.search_nanousd else 0,
+    )
+    most_nanousd = most_cost_nanousd(entry, offer.prices)
+    usual_nanousd = min(most_nanousd, offer.prices.cost_nanousd(usage, offer.latency_s))
+    most = (float(room), float(entry.limits.max_output_tokens)) if is_model else (0.0, 0.0)
+    return Item(
+        name=doer.name,
+        is_model=offer.kind == "model",
+        share=share,
+        usual=Amount(1, usage.input_tokens, usage.output_tokens, usual_nanousd),
+        most=Amount(1, *most, most_nanousd),
+    )
+
+
+def _phases(config: Config, catalogue: Catalogue, training: bool) -> Iterator[_Phase]:
+    """Training by its first steps, then the held-out tasks: by the policy, by each router."""
+
+    def draws(seed: int, count: int) -> list[Draw]:
+        seeds = (derive_seed(seed, "group", n) for n in range(count))
+        return [draw_offers(catalogue, config.catalogue, one) for one in seeds]
+
+    loop, evaluation = config.training, config.evaluation
+    if training:
+        steps = min(loop.steps, max(1, MOST_DRAWS // loop.groups_per_step))
+        trained = draws(config.seed, steps * loop.groups_per_step)
+        yield _Phase(trained, loop.groups_per_step, loop.group_size, loop.steps / steps, True)
+    if evaluation.tasks:
+        heldout = draws(evaluation.seed, min(evaluation.tasks, MOST_DRAWS))
+        repeat = evaluation.tasks / len(heldout)
+        yield _Phase(heldout, None, 1, repeat * (2 if training else 1), True)
+        yield _Phase(heldout, None, 1, repeat * len(evaluation.baselines), False)
+
+
+@dataclass(slots=True)
+class _Forecaster:
+    """How an episode is taken to go. Notes what the limits refuse, and what they hold back."""
+
+    config: Config
+    catalogue: Catalogue
+    question_tokens: int
+    calls: float
+    limits: SpendLimits = field(init=False)
+    refused: dict[str, int] = field(default_factory=dict)
+    _peaks: dict[tuple[str, Case], float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.limits = limits_of(self.config.spend)
+
+    @property
+    def response_tokens(self) -> int:
+        """Of an expected turn of the policy: the geometric mean of a short one and the longest."""
+        most = self.config.rollout.max_response_tokens
+        return round(math.sqrt(min(LEAST_RESPONSE_TOKENS, most) * most))
+
+    def run(self, phases: Iterable[_Phase], case: Case) -> Amounts:
+        spent: dict[str, Amount] = {}
+        own = Amount()
+        for phase in phases:
+            size = phase.draws_a_step or len(phase.draws)
+            for start in range(0, len(phase.draws), size):
+                step: dict[str, Amount] = {}
+                for draw in phase.draws[start : start + size]:
+                    episode, spoken = self._episode(draw, phase.speaks, case)
+                    _add(step, episode, phase.episodes_a_draw)
+                    own += spoken.times(phase.episodes_a_draw * phase.repeat)
+                within = self._within("step", step, case) if phase.draws_a_step else step
+                _add(spent, within, phase.repeat)
+        return {**self._within("run", spent, case), POLICY: own}
+
+    def reached(self) -> Iterator[Reached]:
+        for scope in ("episode", "step", "run"):
+            for unit, per in (("usd", 1e9), ("calls", 1.0)):
+                limit = getattr(self.config.spend, f"{scope}_{unit}")
+                if limit is not None:
+                    key = f"{scope}_{unit}"
+                    unlimited = {c: self._peaks.get((key, c), 0.0) / per for c in Case}
+                    yield Reached(f"spend.{key}", limit, unlimited)
+
+    def _episode(self, draw: Draw, speaks: bool, case: Case) -> tuple[Amounts, Amount]:
+        """What its calls come to, and the policy's own tokens."""
+        rollout = self.config.rollout
+        items = menu(draw, self.catalogue, self.question_tokens)
+        granted = [item for item in items if self._grants(item)]
+        calls = {Case.LOW: 1.0, Case.EXPECTED: self.calls}.get(case, float(rollout.max_turns))
+        own = self._spoken(draw, calls, case) if speaks else Amount()
+        if not speaks:
+            granted, calls = [item for item in granted if item.is_model], 1.0
+        return self._within("episode", _mixed(granted, calls, case), case), own
+
+    def _grants(self, item: Item) -> bool:
+        """Whether the guard ever grants the call: it reserves the most that the call can cost."""
+        limits, most_nanousd = self.limits, int(item.most.nanousd)
+        scopes = (
+            limits.call_nanousd,
+            limits.episode_nanousd,
+            limits.step_nanousd,
+            limits.run_nanousd,
+        )
+        if all(limit is None or most_nanousd <= limit for limit in scopes):
+            return True
+        self.refused[item.name] = max(most_nanousd, self.refused.get(item.name, 0))
+        return False
+
+    def _within(self, scope: str, amounts: Amounts, case: Case) -> Amounts:
+        """As much of it as the scope's limits let through."""
+        whole = total(amounts)
+        self._note(f"{scope}_usd", case, whole.nanousd)
+        self._note(f"{scope}_calls", case, whole.calls)
+        money = getattr(self.limits, f"{scope}_nanousd")
+        calls = getattr(self.limits, f"{scope}_calls")
+        factor = 1.0
+        for limit, amount in ((money, whole.nanousd), (calls, whole.calls)):
+            if limit is not None and amount > limit:
+                factor = min(factor, limit / amount)
+        return {name: amount.times(factor) for name, amount in amounts.items()}
+
+    def _note(self, key: str, case: Case, amount: float) -> None:
+        self._peaks[key, case] = max(amount, self._peaks.get((key, case), 0.0))
+
+    def _spoken(self, draw: Draw, calls: float, case: Case) -> Amount:
+        rollout = self.config.rollout
+        functions = json.dumps(signatures(draw, self.config.catalogue.submit))
+        opening = min(tokens(functions) + self.question_tokens, rollout.max_prompt_tokens)
+        least = min(LEAST_RESPONSE_TOKENS, rollout.max_response_tokens)
+        response = {Case.LOW: least, Case.EXPECTED: self.response_tokens}.get(case)
+        usage = _spoken_usage(rollout, opening, calls, response)
+        cost = _policy_prices(self.config.model).cost_nanousd(usage)
+        return Amount(0, usage.input_tokens, usage.output_tokens, cost)
+
+
+def _spoken_usage(
+    rollout: RolloutConfig, opening: int, calls: float, response: int | None
+) -> Usage:
+    """The policy's tokens in an episode: each turn reads all before it. `response` None: the most.
+
+    A turn's observation is taken to be as long as its response; the prompt's limit ends an episode.
+    """
+    room = rollout.max_prompt_tokens + rollout.max_response_tokens - opening
+    if response is None:
+        said = min(rollout.max_turns * rollout.max_response_tokens, room)
+        return Usage(rollout.max_turns * rollout.max_prompt_tokens, output_tokens=said)
+    turns = min(calls + 1, rollout.max_turns)
+    last = min(opening + 2 * response * (turns - 1), rollout.max_prompt_tokens)
+    said = min(round(turns * response), room)
+    return Usage(round(turns * (opening + last) / 2), output_tokens=said)
+
+
+def _policy_prices(model: ModelConfig) -> Prices:
+    price_in = nanousd(model.input_usd_per_mtok)
+    return Prices(price_in, price_in, nanousd(model.output_usd_per_mtok))
+
+
+def _mixed(items: Sequence[Item], calls: float, case: Case) -> Amounts:
+    """`calls` calls of the items, as the case has them."""
+    if not items:
+        return {}
+    if case is Case.WORST:
+        dearest = max(items, key=lambda item: item.most.nanousd)
+        return {dearest.name: dearest.most.times(calls)}
+    mixed: dict[str, Amount] = {}
+    shares = sum(item.share for item in items)
+    for item in items:
+        amount = item.most if case is Case.HIGH else item.usual
+        _add(mixed, {item.name: amount}, calls * item.share / shares)
+    return mixed
+
+
+def _add(sums: dict[str, Amount], amounts: Amounts, factor: float) -> None:
+    for name, amount in amounts.items():
+        sums[name] = sums.get(name, Amount()) + amount.times(factor)

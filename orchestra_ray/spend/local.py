@@ -1,0 +1,34 @@
+"""The books in this process, for calls that no run makes; what was entered can be read back."""
+
+from collections.abc import Sequence
+
+from orchestra_ray.core.faults import Failure
+from orchestra_ray.core.records import LedgerEntry, Posting, Reservation
+from orchestra_ray.spend.accounts import SpendBooks
+from orchestra_ray.spend.budget import SpendGuard, SpendLimits
+from orchestra_ray.spend.ledger import Ledger
+
+
+class LocalBooks:
+    """What an `Executor` reserves at and posts to, without an actor between."""
+
+    def __init__(self, limits: SpendLimits | None = None, run: str = "run"):
+        self.guard, self.ledger = SpendGuard(limits or SpendLimits()), Ledger(run)
+        self.books = SpendBooks(self.guard, self.ledger)
+        self.count_calls = self.guard.limits.count_calls
+        self._entries: list[LedgerEntry] = []
+
+    async def reserve(self, asked: Reservation) -> str | None:
+        return self.books.reserve([asked])[0]
+
+    def enter(self, posting: Posting) -> None:
+        self.books.post([posting])
+        self._entries.append(posting.entry)
+
+    def report(self, failure: Failure) -> None:
+        self.books.post([failure])
+
+    @property
+    def entries(self) -> Sequence[LedgerEntry]:
+        """One a call, in the order of their ends."""
+        return tuple(self._entries)

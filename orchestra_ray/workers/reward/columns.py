@@ -1,0 +1,131 @@
+"""The columns of a group's features, and an episode's amounts in them: from the ledger alone.
+
+First the tools, then the outcome, dollars and seconds. Every offer of the draw has a column of its
+own, of the calls under its identity. Beside them stand the models and families that the preference
+names (`orchestra_ray.data.catalogue.keys`).
+
+A replay weighs as much as the call that it is. In `released` mode the amounts are those of the
+published code (NVlabs, 67bb7c7): a column for each alias in place of identities, models and
+families; of a turn only the first call counts; a terminal call costs and lasts nothing; the
+policy's own time is left out, its tokens are paid for.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from orchestra_ray.core.money import usd
+from orchestra_ray.core.records import Draw, LedgerEntry, Offer, Trajectory
+from orchestra_ray.data.catalogue.keys import FAMILY, MODEL, is_counted
+from orchestra_ray.workers.reward.settings import Weights
+
+
+class Part(StrEnum):
+    """A reward's parts."""
+
+    TOOLS = "tools"  # calls of what the user prefers
+    OUTCOME = "outcome"  # right or wrong
+    COST = "cost"  # dollars
+    LATENCY = "latency"  # seconds
+
+
+SPENT = (Part.COST, Part.LATENCY)  # the last columns, in this order
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """`key` names what is counted; `part` is what it belongs to."""
+
+    key: str
+    part: Part
+    weight: float
+
+    @property
+    def minimise(self) -> bool:
+        return self.part in SPENT
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Amounts:
+    """calls_K: of the tools' columns. spent_T_2: dollars and seconds by turn."""
+
+    calls_K: tuple[float, ...]
+    total_2: tuple[float, float]
+    spent_T_2: np.ndarray
+
+    def row(self, correct: bool) -> list[float]:
+        """Of the features, in the columns' order."""
+        return [*self.calls_K, float(correct), *self.total_2]
+
+
+def columns(draw: Draw, weights: Weights, released: bool = False) -> tuple[Column, ...]:
+    named = _by_alias(draw, weights) if released else _by_identity(draw, weights)
+    return (
+        *(Column(key, Part.TOOLS, weight) for key, weight in named),
+        Column("outcome", Part.OUTCOME, weights.outcome),
+        Column("usd", Part.COST, weights.usd),
+        Column("seconds", Part.LATENCY, weights.seconds),
+    )
+
+
+def amounts(
+    draw: Draw, columns: Sequence[Column], trajectory: Trajectory, released: bool = False
+) -> Amounts:
+    tools = [column.key for column in columns if column.part is Part.TOOLS]
+    paid = timed = trajectory.ledger
+    if released:
+        firsts = _first_calls(trajectory.ledger, set(tools))
+        calls = [sum(entry.alias == key for entry in firsts) for key in tools]
+        paid = tuple(entry for entry in paid if not _ended(draw, entry))
+        timed = tuple(entry for entry in paid if entry.kind != "policy")
+    else:
+        done = [(entry.identity, entry.model) for entry in trajectory.ledger]
+        calls = [sum(is_counted(key, *by) for by in done) for key in tools]
+    turns = max([len(trajectory.turns), *(entry.asker.turn + 1 for entry in paid)])
+    nanousd_T, seconds_T = [0] * turns, [0.0] * turns
+    for entry in paid:
+        nanousd_T[entry.asker.turn] += entry.price_nanousd
+    for entry in timed:
+        seconds_T[entry.asker.turn] += entry.service_s
+    return Amounts(
+        calls_K=tuple(float(count) for count in calls),
+        total_2=(usd(sum(nanousd_T)), sum(entry.service_s for entry in timed)),
+        spent_T_2=np.array([[usd(n) for n in nanousd_T], seconds_T]).T,
+    )
+
+
+def _by_identity(draw: Draw, weights: Weights) -> list[tuple[str, float]]:
+    keys = [offer.identity for offer in draw.offers]
+    keys += [key for key in weights.tools if key.startswith((MODEL, FAMILY)) and key not in keys]
+    return [(key, weights.tools.get(key, 0.0)) for key in keys]
+
+
+def _by_alias(draw: Draw, weights: Weights) -> list[tuple[str, float]]:
+    """An alias weighs by its own name, and where that is not named by its offer's identity."""
+    return [
+        (one.alias, weights.tools.get(one.alias, weights.tools.get(offer.identity, 0.0)))
+        for offer in draw.offers
+        for one in (offer.choices or (offer,))
+    ]
+
+
+def _first_calls(ledger: Iterable[LedgerEntry], aliases: set[str]) -> list[LedgerEntry]:
+    """The first call of every turn that is one of the draw's at all."""
+    first: dict[int, LedgerEntry] = {}
+    for entry in ledger:
+        if entry.alias in aliases:
+            first.setdefault(entry.asker.turn, entry)
+    return list(first.values())
+
+
+def _ended(draw: Draw, entry: LedgerEntry) -> bool:
+    """Whether the call gave the episode's answer."""
+    return entry.error is None and any(
+        offer.terminal and _is_of(offer, entry) for offer in draw.offers
+    )
+
+
+def _is_of(offer: Offer, entry: LedgerEntry) -> bool:
+    return entry.kind == offer.kind and entry.identity == offer.identity

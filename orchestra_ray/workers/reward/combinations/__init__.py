@@ -1,0 +1,28 @@
+"""Combinations: from a group's raw amounts to what each column adds to each episode's reward.
+
+Every combination is a pure function of (features_G_K, preference_K, correct_G, minimise_K), as
+`orchestra_ray.workers.reward.objectives.group_rewards` has them, and gives `Terms`.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from orchestra_ray.workers.reward.combinations.budgeted import budgeted, next_multiplier
+from orchestra_ray.workers.reward.combinations.gdpo import gdpo
+from orchestra_ray.workers.reward.combinations.paper import paper
+from orchestra_ray.workers.reward.combinations.scalarised import scalarised
+from orchestra_ray.workers.reward.combinations.terms import Terms
+from orchestra_ray.workers.reward.combinations.toolorchestra_release import released
+
+Combination = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], Terms]
+
+COMBINATIONS: Mapping[str, Combination] = {
+    "paper": paper,
+    "released": released,
+    "gdpo": gdpo,
+    "scalarised": scalarised,
+    "budgeted": budgeted,
+}
+
+__all__ = ["COMBINATIONS", "Combination", "Terms", "next_multiplier"]

@@ -1,0 +1,30 @@
+"""A task of reasoning-gym: its family's own scorer says whether the answer is right.
+
+An answer that the scorer cannot score is wrong, alone, and counted. Where a scorer that needs the
+sandbox has none, or cannot score even the reference, there is a failure instead.
+"""
+
+from orchestra_ray.core.faults import Failure
+from orchestra_ray.core.records import Asker, Task
+from orchestra_ray.data.tasks.scoring import BrokenTask
+from orchestra_ray.data.tasks.source import OWN_SCORER
+from orchestra_ray.sandbox.command import SandboxError
+from orchestra_ray.sandbox.family_scorer import FamilyScorer
+from orchestra_ray.workers.reward.judges.verdict import Verdict, failed
+
+
+class FamilyJudge:
+    def __init__(self) -> None:
+        self._scorer = FamilyScorer()
+
+    async def judge(self, task: Task, answer: str, asker: Asker) -> Verdict | Failure:
+        try:
+            scored = await self._scorer.score(task, answer)
+        except (BrokenTask, SandboxError) as error:
+            return failed(OWN_SCORER, str(error))
+        if scored.fault is not None:
+            return Verdict(False, scored.fault, unscorable=True)
+        return Verdict(scored.correct, "matches" if scored.correct else "does not match")
+
+    async def close(self) -> None:
+        await self._scorer.close()

@@ -1,0 +1,168 @@
+"""The rollout worker: a Ray async actor with a vLLM engine that plays groups of episodes.
+
+What streams to the driver are references: it reads the cards, and never a trajectory. Control
+calls have a concurrency group of their own, so that episodes in flight can never keep a weight
+update waiting. Ray gives each group an event loop of its own; the engine belongs to that of the
+episodes, and control calls reach it there.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+import psutil
+import ray
+
+from orchestra_ray.config import Config
+from orchestra_ray.config.model_folder import model_folder
+from orchestra_ray.core import policy_names as players
+from orchestra_ray.core.faults import Failure
+from orchestra_ray.core.memory import peak_mib
+from orchestra_ray.core.process_log import ProcessLog, own_log
+from orchestra_ray.core.records import Card, GroupSpec, Trajectory
+from orchestra_ray.data.catalogue import Catalogue
+from orchestra_ray.tracking.redact import Redactor, protect_logs
+from orchestra_ray.workers.rollout.chat import Chat
+from orchestra_ray.workers.rollout.context import context_of
+from orchestra_ray.workers.rollout.endpoint_policy import endpoint_policies
+from orchestra_ray.workers.rollout.engine import Engine, EngineFailed
+from orchestra_ray.workers.rollout.episode import Stage, run_episode
+from orchestra_ray.workers.rollout.parsing import PARSERS
+from orchestra_ray.workers.rollout.policies import Completion, Policy, Router, View, routers
+from orchestra_ray.workers.tools.actor import ToolPool
+from orchestra_ray.workers.tools.runtime.health import PoolState
+
+EPISODE_SLOTS = 10_000
+T = TypeVar("T")
+
+
+class ModelPolicy:
+    """The model in training, behind vLLM."""
+
+    def __init__(self, engine: Engine, config: Config, stop_ids: Sequence[int]):
+        self._engine, self._config, self._stop_ids = engine, config, stop_ids
+
+    async def respond(self, view: View) -> Completion | Failure:
+        limits = self._config.rollout
+        return await self._engine.generate(
+            request_id=view.request_id,
+            prompt_token_ids=view.prompt_ids,
+            max_tokens=limits.max_response_tokens,
+            temperature=0.0 if view.group.greedy else limits.temperature,
+            seed=view.seed,
+            stop_token_ids=self._stop_ids,
+            deadline_s=view.deadline_s,
+        )
+
+
+GROUPS = {"control": 8, "episodes": EPISODE_SLOTS}
+
+
+@ray.remote(concurrency_groups=GROUPS)  # pyright: ignore[reportCallIssue]  # not in Ray's types
+class RolloutWorker:
+    """Made with its parts, started with `start`, then `play` and `update_weights` at any time."""
+
+    def __init__(
+        self,
+        config: Config,
+        model_path: str,
+        catalogue: Catalogue,
+        executors: Sequence[Any],
+        books: Any,
+        index: int,
+        serves: bool = True,
+    ):
+        """serves: the model itself plays; without it there is no engine."""
+        protect_logs(Redactor.of())
+        self._config, self._model_path, self._index = config, model_path, index
+        self._serves, self._engine = serves, None
+        self._catalogue, self._executors, self._books = catalogue, executors, books
+
+    @ray.method(concurrency_group="episodes")
+    async def start(self, gcs_address: str, namespace: str, board: str) -> Mapping[str, float]:
+        """Starts and warms the engine and joins the weight board; seconds of each."""
+        self._loop = asyncio.get_running_loop()
+        config, started_s = self._config, time.monotonic()
+        folder = await asyncio.to_thread(model_folder, self._model_path)
+        chat = Chat(folder, config.model.chat_template)
+        policies: dict[str, Policy] = {
+            name: Router(chat, choose) for name, choose in routers(self._catalogue).items()
+        }
+        engine_s = 0.0
+        if self._serves:
+            engine = await Engine.start(config, folder, config.seed + self._index)
+            engine_s = time.monotonic() - started_s
+            await engine.warm_up()
+            await engine.init_transfer(gcs_address, namespace, board)
+            policies[players.MODEL] = ModelPolicy(engine, config, chat.stop_ids)
+            self._engine = engine
+        submit = config.catalogue.submit
+        context = context_of(chat, config.rollout, submit)
+        name = f"rollout worker {self._index}"
+        tools = self._tools = ToolPool(self._executors, self._books, self._catalogue, name)
+        policies |= endpoint_policies(self._catalogue, chat, context, tools, submit)
+        self._stage = Stage(
+            chat=chat,
+            context=context,
+            parse=PARSERS[config.model.tool_parser],
+            policies=policies,
+            tools=tools,
+            model=config.model,
+            limits=config.rollout,
+            price_sheet=self._catalogue.price_sheet,
+            submit=submit,
+        )
+        return {"engine_s": engine_s, "warm_up_s": time.monotonic() - started_s - engine_s}
+
+    @ray.method(concurrency_group="episodes")
+    async def play(self, group: GroupSpec) -> AsyncIterator[Trajectory | Card | None]:
+        """For each episode, as they end: its trajectory (None where it failed), then its card.
+
+        Each is an object of the stream, which the driver owns: it reads the cards and passes on
+        the references of the trajectories. Raises `EngineFailed` where the engine serves no more:
+        then this worker has to be replaced.
+        """
+        episodes = [run_episode(self._stage, group, spec) for spec in group.episodes]
+        for ended in asyncio.as_completed(episodes):
+            trajectory, card = await ended
+            yield trajectory
+            yield card
+        if self._engine is not None and self._engine.failure is not None:
+            failure = self._engine.failure
+            raise EngineFailed(failure.message, failure.log)
+
+    @ray.method(concurrency_group="control")
+    async def update_weights(self, version: int) -> Mapping[str, float]:
+        """Loads a published version while episodes are in flight; seconds of each part."""
+        assert self._engine is not None
+        return await self._on_engine_loop(self._engine.update_weights(version))
+
+    @ray.method(concurrency_group="control")
+    async def process_log(self) -> ProcessLog:
+        return own_log()
+
+    @ray.method(concurrency_group="control")
+    async def peak_mib(self) -> Mapping[str, float]:
+        """Of this process, and of the largest of vLLM's processes below it."""
+        below = psutil.Process().children(recursive=True)
+        engine = max((peak_mib(child.pid) for child in below), default=0.0)
+        return {"rollout": peak_mib(), "engine": engine}
+
+    @ray.method(concurrency_group="control")
+    async def drain(self) -> int:
+        """Returns once all that was entered here is in the books; how much never came there."""
+        return await self._on_engine_loop(self._stage.tools.drain())
+
+    @ray.method(concurrency_group="control")
+    async def pool_state(self) -> PoolState:
+        """Which calls of this worker wait, and which executors it reaches."""
+        return await self._on_engine_loop(self._tools.state())
+
+    @ray.method(concurrency_group="control")
+    async def stop(self) -> None:
+        if self._engine is not None:
+            await self._on_engine_loop(self._engine.stop())
+
+    async def _on_engine_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))

@@ -1,0 +1,76 @@
+"""A model behind an endpoint as the orchestrator: it reads the same, and has the same functions.
+
+It is a model of the catalogue, asked through the tool pool, so that its calls keep to limits and
+deadlines, are charged at its prices, and are played back by a cassette. What it says comes as a
+`PolicyTurn`, is rendered as a policy of ours would have said it, and read by the same parser. A
+request that its endpoint refuses and an answer that cannot be read are its own doing: it has said
+nothing, and the episode ends without an answer. What fails on the way, and an endpoint that denies
+us, is a `Failure`. It is measured, never trained.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from orchestra_ray.core.faults import Failure, FailureKind, FaultKind
+from orchestra_ray.core.policy_names import ORCHESTRATOR
+from orchestra_ray.core.records import LedgerEntry, Offer, ToolRequest
+from orchestra_ray.data.catalogue import Catalogue
+from orchestra_ray.data.catalogue.signatures import signatures
+from orchestra_ray.data.catalogue.toolset import plain_offer
+from orchestra_ray.workers.rollout.chat import Chat
+from orchestra_ray.workers.rollout.context import Context
+from orchestra_ray.workers.rollout.parsing import write_hermes
+from orchestra_ray.workers.rollout.policies import Completion, ToolCaller, View
+from orchestra_ray.workers.tools.endpoint.completion import PolicyTurn
+
+OWN_FAULTS = (FaultKind.REJECTED, FaultKind.BAD_REPLY)
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointPolicy:
+    chat: Chat
+    context: Context
+    offer: Offer
+    tools: ToolCaller
+    submit: bool
+
+    async def respond(self, view: View) -> Completion | Failure:
+        request = ToolRequest(
+            call_id=f"{view.request_id}/policy",
+            asker=view.asker,
+            offer=self.offer,
+            arguments={},
+            task=view.group.task,
+            seed=view.seed,
+            attempt=len(view.turns),
+            messages=tuple(self.context.messages(view.group, view.turns)),
+            functions=tuple(signatures(view.group.draw, self.submit)),
+        )
+        result = await self.tools.call(request)
+        if isinstance(result, Failure):
+            return result
+        if result.error in OWN_FAULTS:
+            return self._said([self.chat.end_id], "length", result.entry)
+        if result.error is not None:
+            spent = result.error == FaultKind.BUDGET.value
+            kind = FailureKind.BUDGET if spent else FailureKind.ENGINE
+            return Failure(kind, self.offer.identity, result.text)
+        turn = PolicyTurn.load(result.text)
+        ids = write_hermes(self.chat, turn.said, turn.calls, turn.thought)
+        return self._said(ids, "stop", result.entry)
+
+    def _said(self, ids: Sequence[int], finish: str, entry: LedgerEntry) -> Completion:
+        return Completion(ids, [0.0] * len(ids), [0] * len(ids), finish, entry)
+
+
+def endpoint_policies(
+    catalogue: Catalogue, chat: Chat, context: Context, tools: ToolCaller, submit: bool
+) -> Mapping[str, EndpointPolicy]:
+    """Every model of the catalogue that has an endpoint, at the prices of the catalogue."""
+    return {
+        ORCHESTRATOR + name: EndpointPolicy(
+            chat, context, plain_offer(entry, catalogue.price_sheet), tools, submit
+        )
+        for name, entry in catalogue.models.items()
+        if entry.executor == "endpoint"
+    }

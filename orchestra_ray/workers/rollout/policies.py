@@ -1,0 +1,167 @@
+"""Who speaks in an episode: the interface, the model behind vLLM, and scripted routers.
+
+A policy is given the ids so far and answers with ids. The scripted ones are the baselines of an
+evaluation: they see the draw, choose by rule, and speak the same chat format as the model.
+"""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from orchestra_ray.core import policy_names as players
+from orchestra_ray.core.faults import Failure
+from orchestra_ray.core.records import (
+    Asker,
+    Draw,
+    GroupSpec,
+    LedgerEntry,
+    Offer,
+    ToolRequest,
+    ToolResult,
+)
+from orchestra_ray.core.seeds import derive_seed
+from orchestra_ray.data.catalogue import Catalogue, Entry, Kind
+from orchestra_ray.data.catalogue.choices import MODEL
+from orchestra_ray.data.catalogue.keys import is_counted
+from orchestra_ray.data.catalogue.signatures import ASK
+from orchestra_ray.workers.rollout.chat import Chat
+from orchestra_ray.workers.rollout.context import Exchange
+from orchestra_ray.workers.rollout.parsing import call_json, write_hermes
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A response: ids with the behaviour policy's log-probability and weight version of each.
+
+    `entry` is in the ledger already, where the response was paid for there.
+    """
+
+    token_ids: Sequence[int]
+    logprobs: Sequence[float]
+    versions: Sequence[int]
+    finish: str  # "stop" or "length"
+    entry: LedgerEntry | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a policy may look at when it speaks. `turns` are its own before this one."""
+
+    request_id: str
+    asker: Asker
+    prompt_ids: Sequence[int]
+    group: GroupSpec
+    seed: int
+    turns: Sequence[Exchange]
+    deadline_s: float
+
+
+class Policy(Protocol):
+    async def respond(self, view: View) -> Completion | Failure: ...
+
+
+class ToolCaller(Protocol):
+    async def call(self, request: ToolRequest) -> ToolResult | Failure: ...
+
+    def enter(self, entry: LedgerEntry) -> None:
+        """Into the books of the run: what happened in the episode and not in the pool."""
+        ...
+
+    async def drain(self) -> int:
+        """Returns once all that was entered here is in the books; how much never came there."""
+        ...
+
+
+NOBODY = "There is no model to ask."  # what a router answers then
+Chooser = Callable[[GroupSpec, Sequence[Offer], int], Offer]
+
+
+class Router:
+    """Asks the one model that its rule chooses, then answers with what came back.
+
+    Where a draw has no models by themselves, it chooses among those of the tool that answers.
+    """
+
+    def __init__(self, chat: Chat, choose: Chooser):
+        self._chat = chat
+        self._choose = choose
+
+    async def respond(self, view: View) -> Completion:
+        if view.turns:
+            return self._say(write_hermes(self._chat, view.turns[-1].heard[-1].text))
+        function, models = _to_ask(view.group.draw)
+        if not models:
+            return self._say(write_hermes(self._chat, NOBODY))
+        chosen = self._choose(view.group, models, view.seed)
+        call = call_json(function, {MODEL: chosen.alias})
+        return self._say(write_hermes(self._chat, calls=[call]))
+
+    def _say(self, ids: Sequence[int]) -> Completion:
+        return Completion(ids, [0.0] * len(ids), [0] * len(ids), "stop")
+
+
+def _to_ask(draw: Draw) -> tuple[str, Sequence[Offer]]:
+    """The function that gives the task to a model, and the models that it offers."""
+    models = [offer for offer in draw.offers if offer.kind == "model"]
+    answering = [offer for offer in draw.offers if offer.terminal and offer.choices]
+    if models or not answering:
+        return ASK, models
+    return answering[0].alias, answering[0].choices
+
+
+def expected_cost_nanousd(entry: Entry, offer: Offer) -> float:
+    """What one answer of the model costs at this draw's price, by its usual length."""
+    return entry.output_tokens * offer.prices.output_nanousd_per_mtok / 1e6
+
+
+def routers(catalogue: Catalogue) -> Mapping[str, Chooser]:
+    """The scripted baselines by name."""
+    models = {name: one for name, one in catalogue.entries.items() if one.kind is Kind.MODEL}
+
+    def cost(offer: Offer) -> float:
+        return expected_cost_nanousd(models[offer.identity], offer)
+
+    def mean_skill(offer: Offer) -> float:
+        entry = models[offer.identity]
+        return sum(entry.skill_at(family) for family in _families(catalogue))
+
+    def choose_random(group: GroupSpec, offers: Sequence[Offer], seed: int) -> Offer:
+        return random.Random(derive_seed(seed, "random-router")).choice(offers)
+
+    def choose_oracle(group: GroupSpec, offers: Sequence[Offer], seed: int) -> Offer:
+        """Knows every skill; takes the best expected reward among one call to each model.
+
+        The reward is Eq. 2 over a group in which every model on offer was asked once.
+        """
+        costs, wish = [cost(offer) for offer in offers], group.preference
+        seconds = [offer.latency_s for offer in offers]
+
+        def value(offer: Offer) -> float:
+            thrift, speed = _saved(cost(offer), costs), _saved(offer.latency_s, seconds)
+            name, skill = offer.identity, models[offer.identity].skill_at(group.task.family)
+            liked = sum(weight for key, weight in wish.tools.items() if is_counted(key, name, name))
+            return skill * (wish.outcome + wish.cost * thrift + wish.latency * speed + liked)
+
+        return max(offers, key=value)
+
+    def only(name: str) -> Chooser:
+        return lambda group, offers, seed: next(o for o in offers if o.identity == name)
+
+    return {
+        **{players.EXPERT + name: only(name) for name in catalogue.models},
+        "random": choose_random,
+        "cheapest": lambda group, offers, seed: min(offers, key=cost),
+        "strongest": lambda group, offers, seed: max(offers, key=mean_skill),
+        "oracle": choose_oracle,
+    }
+
+
+def _saved(amount: float, amounts: Sequence[float]) -> float:
+    """Eq. 1 for what is better small: 1 for the least of the amounts, 0 for the most of them."""
+    span = max(amounts) - min(amounts)
+    return (max(amounts) - amount) / span if span else 0.0
+
+
+def _families(catalogue: Catalogue) -> set[str]:
+    return {family for entry in catalogue.models.values() for family in entry.skill}

@@ -1,0 +1,152 @@
+"""Recipes: tools that a model does. The policy chooses the model, and the model does the rest.
+
+The model is asked for one part, by the recipe's parser: a program, a search query, or the answer
+itself. Where the recipe `runs` another tool, that tool is given the part, and its reply is the
+recipe's. A model reads the task and what tools of the episode found before; nothing that the policy
+said, and no answer of another model.
+
+A recipe is one call: its usage is the sum of its parts', and of its seconds only those of the tool
+that it runs are billed. What it may cost and how long it may take are its own limits; those of how
+many and how often hold for it and for its parts (`attempts`).
+"""
+
+import time
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from orchestra_ray.core.faults import Fault
+from orchestra_ray.core.money import Usage
+from orchestra_ray.core.records import ToolRequest
+from orchestra_ray.data.catalogue import Entry, model_of
+from orchestra_ray.data.catalogue.parsers import INSTRUCTIONS, Parser, found, parse
+from orchestra_ray.workers.tools.base import Reply, Tool
+from orchestra_ray.workers.tools.endpoint.completion import PolicyTurn
+
+QUERY_CHARACTERS = 5, 390  # a shorter query is none, a longer one is cut
+NOTHING = "[the model wrote nothing to run]"
+_TASKS: Mapping[Parser, str] = {
+    Parser.CODE: "Do not answer the problem yet. Write Python that computes intermediate results"
+    " which bring its solution nearer, and prints them.",
+    Parser.QUERY_TAG: "Do not answer the problem yet. Find out which information is missing to"
+    " solve it, and ask a search engine for that, in a few key words or one short sentence.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeSettings:
+    """`task` is what the model is told to do; None: what goes with the recipe's parser."""
+
+    task: str | None = None
+
+
+class Parsed:
+    """A model that is told how to mark its answer, and of whose reply the marked part is kept."""
+
+    def __init__(self, model: Tool, parser: Parser):
+        self._model, self._parser = model, parser
+
+    async def call(self, request: ToolRequest) -> Reply:
+        question = f"{request.task.question}\n\n{INSTRUCTIONS[self._parser]}"
+        reply = await self._model.call(_about(request, question))
+        if not request.messages:
+            return replace(reply, text=parse(self._parser, reply.text))
+        turn = PolicyTurn.load(reply.text)  # of a model that is the policy: its answer alone
+        said = turn.said if turn.calls else parse(self._parser, turn.said)
+        return replace(reply, text=replace(turn, said=said).dump())
+
+    async def close(self) -> None:
+        await self._model.close()
+
+
+class Recipe:
+    """A `Tool` over the tools of its models and the one that it runs; those end by themselves."""
+
+    def __init__(
+        self,
+        entry: Entry,
+        settings: RecipeSettings,
+        models: Mapping[str, Tool],
+        runs: "tuple[Entry, Tool] | None" = None,
+    ):
+        """`models` answer unparsed where the recipe has a parser of its own."""
+        self._parser, self._models, self._runs = entry.parser, models, runs
+        task = _TASKS.get(entry.parser, "") if settings.task is None else settings.task
+        self._task = f"{task} {INSTRUCTIONS[entry.parser]}".strip()
+
+    async def call(self, request: ToolRequest) -> Reply:
+        prompt = prompt_of(request.found, request.task.question, self._task)
+        asked = replace(_about(request, prompt), offer=request.offer.choices[0], arguments={})
+        said, said_s = await _timed(self._models[model_of(request.offer)].call(asked))
+        if self._runs is None:
+            return replace(said, text=_read(self._parser, said.text), service_s=said_s)
+        part = part_of(self._parser, said.text, request.task.question)
+        if part is None:
+            return Reply(NOTHING, replace(said.usage, billed_s=0.0), said_s)
+        entry, tool = self._runs
+        given = replace(request, arguments={argument_of(entry): part})
+        try:
+            done, done_s = await _timed(tool.call(given))
+        except Fault as fault:
+            usage = _together(said.usage, _usage_of(fault, entry), 0.0)
+            raise Fault(fault.kind, str(fault), usage, fault.retry_after_s) from None
+        return Reply(done.text, _together(said.usage, done.usage, done_s), said_s + done_s)
+
+    async def close(self) -> None:
+        pass
+
+
+def argument_of(entry: Entry) -> str:
+    """The one argument of a tool that a recipe runs; KeyError where it has not one."""
+    required = entry.parameters.get("required", ())
+    if len(required) != 1:
+        raise KeyError(entry.name)
+    return required[0]
+
+
+def prompt_of(found_before: Sequence[str], question: str, task: str) -> str:
+    """What the model reads; the task stands last, for what is too long loses its middle."""
+    before = ["What was found so far:", *found_before] if found_before else []
+    return "\n\n".join(filter(None, [*before, "Problem:", question, task]))
+
+
+def part_of(parser: Parser, said: str, question: str) -> str | None:
+    """What is to be run; None where the model wrote nothing of the kind."""
+    if parser is Parser.QUERY_TAG:
+        least, most = QUERY_CHARACTERS
+        query = found(parser, said) or ""
+        return (query if len(query) >= least else question)[:most]
+    return said if parser is Parser.TEXT else found(parser, said)
+
+
+def _read(parser: Parser, said: str) -> str:
+    return said if parser is Parser.TEXT else parse(parser, said)
+
+
+def _about(request: ToolRequest, question: str) -> ToolRequest:
+    return replace(request, task=replace(request.task, question=question))
+
+
+async def _timed(reply: Awaitable[Reply]) -> tuple[Reply, float]:
+    """The reply with its seconds, on its simulated clock where it has one."""
+    started_s = time.monotonic()
+    made = await reply
+    measured_s = time.monotonic() - started_s
+    return made, measured_s if made.service_s is None else made.service_s
+
+
+def _usage_of(fault: Fault, entry: Entry) -> Usage:
+    """What the failed part may be billed: the most that it can be where nobody knows."""
+    if fault.usage is not None or not fault.may_have_acted:
+        return fault.usage or Usage()
+    return Usage(searches=entry.limits.max_searches, billed_s=entry.limits.max_service_s)
+
+
+def _together(said: Usage, done: Usage, done_s: float) -> Usage:
+    return Usage(
+        input_tokens=said.input_tokens + done.input_tokens,
+        cached_tokens=said.cached_tokens + done.cached_tokens,
+        output_tokens=said.output_tokens + done.output_tokens,
+        reasoning_tokens=said.reasoning_tokens + done.reasoning_tokens,
+        searches=said.searches + done.searches,
+        billed_s=done_s if done.billed_s is None else done.billed_s,
+    )

@@ -1,0 +1,273 @@
+"""The attempts of one call of one tool: limits, circuit breaker, hedge, retries, and their bill.
+
+Each attempt is reserved at the spend guard before it is made, under a key of its own. What it is
+charged is what its provider bills: by the usage that came back; nothing where the request was
+turned away or never left; and the most that it can be where nobody knows, as after a timeout or a
+bug. One that was given up before its grant came was never made, and stands in no bill: the books
+free it. So is one that cost nothing when the next is reserved, so that a retry is not refused for
+its sake.
+
+An attempt of a recipe keeps the limits of its parts too: it passes the gates of the recipe, of its
+model and of the tool that it runs, and leaves them when it ends. The order is the same for all, and
+no part has parts, so none waits for one that waits for it.
+"""
+
+import asyncio
+import random
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from orchestra_ray.core.faults import MAY_HAVE_ACTED, Fault, FaultKind
+from orchestra_ray.core.money import Prices, Usage
+from orchestra_ray.core.records import Offer, Reservation, ToolRequest
+from orchestra_ray.data.catalogue import Entry, model_of
+from orchestra_ray.spend.accounts import call_of
+from orchestra_ray.spend.budget import most_cost_nanousd
+from orchestra_ray.workers.tools.base import Reply, Tool
+from orchestra_ray.workers.tools.runtime.circuit_breaker import Breaker
+from orchestra_ray.workers.tools.runtime.limiter import Gate
+
+RETRY_FIRST_S, RETRY_MOST_S = 0.25, 10.0
+NOTHING_SENT = Usage(billed_s=0.0)  # of a call none of whose attempts left this machine
+
+Share = tuple[int, int]  # (index, executors): whose part of the pool's limits
+
+
+class Guard(Protocol):
+    @property
+    def count_calls(self) -> bool:
+        """Whether an attempt that costs nothing is reserved too, for the limits of calls."""
+        ...
+
+    async def reserve(self, asked: Reservation) -> str | None:
+        """None where it is granted, else why not."""
+        ...
+
+
+@dataclass(slots=True)
+class Bill:
+    """What the attempts of one call came to, all together.
+
+    usage: all that they told; one of which nobody knows the bill told nothing. queue_s: at gates
+    and guard. settlements: (key, charged) of each, but for those that were free and are settled.
+    """
+
+    usage: Usage = Usage()
+    charged_nanousd: int = 0
+    service_s: float = 0.0
+    queue_s: float = 0.0
+    attempts: int = 0
+    unsent: int = 0  # attempts of them of which no request left this machine
+    hedges: int = 0
+    settlements: list[tuple[str, int]] = field(default_factory=list)
+
+    @property
+    def recorded(self) -> Usage:
+        """What a recording of the call holds: a replay weighs it as what it did cost."""
+        return NOTHING_SENT if 0 < self.attempts == self.unsent else self.usage
+
+    def take_free(self) -> tuple[str, ...]:
+        """The keys of the attempts that cost nothing; they are settled with what comes next."""
+        free = tuple(key for key, charged_nanousd in self.settlements if charged_nanousd == 0)
+        self.settlements = [one for one in self.settlements if one[1] != 0]
+        return free
+
+    def add(self, usage: Usage, service_s: float) -> None:
+        """One more attempt: what it told, and its time."""
+        billed_s = None
+        if (self.usage.billed_s, usage.billed_s) != (None, None):
+            before_s = self.service_s if self.usage.billed_s is None else self.usage.billed_s
+            billed_s = before_s + (service_s if usage.billed_s is None else usage.billed_s)
+        self.usage = Usage(
+            self.usage.input_tokens + usage.input_tokens,
+            self.usage.cached_tokens + usage.cached_tokens,
+            self.usage.output_tokens + usage.output_tokens,
+            self.usage.reasoning_tokens + usage.reasoning_tokens,
+            self.usage.searches + usage.searches,
+            billed_s,
+        )
+        self.service_s += service_s
+
+
+class Service:
+    """A tool with what surrounds it in this process; `share` of the pool's limits is its own.
+
+    A recipe finds its parts in `services`. It rests from the model that fails, not from the others.
+    `restarted`: a process before this one may have started a call just now.
+    """
+
+    def __init__(
+        self,
+        entry: Entry,
+        tool: Tool,
+        share: Share | None = (0, 1),
+        services: "Mapping[str, Service] | None" = None,
+        restarted: bool = False,
+    ):
+        self.entry, self.tool, self.gate = entry, tool, Gate()
+        self._services = {} if services is None else services
+        self._breakers: defaultdict[str, Breaker] = defaultdict(Breaker)  # by `model_of` the offer
+        if restarted:
+            self.gate.count_start()
+        self.set_share(share)
+
+    def set_share(self, share: Share | None) -> None:
+        """None: nothing of any limit, so that a limited tool is not called."""
+        most, per_s = self.entry.limits.concurrency, self.entry.limits.calls_per_s
+        if share is None:
+            self.gate.limit(None if most is None and per_s is None else 0, None)
+            return
+        index, executors = share
+        sharers = executors if most is None else min(executors, most)
+        self.gate.limit(
+            None if most is None else share_of(most, index, executors),
+            None if per_s is None else per_s / sharers,
+        )
+
+    async def call(self, request: ToolRequest, guard: Guard, bill: Bill) -> Reply:
+        """The reply of the first attempt that has one; raises the last attempt's `Fault`.
+
+        A pause that would outlast the call's deadline is not made: its fault is the call's.
+        """
+        ends_s = time.monotonic() + self.entry.limits.deadline_s
+        for retries in range(self.entry.limits.retries):
+            try:
+                return await self._hedged(request, guard, bill)
+            except Fault as fault:
+                pause_s = _pause_s(fault, retries)
+                if (
+                    not self._may_try_again(fault, request.offer)
+                    or time.monotonic() + pause_s >= ends_s
+                ):
+                    raise
+                await asyncio.sleep(pause_s)
+        return await self._hedged(request, guard, bill)
+
+    def _gate_of(self, part: str) -> AbstractAsyncContextManager[None]:
+        service = self._services.get(part)
+        return nullcontext() if service is None else service.gate
+
+    def _may_try_again(self, fault: Fault, offer: Offer) -> bool:
+        return fault.kind.retryable and (
+            not fault.may_have_acted or self.entry.may_repeat(offer.prices)
+        )
+
+    async def _hedged(self, request: ToolRequest, guard: Guard, bill: Bill) -> Reply:
+        hedge_after_s = self.entry.limits.hedge_after_s
+        if hedge_after_s is None:
+            return await self._attempt(request, guard, bill)
+        racing: set[asyncio.Future[Reply]] = {
+            asyncio.ensure_future(self._attempt(request, guard, bill))
+        }
+        try:
+            done, _ = await asyncio.wait(racing, timeout=hedge_after_s)
+            if not done:
+                bill.hedges += 1
+                racing.add(asyncio.ensure_future(self._attempt(request, guard, bill)))
+            return await _first_success(racing)
+        finally:
+            for attempt in racing:
+                attempt.cancel()
+            await asyncio.gather(*racing, return_exceptions=True)
+
+    async def _attempt(self, request: ToolRequest, guard: Guard, bill: Bill) -> Reply:
+        breaker = self._breakers[model_of(request.offer)]
+        if not breaker.admits(time.monotonic()):
+            text = f"{request.offer.alias} keeps failing and rests; use another"
+            raise Fault(FaultKind.UNAVAILABLE, text)
+        queued_s, granted_s = time.monotonic(), None
+        model, runs = map(self._gate_of, parts_of(self.entry, request.offer))
+        try:
+            async with self.gate, model, runs:
+                most_nanousd = most_cost_nanousd(self.entry, request.offer.prices)
+                bill.attempts += 1
+                key = f"{call_of(request)}.{bill.attempts}"
+                asked = Reservation(key, request.asker, most_nanousd, bill.take_free())
+                reserved = most_nanousd > 0 or guard.count_calls
+                if reserved:
+                    refusal = await guard.reserve(asked)
+                    if refusal is not None:
+                        raise Fault(FaultKind.BUDGET, refusal)
+                granted_s = time.monotonic()
+                return await self._charged(request, bill, asked, reserved)
+        finally:
+            bill.queue_s += (granted_s or time.monotonic()) - queued_s
+            breaker.undecided()
+
+    async def _charged(
+        self, request: ToolRequest, bill: Bill, asked: Reservation, reserved: bool
+    ) -> Reply:
+        breaker, most_nanousd = self._breakers[model_of(request.offer)], asked.most_nanousd
+        started_s, charged_nanousd = time.monotonic(), most_nanousd
+        prices = request.offer.prices
+        try:
+            reply = await self.tool.call(request)
+            service_s = time.monotonic() - started_s if reply.service_s is None else reply.service_s
+            charged_nanousd = min(most_nanousd, prices.cost_nanousd(reply.usage, service_s))
+            bill.add(reply.usage, service_s)
+            breaker.succeeded()
+            return reply
+        except Fault as fault:
+            service_s = time.monotonic() - started_s
+            if fault.usage is not None:
+                charged_nanousd = min(most_nanousd, prices.cost_nanousd(fault.usage, service_s))
+            elif not fault.may_have_acted:
+                charged_nanousd = 0
+            bill.unsent += not fault.sent
+            bill.add(fault.usage or Usage(), service_s)
+            if fault.kind.retryable:
+                breaker.failed(time.monotonic())
+            else:
+                breaker.succeeded()
+            raise
+        finally:
+            bill.charged_nanousd += charged_nanousd
+            if reserved:
+                bill.settlements.append((asked.key, charged_nanousd))
+
+
+def parts_of(entry: Entry, offer: Offer) -> tuple[str, str]:
+    """The model that does a call of a recipe, and the tool that it runs; "" for none."""
+    return (model_of(offer), entry.runs or "") if entry.choices else ("", "")
+
+
+def share_of(limit: int, index: int, executors: int) -> int:
+    """The part of a pool-wide limit that executor `index` keeps; the parts sum to the limit."""
+    return limit // executors + (index < limit % executors)
+
+
+def worth(entry: Entry, prices: Prices, bill: Bill, fault: FaultKind | None) -> int:
+    """What a provider would bill for a call that ended so, in nano-dollars; for a replay.
+
+    As for one attempt that told what all of them did: a recording does not hold them apart.
+    """
+    if fault is not None and bill.usage == NOTHING_SENT:
+        return 0
+    if fault is None or bill.usage != Usage():
+        return prices.cost_nanousd(bill.usage, bill.service_s)
+    unknown = fault in MAY_HAVE_ACTED or fault is FaultKind.CRASHED
+    return most_cost_nanousd(entry, prices) if unknown else 0
+
+
+async def _first_success(racing: set[asyncio.Future[Reply]]) -> Reply:
+    """Of the attempts in the race; the last one's fault where none has any."""
+    waiting, last = set(racing), None
+    while waiting:
+        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for attempt in done:
+            if attempt.exception() is None:
+                return attempt.result()
+            last = attempt.exception()
+    assert last is not None
+    raise last
+
+
+def _pause_s(fault: Fault, retries: int) -> float:
+    """What the endpoint asked for, else a random time that doubles."""
+    if fault.retry_after_s is not None:
+        return fault.retry_after_s
+    return random.uniform(0, min(RETRY_MOST_S, RETRY_FIRST_S * 2**retries))

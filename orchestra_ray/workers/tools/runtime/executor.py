@@ -1,0 +1,220 @@
+"""Runs one call from end to end: cassette, attempts, deadline, the cut of long text, its entry.
+
+Whatever happens, a call has one ledger entry and one `ToolResult`, within its entry's deadline. The
+books have the entry before anybody has the result, so nobody has one that was never paid for. A
+fault is an observation that names it, and the episode goes on; what it cost is charged. So is a bug
+of the tool. Only a replay that cannot go on ends the episode: it is entered, then raised.
+
+No text of a tool leaves with a secret in it, neither one of the environment nor one of the settings
+of any tool: it would stand in a prompt, a cassette and a trajectory.
+
+The cassette stands around all else, so it holds what the policy saw, a timeout too. Tools that are
+pure functions of their request need no recording, and are run in a replay as ever.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from orchestra_ray.core.faults import Failure, Fault, FaultKind
+from orchestra_ray.core.records import LedgerEntry, Posting, ToolRequest, ToolResult
+from orchestra_ray.data.catalogue import Catalogue, Limits, model_of
+from orchestra_ray.spend.accounts import call_of
+from orchestra_ray.tracking.redact import Redactor
+from orchestra_ray.tracking.secrets import configured_secrets
+from orchestra_ray.workers.tools.base import Reply, Tool
+from orchestra_ray.workers.tools.endpoint.completion import PolicyTurn
+from orchestra_ray.workers.tools.registry import is_pure
+from orchestra_ray.workers.tools.replay.cassette import (
+    Cassette,
+    CassetteError,
+    ReplayedFault,
+    key_of,
+    version_of,
+)
+from orchestra_ray.workers.tools.runtime.attempts import Bill, Guard, Service, Share, worth
+
+CUT_MARK = " [cut]"
+MAX_CHARACTERS = 200_000  # of any reply, whatever its own limit
+LONGEST_SECRET = 8192
+CASSETTE_S = 5.0  # beyond a call's own deadline, for the disk; less than the pool's margin
+
+_log = logging.getLogger(__name__)
+
+
+class Books(Guard, Protocol):
+    """Where attempts are reserved and ended calls are entered."""
+
+    def enter(self, posting: Posting) -> asyncio.Event | None:
+        """What is set once the books have it; None: they have it already."""
+        ...
+
+    def report(self, failure: Failure) -> None:
+        """What went wrong and is no call's: the close of the step tells it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The attempts of one tool in one executor: those that run, and those that a limit holds.
+
+    One of a recipe counts for the recipe, and for its parts.
+    """
+
+    running: int
+    held: int
+
+
+class Executor:
+    """Executes requests against the tools of a catalogue; `share` of limits is its own.
+
+    `restarted`: in place of one that died, whose last calls count for the rates.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        tools: Mapping[str, Tool],
+        books: Books,
+        cassette: Cassette | None = None,
+        share: Share | None = (0, 1),
+        restarted: bool = False,
+    ):
+        self._entries = catalogue.entries
+        self._books, self._cassette, self._told = books, cassette, False
+        known = [s for entry in self._entries.values() for s in configured_secrets(entry.settings)]
+        self.redactor = Redactor.of(os.environ, known)
+        self._services: dict[str, Service] = {}
+        for name, tool in tools.items():
+            entry = catalogue.entries[name]
+            self._services[name] = Service(entry, tool, share, self._services, restarted)
+
+    async def execute(self, request: ToolRequest, waited_s: float = 0.0) -> ToolResult:
+        """Raises `CassetteError` where the cassette must answer and cannot.
+
+        `waited_s`: how long it was in this process before.
+        """
+        service, bill = self._services[request.offer.identity], Bill()
+        fault: Fault | None = None
+        fatal: CassetteError | None = None
+        text, replayed = "", False
+        try:
+            reply = await self._reply(service, request, bill)
+            text = self._said(request, reply.text, service.entry.limits)
+            replayed = reply.replayed
+            if replayed:
+                bill.usage, bill.service_s = reply.usage, reply.service_s or 0.0
+        except Fault as error:
+            fault, replayed = error, isinstance(error, ReplayedFault)
+            if replayed:
+                bill.usage, bill.service_s = error.usage or bill.usage, error.service_s or 0.0
+        except CassetteError as error:
+            fault, fatal = Fault(FaultKind.NOT_RECORDED, str(error)), error
+        if fault is not None:
+            text = self._shown(f"error: {fault}", service.entry.limits)
+        kind = None if fault is None else fault.kind
+        worth_nanousd = worth(service.entry, request.offer.prices, bill, kind) if replayed else 0
+        entry = _entry(request, bill, waited_s, worth_nanousd, replayed, kind)
+        entered = self._books.enter(Posting(call_of(request), entry, tuple(bill.settlements)))
+        if entered is not None:
+            await entered.wait()
+        if fatal is not None:
+            raise fatal
+        return ToolResult(text, entry, entry.error)
+
+    async def set_share(self, share: Share) -> None:
+        """Returns once nothing runs beyond it: at the latest when all that runs now has ended."""
+        services = self._services.values()
+        for service in services:
+            service.set_share(share)
+        async with asyncio.timeout(max(s.entry.limits.deadline_s for s in services)):
+            await asyncio.gather(*(service.gate.kept() for service in services))
+
+    def load(self) -> Mapping[str, Load]:
+        return {n: Load(s.gate.inside, s.gate.waiting) for n, s in self._services.items()}
+
+    async def close(self) -> None:
+        await asyncio.gather(*(service.tool.close() for service in self._services.values()))
+        if self._cassette is not None:
+            await self._cassette.close()
+
+    async def _reply(self, service: Service, request: ToolRequest, bill: Bill) -> Reply:
+        cassette = self._cassette
+        if cassette is None or is_pure(service.entry):
+            return await self._live(service, request, bill)
+        key = key_of(request, version_of(self._entries, request.offer))
+        try:
+            async with asyncio.timeout(service.entry.limits.deadline_s + CASSETTE_S):
+                return await cassette.play(key, lambda: self._live(service, request, bill))
+        except TimeoutError:
+            raise Fault(FaultKind.TIMEOUT, "the cassette does not answer") from None
+        finally:
+            if cassette.failure is not None and not self._told:
+                self._told = True
+                self._books.report(cassette.failure)
+
+    async def _live(self, service: Service, request: ToolRequest, bill: Bill) -> Reply:
+        """The reply of all attempts together within the deadline, or the `Fault` that it is."""
+        limits = service.entry.limits
+        try:
+            async with asyncio.timeout(limits.deadline_s):
+                reply = await service.call(request, self._books, bill)
+                text = self._said(request, reply.text, limits)
+                return replace(reply, text=text, usage=bill.usage, service_s=bill.service_s)
+        except TimeoutError:
+            fault = Fault(FaultKind.TIMEOUT, f"no answer within {limits.deadline_s:g} s")
+            bill.service_s = max(bill.service_s, limits.deadline_s - bill.queue_s)
+        except Fault as error:
+            fault = error
+        except Exception as error:
+            _log.warning("%s has a bug", request.offer.identity, exc_info=error)
+            fault = Fault(FaultKind.CRASHED, f"{request.offer.alias} broke; use another")
+        fault.args = (self._shown(str(fault), limits),)  # as it is recorded
+        fault.usage, fault.service_s = bill.recorded, bill.service_s
+        raise fault
+
+    def _said(self, request: ToolRequest, text: str, limits: Limits) -> str:
+        """A reply as it may be shown; of a policy's turn each part, which stay apart."""
+        if not request.messages:
+            return self._shown(text, limits)
+        return PolicyTurn.load(text).map(lambda part: self._shown(part, limits)).dump()
+
+    def _shown(self, text: str, limits: Limits) -> str:
+        """A text without secrets, and without what is beyond the limit."""
+        most = min(MAX_CHARACTERS, limits.max_reply_characters or MAX_CHARACTERS)
+        if len(text) <= most:
+            return self.redactor.text(text)
+        # First the secrets, for of one that is cut through the first half would stay.
+        return self.redactor.text(text[: most + LONGEST_SECRET])[:most] + CUT_MARK
+
+
+def _entry(
+    request: ToolRequest,
+    bill: Bill,
+    waited_s: float,
+    saved_nanousd: int,
+    replayed: bool,
+    fault: FaultKind | None,
+) -> LedgerEntry:
+    offer = request.offer
+    return LedgerEntry(
+        call_id=request.call_id,
+        asker=request.asker,
+        identity=offer.identity,
+        alias=offer.alias,
+        kind=offer.kind,
+        model=model_of(offer),
+        price_sheet=offer.price_sheet,
+        usage=bill.usage,
+        charged_nanousd=bill.charged_nanousd,
+        saved_nanousd=saved_nanousd,
+        service_s=bill.service_s,
+        queue_s=request.waited_s + waited_s + bill.queue_s,
+        retries=max(0, bill.attempts - bill.hedges - 1),
+        hedges=bill.hedges,
+        replayed=replayed,
+        error=fault and fault.value,
+    )

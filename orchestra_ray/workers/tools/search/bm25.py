@@ -1,0 +1,82 @@
+"""BM25 over passages, by bm25s: scores are computed when the index is built, and summed by a query.
+
+The index is a function of the passages alone, bit for bit. Its arrays and its vocabulary are mapped
+into memory, so that the processes of a node share them.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import bm25s
+import numpy as np
+
+from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.workers.tools.search.index_cache import digest, open_cached
+from orchestra_ray.workers.tools.search.passages import Hit, Passages
+from orchestra_ray.workers.tools.search.strings import Strings, write_strings
+from orchestra_ray.workers.tools.search.words import words
+
+MAX_QUERY_WORDS = 512  # time grows with the words
+_FORMAT = 1  # counts changes of the words and of the files
+_VOCABULARY = "vocabulary"  # sorted; the position of a word is its id
+
+
+class Bm25Retriever:
+    def __init__(self, passages: Passages, folder: Path):
+        self._passages = passages
+        self._vocabulary = Strings(folder / _VOCABULARY)
+        self._index = bm25s.BM25.load(folder, mmap=True, load_vocab=False)
+
+    @classmethod
+    def open(cls, passages: Passages, cache_dir: Path) -> "Bm25Retriever":
+        """The index over `passages`, built where the cache does not hold it."""
+        key = digest({}, passages=passages.digest, format=_FORMAT, bm25s=version("bm25s"))
+        folder = cache_dir / f"bm25-{key}"
+        return cls(passages, open_cached(folder, lambda folder: _build(folder, passages)))
+
+    def retrieve(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
+        return [self._search(query, top_k) for query in queries]
+
+    def _search(self, query: str, top_k: int) -> list[Hit]:
+        scores = self._index.get_scores_from_ids(self._known(words(query)[:MAX_QUERY_WORDS]))
+        return [Hit(self._passages[i], float(scores[i])) for i in best(scores, top_k).tolist()]
+
+    def _known(self, query_words: Iterable[str]) -> list[int]:
+        """The ids of the words that the corpus has."""
+        places = ((word, bisect_left(self._vocabulary, word)) for word in query_words)
+        known = len(self._vocabulary)
+        return [at for word, at in places if at < known and self._vocabulary[at] == word]
+
+
+def best(scores: np.ndarray, top_k: int) -> np.ndarray:
+    """The positions of the `top_k` highest scores above 0, the earlier one where they are equal."""
+    found = np.flatnonzero(scores > 0)
+    if len(found) > top_k:
+        lowest = np.partition(scores[found], -top_k)[-top_k]
+        found = found[scores[found] >= lowest]
+    return found[np.argsort(-scores[found], kind="stable")[:top_k]]
+
+
+def _build(folder: Path, passages: Passages) -> None:
+    ids_by_passage, vocabulary = _number_words(words(text) for text in passages.texts())
+    if not vocabulary:
+        raise ConfigError("corpus: none of its passages has a word; add documents")
+    write_strings(folder / _VOCABULARY, vocabulary)
+    index = bm25s.BM25()
+    ids = {word: position for position, word in enumerate(vocabulary)}
+    index.index((ids_by_passage, ids), create_empty_token=False, show_progress=False)
+    index.vocab_dict = {}  # is in a file of its own
+    index.save(folder, show_progress=False)
+
+
+def _number_words(texts: Iterable[list[str]]) -> tuple[list[list[int]], list[str]]:
+    """The texts with each word's position in the sorted vocabulary for it, and that vocabulary."""
+    first_seen: dict[str, int] = {}
+    ids_by_text = [[first_seen.setdefault(word, len(first_seen)) for word in t] for t in texts]
+    vocabulary = sorted(first_seen)
+    position = [0] * len(vocabulary)
+    for at, word in enumerate(vocabulary):
+        position[first_seen[word]] = at
+    return [[position[i] for i in ids] for ids in ids_by_text], vocabulary

@@ -1,0 +1,69 @@
+"""The passages of a corpus, mapped into memory, and the interface of the indexes over them.
+
+Positions are those of the corpus: the same files give the same passages at the same positions.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.workers.tools.search.corpus import Passage, corpus_files, read_passages
+from orchestra_ray.workers.tools.search.index_cache import digest, open_cached
+from orchestra_ray.workers.tools.search.strings import Strings, write_strings
+
+_FORMAT = 1  # counts changes of how a corpus is read and stored
+_FIELDS = 3
+_NAME = "passages"
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """`score` compares hits of one query only."""
+
+    passage: Passage
+    score: float
+
+
+class Retriever(Protocol):
+    def retrieve(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
+        """For each query at most `top_k` hits, the best first, the earlier passage where equal."""
+        ...
+
+
+class Passages:
+    """`digest` is the key for whatever is built over them."""
+
+    def __init__(self, folder: Path, key: str):
+        self._strings = Strings(folder / _NAME)
+        self.digest = key
+
+    def __len__(self) -> int:
+        return len(self._strings) // _FIELDS
+
+    def __getitem__(self, position: int) -> Passage:
+        first = position * _FIELDS
+        return Passage(*self._strings[first : first + _FIELDS])
+
+    def texts(self) -> Iterator[str]:
+        """What is indexed of each."""
+        for position in range(len(self)):
+            passage = self[position]
+            yield f"{passage.title}\n{passage.text}"
+
+
+def open_passages(corpus: Path, cache_dir: Path, passage_chars: int) -> Passages:
+    """The passages of a corpus, read where the cache does not hold them."""
+    files = corpus_files(corpus)
+    key = digest(files, format=_FORMAT, passage_chars=passage_chars)
+
+    def build(folder: Path) -> None:
+        passages = read_passages(files, passage_chars)
+        write_strings(
+            folder / _NAME, (field for p in passages for field in (p.document, p.title, p.text))
+        )
+        if not (folder / _NAME).stat().st_size:
+            raise ConfigError(f"corpus {corpus}: no text in it; add documents")
+
+    return Passages(open_cached(cache_dir / f"passages-{key}", build), key)

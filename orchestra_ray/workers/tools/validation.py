@@ -1,0 +1,124 @@
+"""What is wrong with a call before anything runs: its JSON, its name, its arguments.
+
+Each fault becomes an observation that names it, costs nothing and is counted under its class. No
+schema and no arguments raise anything else, reach outside or take long, see `catalogue.schemas`.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import jsonschema
+
+from orchestra_ray.core.faults import Fault, FaultKind
+from orchestra_ray.core.records import Draw, Offer
+from orchestra_ray.data.catalogue import chosen
+from orchestra_ray.data.catalogue.arguments import UNIONS, named_arguments
+from orchestra_ray.data.catalogue.schemas import MAX_DEPTH, BoundedValidator, TooMuch, depth_of
+from orchestra_ray.data.catalogue.signatures import ASK
+
+_ASK_SCHEMA = {
+    "type": "object",
+    "properties": {"model": {"type": "string"}},
+    "required": ["model"],
+}
+_FORMS_SHOWN = 4  # of a union that no form of fits
+_TEXT_CHARACTERS = 400
+
+
+def resolve(draw: Draw, name: str, arguments: Mapping[str, Any]) -> Offer:
+    """The offer that a call means, with arguments that fit its schema; else raises `Fault`.
+
+    Of a recipe it is the offer as done by the model that is chosen.
+    """
+    if name == ASK:
+        check_arguments(_ASK_SCHEMA, arguments)
+        return _offer(draw, arguments["model"], "model")
+    offer = _offer(draw, name, "tool")
+    if offer.choices:
+        check_arguments(_ASK_SCHEMA, arguments)
+        by_model = chosen(offer, arguments["model"])
+        if by_model is None:
+            raise _unknown("model", arguments["model"], offer.choices)
+        return by_model
+    check_arguments(offer.parameters, arguments)
+    return offer
+
+
+def check_arguments(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
+    """Every needed argument there, none beside the named ones, each as its schema says.
+
+    Where more than the root's `properties` can name arguments, the schema alone says which others
+    it takes.
+    """
+    if depth_of(arguments) > MAX_DEPTH:
+        raise Fault(FaultKind.BAD_INPUT, f"arguments are nested deeper than {MAX_DEPTH} levels")
+    required, named = schema.get("required"), named_arguments(schema)
+    for name in required if isinstance(required, list | tuple) else ():
+        if name not in arguments:
+            raise Fault(FaultKind.MISSING_ARGUMENT, f"argument {name} is missing")
+    for name in arguments:
+        if named is not None and name not in named:
+            raise Fault(FaultKind.EXTRA_ARGUMENT, f"there is no argument {name}")
+    error = _first_error(schema, dict(arguments))
+    if error is not None:
+        raise Fault(FaultKind.WRONG_TYPE, _told(error)[:_TEXT_CHARACTERS])
+
+
+def _told(error: jsonschema.ValidationError) -> str:
+    """What is wrong, by the names of the arguments. Of a union, what each form lacks."""
+    path = ".".join(str(part) for part in error.absolute_path)
+    where = f"argument {path}" if path else "the arguments"
+    if error.validator in UNIONS and error.context:
+        forms: dict[Any, str] = {}
+        for inner in error.context:
+            forms.setdefault(next(iter(inner.relative_schema_path), id(inner)), _told(inner))
+        texts = list(dict.fromkeys(forms.values()))[:_FORMS_SHOWN]
+        return f"{where} must fit one of {len(forms)} forms: {'; or '.join(texts)}"
+    if error.validator == "oneOf":
+        return f"{where} fit more than one of the forms of which one is wanted"
+    if error.validator == "type":
+        return f"{where} must be of type {error.validator_value}"
+    return f"{where}: {error.message}" if path else error.message
+
+
+def _first_error(
+    schema: Mapping[str, Any], arguments: Mapping[str, Any]
+) -> jsonschema.ValidationError | None:
+    try:
+        return _validator(_Frozen(schema)).first_error(arguments)
+    except TooMuch as error:
+        raise Fault(FaultKind.BAD_INPUT, f"the arguments cannot be checked: {error}") from None
+    except Exception as error:  # the schema is anybody's; it must not end the episode
+        why = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise Fault(FaultKind.UNAVAILABLE, f"its schema cannot be used ({why})") from None
+
+
+class _Frozen:
+    """A schema as a key of the cache: the catalogue's schemas live as long as the process."""
+
+    def __init__(self, schema: Mapping[str, Any]):
+        self.schema = schema
+
+    def __hash__(self) -> int:
+        return id(self.schema)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Frozen) and other.schema is self.schema
+
+
+@lru_cache(maxsize=1024)
+def _validator(frozen: _Frozen) -> BoundedValidator:
+    return BoundedValidator(frozen.schema)
+
+
+def _offer(draw: Draw, alias: str, kind: str) -> Offer:
+    offer = draw.offer(alias)
+    if offer is None or offer.kind != kind:
+        raise _unknown(kind, alias, [offer for offer in draw.offers if offer.kind == kind])
+    return offer
+
+
+def _unknown(kind: str, alias: str, known: Sequence[Offer]) -> Fault:
+    names = ", ".join(offer.alias for offer in known) or "none"
+    return Fault(FaultKind.UNKNOWN_TOOL, f"there is no {kind} {alias}; choose from: {names}")

@@ -1,0 +1,91 @@
+from dataclasses import replace
+
+import pytest
+
+from orchestra_ray.config.schema import Overlong
+from orchestra_ray.core.faults import Failure, FailureKind
+from orchestra_ray.core.records import Card, EpisodeScore, GroupScore, Part
+from orchestra_ray.core.states import Ended, Stop
+from orchestra_ray.data.tasks.sampler import GroupSampler
+from orchestra_ray.driver.filters import Rollout, ScoredGroup, select
+
+PARTS = (Part(50, 10, 2, True),)
+CARD = Card("", "g", Stop.ANSWERED, None, True, 50, 10, 2, 2, 5, 5, 0, 0.0, 0.0, 0.0, {}, PARTS)
+
+
+@pytest.fixture
+def group(sampler: GroupSampler) -> ScoredGroup:
+    spec = sampler.group(0, 3)
+    ids = [episode.episode_id for episode in spec.episodes]
+    rollouts = tuple(Rollout(replace(CARD, episode_id=i), None) for i in ids)
+    scores = tuple(
+        EpisodeScore(i, True, 1.0, a) for i, a in zip(ids, (1.0, 0.0, -1.0), strict=True)
+    )
+    return ScoredGroup(spec, 0, rollouts, {}, GroupScore("g", scores, keep=True), 0.0)
+
+
+def with_card(group: ScoredGroup, **changes: object) -> ScoredGroup:
+    first, *rest = group.rollouts
+    card = replace(first.card, **changes)  # type: ignore[arg-type]
+    return replace(group, rollouts=(Rollout(card, None), *rest))
+
+
+def test_a_good_group_is_trained_whole(group: ScoredGroup) -> None:
+    selection = select(group, stale_before=5)
+    assert [chosen.advantages for chosen in selection.trained] == [(a, a) for a in (1.0, 0.0, -1.0)]
+    assert not selection.dropped
+
+
+@pytest.mark.parametrize(
+    ("changes", "state"),
+    [
+        ({"version_min": 4}, Ended.STALE),
+        ({"turns": 0, "turns_well_formed": 0, "version_min": -1}, Ended.INVALID),
+        ({"answered": False}, Ended.INVALID),
+        ({"turns_well_formed": 0, "answered": False}, Ended.FORMAT),
+        ({"stop": Stop.LENGTH, "answered": False}, Ended.OVERLONG),
+    ],
+)
+def test_each_filter_has_a_state_of_its_own(
+    group: ScoredGroup, changes: dict, state: Ended
+) -> None:
+    selection = select(with_card(group, **changes), stale_before=5)
+    assert selection.dropped == {group.rollouts[0].card.episode_id: state}
+    assert len(selection.trained) == 2
+
+
+@pytest.mark.parametrize("overlong", [Overlong.KEEP, Overlong.PENALISE])
+def test_what_a_limit_cut_short_is_trained_where_it_is_wanted(
+    group: ScoredGroup, overlong: Overlong
+) -> None:
+    cut = with_card(group, stop=Stop.LENGTH, answered=False)
+    assert not select(cut, 5, overlong).dropped
+
+
+def test_a_sequence_out_of_format_is_left_out_of_its_episode(group: ScoredGroup) -> None:
+    parts = (Part(50, 10, 1, True), Part(40, 5, 1, False))
+    first, *_ = select(with_card(group, parts=parts), 5).trained
+    assert first.parts == (0,)
+
+
+def test_a_homogeneous_group_is_dropped_whole(group: ScoredGroup) -> None:
+    selection = select(replace(group, score=replace(group.score, keep=False)), 0)
+    assert set(selection.dropped.values()) == {Ended.HOMOGENEOUS} and not selection.trained
+
+
+def test_what_failed_and_what_could_not_be_scored_is_named(group: ScoredGroup) -> None:
+    lost = {"x": Failure(FailureKind.DEADLINE, "worker", "late")}
+    unscored = GroupScore("g", (), False, Failure(FailureKind.REWARD, "scorer", "down"))
+    selection = select(replace(group, failed=lost, score=unscored), 0)
+    assert selection.dropped.pop("x") is Ended.FAILED_DEADLINE  # type: ignore[attr-defined]
+    assert set(selection.dropped.values()) == {Ended.FAILED_REWARD}
+    assert len(selection.dropped) == 3
+
+
+def test_a_response_that_a_limit_cut_is_trained_though_it_kept_no_format(
+    group: ScoredGroup,
+) -> None:
+    parts = (Part(50, 10, 1, True), Part(40, 5, 1, False), Part(40, 5, 1, False))
+    cut = with_card(group, stop=Stop.LENGTH, answered=False, turns_well_formed=0, parts=parts)
+    first, *_ = select(cut, 5, Overlong.KEEP).trained
+    assert first.parts == (0, 2)

@@ -1,0 +1,417 @@
+"""The books against random histories: nothing that is spent is lost, counted twice or over a limit.
+
+Calls run at the same time through the real executor, with retries, hedges, replays, bugs and
+deadlines, executors that die before, between and after, grants whose answer is lost and postings
+that are sent twice.
+"""
+
+import asyncio
+import tempfile
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestra_ray.core.faults import Failure, FailureKind, Fault, FaultKind
+from orchestra_ray.core.money import Prices, Usage
+from orchestra_ray.core.records import (
+    Asker,
+    LedgerEntry,
+    Lost,
+    Offer,
+    Posting,
+    Reservation,
+    Task,
+    ToolRequest,
+    ToolResult,
+)
+from orchestra_ray.data.catalogue import Catalogue, Entry, Kind, Limits
+from orchestra_ray.spend.accounts import SpendBooks, call_of
+from orchestra_ray.spend.budget import MEASUREMENT, SpendGuard, SpendLimits, most_cost_nanousd
+from orchestra_ray.spend.ledger import Ledger, read, table
+from orchestra_ray.workers.tools.base import Reply
+from orchestra_ray.workers.tools.replay.cassette import Cassette, Mode
+from orchestra_ray.workers.tools.runtime.executor import Executor
+
+TOKENS = Prices(input_nanousd_per_mtok=1_000_000, output_nanousd_per_mtok=3_000_000)
+LIMITS = Limits(deadline_s=0.05, context_tokens=100, max_output_tokens=100)
+ENTRIES = {
+    entry.name: entry
+    for entry in (
+        Entry("tokens", Kind.MODEL, "", "none", TOKENS, 0.0, LIMITS),
+        Entry(
+            "hedged",
+            Kind.TOOL,
+            "",
+            "none",
+            Prices(call_nanousd=7),
+            0.0,
+            replace(LIMITS, hedge_after_s=0.002),
+        ),
+        Entry("free", Kind.TOOL, "", "none", Prices(), 0.0, LIMITS),
+    )
+}
+CATALOGUE = Catalogue(ENTRIES, "prices")
+RECORDED = 4  # seeds on the tape; the last one's call was a fault
+
+
+class Act(Enum):
+    """What becomes of one attempt."""
+
+    REPLY = auto()
+    BILLED = auto()  # a fault that comes with usage
+    OUTAGE = auto()  # a fault that costs nothing
+    UNKNOWN = auto()  # a fault of which nobody knows the bill
+    REFUSED = auto()  # a fault that no retry heals
+    BUG = auto()
+    HANG = auto()
+    DEATH = auto()  # of the executor under it
+    UNHEARD = auto()  # it was granted, and the answer got lost
+
+
+class Way(Enum):
+    """What becomes of the posting of an issue, on its way to the books."""
+
+    ENTERED = auto()
+    LOST = auto()  # its executor dies before it is sent
+    UNTOLD = auto()  # it is entered, and the executor dies before it hears of it
+
+
+@dataclass(frozen=True)
+class Planned:
+    step: int
+    episode: str
+    turn: int
+    name: str  # of the entry, or "replayed"
+    seed: int
+    script: tuple[tuple[Act, int], ...]  # with tokens
+    ways: tuple[Way, ...] = ()  # of the first issues; the others are entered
+
+
+planned = st.builds(
+    Planned,
+    step=st.integers(MEASUREMENT, 2),
+    episode=st.sampled_from("ef"),
+    turn=st.integers(0, 1),
+    name=st.sampled_from(["tokens", "tokens", "hedged", "free", "replayed"]),
+    seed=st.integers(0, RECORDED - 1),
+    script=st.lists(
+        st.tuples(st.sampled_from(Act), st.integers(0, 130)), min_size=1, max_size=4
+    ).map(tuple),
+    ways=st.lists(st.sampled_from([Way.ENTERED, *Way]), max_size=2).map(tuple),
+)
+
+
+@dataclass
+class Provider:
+    """Plays the scripts of calls, and keeps what it would put on the bill."""
+
+    scripts: dict[str, deque[tuple[Act, int]]]
+    died: dict[str, asyncio.Event]
+    billed: Counter[str]
+    attempts: Counter[str]
+    told: Counter[str]  # tokens in, of which there are as many out
+
+    async def call(self, request: ToolRequest) -> Reply:
+        call, prices = call_of(request), request.offer.prices
+        script = self.scripts[request.call_id]
+        act, tokens = script.popleft() if script else (Act.REPLY, 0)
+        usage, most = Usage(tokens, output_tokens=tokens), most_of(request)
+        self.attempts[call] += 1
+        known = act in (Act.REPLY, Act.BILLED, Act.UNHEARD)
+        free = act in (Act.OUTAGE, Act.REFUSED)
+        self.told[call] += tokens if known else 0
+        self.billed[call] += min(most, prices.cost_nanousd(usage)) if known else most * (not free)
+        match act:
+            case Act.BILLED:
+                raise Fault(FaultKind.SERVER_ERROR, "no", usage, retry_after_s=0.0)
+            case Act.OUTAGE:
+                raise Fault(FaultKind.RATE_LIMITED, "no", retry_after_s=0.0)
+            case Act.UNKNOWN:
+                raise Fault(FaultKind.BAD_REPLY, "no", retry_after_s=0.0)
+            case Act.REFUSED:
+                raise Fault(FaultKind.REJECTED, "no")
+            case Act.BUG:
+                raise ZeroDivisionError
+            case Act.DEATH:
+                self.died[request.call_id].set()
+                await asyncio.Event().wait()
+            case Act.HANG:
+                await asyncio.Event().wait()
+        return Reply("ok", usage)
+
+    async def close(self) -> None:
+        pass
+
+
+class Line:
+    """The way to the books, on which an answer can get lost and every posting comes twice."""
+
+    def __init__(self, books: SpendBooks, provider: Provider, ways: Mapping[str, Way]):
+        self.books, self.scripts = books, provider.scripts
+        self.died, self.ways = provider.died, ways
+        self.untold: list[LedgerEntry] = []
+        self.count_calls = books.guard.limits.count_calls
+
+    async def reserve(self, asked: Reservation) -> str | None:
+        (answer,) = self.books.reserve([asked])
+        script = self.scripts[asked.call.partition("#")[0]]
+        if script and script[0][0] is Act.UNHEARD:
+            script.popleft()
+            raise Fault(FaultKind.UNAVAILABLE, "the spend guard does not answer")
+        return answer
+
+    def enter(self, posting: Posting) -> asyncio.Event | None:
+        way = self.ways.get(posting.call, Way.ENTERED)
+        if way is not Way.LOST:
+            self.books.post([posting])
+            self.books.post([posting])
+        if way is Way.ENTERED:
+            return None
+        if way is Way.UNTOLD:
+            self.untold.append(posting.entry)
+        self.died[posting.entry.call_id].set()
+        return asyncio.Event()
+
+
+def most_of(request: ToolRequest) -> int:
+    return most_cost_nanousd(ENTRIES[request.offer.identity], request.offer.prices)
+
+
+def request_of(plan: Planned, number: int) -> ToolRequest:
+    name = "tokens" if plan.name == "replayed" else plan.name
+    entry = ENTRIES[name]
+    asker = Asker(plan.step, "g", plan.episode, plan.turn)
+    offer = Offer(name, name, entry.kind, "", entry.prices, 0.0)
+    return ToolRequest(f"c{number}", asker, offer, {}, Task("t", "", "?", {}), plan.seed, 0)
+
+
+@pytest.fixture(scope="module")
+def tape(tmp_path_factory: pytest.TempPathFactory) -> Cassette:
+    """A recording of the calls of some seeds, opened for replay."""
+    path = tmp_path_factory.mktemp("tape") / "tape.sqlite"
+    plans = [
+        Planned(1, "e", 0, "tokens", seed, ((act, 10 + seed),))
+        for seed, act in enumerate([*[Act.REPLY] * (RECORDED - 1), Act.REFUSED])
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(
+            play(plans, SpendLimits(), Path(folder), Cassette(path, Mode.RECORD), all_=True)
+        )
+    return Cassette(path, Mode.REPLAY)
+
+
+@dataclass
+class Played:
+    books: SpendBooks
+    provider: Provider
+    requests: list[ToolRequest]  # of every issue
+    results: dict[str, LedgerEntry]  # by call
+    lost: set[str]
+    untold: list[LedgerEntry]  # of calls whose result nobody had
+
+
+async def play(
+    plans: list[Planned],
+    limits: SpendLimits,
+    folder: Path | None,
+    tape: Cassette,
+    all_: bool = False,
+) -> Played:
+    """`all_`: every call goes by the tape, not the replayed ones only."""
+    scripts = {f"c{i}": deque(plan.script) for i, plan in enumerate(plans)}
+    died = {call_id: asyncio.Event() for call_id in scripts}
+    books = SpendBooks(SpendGuard(limits), Ledger("run", folder))
+    ways = {f"c{i}#{n}": way for i, plan in enumerate(plans) for n, way in enumerate(plan.ways)}
+    provider = Provider(scripts, died, Counter(), Counter(), Counter())
+    line = Line(books, provider, ways)
+    played = Played(books, provider, [], {}, set(), line.untold)
+    tools = dict.fromkeys(ENTRIES, provider)
+    live = Executor(CATALOGUE, tools, line)
+    taped = Executor(CATALOGUE, tools, line, tape)
+
+    async def issue(executor: Executor, request: ToolRequest) -> ToolResult | None:
+        played.requests.append(request)
+        running = asyncio.create_task(executor.execute(request))
+        death = asyncio.create_task(died[request.call_id].wait())
+        await asyncio.wait({running, death}, return_when=asyncio.FIRST_COMPLETED)
+        death.cancel()
+        if running.done():  # its caller has the result, whatever becomes of the executor
+            return running.result()
+        running.cancel()
+        await asyncio.wait({running})
+        died[request.call_id].clear()
+        return None
+
+    async def call(number: int, plan: Planned) -> None:
+        executor = taped if all_ or plan.name == "replayed" else live
+        request = request_of(plan, number)
+        for _ in range(2):
+            result = await issue(executor, request)
+            if result is not None:
+                assert call_of(request) in books._ended  # who has a result paid for it
+                played.results[call_of(request)] = result.entry
+                return
+            played.lost.add(call_of(request))
+            books.post([Lost(request), Lost(request)])
+            late = Reservation(f"{call_of(request)}.99", request.asker, 1)
+            assert books.reserve([late]) == ["this call is over"]
+            request = replace(request, issue=request.issue + 1)
+
+    await asyncio.gather(*(call(i, plan) for i, plan in enumerate(plans)))
+    for step in range(3):
+        assert books.close_step(step).failures == ()
+    return played
+
+
+def by(rows: list[dict[str, Any]], *keys: str) -> Counter[tuple[Any, ...]]:
+    sums: Counter[tuple[Any, ...]] = Counter()
+    for row in rows:
+        sums[tuple(row[key] for key in keys)] += row["charged_nanousd"]
+    return sums
+
+
+def folded(sums: Counter[tuple[Any, ...]], width: int) -> Counter[tuple[Any, ...]]:
+    """Sums by the first `width` keys."""
+    shorter: Counter[tuple[Any, ...]] = Counter()
+    for key, amount in sums.items():
+        shorter[key[:width]] += amount
+    return shorter
+
+
+@settings(max_examples=2_000)
+@given(
+    st.lists(planned, min_size=1, max_size=6),
+    st.none() | st.integers(0, 3_000),
+    st.none() | st.integers(0, 1_000),
+)
+def test_sums_are_conserved_from_call_to_run_and_never_pass_a_limit(
+    tape: Cassette, plans: list[Planned], run_nanousd: int | None, call_nanousd: int | None
+) -> None:
+    limits = SpendLimits(call_nanousd, episode_nanousd=run_nanousd, run_nanousd=run_nanousd)
+    played = asyncio.run(play(plans, limits, None, tape))
+    books, provider = played.books, played.provider
+    rows = table("run", books.ledger._waiting).to_pylist()  # as they would be written
+
+    calls = Counter(row["call"] for row in rows)
+    assert calls == Counter(request.call_id for request in played.requests)
+    assert len(rows) == len(played.results) + len(played.lost)
+
+    turns = by(rows, "step", "episode", "turn")
+    told: Counter[tuple[Any, ...]] = Counter()
+    for entry in (*played.results.values(), *played.untold):
+        asker = entry.asker
+        told[asker.step, asker.episode_id, asker.turn] += entry.charged_nanousd
+    for row in rows:
+        if row["error"] == FaultKind.LOST.value:
+            told[row["step"], row["episode"], row["turn"]] += row["charged_nanousd"]
+    assert told == turns
+    assert folded(turns, 2) == by(rows, "step", "episode")
+    assert folded(turns, 1) == by(rows, "step")
+    total = sum(row["charged_nanousd"] for row in rows)
+    assert books.guard.committed_nanousd == total
+    assert sum(t.charged_nanousd for t in books.ledger.by_identity.values()) == total
+    assert books.misposted == 0
+
+    for call, entry in played.results.items():
+        assert entry.charged_nanousd == provider.billed[call]
+        if not entry.replayed:
+            told = provider.told[call]
+            assert (entry.usage.input_tokens, entry.usage.output_tokens) == (told, told)
+        assert entry.replayed <= (entry.charged_nanousd == 0)
+        made = entry.retries + entry.hedges + 1
+        assert provider.attempts[call] <= made
+    assert total >= provider.billed.total()  # what was lost is charged at the most
+    if call_nanousd is not None:  # with all issues of it
+        assert all(amount <= call_nanousd for amount in by(rows, "call").values())
+    if run_nanousd is not None:
+        assert total <= run_nanousd
+        assert all(amount <= run_nanousd for amount in by(rows, "step", "episode").values())
+
+
+def posting(
+    make_request: Callable[..., ToolRequest], entry: Entry, charged: int, *settled: tuple[str, int]
+) -> Posting:
+    request = make_request(entry)
+    made = LedgerEntry(
+        call_id=request.call_id,
+        asker=request.asker,
+        identity=entry.name,
+        alias=entry.name,
+        kind=entry.kind,
+        price_sheet="prices",
+        usage=Usage(),
+        charged_nanousd=charged,
+        service_s=0.0,
+    )
+    return Posting(call_of(request), made, settled)
+
+
+@pytest.mark.parametrize(
+    ("charged", "settled"),
+    [
+        (8, [("c#0.1", 8)]),  # more than was reserved
+        (-1, [("c#0.1", -1)]),
+        (3, [("c#0.1", 3), ("c#0.2", 0)]),  # an attempt that was never granted
+        (4, [("c#0.1", 3)]),  # another sum than that of its attempts
+        (3, []),
+    ],
+)
+def test_a_posting_that_cannot_be_right_is_entered_at_the_most_and_told(
+    make_entry: Callable[..., Entry],
+    make_request: Callable[..., ToolRequest],
+    charged: int,
+    settled: list[tuple[str, int]],
+) -> None:
+    entry, books = make_entry(), SpendBooks(SpendGuard(SpendLimits()), Ledger("run"))
+    right = replace(posting(make_request, entry, 0), call="other#0")
+    books.reserve([Reservation("c#0.1", make_request(entry).asker, 7)])
+    books.post([posting(make_request, entry, charged, *settled), right])
+    assert books.ledger.by_identity["tool"].calls == 2
+    assert books.ledger.by_identity["tool"].charged_nanousd == books.guard.committed_nanousd == 7
+    closing = books.close_step(1)
+    assert closing.totals["ledger/misposted"] == 1
+    (failure,) = closing.failures
+    assert failure.message.startswith("c#0: ")
+    assert books.close_step(2).failures == ()
+
+
+def test_one_bad_reservation_does_not_spoil_the_others(
+    make_entry: Callable[..., Entry], make_request: Callable[..., ToolRequest]
+) -> None:
+    asker = make_request(make_entry()).asker
+    books = SpendBooks(SpendGuard(SpendLimits()), Ledger("run"))
+    books.reserve([Reservation("a#0.1", asker, 5)])
+    books.guard.settle("a#0.1", 5)
+    answers = books.reserve([Reservation(key, asker, 5) for key in ("b#0.1", "a#0.1", "c#0.1")])
+    assert answers == [None, "this attempt is paid and over", None]
+
+
+def test_a_call_that_was_posted_is_not_lost_when_its_executor_dies(
+    make_entry: Callable[..., Entry], make_request: Callable[..., ToolRequest]
+) -> None:
+    entry = make_entry()
+    request, books = make_request(entry), SpendBooks(SpendGuard(SpendLimits()), Ledger("run"))
+    books.reserve([Reservation("c#0.1", request.asker, 7)])
+    books.post([posting(make_request, entry, 3, ("c#0.1", 3)), Lost(request)])
+    assert books.guard.committed_nanousd == 3 and not books.ledger.faults
+
+
+def test_a_lost_call_names_the_sheet_of_its_offer_and_the_model_behind_it(
+    make_entry: Callable[..., Entry], make_request: Callable[..., ToolRequest], tmp_path: Path
+) -> None:
+    books = SpendBooks(SpendGuard(SpendLimits()), Ledger("run", tmp_path))
+    request = make_request(make_entry())
+    model = replace(request.offer, identity="nova", kind="model")
+    offer = replace(request.offer, price_sheet="cheap@1", choices=(model,))
+    failure = Failure(FailureKind.INFRASTRUCTURE, "tape", "the disk is full")
+    books.post([Lost(replace(request, offer=offer)), failure])
+    assert books.close_step(1).failures == (failure,)
+    (row,) = read(tmp_path).to_pylist()
+    assert (row["price_sheet"], row["model"], row["error"]) == ("cheap@1", "nova", "lost")

@@ -1,0 +1,207 @@
+"""A model behind an endpoint plays the orchestrator, over real HTTP."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from orchestra_ray.config import Config
+from orchestra_ray.config.schema import ContextPolicy
+from orchestra_ray.core.faults import FailureKind
+from orchestra_ray.core.money import Prices
+from orchestra_ray.core.policy_names import ORCHESTRATOR
+from orchestra_ray.core.records import Card, GroupSpec, Trajectory
+from orchestra_ray.core.states import Stop
+from orchestra_ray.data.catalogue import Catalogue, Entry, Kind, Limits
+from orchestra_ray.data.tasks.sampler import GroupSampler
+from orchestra_ray.workers.rollout.chat import Chat
+from orchestra_ray.workers.rollout.context import context_of
+from orchestra_ray.workers.rollout.endpoint_policy import endpoint_policies
+from orchestra_ray.workers.rollout.episode import POLICY, Stage, run_episode
+from orchestra_ray.workers.rollout.parsing import parse_hermes
+
+from .test_episode import Direct
+
+NAME = "gpt"
+SAID = "First I ask."
+PRICES = Prices(1_250_000_000, 125_000_000, 10_000_000_000)
+
+
+class Orchestrator(BaseHTTPRequestHandler):
+    """Asks the first model on offer, with a second call that is no JSON, then answers its reply."""
+
+    seen: list[dict[str, Any]] = []
+    status = 200
+    garbled = False
+    code: str | None = None  # of a program that it runs in place of asking
+    in_content = False  # whether its server leaves calls in the content
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.seen.append(body)
+        if self.status != 200:
+            self.send_error(self.status)
+            return
+        results = [m["content"] for m in body["messages"] if m["role"] == "tool"]
+        told = "\n".join(str(m["content"]) for m in body["messages"])
+        if results or "Attempt1" in told:
+            message: dict[str, Any] = {"content": f"<answer>{results[:1]}"}
+        elif self.code is not None:
+            call = {"name": "python", "arguments": {"code": self.code}}
+            content = f"<think>\nhm\n</think>\n\n<tool_call>\n{json.dumps(call)}\n</tool_call>"
+            function = {"name": "python", "arguments": json.dumps(call["arguments"])}
+            message = (
+                {"content": content}
+                if self.in_content
+                else {"content": SAID, "tool_calls": [{"function": function}]}
+            )
+        else:
+            (ask,) = [f["function"] for f in body["tools"] if f["function"]["name"] == "ask"]
+            first = ask["parameters"]["properties"]["model"]["enum"][0]
+            calls = [("ask", json.dumps({"model": first})), ("ask", "{oops")]
+            functions = [{"function": {"name": n, "arguments": a}} for n, a in calls]
+            message = {"content": SAID, "tool_calls": functions}
+        usage = {"prompt_tokens": 100, "completion_tokens": 20}
+        text = json.dumps({"choices": [{"message": message}], "usage": usage}).encode()
+        text = b"{oops" if self.garbled else text
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    Orchestrator.seen, Orchestrator.status, Orchestrator.garbled = [], 200, False
+    Orchestrator.code, Orchestrator.in_content = None, False
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Orchestrator)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+Play = Callable[[ContextPolicy], tuple[Trajectory | None, Card]]
+
+
+@pytest.fixture
+def play(
+    url: str,
+    chat: Chat,
+    catalogue: Catalogue,
+    quickstart: Config,
+    group: GroupSpec,
+    local_books: Callable[[], Any],
+) -> Play:
+    settings = {"base_urls": [url], "model": "m"}
+    limits = Limits(retries=0, deadline_s=10)
+    entry = Entry(NAME, Kind.MODEL, "", "endpoint", PRICES, 1.0, limits, settings=settings)
+    whole = replace(catalogue, entries={**catalogue.entries, NAME: entry})
+
+    def play(policy: ContextPolicy) -> tuple[Trajectory | None, Card]:
+        limits = replace(quickstart.rollout, context=policy)
+        context = context_of(chat, limits, submit=False)
+
+        async def main() -> tuple[Trajectory | None, Card]:
+            tools = Direct(whole, local_books())
+            policies = endpoint_policies(whole, chat, context, tools, submit=False)
+            stage = Stage(
+                chat, context, parse_hermes, policies, tools, quickstart.model, limits, "sheet"
+            )
+            return await run_episode(stage, group, group.episodes[0])
+
+        return asyncio.run(main())
+
+    return play
+
+
+@pytest.fixture
+def group(sampler: GroupSampler) -> GroupSpec:
+    """One that is offered the sandbox."""
+    drawn = (sampler.group(n, 1) for n in range(100))
+    offered = next(g for g in drawn if g.draw.offer("python") is not None)
+    return replace(offered, policy=ORCHESTRATOR + NAME)
+
+
+@pytest.mark.parametrize("policy", ContextPolicy)
+def test_it_has_the_same_functions_and_is_charged_as_the_policy(
+    play: Play, group: GroupSpec, policy: ContextPolicy
+) -> None:
+    trajectory, card = play(policy)
+    assert trajectory is not None and card.stop is Stop.ANSWERED, card
+    assert len(Orchestrator.seen) == card.turns == 2
+    names = {function["function"]["name"] for function in Orchestrator.seen[0]["tools"]}
+    assert names == {"ask"} | {o.alias for o in group.draw.offers if o.kind == "tool"}
+    own = [entry for entry in trajectory.ledger if entry.kind == POLICY]
+    assert [entry.charged_nanousd for entry in own] == [100 * 1250 + 20 * 10_000] * 2
+    asked = [entry for entry in trajectory.ledger if entry.kind == "model"]
+    assert len(asked) == 1 and NAME not in card.calls
+    assert [entry.error for entry in trajectory.ledger if entry.error] == ["bad_json"]
+    assert card.price_nanousd == sum(entry.price_nanousd for entry in trajectory.ledger)
+    assert card.outcomes == {"ok": 3}  # two turns, a call, and none for what is no JSON
+
+
+def test_it_reads_the_conversation_with_a_result_for_each_call(play: Play) -> None:
+    play(ContextPolicy.TRANSCRIPT)
+    messages = Orchestrator.seen[1]["messages"]
+    assert [message["role"] for message in messages] == ["user", "assistant", "tool", "tool"]
+    assert messages[1]["content"] == SAID
+    ids = [call["id"] for call in messages[1]["tool_calls"]]
+    assert ids == [message["tool_call_id"] for message in messages[2:]] and len(set(ids)) == 2
+    assert messages[3]["content"].startswith("error: the tool call is not valid JSON")
+
+
+def test_it_reads_what_is_known_under_rebuild(play: Play, group: GroupSpec) -> None:
+    play(ContextPolicy.REBUILD)
+    roles: list[list[str]] = [[m["role"] for m in seen["messages"]] for seen in Orchestrator.seen]
+    assert roles == [["system", "user"]] * 2
+    last: Mapping[str, str] = Orchestrator.seen[1]["messages"][1]
+    assert group.task.question in last["content"] and "Attempt1 answer by " in last["content"]
+
+
+@pytest.mark.parametrize(
+    ("status", "garbled", "error"), [(400, False, "rejected"), (200, True, "bad_reply")]
+)
+def test_what_is_its_own_doing_ends_the_episode_without_an_answer(
+    play: Play, chat: Chat, status: int, garbled: bool, error: str
+) -> None:
+    Orchestrator.status, Orchestrator.garbled = status, garbled
+    trajectory, card = play(ContextPolicy.TRANSCRIPT)
+    assert trajectory is not None and card.failure is None, card
+    assert trajectory.answer is None and (card.stop, card.turns) == (Stop.LENGTH, 1)
+    assert trajectory.tokens_T[trajectory.mask_T].tolist() == [chat.end_id]
+    assert [(entry.kind, entry.error) for entry in trajectory.ledger] == [(POLICY, error)]
+    assert card.outcomes == {error: 1}
+
+
+@pytest.mark.parametrize("status", [401, 404, 500])
+def test_an_endpoint_that_fails_or_denies_us_ends_the_episode_as_a_failure(
+    play: Play, status: int
+) -> None:
+    Orchestrator.status = status
+    trajectory, card = play(ContextPolicy.TRANSCRIPT)
+    assert trajectory is None and card.failure is not None
+    assert (card.failure.kind, card.failure.where) == (FailureKind.ENGINE, NAME)
+
+
+@pytest.mark.parametrize("in_content", [False, True])
+def test_a_program_with_marks_in_a_string_is_run(
+    play: Play, sandbox_here: None, in_content: bool
+) -> None:
+    marks = "<think> </think> <tool_call> </tool_call> <|im_end|>"
+    Orchestrator.code, Orchestrator.in_content = f"print('{marks}', 6 * 7)", in_content
+    trajectory, card = play(ContextPolicy.TRANSCRIPT)
+    assert trajectory is not None and card.calls == {"python": 1}
+    (result,) = [m["content"] for m in Orchestrator.seen[1]["messages"] if m["role"] == "tool"]
+    assert f"{marks} 42" in result

@@ -1,0 +1,337 @@
+"""An item of a batch that cannot be packed, read, posted or written fails alone."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra_ray.core.faults import Failure, FailureKind, Fault, FaultKind
+from orchestra_ray.core.money import Prices, Usage
+from orchestra_ray.core.records import (
+    Asker,
+    LedgerEntry,
+    Lost,
+    Offer,
+    Posting,
+    Reservation,
+    Task,
+    ToolRequest,
+)
+from orchestra_ray.core.serialization import pack, pack_items, unpack
+from orchestra_ray.data.catalogue import Catalogue, Entry
+from orchestra_ray.spend.accounts import SpendBooks, call_of
+from orchestra_ray.spend.budget import SpendGuard, SpendLimits
+from orchestra_ray.spend.client import BooksClient, BooksGone
+from orchestra_ray.spend.ledger import FOLDER, Ledger, read
+from orchestra_ray.workers.tools.runtime.client import Pool, Results, Unsendable
+from orchestra_ray.workers.tools.runtime.health import ExecutorState
+
+from ..pool_lines import LocalLine, Losses, pool_over
+
+ASKER = Asker(1, "g", "g/0", 2)
+OFFER = Offer("nova", "m", "model", "", Prices(call_nanousd=7), 0.5)
+REQUEST = ToolRequest("c", ASKER, OFFER, {}, Task("t", "f", "?", {}), 3, 4)
+ENTRY = LedgerEntry("c", ASKER, "m", "nova", "model", "p", Usage(1, 0, 2), 7, 0.25)
+
+
+class _Unreadable:
+    """Packs well, and raises when it is read back."""
+
+    def __reduce__(self) -> Any:
+        return int, ("no number",)
+
+
+class _Unpackable:
+    def __reduce__(self) -> Any:
+        raise RuntimeError("not to be packed\nat all")
+
+
+def deep(levels: int = 3000) -> Any:
+    value: Any = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+BAD: Sequence[Callable[[], Any]] = (deep, _Unreadable, _Unpackable, lambda: lambda: 0)
+SPOILT = st.lists(st.none() | st.sampled_from(BAD), max_size=12)
+
+
+def spoilt_requests(spoilt: list[Callable[[], Any] | None]) -> list[ToolRequest]:
+    return [
+        replace(REQUEST, call_id=f"{number}", arguments={"x": 1 if spoil is None else spoil()})
+        for number, spoil in enumerate(spoilt)
+    ]
+
+
+@given(SPOILT)
+def test_what_can_be_packed_goes_and_the_rest_is_named(
+    spoilt: list[Callable[[], Any] | None],
+) -> None:
+    packed, bad = pack_items(spoilt_requests(spoilt), "head")
+    assert set(bad) == {number for number, spoil in enumerate(spoilt) if spoil is not None}
+    assert all(why and "\n" not in why for why in bad.values())
+    head, arrived = unpack(packed)
+    assert head == "head"
+    assert [one.call_id for one in arrived] == [
+        f"{number}" for number, spoil in enumerate(spoilt) if spoil is None
+    ]
+    assert len({id(one.task) for one in arrived}) <= 1
+
+
+@given(st.integers(100, 1000))
+def test_an_item_at_the_brink_of_what_can_be_packed_takes_no_neighbour_along(levels: int) -> None:
+    packed, bad = pack_items(spoilt_requests([None, lambda: deep(levels), None]))
+    [arrived] = unpack(packed)
+    assert set(bad) <= {1} and len(arrived) + len(bad) == 3
+
+
+def test_pack_raises_where_the_other_side_could_not_read() -> None:
+    with pytest.raises(ValueError, match="no number"):
+        pack([_Unreadable()])
+
+
+class PackingLine(LocalLine):
+    """Sends as the line to an actor does."""
+
+    async def exchange(self, requests: Sequence[ToolRequest]) -> Results:
+        _, bad = pack_items(requests)
+        if bad:
+            raise Unsendable({call_of(requests[index]): why for index, why in bad.items()})
+        return await super().exchange(requests)
+
+
+@pytest.mark.parametrize("spoil", BAD)
+def test_a_call_that_cannot_be_sent_ends_at_once_and_its_neighbours_go_through(
+    entries: dict[str, Entry], make_request: Callable[..., ToolRequest], spoil: Callable[[], Any]
+) -> None:
+    async def main() -> None:
+        losses = Losses()
+        line = PackingLine()
+        pool = pool_over([line], Catalogue(entries, "p"), losses)
+        arguments = [{}, {"x": spoil()}, {}, {"x": spoil()}, {}]
+        calls = [
+            pool.call(make_request(entries["fast"], given, call_id=f"{number}"))
+            for number, given in enumerate(arguments)
+        ]
+        async with asyncio.timeout(5):
+            results = await asyncio.gather(*calls)
+        assert [isinstance(result, Failure) for result in results] == [bool(a) for a in arguments]
+        failure = results[1]
+        assert isinstance(failure, Failure) and failure.kind is FailureKind.TOOL
+        assert "fast: the call cannot be sent" in failure.message
+        assert [request.call_id for request in losses.requests] == ["1", "3"]
+        assert line.batches == [3] and pool.in_flight == 0
+        assert pool.health()[0].state is ExecutorState.LIVE
+
+    asyncio.run(main())
+
+
+class BrokenLine(LocalLine):
+    """Each exchange of `broken` raises, before or after it has given out its calls."""
+
+    def __init__(self, broken: int, after: bool = False):
+        super().__init__()
+        self.broken, self.after = broken, after
+
+    async def exchange(self, requests: Sequence[ToolRequest]) -> Results:
+        if not self.broken:
+            return await super().exchange(requests)
+        self.broken -= 1
+        if self.after:
+            self._tasks += [asyncio.create_task(self._run(request)) for request in requests]
+        await asyncio.sleep(0)
+        raise KeyError("a bug of ours")
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("broken", [1, 2, 1000])
+def test_no_call_waits_for_its_deadline_because_an_exchange_broke(
+    entries: dict[str, Entry],
+    make_request: Callable[..., ToolRequest],
+    broken: int,
+    after: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+
+    async def main() -> None:
+        pool = pool_over([BrokenLine(broken, after)], Catalogue(entries, "p"), Losses())
+        names = ["fast", "slow-once", "fast", "slow"]
+        calls = [
+            pool.call(make_request(entries[name], call_id=f"{number}"))
+            for number, name in enumerate(names)
+        ]
+        async with asyncio.timeout(5):
+            results = await asyncio.gather(*calls)
+        # What may be made twice is made again, once; the other one may have acted.
+        again = [isinstance(result, Failure) for result in results]
+        assert again == [broken > 1, True, broken > 1, broken > 1]
+        assert pool.in_flight == 0
+        if broken < 1000:
+            late = await pool.call(make_request(entries["fast"], call_id="late"))
+            assert not isinstance(late, Failure)
+
+    asyncio.run(main())
+
+
+def test_an_executor_whose_return_breaks_is_gone_and_its_calls_end(
+    entries: dict[str, Entry],
+    make_request: Callable[..., ToolRequest],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+
+    class NeverBack(LocalLine):
+        async def revived(self) -> None:
+            raise KeyError("a bug of ours")
+
+    async def main() -> None:
+        line = NeverBack()
+        line.dead.set()
+        pool = Pool({"0": line}, Catalogue(entries, "p"), Losses())
+        async with asyncio.timeout(5):
+            result = await pool.call(make_request(entries["fast"], call_id="a"))
+        assert isinstance(result, Failure)
+        assert pool.health()[0].state is ExecutorState.GONE
+
+    asyncio.run(main())
+
+
+class OpenDoor:
+    """Reads what comes, as the actor does."""
+
+    def __init__(self, breaks: Sequence[Exception] = ()):
+        self.breaks = list(breaks)
+        self.posted: list[Any] = []
+
+    async def reserve(self, asked: bytes) -> list[str | None]:
+        await self._way()
+        [reservations] = unpack(asked)
+        return [None if one.most_nanousd < 10 else "too much" for one in reservations]
+
+    async def post(self, ended: bytes) -> None:
+        await self._way()
+        [postings] = unpack(ended)
+        self.posted += postings
+
+    async def _way(self) -> None:
+        await asyncio.sleep(0)
+        if self.breaks:
+            raise self.breaks.pop()
+
+
+@given(SPOILT)
+def test_postings_that_cannot_be_sent_are_counted_alone(
+    spoilt: list[Callable[[], Any] | None],
+) -> None:
+    async def main() -> None:
+        door = OpenDoor()
+        client = BooksClient(door, count_calls=False, deadline_s=5, tries=2)
+        for number, spoil in enumerate(spoilt):
+            alias: Any = "nova" if spoil is None else spoil()
+            client.enter(Posting(f"{number}", replace(ENTRY, alias=alias)))
+        async with asyncio.timeout(5):
+            assert await client.drain() == sum(spoil is not None for spoil in spoilt)
+        good = [f"{number}" for number, spoil in enumerate(spoilt) if spoil is None]
+        assert [posting.call for posting in door.posted] == good
+
+    asyncio.run(main())
+
+
+@given(SPOILT)
+def test_every_reservation_gets_an_answer(spoilt: list[Callable[[], Any] | None]) -> None:
+    async def main() -> None:
+        client = BooksClient(OpenDoor(), count_calls=False, deadline_s=5, tries=2)
+        asked = [
+            Reservation(f"c#0.{number}", ASKER, number, () if spoil is None else (spoil(),))
+            for number, spoil in enumerate(spoilt)
+        ]
+        async with asyncio.timeout(5):
+            answers = await asyncio.gather(*map(client.reserve, asked), return_exceptions=True)
+        for number, (answer, spoil) in enumerate(zip(answers, spoilt, strict=True)):
+            if spoil is None:
+                assert answer == (None if number < 10 else "too much")
+            else:
+                assert isinstance(answer, Fault) and answer.kind is FaultKind.UNAVAILABLE
+
+    asyncio.run(main())
+
+
+def test_a_lost_call_is_posted_though_its_arguments_cannot_be_packed() -> None:
+    async def main() -> None:
+        door = OpenDoor()
+        client = BooksClient(door, count_calls=False, deadline_s=5, tries=2)
+        client.lost(replace(REQUEST, arguments={"x": deep()}))
+        assert await client.drain() == 0
+        assert [call_of(lost.request) for lost in door.posted] == ["c#0"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("error", [KeyError("a bug"), BooksGone(), TimeoutError()])
+def test_whatever_the_way_to_the_books_raises_is_an_answer_or_counted(error: Exception) -> None:
+    async def main() -> None:
+        client = BooksClient(OpenDoor([error] * 9), count_calls=False, deadline_s=5, tries=2)
+        with pytest.raises(Fault) as caught:
+            await client.reserve(Reservation("c#0.1", ASKER, 1))
+        assert caught.value.kind is FaultKind.UNAVAILABLE
+        entered = client.enter(Posting("c#0", ENTRY))
+        async with asyncio.timeout(5):
+            assert await client.drain() == 1 and entered.is_set()
+
+    asyncio.run(main())
+
+
+def test_a_posting_at_which_the_books_break_is_told_and_the_others_are_entered() -> None:
+    books = SpendBooks(SpendGuard(SpendLimits()), Ledger("run"))
+    broken: Any = replace(ENTRY, charged_nanousd="seven")
+    good = replace(ENTRY, charged_nanousd=0)
+    batch = [
+        Posting("a", replace(good, call_id="a")),
+        Posting("b", broken),
+        Lost(replace(REQUEST, offer=None)),  # type: ignore[arg-type]
+        Posting("c", replace(good, call_id="c")),
+        None,
+        Failure(FailureKind.TOOL, "here", "why"),
+    ]
+    books.post(batch)  # type: ignore[arg-type]
+    closing = books.close_step(1)
+    assert closing.totals["ledger/calls"] >= 2
+    told = [failure.message for failure in closing.failures]
+    assert closing.totals["ledger/misposted"] == 2 and "why" in told and len(told) == 3
+    assert any(message.startswith("b: ") for message in told)
+
+
+def test_a_reservation_at_which_the_guard_breaks_is_refused_alone() -> None:
+    books = SpendBooks(SpendGuard(SpendLimits(run_nanousd=100)), Ledger("run"))
+    broken: Any = replace(Reservation("c#0.2", ASKER, 1), most_nanousd="much")
+    asked = [Reservation("c#0.1", ASKER, 1), broken, Reservation("c#0.3", ASKER, 1)]
+    first, refused, last = books.reserve(asked)
+    assert first is None and last is None and refused and "cannot read" in refused
+    assert len(books.close_step(1).failures) == 1
+
+
+@given(st.lists(st.sampled_from(["good", "\ud800", 2**70, None]), min_size=1, max_size=8))
+def test_an_entry_that_no_row_can_hold_is_left_out_alone(
+    tmp_path_factory: pytest.TempPathFactory, aliases: list[Any]
+) -> None:
+    folder = tmp_path_factory.mktemp("run") / FOLDER
+    ledger = Ledger("run", folder)
+    ledger.add(
+        replace(ENTRY, call_id=f"{number}", alias=alias) for number, alias in enumerate(aliases)
+    )
+    bad = sum(alias not in ("good", None) for alias in aliases)
+    failure = ledger.flush()
+    assert (failure is not None) == bool(bad)
+    assert ledger.flush() is None  # told once
+    rows = read(folder).num_rows if len(aliases) > bad else 0
+    assert rows == len(aliases) - bad
+    metrics = ledger.metrics()
+    assert (metrics["ledger/unwritable"], metrics["ledger/unwritten"]) == (bad, 0)
+    assert metrics["ledger/calls"] == len(aliases)

@@ -1,0 +1,510 @@
+"""The pool with its real actors: executors and books."""
+
+import asyncio
+import itertools
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import ray
+
+from orchestra_ray.core.faults import Failure, Fault, FaultKind
+from orchestra_ray.core.money import Prices, Usage
+from orchestra_ray.core.records import (
+    Asker,
+    LedgerEntry,
+    Posting,
+    Reservation,
+    ToolRequest,
+    ToolResult,
+)
+from orchestra_ray.data.catalogue import Catalogue, Choice, Entry, Kind
+from orchestra_ray.data.tasks.sampler import GroupSampler
+from orchestra_ray.spend.budget import SpendLimits, most_cost_nanousd
+from orchestra_ray.spend.ledger import FOLDER, read
+from orchestra_ray.workers.tools.actor import (
+    ActorLine,
+    Books,
+    BooksLine,
+    ToolExecutor,
+    ToolPool,
+    reshare,
+)
+from orchestra_ray.workers.tools.runtime.client import LineLost
+from orchestra_ray.workers.tools.runtime.executor import Load
+from orchestra_ray.workers.tools.runtime.liveness import PROBES
+from orchestra_ray.workers.tools.validation import resolve
+
+from .pool_lines import by
+
+
+def requests(sampler: GroupSampler, count: int, prefix: str = "c") -> list[ToolRequest]:
+    group = sampler.group(0, 1)
+    offer = resolve(group.draw, "ask", {"model": group.draw.offers[0].alias})
+    asker = Asker(1, group.group_id, "e", 0)
+    return [ToolRequest(f"{prefix}{i}", asker, offer, {}, group.task, i, 0) for i in range(count)]
+
+
+@pytest.fixture
+def books(ray_cluster: str, tmp_path: Path) -> Any:
+    return Books.options(num_cpus=0).remote("run", str(tmp_path), SpendLimits())
+
+
+def executors_of(catalogue: Catalogue, books: Any, count: int) -> list[Any]:
+    made = [
+        ToolExecutor.options(num_cpus=0.1).remote(catalogue, books, (i, count))
+        for i in range(count)
+    ]
+    ray.get([executor.peak_mib.remote() for executor in made])
+    return made
+
+
+def test_each_caller_gets_its_own_result_and_the_ledger_has_them_all(
+    catalogue: Catalogue, sampler: GroupSampler, books: Any, tmp_path: Path
+) -> None:
+    executors = executors_of(catalogue, books, 2)
+
+    async def main() -> list[ToolResult | Failure]:
+        pool = ToolPool(executors, books, catalogue, "test")
+        return await asyncio.gather(*(pool.call(r) for r in requests(sampler, 40)))
+
+    results = [r for r in asyncio.run(main()) if isinstance(r, ToolResult)]
+    assert [r.entry.call_id for r in results] == [f"c{i}" for i in range(40)]
+    assert ray.get([executor.drain.remote() for executor in executors]) == [0, 0]
+    closing = ray.get(books.close_step.remote(1))
+    totals = closing.totals
+    assert closing.failures == ()
+    written = read(tmp_path / FOLDER)
+    charged = sum(r.entry.charged_nanousd for r in results)
+    assert sum(written["charged_nanousd"].to_pylist()) == charged > 0
+    assert totals["ledger/calls"] == written.num_rows == 40
+    assert totals["ledger/charged_usd"] == pytest.approx(charged / 1e9)
+
+
+def test_an_executor_that_dies_is_replaced_and_loses_no_call(
+    catalogue: Catalogue, sampler: GroupSampler, books: Any
+) -> None:
+    executors = executors_of(catalogue, books, 2)
+
+    async def main() -> list[ToolResult | Failure]:
+        pool, results = ToolPool(executors, books, catalogue, "test"), []
+        for executor, prefix in zip(executors, "ab", strict=True):
+            ray.kill(executor, no_restart=False)
+            calls = requests(sampler, 20, prefix)
+            results += await asyncio.gather(*(pool.call(call) for call in calls))
+        assert await pool.drain() == 0
+        return results
+
+    results = [result for result in asyncio.run(main()) if isinstance(result, ToolResult)]
+    ray.get([executor.ready.remote() for executor in executors])  # one may be starting again
+    assert len(results) == 40 and all(result.error is None for result in results)
+    assert ray.get([executor.drain.remote() for executor in executors]) == [0, 0]
+    totals = ray.get(books.close_step.remote(1)).totals
+    assert totals["ledger/misposted"] == 0
+    # An issue that was lost is an entry of its own: at 0 before its executor reserved anything,
+    # else at the most.
+    lost = totals.get("ledger/fault/lost", 0)
+    assert totals["ledger/calls"] == 40 + lost
+    answered_usd = sum(result.entry.charged_nanousd for result in results) / 1e9
+    offer = requests(sampler, 1)[0].offer
+    most_usd = most_cost_nanousd(catalogue.entries[offer.identity], offer.prices) / 1e9
+    charged_usd = totals["ledger/charged_usd"]
+    assert answered_usd - 1e-9 <= charged_usd <= answered_usd + lost * most_usd + 1e-9
+
+
+def test_pool_wide_concurrency_holds_while_executors_come_and_go(
+    make_entry: Callable[..., Entry], make_request: Callable[..., ToolRequest], books: Any
+) -> None:
+    model = replace(make_entry("model", concurrency=3), kind=Kind.MODEL)
+    choice = (Choice("by-model", "model", "", 0.0),)
+    recipe = replace(make_entry("recipe"), executor="recipe", choices=choice)
+    catalogue = Catalogue({"model": model, "recipe": recipe}, "p")
+
+    def asked(call_id: str) -> ToolRequest:
+        """Of the model itself and through the recipe, in turn."""
+        if int(call_id[1:]) % 2:
+            return make_request(model, call_id=call_id)
+        return by(make_request(recipe, call_id=call_id), "model")
+
+    def register(_: object) -> None:
+        import asyncio
+        import time
+
+        from orchestra_ray.data.catalogue import Kind
+        from orchestra_ray.workers.tools.base import Reply
+        from orchestra_ray.workers.tools.registry import EXECUTORS, Executable, NoSettings
+
+        class Timed:
+            async def call(self, request: object) -> Reply:
+                started_s = time.monotonic()
+                await asyncio.sleep(0.02)
+                return Reply(f"{started_s} {time.monotonic()}")
+
+        null = Executable(lambda entry: NoSettings(), lambda entry, settings, servers: Timed())
+        cast(Any, EXECUTORS)[Kind.MODEL]["null"] = null
+
+    def made(share: Any) -> Any:
+        executor = ToolExecutor.options(num_cpus=0).remote(catalogue, books, share)
+        ray.get(executor.__ray_call__.remote(register))
+        return executor
+
+    first, second = made((0, 2)), made((1, 2))
+
+    async def main() -> list[ToolResult | Failure]:
+        pool = ToolPool([first, second], books, catalogue, "test")
+        calls = [asyncio.create_task(pool.call(asked(f"c{i}"))) for i in range(150)]
+        await calls[9]
+        third = made(None)
+        await reshare([first, second, third], deadline_s=60)
+        pool.add_executor(third)
+        more = [asyncio.create_task(pool.call(asked(f"m{i}"))) for i in range(60)]
+        await more[9]
+        assert await pool.drain_executor(first, deadline_s=60) == 0
+        ray.kill(first)
+        await reshare([second, third], deadline_s=60)
+        last = [pool.call(asked(f"l{i}")) for i in range(30)]
+        assert len(await second.load.remote()) == 2
+        return await asyncio.gather(*calls, *more, *last)
+
+    results = [r for r in asyncio.run(main()) if isinstance(r, ToolResult) and r.error is None]
+    assert len(results) == 240
+    edges = []
+    for result in results:
+        started_s, ended_s = map(float, result.text.split())
+        edges += [(started_s, 1), (ended_s, -1)]
+    running = list(itertools.accumulate(change for _, change in sorted(edges)))
+    assert max(running) == 3
+
+
+@pytest.mark.parametrize("idempotent", [True, False])
+def test_a_result_whose_posting_died_with_its_executor_is_one_that_nobody_had(
+    catalogue: Catalogue, sampler: GroupSampler, books: Any, tmp_path: Path, idempotent: bool
+) -> None:
+    stated = {
+        name: replace(entry, limits=replace(entry.limits, idempotent=idempotent))
+        for name, entry in catalogue.entries.items()
+    }
+    catalogue = replace(catalogue, entries=stated)
+    executors = executors_of(catalogue, books, 2)
+
+    def post_nothing(actor: Any) -> None:
+        actor._books._post = lambda: None
+
+    def entered(actor: Any) -> int:
+        return len(actor._books._ended)
+
+    async def main() -> list[ToolResult | Failure]:
+        pool, calls = ToolPool(executors, books, catalogue, "test"), requests(sampler, 20)
+        await executors[0].__ray_call__.remote(post_nothing)
+        asked = [asyncio.create_task(pool.call(call)) for call in calls]
+        async with asyncio.timeout(60):
+            while await executors[0].__ray_call__.remote(entered) < 10:
+                pass
+        had = [call for call in asked if call.done()]
+        assert len(had) <= 10  # those of the other executor
+        ray.kill(executors[0], no_restart=False)
+        results = await asyncio.gather(*asked)
+        assert await pool.drain() == 0
+        return results
+
+    results = [result for result in asyncio.run(main()) if isinstance(result, ToolResult)]
+    assert len(results) == (20 if idempotent else 10)
+    ray.get([executor.ready.remote() for executor in executors])
+
+    def held(actor: Any) -> int:
+        return len(actor._books.guard._held)
+
+    assert ray.get(books.__ray_call__.remote(held)) == 0
+    totals = ray.get(books.close_step.remote(1)).totals
+    assert totals["ledger/fault/lost"] == 10 and totals["ledger/misposted"] == 0
+    rows = read(tmp_path / FOLDER).to_pylist()
+    charged = {row["call"]: row["charged_nanousd"] for row in rows if row["error"] is None}
+    assert charged == {r.entry.call_id: r.entry.charged_nanousd for r in results}
+
+
+def test_books_that_are_slow_or_gone_hold_no_result_for_long(
+    catalogue: Catalogue, sampler: GroupSampler, books: Any
+) -> None:
+    free = {name: replace(entry, prices=Prices()) for name, entry in catalogue.entries.items()}
+    (executor,) = executors_of(replace(catalogue, entries=free), books, 1)
+    slow, gone = (
+        replace(request, offer=replace(request.offer, prices=Prices()))
+        for request in requests(sampler, 2)
+    )
+    pid = ray.get(books.__ray_call__.remote(lambda self: os.getpid()))
+
+    async def main() -> list[ToolResult | Failure]:
+        pool, results = ToolPool([executor], books, catalogue, "test"), []
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            results.append(await pool.call(slow))
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert await executor.drain.remote() == 0
+        ray.kill(books)
+        results.append(await pool.call(gone))
+        assert await executor.drain.remote() == 1
+        return results
+
+    assert all(isinstance(result, ToolResult) for result in asyncio.run(main()))
+
+
+def test_a_restarted_executor_keeps_the_share_that_it_was_given_last(
+    catalogue: Catalogue, sampler: GroupSampler, books: Any
+) -> None:
+    limited = {
+        name: replace(entry, limits=replace(entry.limits, concurrency=1))
+        for name, entry in catalogue.entries.items()
+    }
+    executor = ToolExecutor.options(num_cpus=0).remote(
+        replace(catalogue, entries=limited), books, None
+    )
+
+    async def main() -> None:
+        pool = ToolPool([executor], books, catalogue, "test")
+        held, again = requests(sampler, 2)
+        waits = asyncio.create_task(pool.call(held))
+        async with asyncio.timeout(60):
+            while not (load := (await executor.load.remote())[held.offer.identity]).held:
+                pass
+        assert load == Load(running=0, held=1) and not waits.done()
+        await executor.set_share.remote(0, 1)
+        assert isinstance(await waits, ToolResult)
+        ray.kill(executor, no_restart=False)
+        assert isinstance(await asyncio.wait_for(pool.call(again), 60), ToolResult)
+
+    asyncio.run(main())
+
+
+def test_a_restarted_executor_starts_nothing_before_its_rate_allows_it(
+    catalogue: Catalogue, sampler: GroupSampler, books: Any
+) -> None:
+    limited = {
+        name: replace(entry, limits=replace(entry.limits, calls_per_s=1 / 600))
+        for name, entry in catalogue.entries.items()
+    }
+    (executor,) = executors_of(replace(catalogue, entries=limited), books, 1)
+
+    async def main() -> None:
+        pool = ToolPool([executor], books, catalogue, "test")
+        first, second = requests(sampler, 2)
+        assert isinstance(await asyncio.wait_for(pool.call(first), 60), ToolResult)
+        ray.kill(executor, no_restart=False)
+        waits = asyncio.create_task(pool.call(second))
+        async with asyncio.timeout(60):
+            while not (load := (await executor.load.remote())[first.offer.identity]).held:
+                assert not load.running and not waits.done()
+        ray.kill(executor)
+
+    asyncio.run(main())
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Clients that give up early; the executors have their own patience. All probes' seconds."""
+    monkeypatch.setattr("orchestra_ray.workers.tools.actor.POLL_S", 1.0)
+    monkeypatch.setattr("orchestra_ray.workers.tools.actor.POLL_MARGIN_S", 1.0)
+    monkeypatch.setattr("orchestra_ray.workers.tools.runtime.liveness.PROBE_S", 0.5)
+    return 0.5 * PROBES
+
+
+def hang(_: object) -> None:
+    import time
+
+    time.sleep(3600)
+
+
+def test_an_executor_that_hangs_is_ended_once_whoever_sees_it_first(
+    catalogue: Catalogue, sampler: GroupSampler, books: Any, impatient: float
+) -> None:
+    (executor,) = executors_of(catalogue, books, 1)
+
+    async def main() -> None:
+        pools = [ToolPool([executor], books, catalogue, f"client {i}") for i in range(3)]
+
+        async def ask(prefix: str) -> None:
+            calls = (
+                pool.call(requests(sampler, 1, f"{prefix}{i}")[0]) for i, pool in enumerate(pools)
+            )
+            results = await asyncio.wait_for(asyncio.gather(*calls), 90)
+            assert all(isinstance(result, ToolResult) for result in results), results
+
+        await ask("before")
+        hung = await executor.ready.remote()
+        executor.__ray_call__.remote(hang)
+        await ask("after")
+        lives = {line.line._life for pool in pools for line in pool._pool._lanes}
+        assert lives == {await executor.ready.remote()} and hung not in lives
+
+    asyncio.run(main())
+
+
+def test_a_client_that_stands_still_ends_no_executor_that_lives(
+    catalogue: Catalogue, sampler: GroupSampler, books: Any, impatient: float
+) -> None:
+    (executor,) = executors_of(catalogue, books, 1)
+
+    async def main() -> None:
+        line = ActorLine(executor, "test", books)
+        while not await line.exchange(requests(sampler, 1)):
+            pass
+        life = await executor.ready.remote()
+        with pytest.raises(LineLost, match="TimeoutError"):
+            await line.exchange([])  # nothing ends, and the executor is more patient
+        asyncio.get_running_loop().call_later(0.0, time.sleep, 2 * impatient)
+        await line.revived()
+        assert await executor.ready.remote() == life
+
+    asyncio.run(main())
+
+
+def posting(number: int) -> Posting:
+    entry = LedgerEntry(
+        call_id=f"e/{number}/policy",
+        asker=Asker(1, "g", "e", number),
+        identity="policy",
+        alias="policy",
+        kind="policy",
+        price_sheet="prices",
+        usage=Usage(),
+        charged_nanousd=7,
+        service_s=0.0,
+    )
+    return Posting(entry.call_id, entry)
+
+
+def test_postings_reach_books_that_were_away_and_are_entered_once(
+    books: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestra_ray.workers.tools.actor.BOOKS_DEADLINE_S", 0.2)
+    monkeypatch.setattr("orchestra_ray.workers.tools.actor.POSTING_TRIES", 200)
+    pid = ray.get(books.__ray_call__.remote(lambda self: os.getpid()))
+
+    async def main() -> int:
+        line = BooksLine(books)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            for number in range(3):
+                entered = line.enter(posting(number))
+            await asyncio.sleep(0.5)
+            assert not entered.is_set()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        await entered.wait()
+        return await line.drain()
+
+    assert asyncio.run(main()) == 0
+    totals = ray.get(books.close_step.remote(1)).totals
+    assert (totals["ledger/calls"], totals["ledger/charged_usd"]) == (3, 21e-9)
+
+
+def test_where_the_books_are_gone_calls_are_refused_and_lost_postings_counted(
+    books: Any, sampler: GroupSampler
+) -> None:
+    ray.kill(books)
+
+    async def main() -> int:
+        line = BooksLine(books)
+        with pytest.raises(Fault, match="the spend guard does not answer") as caught:
+            await line.reserve(Reservation("c#0.1", Asker(1, "g", "e", 0), 5))
+        assert caught.value.kind is FaultKind.UNAVAILABLE
+        line.enter(posting(0))
+        line.lost(requests(sampler, 1)[0])
+        return await line.drain()
+
+    assert asyncio.run(main()) == 2
+
+
+def test_the_runs_limit_holds_to_the_nano_dollar_while_executors_are_killed(
+    catalogue: Catalogue, sampler: GroupSampler, ray_cluster: str, tmp_path: Path
+) -> None:
+    calls = requests(sampler, 60)
+    most = most_cost_nanousd(catalogue.entries[calls[0].offer.identity], calls[0].offer.prices)
+    limit = 12 * most  # far less than all of them can cost
+    limits = SpendLimits(run_nanousd=limit)
+    books = Books.options(num_cpus=0).remote("run", str(tmp_path), limits)
+    executors = executors_of(catalogue, books, 2)
+
+    async def main() -> list[ToolResult | Failure]:
+        pools = [ToolPool(executors, books, catalogue, f"client {n}") for n in range(3)]
+        asked = [asyncio.create_task(pools[n % 3].call(request)) for n, request in enumerate(calls)]
+        await asked[0]
+        pid = await executors[1].__ray_call__.remote(lambda self: os.getpid())
+        os.kill(pid, signal.SIGKILL)  # with calls that are reserved and not settled
+        results = await asyncio.gather(*asked)
+        for pool in pools:
+            assert await pool.drain() == 0
+        return results
+
+    results = asyncio.run(main())
+    refused = [r for r in results if isinstance(r, ToolResult) and r.error == "budget"]
+    assert refused
+    ray.get([executor.drain.remote() for executor in executors])
+    committed = ray.get(books.__ray_call__.remote(lambda self: self._books.guard.committed_nanousd))
+    assert ray.get(books.close_step.remote(1)).totals["ledger/misposted"] == 0
+    rows = read(tmp_path / FOLDER).to_pylist()
+    charged = sum(row["charged_nanousd"] for row in rows)
+    assert 0 < charged == committed <= limit
+
+
+def test_calls_and_results_that_cannot_be_sent_fail_alone_and_at_once(
+    make_entry: Callable[..., Entry], make_request: Callable[..., ToolRequest], books: Any
+) -> None:
+    catalogue = Catalogue({"tool": make_entry()}, "p")
+
+    def register(_: object) -> None:
+        from dataclasses import replace
+
+        from orchestra_ray.data.catalogue import Kind
+        from orchestra_ray.workers.tools.base import Reply
+        from orchestra_ray.workers.tools.registry import EXECUTORS, Executable, NoSettings
+        from orchestra_ray.workers.tools.runtime.executor import Executor
+
+        class Unreadable:
+            def __reduce__(self):
+                return int, ("no number",)
+
+        class Replying:
+            async def call(self, request: object) -> Reply:
+                return Reply("a reply")
+
+            async def close(self) -> None: ...
+
+        execute = Executor.execute
+
+        async def spoil(self, request, waited_s=0.0):
+            result = await execute(self, request, waited_s)
+            return replace(result, error=Unreadable()) if "odd" in request.arguments else result
+
+        Executor.execute = spoil
+        kind = Executable(lambda entry: NoSettings(), lambda entry, settings, shop: Replying())
+        EXECUTORS[Kind.TOOL]["null"] = kind  # type: ignore[index]
+
+    executor: Any = ToolExecutor.options(num_cpus=0.1).remote(catalogue, books, (0, 1))
+    ray.get(executor.__ray_call__.remote(register))
+    deep: Any = []
+    for _ in range(3000):
+        deep = [deep]
+    arguments = [{}, {"x": deep}, {"odd": True}, {}]
+
+    async def main() -> tuple[list[ToolResult | Failure], int]:
+        pool = ToolPool([executor], books, catalogue, "test")
+        calls = [
+            pool.call(make_request(catalogue.entries["tool"], given, call_id=f"{number}"))
+            for number, given in enumerate(arguments)
+        ]
+        async with asyncio.timeout(catalogue.entries["tool"].limits.deadline_s / 2):
+            return await asyncio.gather(*calls), await pool.drain()
+
+    results, unposted = asyncio.run(main())
+    texts = [r.text if isinstance(r, ToolResult) else r.message for r in results]
+    assert texts[0] == texts[3] == "a reply" and unposted == 0
+    assert "the call cannot be sent" in texts[1] and "the result cannot be sent" in texts[2]
+    assert ray.get(executor.drain.remote()) == 0
+    totals = ray.get(books.close_step.remote(1)).totals
+    assert (totals["ledger/calls"], totals["ledger/fault/lost"]) == (4, 1)
