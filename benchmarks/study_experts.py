@@ -69,7 +69,7 @@ def _by_user(study: Study, best: str) -> str:
         if seeds:
             rows.append([user, *_against(study, best, seeds, arm, "policy").cells()])
     asked = [g.preference for g in study.groups("ours", study.ended("ours")[0]).values()]
-    quick = [wish for wish in asked if wish.name == "quick"]
+    quick = [intent for intent in asked if intent.name == "quick"]
     return f"""These are means over users, and not all of them ask for the likeliest answer: to
 the quick ones, {len(quick) / len(asked):.0%} of the tasks, time weighs {quick[0].latency:g} and a
 right answer {quick[0].outcome:g}. The same policy with all of the tasks under one user, against

@@ -109,17 +109,17 @@ def _trl(study: Study) -> str:
     if not seeds:
         return "No seed of `trl` ended."
     own, theirs = "**after training**", "TRL's GRPOTrainer"
-    players = {own: ("ours", "after"), theirs: ("trl", "policy")}
-    players |= {name: ("ours", name) for name in ROUTERS}
-    found = [study.together(seed, players) for seed in seeds]
+    baselines = {own: ("ours", "after"), theirs: ("trl", "policy")}
+    baselines |= {name: ("ours", name) for name in ROUTERS}
+    found = [study.together(seed, baselines) for seed in seeds]
     shares = [one[own].reward / one[theirs].reward for one in found]
-    low, high = paired_interval([study.reward_gains(seed, players) for seed in seeds])
-    rows = [policy_row(name, [one[name].to_json() for one in found]) for name in players]
+    low, high = paired_interval([study.reward_gains(seed, baselines) for seed in seeds])
+    rows = [policy_row(name, [one[name].to_json() for one in found]) for name in baselines]
     some = len(study.planned("trl")) < len(study.seeds)
     once = "; it runs with the first seed alone, for the time" if some else ""
     faulty, faulty_there = (
         fmean(faulty_share(study.episodes(arm, seed, name)) for seed in seeds)
-        for arm, name in (players[own], players[theirs])
+        for arm, name in (baselines[own], baselines[theirs])
     )
     return f"""TRL has no tools with prices that change from task to task. So its trainer was
 given the same start, tasks, episodes (by its `rollout_func`), rewards, optimizer and settings,

@@ -14,13 +14,13 @@ from orchestra_ray.config import Config, load
 from orchestra_ray.core.records import GroupSpec
 from orchestra_ray.driver.run import World, load_world
 from orchestra_ray.evaluation.compare import compare, pool_rewards
-from orchestra_ray.evaluation.episode_log import FILE, EpisodeLog, Measured
+from orchestra_ray.evaluation.episode_log import FILE, EpisodeLog, EvalEpisode
 from orchestra_ray.evaluation.summary import Summary
 from orchestra_ray.workers.rollout.episode import FAULTY
 
 Row = Mapping[str, Any]
 Pick = Callable[[Mapping[str, Any]], Row]  # a row of a summary
-Episodes = Mapping[int, Measured]  # by the task's number
+Episodes = Mapping[int, EvalEpisode]  # by the task's number
 Player = tuple[str, str]  # a run's arm, and which of its policies
 FAILED = "failed.txt"  # in the folder of a run that failed: why
 LAST_STEPS = 10  # of training, to tell what a policy does when it is sampled
@@ -95,29 +95,29 @@ class Study:
         world = self.world(arm, seed)
         return {n: world.heldout.group(n, 1) for n in range(world.config.evaluation.tasks)}
 
-    def _pool(self, seed: int, players: Mapping[str, Player]) -> tuple[list[int], dict[str, Any]]:
+    def _pool(self, seed: int, baselines: Mapping[str, Player]) -> tuple[list[int], dict[str, Any]]:
         """The tasks that all players have played, and what they did."""
-        played = {label: self.episodes(arm, seed, name) for label, (arm, name) in players.items()}
+        played = {label: self.episodes(arm, seed, name) for label, (arm, name) in baselines.items()}
         return sorted(set.intersection(*map(set, played.values()))), played
 
     def together(
-        self, seed: int, players: Mapping[str, Player], user: str | None = None
+        self, seed: int, baselines: Mapping[str, Player], user: str | None = None
     ) -> Mapping[str, Summary]:
         """Policies of several runs in one comparison, in the world of the first one.
 
         user: on the tasks of this one alone. With a player `start`, scored from it.
         """
-        numbers, played = self._pool(seed, players)
-        arm = next(iter(players.values()))[0]
+        numbers, played = self._pool(seed, baselines)
+        arm = next(iter(baselines.values()))[0]
         groups = {n: self.groups(arm, seed)[n] for n in numbers}
         if user is not None:
             groups = {n: group for n, group in groups.items() if group.preference.name == user}
-        return compare(played, groups, 1, 0, "start" if "start" in players else None)
+        return compare(played, groups, 1, 0, "start" if "start" in baselines else None)
 
-    def reward_gains(self, seed: int, players: Mapping[str, Player]) -> Mapping[int, float]:
+    def reward_gains(self, seed: int, baselines: Mapping[str, Player]) -> Mapping[int, float]:
         """By task, how much more reward the first player has than the second in one comparison."""
-        numbers, played = self._pool(seed, players)
-        arm = next(iter(players.values()))[0]
+        numbers, played = self._pool(seed, baselines)
+        arm = next(iter(baselines.values()))[0]
         gains = {}
         for n in numbers:
             episodes = [found[n] for found in played.values()]
@@ -141,7 +141,7 @@ class Study:
         return sum(self.summary(arm, seed)["wall_s"] for arm, seed in runs)
 
 
-def unasked(episodes: Episodes) -> list[Measured]:
+def unasked(episodes: Episodes) -> list[EvalEpisode]:
     """Those in which no call reached anybody."""
     return [one for one in episodes.values() if not set(one.calls) - {FAULTY}]
 

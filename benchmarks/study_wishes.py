@@ -9,7 +9,7 @@ from study_runs import Study
 from study_tables import ROUTERS, spread, table
 
 from orchestra_ray.core.money import usd
-from orchestra_ray.evaluation.episode_log import Measured
+from orchestra_ray.evaluation.episode_log import EvalEpisode
 from orchestra_ray.evaluation.summary import Summary
 
 USERS = ("frugal", "quick", "exact")  # the preferences of the quick start
@@ -55,11 +55,11 @@ def _scores(study: Study) -> str:
     seeds = study.ended("ours", "no_preference", "outcome")
     if not seeds:
         return "The preference score: no seed of `no_preference` and `outcome` ended."
-    players = {arm: (arm, "after") for arm in LABELS} | {"start": ("ours", "before")}
-    players |= {name: ("ours", name) for name in ROUTERS}
+    baselines = {arm: (arm, "after") for arm in LABELS} | {"start": ("ours", "before")}
+    baselines |= {name: ("ours", name) for name in ROUTERS}
 
     def summaries(user: str | None = None) -> list[Mapping[str, Summary]]:
-        return [study.together(seed, players, user) for seed in seeds]
+        return [study.together(seed, baselines, user) for seed in seeds]
 
     everyone, alone = summaries(), {user: summaries(user) for user in USERS}
     rows = [
@@ -118,13 +118,13 @@ def _moved(study: Study, arm: str, label: str) -> tuple[list[list[str]], list[bo
     seeds = study.ended(*(user_arm(arm, user) for user in USERS))
     if not seeds:
         return [], []
-    wishes = {one.name: one for one in study.world("ours", study.ended("ours")[0]).preferences}
+    intents = {one.name: one for one in study.world("ours", study.ended("ours")[0]).preferences}
     found = [{user: _played(study, arm, user, seed) for user in USERS} for seed in seeds]
     rows, kept = [], []
     for user in USERS:
         others = [other for other in USERS if other != user]
         more = {
-            name: getattr(wishes[user], name) > fmean(getattr(wishes[o], name) for o in others)
+            name: getattr(intents[user], name) > fmean(getattr(intents[o], name) for o in others)
             for name in ("outcome", "cost", "latency")
         }
         pairs = [(f[user], _mean([f[other] for other in others])) for f in found]
@@ -189,5 +189,5 @@ def _played(study: Study, arm: str, user: str, seed: int) -> Played:
     )
 
 
-def _calls(episodes: Sequence[Measured], names: set[str]) -> int:
+def _calls(episodes: Sequence[EvalEpisode], names: set[str]) -> int:
     return sum(count for one in episodes for name, count in one.calls.items() if name in names)

@@ -32,11 +32,11 @@ import ray
 
 from orchestra_ray.core.money import Prices, Usage
 from orchestra_ray.core.records import (
-    Asker,
+    Caller,
     LedgerEntry,
-    Offer,
     Reservation,
     Task,
+    ToolOption,
     ToolRequest,
     ToolResult,
 )
@@ -44,7 +44,7 @@ from orchestra_ray.data.catalogue import Catalogue, Entry, Kind
 from orchestra_ray.sandbox.command import Limits as SandboxLimits
 from orchestra_ray.sandbox.command import SandboxError
 from orchestra_ray.sandbox.run import Sandbox
-from orchestra_ray.spend.budget import SpendGuard, SpendLimits
+from orchestra_ray.spend.budget import SpendBudget, SpendLimits
 from orchestra_ray.spend.ledger import Ledger
 from orchestra_ray.workers.tools.actor import Books, ToolExecutor, ToolPool
 from orchestra_ray.workers.tools.base import Reply
@@ -78,10 +78,10 @@ class Null:
 
 def register_null(_: object = None) -> None:
     """Makes the null tool an executor of this process, as a user's own class would be."""
-    from orchestra_ray.workers.tools.registry import EXECUTORS, Executable, NoSettings
+    from orchestra_ray.workers.tools.registry import BACKENDS, Backend, NoSettings
 
-    null = Executable(lambda entry: NoSettings(), lambda entry, settings, servers: Null())
-    EXECUTORS[Kind.TOOL]["null"] = null  # pyright: ignore[reportIndexIssue]
+    null = Backend(lambda entry: NoSettings(), lambda entry, settings, servers: Null())
+    BACKENDS[Kind.TOOL]["null"] = null  # pyright: ignore[reportIndexIssue]
 
 
 def null_catalogue() -> Catalogue:
@@ -93,14 +93,16 @@ def null_catalogue() -> Catalogue:
 def requests(entry: Entry) -> Iterator[ToolRequest]:
     """Without end, as a run's: the episodes of a group share their task and their draw."""
     for group in itertools.count():
-        offer = Offer(entry.name, entry.name, entry.kind, "", entry.prices, 0.0, {"type": "object"})
+        option = ToolOption(
+            entry.name, entry.name, entry.kind, "", entry.prices, 0.0, {"type": "object"}
+        )
         task = Task(f"t{group}", "family", "How much is 6 times 7? " * 8, {"answer": "42"})
         for turn in range(4):
             for number in range(GROUP):
                 episode = f"{entry.name}/{group}/{number}"
-                asker = Asker(1, f"{entry.name}/{group}", episode, turn)
+                caller = Caller(1, f"{entry.name}/{group}", episode, turn)
                 call_id = f"{episode}/{turn}"
-                yield ToolRequest(call_id, asker, offer, {"x": turn}, task, number, turn)
+                yield ToolRequest(call_id, caller, option, {"x": turn}, task, number, turn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +297,7 @@ def books() -> Rows:
     entry = null_catalogue().entries["priced"]
     asked = list(itertools.islice(requests(entry), ENTRIES))
     entries = [
-        LedgerEntry(r.call_id, r.asker, "priced", "priced", "tool", "bench", Usage(), 7, 0.1)
+        LedgerEntry(r.call_id, r.caller, "priced", "priced", "tool", "bench", Usage(), 7, 0.1)
         for r in asked
     ]
     with tempfile.TemporaryDirectory() as folder:
@@ -304,8 +306,8 @@ def books() -> Rows:
         flush_s = timed(ledger.flush)
         yield one("ledger: add", f"{ENTRIES / add_s:,.0f} entries/s")
         yield one("ledger: add and write Parquet", f"{ENTRIES / (add_s + flush_s):,.0f} entries/s")
-    guard = SpendGuard(SpendLimits(episode_nanousd=10**9, step_nanousd=10**12, run_nanousd=10**12))
-    reservations = [Reservation(f"{r.call_id}#0.1", r.asker, 7) for r in asked]
+    guard = SpendBudget(SpendLimits(episode_nanousd=10**9, step_nanousd=10**12, run_nanousd=10**12))
+    reservations = [Reservation(f"{r.call_id}#0.1", r.caller, 7) for r in asked]
 
     def reserve_and_settle() -> None:
         for reservation in reservations:

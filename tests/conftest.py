@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from orchestra_ray.config import Config
-    from orchestra_ray.core.records import Asker, ToolRequest
+    from orchestra_ray.core.records import Caller, ToolRequest
     from orchestra_ray.data.catalogue import Catalogue, Entry
     from orchestra_ray.data.tasks.sampler import GroupSampler
-    from orchestra_ray.spend.local import LocalBooks
+    from orchestra_ray.spend.local import LocalSpendClient
     from orchestra_ray.workers.rollout.chat import Chat
 
 REPOSITORY = Path(__file__).parents[1]
@@ -49,10 +49,10 @@ def chat_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def local_books() -> "type[LocalBooks]":
-    from orchestra_ray.spend.local import LocalBooks
+def local_spend() -> "type[LocalSpendClient]":
+    from orchestra_ray.spend.local import LocalSpendClient
 
-    return LocalBooks
+    return LocalSpendClient
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -144,16 +144,16 @@ def sandbox_here() -> None:
 
 
 @pytest.fixture(scope="session")
-def asker() -> "Asker":
-    from orchestra_ray.core.records import Asker
+def caller() -> "Caller":
+    from orchestra_ray.core.records import Caller
 
-    return Asker(step=1, group_id="g", episode_id="g/0", turn=0)
+    return Caller(step=1, group_id="g", episode_id="g/0", turn=0)
 
 
 @pytest.fixture(scope="session")
-def make_request(asker: "Asker") -> "Callable[..., ToolRequest]":
+def make_request(caller: "Caller") -> "Callable[..., ToolRequest]":
     """A request for an entry, as its draw offers it."""
-    from orchestra_ray.core.records import Offer, Task, ToolRequest
+    from orchestra_ray.core.records import Task, ToolOption, ToolRequest
 
     def make(
         entry: "Entry",
@@ -161,9 +161,9 @@ def make_request(asker: "Asker") -> "Callable[..., ToolRequest]":
         call_id: str = "c",
         seed: int = 0,
     ) -> ToolRequest:
-        offer = Offer(entry.name, entry.name, entry.kind, "", entry.prices, entry.latency_s)
+        option = ToolOption(entry.name, entry.name, entry.kind, "", entry.prices, entry.latency_s)
         task = Task("t", "family", "How much is 6 times 7?", {})
-        return ToolRequest(call_id, asker, offer, arguments or {}, task, seed, 0)
+        return ToolRequest(call_id, caller, option, arguments or {}, task, seed, 0)
 
     return make
 

@@ -1,4 +1,4 @@
-"""docs/executors.md names every setting of every executor, and no other."""
+"""docs/executors.md names every setting of every backend, and no other."""
 
 import re
 from dataclasses import fields
@@ -11,7 +11,7 @@ from orchestra_ray.workers.tools.builtin.recipe import RecipeSettings
 from orchestra_ray.workers.tools.endpoint.model import EndpointSettings
 from orchestra_ray.workers.tools.mcp.server import McpToolSettings
 from orchestra_ray.workers.tools.mcp.session import McpSettings
-from orchestra_ray.workers.tools.registry import EXECUTORS, FunctionSettings
+from orchestra_ray.workers.tools.registry import BACKENDS, FunctionSettings
 from orchestra_ray.workers.tools.search.dense import DenseSettings
 from orchestra_ray.workers.tools.search.tool import SearchSettings
 from orchestra_ray.workers.tools.search.web import WebSettings
@@ -28,16 +28,14 @@ SECTIONS = {
 }
 
 
-@pytest.mark.parametrize("executor", SECTIONS)
-def test_the_page_names_the_settings_of(executor: str) -> None:
-    section = PAGE.split(f"\n## `{executor}`")[1].split("\n## ")[0]
+@pytest.mark.parametrize("backend", SECTIONS)
+def test_the_page_names_the_settings_of(backend: str) -> None:
+    section = PAGE.split(f"\n## `{backend}`")[1].split("\n## ")[0]
     rows = re.findall(r"^\| (`[^|]*) \|", section, re.M)
     named = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
-    assert sorted(named) == sorted(
-        one.name for shape in SECTIONS[executor] for one in fields(shape)
-    )
+    assert sorted(named) == sorted(one.name for shape in SECTIONS[backend] for one in fields(shape))
 
 
 def test_the_page_has_every_executor() -> None:
-    known = {name for kinds in EXECUTORS.values() for name in kinds}
+    known = {name for kinds in BACKENDS.values() for name in kinds}
     assert all(f"`{name}`" in PAGE for name in known)

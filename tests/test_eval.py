@@ -65,7 +65,7 @@ models:
   - &solver
     name: solver
     description: adds
-    executor: endpoint
+    backend: endpoint
     settings: {{base_urls: ["http://127.0.0.1:{port}/v1"], model: solver}}
     parser: boxed
     prices: {{input_usd_per_mtok: 1, cached_usd_per_mtok: 1, output_usd_per_mtok: 2}}

@@ -22,10 +22,10 @@ from orchestra_ray.cli import doctor
 from orchestra_ray.config import Config
 from orchestra_ray.config.model_folder import stop_token_ids
 from orchestra_ray.core.errors import ConfigError
-from orchestra_ray.core.records import Asker, Trajectory, Turn
+from orchestra_ray.core.records import Caller, Trajectory, Turn
 from orchestra_ray.core.states import Stop
 from orchestra_ray.data.tasks.sampler import GroupSampler
-from orchestra_ray.weights.actor import Board, start_board
+from orchestra_ray.weights.actor import WeightRegistryActor, start_registry
 from orchestra_ray.weights.tensors import check_folder
 from orchestra_ray.workers.learner.actor import POLICY, LearnerGroup
 from orchestra_ray.workers.learner.parts import TrainingSequence
@@ -34,7 +34,7 @@ from orchestra_ray.workers.rollout.chat import Chat
 from orchestra_ray.workers.rollout.engine import Engine
 from orchestra_ray.workers.rollout.model_check import check_model
 from orchestra_ray.workers.rollout.parsing import write_hermes
-from orchestra_ray.workers.rollout.policies import Completion, View
+from orchestra_ray.workers.rollout.policies import Completion, PolicyInput
 
 from .hub_folders import as_hubs_ship
 from .workers.rollout.templates import OPENS_THOUGHT, with_template
@@ -128,10 +128,10 @@ def trained(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Trained]:
     folder, namespace = tmp_path_factory.mktemp("saved"), f"shipped-{uuid4().hex}"
-    board = start_board(namespace)
+    registry = start_registry(namespace)
     group = replace(sampler.group(0, 1), greedy=True)
     prompt_ids = Chat(str(shipped)).opening([{"role": "user", "content": "Which one?"}], [])
-    view = View("r", Asker(1, "g", "e", 0), prompt_ids, group, 0, (), 60.0)
+    view = PolicyInput("r", Caller(1, "g", "e", 0), prompt_ids, group, 0, (), 60.0)
 
     async def respond(engine: Engine) -> Completion:
         """By a worker's own policy, with the stop tokens that the folder names now."""
@@ -140,8 +140,8 @@ def trained(
         return said
 
     async def main() -> Trained:
-        learner = await train(config, shipped, board, folder)
-        async with engine_on(config, shipped, ray_cluster, namespace, board) as engine:
+        learner = await train(config, shipped, registry, folder)
+        async with engine_on(config, shipped, ray_cluster, namespace, registry) as engine:
             await engine.update_weights(1)
             await learner.stop()
             said = await respond(engine)
@@ -150,17 +150,19 @@ def trained(
             return Trained(prompt_ids, said, await respond(engine), folder / POLICY)
 
     yield asyncio.run(main())
-    ray.kill(board.actor)
+    ray.kill(registry.actor)
 
 
-async def train(config: Config, shipped: Path, board: Board, folder: Path) -> LearnerGroup:
+async def train(
+    config: Config, shipped: Path, registry: WeightRegistryActor, folder: Path
+) -> LearnerGroup:
     """One step on two made-up responses of one prompt; publishes version 1 and saves it.
 
     The group lives on, since the published bytes do so with it.
     """
     chat = Chat(str(shipped))
     prompt_ids = chat.opening([{"role": "user", "content": "Which one?"}], [])
-    group = await LearnerGroup.start(config, shipped, board.actor)
+    group = await LearnerGroup.start(config, shipped, registry.actor)
     sequences = []
     for text, advantage in (("left", 1.0), ("right", -1.0)):
         trajectory = one_turn(prompt_ids, write_hermes(chat, text, thought="I choose."))
@@ -191,11 +193,11 @@ def one_turn(prompt_ids: list[int], response_ids: list[int]) -> Trajectory:
 
 @asynccontextmanager
 async def engine_on(
-    config: Config, shipped: Path, gcs_address: str, namespace: str, board: Board
+    config: Config, shipped: Path, gcs_address: str, namespace: str, registry: WeightRegistryActor
 ) -> AsyncIterator[Engine]:
     engine = await Engine.start(config, str(shipped), seed=0)
     try:
-        await engine.init_transfer(gcs_address, namespace, board.name)
+        await engine.init_transfer(gcs_address, namespace, registry.name)
         yield engine
     finally:
         await engine.stop()

@@ -149,34 +149,34 @@ LOSSES = [
 
 def loss_inputs(seed: int = SEED) -> dict[str, Any]:
     """Plain lists, so that they can be written down; every row has response tokens."""
-    draw = np.random.default_rng(seed)
+    toolset = np.random.default_rng(seed)
 
     def near(values: np.ndarray, by: float) -> np.ndarray:
-        return np.minimum(values + draw.normal(0, by, values.shape), -1e-3).round(4)
+        return np.minimum(values + toolset.normal(0, by, values.shape), -1e-3).round(4)
 
-    logp = near(-draw.exponential(1.0, (ROWS, LENGTH)), 0.0)
-    mask = draw.random((ROWS, LENGTH)) < 0.7
+    logp = near(-toolset.exponential(1.0, (ROWS, LENGTH)), 0.0)
+    mask = toolset.random((ROWS, LENGTH)) < 0.7
     mask[:, 0] = True
     return {
         "logp": logp.tolist(),
         "old_logp": near(logp, 0.4).tolist(),
         "behaviour_logp": near(logp, 0.6).tolist(),
         "ref_logp": near(logp, 0.5).tolist(),
-        "entropy": draw.uniform(0, 3, (ROWS, LENGTH)).round(4).tolist(),
-        "advantages": draw.normal(0, 1, ROWS).round(4).tolist(),
+        "entropy": toolset.uniform(0, 3, (ROWS, LENGTH)).round(4).tolist(),
+        "advantages": toolset.normal(0, 1, ROWS).round(4).tolist(),
         "mask": mask.tolist(),
     }
 
 
 def reward_inputs(seed: int = SEED) -> dict[str, Any]:
     """Rewards and response tokens of each episode, [groups, episodes of a group]."""
-    draw = np.random.default_rng(seed)
+    toolset = np.random.default_rng(seed)
     # large beside the epsilons of the estimators, which differ: 1e-6 on a standard deviation here,
     # 1e-8 on a variance there
-    rewards = draw.normal(0, 20, (GROUPS, GROUP_SIZE)).round(3)
+    rewards = toolset.normal(0, 20, (GROUPS, GROUP_SIZE)).round(3)
     return {
         "rewards": rewards.tolist(),
-        "tokens": draw.integers(1, 12, (GROUPS, GROUP_SIZE)).tolist(),
+        "tokens": toolset.integers(1, 12, (GROUPS, GROUP_SIZE)).tolist(),
     }
 
 
@@ -185,14 +185,14 @@ def objective_inputs(seed: int = SEED) -> dict[str, Any]:
 
     All are right: of wrong ones this project takes the paper's conditioned reward, verl does not.
     """
-    draw = np.random.default_rng(seed)
+    toolset = np.random.default_rng(seed)
     shape = (GROUPS, GROUP_SIZE)
     return {
-        "calls": draw.integers(0, 40, shape).tolist(),
+        "calls": toolset.integers(0, 40, shape).tolist(),
         "right": np.ones(shape).tolist(),
-        "usd": draw.exponential(20, shape).round(3).tolist(),
-        "seconds": draw.exponential(20, shape).round(3).tolist(),
-        "tokens": draw.integers(1, 12, shape).tolist(),
+        "usd": toolset.exponential(20, shape).round(3).tolist(),
+        "seconds": toolset.exponential(20, shape).round(3).tolist(),
+        "tokens": toolset.integers(1, 12, shape).tolist(),
     }
 
 

@@ -29,8 +29,8 @@ from orchestra_ray.core.records import Trajectory
 from orchestra_ray.driver.filters import ScoredGroup
 from orchestra_ray.driver.run import World, evaluate, load_world, policy_folder
 from orchestra_ray.driver.session import ray_session
-from orchestra_ray.driver.worker_group import Crew, RunFailed
-from orchestra_ray.weights.actor import Board, publish, start_board
+from orchestra_ray.driver.worker_group import RunFailed, WorkerGroup
+from orchestra_ray.weights.actor import WeightRegistryActor, publish, start_registry
 from orchestra_ray.workers.learner.checkpoint import copy_tokenizer
 from orchestra_ray.workers.learner.zero import make_optimizer, make_schedule
 
@@ -40,8 +40,15 @@ MICROBATCH = 8  # episodes; TRL counts them, not tokens
 class Rollouts:
     """TRL's `rollout_func`: the next groups of the run, played by the model as it now is."""
 
-    def __init__(self, world: World, crew: Crew, board: Board, runner: asyncio.Runner):
-        self._world, self._crew, self._board, self._runner = world, crew, board, runner
+    def __init__(
+        self, world: World, crew: WorkerGroup, registry: WeightRegistryActor, runner: asyncio.Runner
+    ):
+        self._world, self._worker_group, self._registry, self._runner = (
+            world,
+            crew,
+            registry,
+            runner,
+        )
         self._version = 0
 
     def __call__(self, prompts: Sequence[str], trainer: GRPOTrainer) -> Mapping[str, Any]:
@@ -59,23 +66,23 @@ class Rollouts:
         return {key: [row[key] for row in rows] for key in rows[0]}
 
     async def _play(self, model: PreTrainedModel) -> Sequence[ScoredGroup]:
-        config, workers = self._world.config, list(self._crew.workers)
+        config, workers = self._world.config, list(self._worker_group.workers)
         if self._version:
             tensors, weights = model.named_parameters(), config.weights
             size = weights.bucket_mib * 2**20
-            publish(self._board.actor, self._version, tensors, size, weights.deadline_s)
-            await self._crew.update_weights(self._version)
+            publish(self._registry.actor, self._version, tensors, size, weights.deadline_s)
+            await self._worker_group.update_weights(self._version)
         self._version += 1
         training, sampler = config.training, self._world.train
         playing = [
-            self._crew.play_and_score(
+            self._worker_group.play_and_score(
                 workers[n % len(workers)],
                 sampler.next_group(training.group_size, self._version),
             )
             for n in range(training.groups_per_step)
         ]
         groups = await asyncio.gather(*playing)
-        await self._crew.close_step(self._version)
+        await self._worker_group.close_step(self._version)
         return groups
 
 
@@ -144,9 +151,11 @@ def train(config: Config, world: World) -> str:
     prompts = Dataset.from_dict({"prompt": ["-"] * config.training.groups_per_step})
     with ray_session(config) as session, asyncio.Runner() as runner:
         start = policy_folder(world)
-        board = start_board()
-        crew = Crew(config, world.catalogue, start, folder, lambda kind, **told: print(kind, told))
-        runner.run(crew.start(session.gcs_address, session.namespace, board))
+        registry = start_registry()
+        crew = WorkerGroup(
+            config, world.catalogue, start, folder, lambda kind, **told: print(kind, told)
+        )
+        runner.run(crew.start(session.gcs_address, session.namespace, registry))
         try:
             model = AutoModelForCausalLM.from_pretrained(start, dtype=config.model.dtype)
             optimizer = make_optimizer(model, config)
@@ -156,13 +165,13 @@ def train(config: Config, world: World) -> str:
                 reward_funcs=reward,
                 args=settings(config, folder),
                 train_dataset=prompts,
-                rollout_func=Rollouts(world, crew, board, runner),
+                rollout_func=Rollouts(world, crew, registry, runner),
                 optimizers=(optimizer, make_schedule(optimizer, config)),
             )
             trainer.train()
         finally:
             runner.run(crew.stop())
-            ray.kill(board.actor)
+            ray.kill(registry.actor)
         policy = folder / "checkpoints" / f"step_{config.training.steps}" / "policy"
         model.save_pretrained(policy)
         copy_tokenizer(Path(start), policy)

@@ -15,7 +15,7 @@ from orchestra_ray.data.catalogue.signatures import price_words
 from orchestra_ray.workers.tools.availability import lacking
 from orchestra_ray.workers.tools.probing import OUTSIDE, Probed, probe
 
-WORDS = ("name", "kind", "executor", "isolation", "prices", "in a draw", "here")
+WORDS = ("name", "kind", "backend", "isolation", "prices", "in a draw", "here")
 
 
 def show_catalogue(config: Config, tries: bool = False) -> bool:
@@ -40,7 +40,7 @@ def catalogue_table(
             [
                 entry.name,
                 entry.kind.value,
-                entry.executor,
+                entry.backend,
                 entry.isolation.value,
                 _prices(entry),
                 _presence(entry),
@@ -71,7 +71,7 @@ def _here(entry: Entry, why: Mapping[str, str], probed: Probed | None) -> str:
     if entry.name in why:
         return "no"  # the lines below the table say why
     if probed is None:
-        return "yes (not tried)" if entry.executor in OUTSIDE else "yes"
+        return "yes (not tried)" if entry.backend in OUTSIDE else "yes"
     if probed.why_not is not None:
         return f"no ({probed.why_not})"
     return "yes" if probed.remark is None else f"yes (but {probed.remark})"

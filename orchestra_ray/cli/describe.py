@@ -22,9 +22,9 @@ from orchestra_ray.data.tasks.reasoning_gym import TaskSource
 from orchestra_ray.sandbox.family_scorer import require
 from orchestra_ray.spend.budget import limits_of
 from orchestra_ray.spend.ledger import table
-from orchestra_ray.spend.local import LocalBooks
-from orchestra_ray.spend.summary import By, statement
-from orchestra_ray.workers.tools.standalone import Desk, pick_tasks
+from orchestra_ray.spend.local import LocalSpendClient
+from orchestra_ray.spend.summary import By, spend_summary
+from orchestra_ray.workers.tools.standalone import StandaloneCaller, pick_tasks
 
 CANNOT_WRITE = "simulated"  # the executor of experts that know tasks and no words
 
@@ -46,12 +46,12 @@ def describe_models(
     catalogue = read_catalogue(config.catalogue)
     wanted = resolve(config, catalogue, models, by, tasks, out)
     chosen = pick_tasks(TaskSource.train(config.tasks), tasks, config.seed)
-    books = LocalBooks(limits_of(config.spend), config.name)
+    books = LocalSpendClient(limits_of(config.spend), config.name)
     try:
         found = asyncio.run(_describe_all(catalogue, wanted, chosen, books, config.seed))
     finally:
         if books.entries:
-            show(ledger_table(statement(table(config.name, books.entries), By.MODEL), By.MODEL))
+            show(ledger_table(spend_summary(table(config.name, books.entries), By.MODEL), By.MODEL))
     if found:
         write_described(Path(config.catalogue.path), wanted.target, found)
         print(f"written: {wanted.target}; catalogue.path={wanted.target} uses it")
@@ -78,7 +78,7 @@ def resolve(
             raise ConfigError(f"{option} {name}: no such model; choose from: {known}")
     if writer in asked:
         raise ConfigError(f"--by {writer}: a model is described by another; choose one")
-    if catalogue.entries[writer].executor == CANNOT_WRITE:
+    if catalogue.entries[writer].backend == CANNOT_WRITE:
         raise ConfigError(f"--by {writer}: a simulated expert writes nothing; name another")
     text = source.read_text(encoding="utf-8")
     for name in asked:
@@ -93,7 +93,7 @@ def resolve(
 
 
 def _dearest_writer(catalogue: Catalogue) -> str:
-    able = [entry for entry in catalogue.models.values() if entry.executor != CANNOT_WRITE]
+    able = [entry for entry in catalogue.models.values() if entry.backend != CANNOT_WRITE]
     if not able:
         raise ConfigError(
             "catalogue: no model of it can write a description; add one with an endpoint,"
@@ -103,31 +103,31 @@ def _dearest_writer(catalogue: Catalogue) -> str:
 
 
 async def _describe_all(
-    catalogue: Catalogue, wanted: Wanted, tasks: Sequence[Task], books: LocalBooks, seed: int
+    catalogue: Catalogue, wanted: Wanted, tasks: Sequence[Task], books: LocalSpendClient, seed: int
 ) -> dict[str, str]:
-    desk = Desk(catalogue, [*wanted.models, wanted.by], books, seed)
+    caller = StandaloneCaller(catalogue, [*wanted.models, wanted.by], books, seed)
     found: dict[str, str] = {}
     try:
         for name in wanted.models:
             try:
-                found[name] = await _described(desk, catalogue, name, wanted.by, tasks)
+                found[name] = await _described(caller, catalogue, name, wanted.by, tasks)
             except ConfigError as error:
                 print(f"error: {error}", file=sys.stderr)
     finally:
-        await desk.close()
+        await caller.close()
     return found
 
 
 async def _described(
-    desk: Desk, catalogue: Catalogue, name: str, by: str, tasks: Sequence[Task]
+    caller: StandaloneCaller, catalogue: Catalogue, name: str, by: str, tasks: Sequence[Task]
 ) -> str:
-    tried = await desk.try_out(name, tasks)
+    tried = await caller.try_out(name, tasks)
     right = sum(trial.success for trial in tried.trials)
     faults = "".join(f", {count} {kind}" for kind, count in tried.faults.items())
     print(f"{name}: {right} of {len(tried.trials)} right{faults}", flush=True)
-    ask, entry = desk.asking(by, name), catalogue.entries[name]
+    ask, entry = caller.asking(by, name), catalogue.entries[name]
     try:
-        text = await describe(entry, tried.trials, ask, desk.patience_s(by))
+        text = await describe(entry, tried.trials, ask, caller.patience_s(by))
     except BadDescription as error:
         problem = f"what it wrote of {name} cannot stand in a catalogue: {error}"
         raise ConfigError(f"{by}: {problem} Name another with --by, or try again") from None

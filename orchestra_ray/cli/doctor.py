@@ -58,7 +58,7 @@ def findings(config: Config | None = None) -> Iterator[Finding]:
     yield _dashboard_port()
     if config is not None:
         yield from _keys(config)
-        yield from _introduced_tools(config)
+        yield from _tools_with_own_schema(config)
         yield from _model(config)
 
 
@@ -122,7 +122,7 @@ def _keys(config: Config) -> Iterator[Finding]:
             yield Finding(key, Verdict.FAIL, f"not set, {users}; export it, or leave them out")
 
 
-def _introduced_tools(config: Config) -> Iterator[Finding]:
+def _tools_with_own_schema(config: Config) -> Iterator[Finding]:
     """The entries whose schemas come from the tools themselves, as a run asks for them."""
     for name, problem, fails in left_out(read_catalogue(config.catalogue)):
         subject = f"tools of {name}"

@@ -13,10 +13,10 @@ from orchestra_ray.core.token_count import tokens
 from orchestra_ray.data.catalogue import read_catalogue
 from orchestra_ray.data.preferences.load import load_heldout_preferences
 from orchestra_ray.data.tasks.source import check_sizes, sources
-from orchestra_ray.evaluation.baselines import check_players
+from orchestra_ray.evaluation.baselines import check_baselines
 from orchestra_ray.spend.forecast import (
     LEAST_RESPONSE_TOKENS,
-    MOST_DRAWS,
+    MOST_SAMPLES,
     Amount,
     Case,
     Forecast,
@@ -24,7 +24,7 @@ from orchestra_ray.spend.forecast import (
     forecast,
     total,
 )
-from orchestra_ray.workers.tools.registry import available, check_executors
+from orchestra_ray.workers.tools.registry import available, check_backends
 
 COLUMNS = (Case.LOW, Case.EXPECTED, Case.HIGH)
 FIGURES = ("calls", "tokens in", "tokens out", "low $", "expected $", "high $")
@@ -39,8 +39,8 @@ def show_forecast(config: Config, training: bool, calls: float | None) -> None:
             " (rollout.max_turns); give a number from 0 to that"
         )
     whole = read_catalogue(config.catalogue)
-    check_executors(whole)
-    check_players(config, whole)
+    check_backends(whole)
+    check_baselines(config, whole)
     load_heldout_preferences(config.catalogue, config.evaluation.preferences)
     check_sizes(config, *sources(config.tasks), training)
     catalogue, absent = available(whole)
@@ -109,8 +109,8 @@ def remarks(config: Config, found: Forecast, question_tokens: int) -> Iterator[s
     )
     yield "  no attempt is made twice, nothing is played back from a cassette"
     yield "  the limits hold for calls; the policy's own tokens are priced and not limited"
-    if found.sampled_draws:
-        yield f"  the run's first {MOST_DRAWS} draws stand for all"
+    if found.sampled_toolsets:
+        yield f"  the run's first {MOST_SAMPLES} draws stand for all"
 
 
 def _cells(name: str, by_case: dict[Case, Amount]) -> list[str]:

@@ -21,7 +21,14 @@ from orchestra_ray.cli.tables import add_row, plain_table, show
 from orchestra_ray.config.schema import Config, FamilyConfig
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.faults import Failure
-from orchestra_ray.core.records import Draw, EpisodeSpec, GroupSpec, Preference, Task, Trajectory
+from orchestra_ray.core.records import (
+    EpisodeSpec,
+    GroupSpec,
+    Preference,
+    Task,
+    ToolsetSample,
+    Trajectory,
+)
 from orchestra_ray.core.states import Stop
 from orchestra_ray.data.catalogue import Catalogue, read_catalogue
 from orchestra_ray.data.tasks.private import PRIVATE, is_private
@@ -32,12 +39,18 @@ from orchestra_ray.sandbox.family_scorer import require
 from orchestra_ray.sandbox.run import check
 from orchestra_ray.spend.budget import limits_of
 from orchestra_ray.spend.ledger import table
-from orchestra_ray.spend.local import LocalBooks
-from orchestra_ray.spend.summary import By, statement
+from orchestra_ray.spend.local import LocalSpendClient
+from orchestra_ray.spend.summary import By, spend_summary
 from orchestra_ray.tracking.progress import phase
 from orchestra_ray.workers.reward.judges.hotpotqa import f1
 from orchestra_ray.workers.reward.judges.llm import judging_entry
-from orchestra_ray.workers.reward.judges.registry import NAMES, Bench, Judging, judge_of, judging_of
+from orchestra_ray.workers.reward.judges.registry import (
+    NAMES,
+    GraderInputs,
+    GraderRegistry,
+    grader_inputs,
+    grader_of,
+)
 from orchestra_ray.workers.reward.judges.rules import RULES
 from orchestra_ray.workers.reward.judges.verdict import Verdict
 from orchestra_ray.workers.tools.availability import check_keys
@@ -61,7 +74,7 @@ class Case:
 
     @property
     def judge(self) -> str:
-        return judge_of(self.task)
+        return grader_of(self.task)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +91,14 @@ def judge_cases(path: Path, config: Config | None) -> bool:
     """Prints the verdicts that differ from the labels and the counts; whether there are none."""
     cases = read_cases(path, can_ask=config is not None)
     asked = {case.judge for case in cases}
-    books = None if config is None else LocalBooks(limits_of(config.spend), config.name)
+    books = None if config is None else LocalSpendClient(limits_of(config.spend), config.name)
     judging = _judging(config, asked)
     _check_sandbox(cases)
     try:
-        judged = asyncio.run(_judge_all(cases, Bench(judging, books)))
+        judged = asyncio.run(_judge_all(cases, GraderRegistry(judging, books)))
     finally:
         if books is not None and books.entries:
-            show(ledger_table(statement(table("judge", books.entries), By.MODEL), By.MODEL))
+            show(ledger_table(spend_summary(table("judge", books.entries), By.MODEL), By.MODEL))
     differing = [one for one in judged if not one.agrees]
     for one in differing:
         print(line_of(path, one))
@@ -166,27 +179,27 @@ def _shown(text: str) -> str:
     return repr(line if len(line) <= SHOWN_CHARACTERS else f"...{line[-SHOWN_CHARACTERS:]}")
 
 
-async def _judge_all(cases: Sequence[Case], bench: Bench) -> list[Judged]:
+async def _judge_all(cases: Sequence[Case], graders: GraderRegistry) -> list[Judged]:
     room = asyncio.Semaphore(AT_ONCE)
     with phase("judging", len(cases), enabled=len(cases) > AT_ONCE) as bar:
 
         async def one(case: Case) -> Judged:
             async with room:
-                said = await bench.verdicts(*_group(case))
+                said = await graders.verdicts(*_group(case))
             bar.advance()
             return Judged(case, said if isinstance(said, Failure) else said[0])
 
         try:
             return list(await asyncio.gather(*map(one, cases)))
         finally:
-            await bench.close()
+            await graders.close()
 
 
 def _group(case: Case) -> tuple[GroupSpec, list[Trajectory]]:
     """The answer as the one episode of a group, as the bench takes it."""
     name = f"line/{case.line}"
     preference = Preference("judge", "", 1.0, 0.0, 0.0)
-    group = GroupSpec(name, 0, case.task, Draw(0, ()), preference, (EpisodeSpec(name, 0),))
+    group = GroupSpec(name, 0, case.task, ToolsetSample(0, ()), preference, (EpisodeSpec(name, 0),))
     none, no_logprobs = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32)
     trajectory = Trajectory(
         episode_id=name,
@@ -202,13 +215,13 @@ def _group(case: Case) -> tuple[GroupSpec, list[Trajectory]]:
     return group, [trajectory]
 
 
-def _judging(config: Config | None, asked: set[str]) -> Judging:
+def _judging(config: Config | None, asked: set[str]) -> GraderInputs:
     if config is None:
-        return Judging()
+        return GraderInputs()
     catalogue = read_catalogue(config.catalogue)
     if asked & RULES.keys():
         check_keys(Catalogue({"judge": judging_entry(catalogue, config.judge)}, ""))
-    return replace(judging_of(config, catalogue), folder=None)  # it writes no files
+    return replace(grader_inputs(config, catalogue), folder=None)  # it writes no files
 
 
 def _check_sandbox(cases: Sequence[Case]) -> None:

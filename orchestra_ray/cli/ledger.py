@@ -8,7 +8,7 @@ from rich.table import Table
 from orchestra_ray.cli.tables import add_row, exact_usd, plain_table, show
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.spend.ledger import FOLDER, read
-from orchestra_ray.spend.summary import By, Line, shortened, statement, total
+from orchestra_ray.spend.summary import By, Line, shortened, spend_summary, total
 
 FIGURES = (
     "calls",
@@ -30,7 +30,7 @@ FIGURES = (
 
 def show_ledger(run: Path, by: By, most: int) -> None:
     """Prints at most `most` lines and their total; `ConfigError` where there is no ledger."""
-    show(ledger_table(shortened(statement(entries_of(run), by), most), by))
+    show(ledger_table(shortened(spend_summary(entries_of(run), by), most), by))
 
 
 def entries_of(run: Path) -> pa.Table:

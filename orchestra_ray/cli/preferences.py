@@ -18,14 +18,14 @@ from orchestra_ray.config.schema import Config
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.data.catalogue import Catalogue, read_catalogue
 from orchestra_ray.data.preferences.generate import count_by, generate
-from orchestra_ray.data.preferences.llm_written import Writer, Written
+from orchestra_ray.data.preferences.llm_written import LlmWritten, Writer
 from orchestra_ray.data.preferences.load import Cell, Pair, write_pairs
 from orchestra_ray.data.preferences.split import split
 from orchestra_ray.spend.budget import limits_of
 from orchestra_ray.spend.ledger import table
-from orchestra_ray.spend.local import LocalBooks
-from orchestra_ray.spend.summary import By, statement
-from orchestra_ray.workers.tools.standalone import Desk
+from orchestra_ray.spend.local import LocalSpendClient
+from orchestra_ray.spend.summary import By, spend_summary
+from orchestra_ray.workers.tools.standalone import StandaloneCaller
 
 ABOUT = "users' preferences"
 
@@ -71,7 +71,7 @@ def resolve(
         if name not in catalogue.models:
             known = ", ".join(catalogue.models)
             raise ConfigError(f"{option} {name}: no such model; choose from: {known}")
-        if catalogue.entries[name].executor == CANNOT_WRITE:
+        if catalogue.entries[name].backend == CANNOT_WRITE:
             raise ConfigError(f"{option} {name}: a simulated expert writes nothing; name another")
     if by == validator:
         raise ConfigError(f"--validator {validator}: what it wrote is checked by another; name one")
@@ -89,13 +89,13 @@ def pairs_table(pairs: Sequence[Pair]) -> Table:
     return counted
 
 
-def _written(config: Config, catalogue: Catalogue, models: Models, count: int) -> Written:
-    books = LocalBooks(limits_of(config.spend), config.name)
+def _written(config: Config, catalogue: Catalogue, models: Models, count: int) -> LlmWritten:
+    books = LocalSpendClient(limits_of(config.spend), config.name)
     try:
         written = asyncio.run(_write(config, catalogue, models, count, books))
     finally:
         if books.entries:
-            show(ledger_table(statement(table(config.name, books.entries), By.MODEL), By.MODEL))
+            show(ledger_table(spend_summary(table(config.name, books.entries), By.MODEL), By.MODEL))
     dropped = ", ".join(f"{n} {reason.value}" for reason, n in written.dropped.items())
     print(f"kept {len(written.kept)}; dropped: {dropped or 'none'}")
     if not written.kept:
@@ -105,13 +105,13 @@ def _written(config: Config, catalogue: Catalogue, models: Models, count: int) -
 
 
 async def _write(
-    config: Config, catalogue: Catalogue, models: Models, count: int, books: LocalBooks
-) -> Written:
-    desk = Desk(catalogue, [models.by, models.validator], books, config.seed)
-    patience_s = max(desk.patience_s(models.by), desk.patience_s(models.validator))
-    ask, check = desk.asking(models.by, ABOUT), desk.asking(models.validator, ABOUT)
+    config: Config, catalogue: Catalogue, models: Models, count: int, books: LocalSpendClient
+) -> LlmWritten:
+    caller = StandaloneCaller(catalogue, [models.by, models.validator], books, config.seed)
+    patience_s = max(caller.patience_s(models.by), caller.patience_s(models.validator))
+    ask, check = caller.asking(models.by, ABOUT), caller.asking(models.validator, ABOUT)
     try:
         writer = Writer(catalogue, config.catalogue.aliases, ask, check, patience_s)
         return await writer.write(count)
     finally:
-        await desk.close()
+        await caller.close()

@@ -18,7 +18,7 @@ from orchestra_ray.evaluation.report.training import Metrics
 from orchestra_ray.evaluation.summary import Summary
 from orchestra_ray.evaluation.tradeoffs import Tradeoffs
 from orchestra_ray.spend.ledger import FOLDER
-from orchestra_ray.spend.summary import By, statement, total
+from orchestra_ray.spend.summary import By, spend_summary, total
 from orchestra_ray.tracking.files import write_text
 from orchestra_ray.tracking.redact import Redactor
 
@@ -82,7 +82,7 @@ def _evaluated(
 
 
 def _spent_usd(entries: pa.Table) -> float:
-    return usd(total(statement(entries, By.MODEL)).charged_nanousd)
+    return usd(total(spend_summary(entries, By.MODEL)).charged_nanousd)
 
 
 def _command(folder: Path, tree: Mapping[str, Any], trained: bool) -> str:

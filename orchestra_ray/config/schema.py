@@ -106,7 +106,7 @@ class TasksConfig:
 class JudgeConfig:
     """The LLM judge: a model of the catalogue, which stands in the ledger as `judge`."""
 
-    model: str | None = None  # its entry, with executor endpoint; offered: false keeps it out
+    model: str | None = None  # its entry, with backend endpoint; offered: false keeps it out
     temperature: float | None = 0.0  # None leaves it to a server that takes no other than its own
     tries: int = 3  # times an answer is shown to it, until a verdict can be read
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestra_ray.core import policy_names as players
+from orchestra_ray.core import policy_names as baselines
 from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.money import Prices, Usage
 from orchestra_ray.core.states import Stop
@@ -28,7 +28,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class ToolOption:
     """One model or tool as one task sees it: an alias with this draw's price and latency."""
 
     alias: str
@@ -39,20 +39,20 @@ class Offer:
     latency_s: float
     parameters: Mapping[str, Any] = field(default_factory=dict)  # of a tool: their JSON schema
     price_sheet: str = ""  # the version of the sheet that the prices are from
-    choices: tuple["Offer", ...] = ()  # of a recipe: the models that it can be done by
+    choices: tuple["ToolOption", ...] = ()  # of a recipe: the models that it can be done by
     terminal: bool = False  # the reply ends the episode as its answer
     signature: Mapping[str, Any] | None = None  # the function word for word, where it is given so
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
+class ToolsetSample:
     """The catalogue as one task sees it."""
 
     seed: int
-    offers: tuple[Offer, ...]
+    options: tuple[ToolOption, ...]
 
-    def offer(self, alias: str) -> Offer | None:
-        return next((o for o in self.offers if o.alias == alias), None)
+    def option(self, alias: str) -> ToolOption | None:
+        return next((o for o in self.options if o.alias == alias), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +88,16 @@ class GroupSpec:
     group_id: str
     step: int
     task: Task
-    draw: Draw
+    toolset: ToolsetSample
     preference: Preference
     episodes: tuple[EpisodeSpec, ...]
-    policy: str = players.MODEL  # who plays
+    policy: str = baselines.MODEL  # who plays
     max_turns: int | None = None  # None: as configured
     greedy: bool = False  # evaluation: temperature 0
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class Caller:
     """Who asked: a turn of an episode of a group, in a step."""
 
     step: int
@@ -111,14 +111,14 @@ class ToolRequest:
     """One well-formed call that the policy asked for. `call_id` is its idempotency key."""
 
     call_id: str
-    asker: Asker
-    offer: Offer  # what is called, under this draw's alias, price and latency
+    caller: Caller
+    option: ToolOption  # what is called, under this draw's alias, price and latency
     arguments: Mapping[str, Any]  # of a tool, checked against its schema; a model has none
     task: Task
     seed: int
     attempt: int  # how many calls of this episode went before
     found: tuple[str, ...] = ()  # by tools of this episode before; what a recipe's model reads
-    issue: int = 0  # how often the call was given to an executor that died
+    reissues: int = 0  # how often the call was given to an executor that died
     waited_s: float = 0.0  # at its client, until this issue was sent
     messages: tuple[Mapping[str, Any], ...] = ()  # of a model that is the policy: what it reads
     functions: tuple[Mapping[str, Any], ...] = ()  # and what it may call
@@ -136,7 +136,7 @@ class LedgerEntry:
     """
 
     call_id: str
-    asker: Asker
+    caller: Caller
     identity: str  # "policy" for the policy's own tokens
     alias: str
     kind: str  # "policy", "model" or "tool"
@@ -217,7 +217,7 @@ OK = "ok"  # the outcome of a call without a fault
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class EpisodeSummary:
     """The metadata of an ended episode: some hundred bytes, all that the driver sees of it.
 
     `outcomes` counts the calls that were made: of tools and models, and the turns of a policy that
@@ -284,7 +284,7 @@ class Reservation:
     """
 
     key: str
-    asker: Asker
+    caller: Caller
     most_nanousd: int
     free: tuple[str, ...] = ()
 
@@ -300,7 +300,7 @@ class Reservation:
 
 
 @dataclass(frozen=True, slots=True)
-class Posting:
+class Settlement:
     """An ended call: its entry, and (key, charged) of each of its attempts that was made.
 
     `call` is the entry's call id with the number of its issue, and the head of the attempts' keys.
@@ -308,7 +308,7 @@ class Posting:
 
     call: str
     entry: LedgerEntry
-    settlements: tuple[tuple[str, int], ...] = ()
+    charges: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

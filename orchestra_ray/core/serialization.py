@@ -21,19 +21,19 @@ from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.money import Prices, Usage
 from orchestra_ray.core.process_log import LogTail
 from orchestra_ray.core.records import (
-    Asker,
+    Caller,
     LedgerEntry,
     Lost,
-    Offer,
-    Posting,
     Reservation,
+    Settlement,
     Task,
+    ToolOption,
     ToolRequest,
     ToolResult,
 )
 
 RECORDS = (
-    *(Asker, Failure, LedgerEntry, LogTail, Lost, Offer, Posting, Prices, Reservation),
+    *(Caller, Failure, LedgerEntry, LogTail, Lost, ToolOption, Settlement, Prices, Reservation),
     *(Task, ToolRequest, ToolResult, Usage),
 )
 

@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from orchestra_ray.driver.filters import Chosen
+from orchestra_ray.driver.filters import TrainableEpisode
 from orchestra_ray.workers.learner.parts import TrainingSequence
 from orchestra_ray.workers.reward.advantage import batch_advantages
 from orchestra_ray.workers.reward.settings import RewardSettings
 
 
 def training_sequences(
-    chosen: Sequence[Chosen], settings: RewardSettings
+    chosen: Sequence[TrainableEpisode], settings: RewardSettings
 ) -> list[TrainingSequence]:
     """In the order of the episodes.
 
@@ -32,7 +32,7 @@ def training_sequences(
     ]
 
 
-def dropped_sequences(chosen: Sequence[Chosen]) -> Mapping[str, float]:
+def dropped_sequences(chosen: Sequence[TrainableEpisode]) -> Mapping[str, float]:
     """How many sequences of trained episodes are out of format and not trained, and their tokens.
 
     Of a transcript there are none: it is one sequence.
@@ -40,7 +40,7 @@ def dropped_sequences(chosen: Sequence[Chosen]) -> Mapping[str, float]:
     dropped = [
         part
         for episode in chosen
-        for n, part in enumerate(episode.rollout.card.parts)
+        for n, part in enumerate(episode.rollout.summary.parts)
         if n not in episode.parts
     ]
     return {
@@ -49,15 +49,17 @@ def dropped_sequences(chosen: Sequence[Chosen]) -> Mapping[str, float]:
     }
 
 
-def _turn_tokens(episode: Chosen) -> Iterator[float]:
+def _turn_tokens(episode: TrainableEpisode) -> Iterator[float]:
     """Response tokens of each turn: a sequence's, over its turns; 0 where it is not trained."""
-    for n, part in enumerate(episode.rollout.card.parts):
+    for n, part in enumerate(episode.rollout.summary.parts):
         tokens = part.response_tokens / part.turns if n in episode.parts else 0.0
         yield from [tokens] * part.turns
 
 
-def _sequences(episode: Chosen, advantages: Sequence[float]) -> Iterator[TrainingSequence]:
-    parts = episode.rollout.card.parts
+def _sequences(
+    episode: TrainableEpisode, advantages: Sequence[float]
+) -> Iterator[TrainingSequence]:
+    parts = episode.rollout.summary.parts
     episode_tokens = sum(parts[n].response_tokens for n in episode.parts)
     for n in episode.parts:
         first = sum(part.turns for part in parts[:n])

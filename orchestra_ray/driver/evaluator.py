@@ -21,10 +21,10 @@ from orchestra_ray.data.tasks.sampler import GroupSampler
 from orchestra_ray.driver.accounting import Accounting
 from orchestra_ray.driver.idle import Reasons
 from orchestra_ray.driver.logs import failure_fields
-from orchestra_ray.driver.worker_group import Crew, RunFailed
+from orchestra_ray.driver.worker_group import RunFailed, WorkerGroup
 from orchestra_ray.evaluation.baselines import seat
 from orchestra_ray.evaluation.compare import compare
-from orchestra_ray.evaluation.episode_log import EpisodeLog, Measured
+from orchestra_ray.evaluation.episode_log import EpisodeLog, EvalEpisode
 from orchestra_ray.evaluation.significance import subject
 from orchestra_ray.evaluation.start import START
 from orchestra_ray.evaluation.summary import Summary
@@ -44,23 +44,30 @@ class Comparison:
     tradeoffs: Tradeoffs | None = None
 
 
-class Measuring:
+class Evaluator:
     """Plays policies, one after another; `comparison` says what they reached."""
 
     def __init__(
         self,
         config: Config,
         catalogue: Catalogue,
-        crew: Crew,
+        worker_group: WorkerGroup,
         sampler: GroupSampler,
         accounting: Accounting,
         log: EpisodeLog,
     ):
         self._config, self._catalogue = config, catalogue
-        self._crew, self._sampler, self._accounting, self._log = crew, sampler, accounting, log
+        self._worker_group, self._sampler, self._accounting, self._log = (
+            worker_group,
+            sampler,
+            accounting,
+            log,
+        )
         # No more than the engines take at once, so that no deadline runs while an episode queues.
-        self._room = asyncio.Semaphore(max(1, len(crew.workers)) * config.rollout.max_sequences)
-        self._played: dict[str, Mapping[int, Measured]] = {}
+        self._room = asyncio.Semaphore(
+            max(1, len(worker_group.workers)) * config.rollout.max_sequences
+        )
+        self._played: dict[str, Mapping[int, EvalEpisode]] = {}
         self._unscorable = 0  # answers of the policy that plays
 
     async def play(self, name: str, player: str) -> None:
@@ -80,11 +87,11 @@ class Measuring:
             await asyncio.gather(*(play(n) for n in left))
         self._accounting.check()
         if self._unscorable:
-            self._crew.on_event("unscorable_answers", policy=name, count=self._unscorable)
+            self._worker_group.on_event("unscorable_answers", policy=name, count=self._unscorable)
         self._tell(name, failures)
         self._played[name] = self._log.done(name)
 
-    def adopt(self, name: str, played: Mapping[int, Measured]) -> None:
+    def adopt(self, name: str, played: Mapping[int, EvalEpisode]) -> None:
         """What another run has measured of the same tasks."""
         self._played[name] = played
 
@@ -111,20 +118,20 @@ class Measuring:
         spec = seat(group, player, self._config.evaluation, self._catalogue)
         (episode_id,) = (episode.episode_id for episode in spec.episodes)
         async with self._room:
-            workers = list(self._crew.workers)
+            workers = list(self._worker_group.workers)
             if not workers:
-                raise self._crew.no_worker_left()
+                raise self._worker_group.no_worker_left()
             self._accounting.dispatch([episode_id])
-            came_back, lost = await self._crew.play(workers[n % len(workers)], spec)
+            came_back, lost = await self._worker_group.play(workers[n % len(workers)], spec)
         failure = lost.get(episode_id)
         for rollout in came_back:
-            verdict = await self._crew.judge(spec, rollout)
+            verdict = await self._worker_group.judge(spec, rollout)
             if isinstance(verdict, Failure):
                 failure = verdict
                 continue
             self._unscorable += verdict.unscorable
-            task, card = spec.task, rollout.card
-            measured = Measured.of(n, task.task_id, task.family, card, verdict.correct)
+            task, summary = spec.task, rollout.summary
+            measured = EvalEpisode.of(n, task.task_id, task.family, summary, verdict.correct)
             unwritten = self._log.add(name, measured)
             if unwritten is not None:
                 self._event(unwritten)
@@ -153,4 +160,4 @@ class Measuring:
         print(Redactor.of().text(line), file=sys.stderr, flush=True)
 
     def _event(self, failure: Failure, times: int = 1) -> None:
-        self._crew.on_event("failure", **failure_fields(failure), times=times)
+        self._worker_group.on_event("failure", **failure_fields(failure), times=times)

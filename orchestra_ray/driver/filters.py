@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestra_ray.config.schema import Overlong
 from orchestra_ray.core.faults import Failure
-from orchestra_ray.core.records import Card, EpisodeScore, GroupScore, GroupSpec
+from orchestra_ray.core.records import EpisodeScore, EpisodeSummary, GroupScore, GroupSpec
 from orchestra_ray.core.states import Ended, Stop
 
 
@@ -19,7 +19,7 @@ from orchestra_ray.core.states import Ended, Stop
 class Rollout:
     """An episode that came back: its card and the reference to its trajectory."""
 
-    card: Card
+    summary: EpisodeSummary
     ref: Any
 
 
@@ -39,7 +39,7 @@ class ScoredGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class TrainableEpisode:
     """An episode to train: its advantages, one a turn, and its sequences that kept the format."""
 
     rollout: Rollout
@@ -48,54 +48,54 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class FilteredGroup:
     """What to train of each episode, and the states of the episodes that are not trained."""
 
-    trained: tuple["Chosen", ...]
+    trained: tuple["TrainableEpisode", ...]
     dropped: Mapping[str, Ended]
 
 
-def select(
+def filter_group(
     group: ScoredGroup, stale_before: int, overlong: Overlong = Overlong.FILTER
-) -> Selection:
+) -> FilteredGroup:
     """Applies staleness and the filters; `stale_before` is the oldest version still allowed."""
     dropped = {
         episode_id: Ended.failed(failure.kind) for episode_id, failure in group.failed.items()
     }
     if group.score.failure is not None:
         state = Ended.failed(group.score.failure.kind)
-        dropped |= {rollout.card.episode_id: state for rollout in group.rollouts}
-        return Selection((), dropped)
-    trained: list[Chosen] = []
+        dropped |= {rollout.summary.episode_id: state for rollout in group.rollouts}
+        return FilteredGroup((), dropped)
+    trained: list[TrainableEpisode] = []
     for rollout, score in group.pairs():
-        state = _reason_to_drop(rollout.card, group.score.keep, stale_before, overlong)
+        state = _reason_to_drop(rollout.summary, group.score.keep, stale_before, overlong)
         if state is None:
-            advantages = score.turn_advantages or (score.advantage,) * rollout.card.turns
-            trained.append(Chosen(rollout, advantages, _parts_to_train(rollout.card)))
+            advantages = score.turn_advantages or (score.advantage,) * rollout.summary.turns
+            trained.append(TrainableEpisode(rollout, advantages, _parts_to_train(rollout.summary)))
         else:
-            dropped[rollout.card.episode_id] = state
-    return Selection(tuple(trained), dropped)
+            dropped[rollout.summary.episode_id] = state
+    return FilteredGroup(tuple(trained), dropped)
 
 
-def _parts_to_train(card: Card) -> tuple[int, ...]:
+def _parts_to_train(summary: EpisodeSummary) -> tuple[int, ...]:
     """Those that kept the format; and the one that a limit cut, for which it could not."""
-    last = len(card.parts) - 1 if card.stop is Stop.LENGTH else None
-    return tuple(n for n, part in enumerate(card.parts) if part.format_ok or n == last)
+    last = len(summary.parts) - 1 if summary.stop is Stop.LENGTH else None
+    return tuple(n for n, part in enumerate(summary.parts) if part.format_ok or n == last)
 
 
 def _reason_to_drop(
-    card: Card, keep_group: bool, stale_before: int, overlong: Overlong
+    summary: EpisodeSummary, keep_group: bool, stale_before: int, overlong: Overlong
 ) -> Ended | None:
-    if card.turns == 0:
+    if summary.turns == 0:
         return Ended.INVALID  # its prompt was over the limit: nothing was sampled
-    if card.version_min < stale_before:
+    if summary.version_min < stale_before:
         return Ended.STALE
     if not keep_group:
         return Ended.HOMOGENEOUS
-    if card.stop is Stop.LENGTH:
+    if summary.stop is Stop.LENGTH:
         return Ended.OVERLONG if overlong is Overlong.FILTER else None
-    if card.turns_well_formed == 0:
+    if summary.turns_well_formed == 0:
         return Ended.FORMAT
-    if not card.answered:
+    if not summary.answered:
         return Ended.INVALID
     return None

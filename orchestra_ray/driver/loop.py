@@ -22,12 +22,12 @@ from orchestra_ray.data.tasks.sampler import GroupSampler
 from orchestra_ray.driver.accounting import Accounting
 from orchestra_ray.driver.batch import dropped_sequences, training_sequences
 from orchestra_ray.driver.dispatcher import Dispatcher
-from orchestra_ray.driver.filters import Chosen, ScoredGroup, Selection, select
+from orchestra_ray.driver.filters import FilteredGroup, ScoredGroup, TrainableEpisode, filter_group
 from orchestra_ray.driver.idle import IdleSteps
 from orchestra_ray.driver.logs import failure_fields
 from orchestra_ray.driver.metrics import failure_metrics, filter_metrics, group_metrics
 from orchestra_ray.driver.throughput import Throughput
-from orchestra_ray.driver.worker_group import STREAM_MARGIN_S, Crew, OnEvent, RunFailed
+from orchestra_ray.driver.worker_group import STREAM_MARGIN_S, OnEvent, RunFailed, WorkerGroup
 from orchestra_ray.spend.accounts import RUN_REFUSED
 from orchestra_ray.workers.learner.actor import LearnerGroup
 from orchestra_ray.workers.reward.combinations import next_multiplier
@@ -42,7 +42,7 @@ class TrainingLoop:
         self,
         config: Config,
         sampler: GroupSampler,
-        crew: Crew,
+        worker_group: WorkerGroup,
         learner: LearnerGroup,
         accounting: Accounting,
         on_event: OnEvent,
@@ -51,18 +51,18 @@ class TrainingLoop:
         self._deadline_s = (
             config.rollout.episode_deadline_s + config.reward.deadline_s + 2 * STREAM_MARGIN_S
         )
-        self._sampler, self._crew, self._learner = sampler, crew, learner
+        self._sampler, self._worker_group, self._learner = sampler, worker_group, learner
         self._accounting, self._on_event = accounting, on_event
         self._dispatcher = Dispatcher(
             steps=self._training.steps,
             groups_per_step=self._training.groups_per_step,
             max_staleness=self._training.max_staleness,
-            workers=list(crew.workers),
+            workers=list(worker_group.workers),
         )
         self._scored: asyncio.Queue[ScoredGroup | Exception] = asyncio.Queue()
         self._playing: set[asyncio.Task[None]] = set()
         self._throughput = Throughput()
-        self._workers = len(crew.workers)
+        self._workers = len(worker_group.workers)
         self.idle = IdleSteps(self._training.idle_steps_max)
         self.version = 0
 
@@ -99,14 +99,14 @@ class TrainingLoop:
         ended_s = time.monotonic()
         self._accounting.check()
         measured = {
-            **group_metrics(groups, self._crew.reward.combination),
+            **group_metrics(groups, self._worker_group.reward.combination),
             **rates,
             **self._follow(groups),
             **filter_metrics(groups, selections),
             **failure_metrics(groups, selections),
         }
         self.idle.after(step, groups, {**measured, **trained})
-        closing = await self._crew.close_step(step - 1 - self._training.max_staleness)
+        closing = await self._worker_group.close_step(step - 1 - self._training.max_staleness)
         report(self._on_event, closing.failures)
         return {
             **measured,
@@ -114,14 +114,14 @@ class TrainingLoop:
             **published,
             **self._accounting.metrics(),
             "weight_version": self.version,
-            "rollout_workers_lost": self._workers - len(self._crew.workers),
+            "rollout_workers_lost": self._workers - len(self._worker_group.workers),
             "seconds/generate": generated_s - started_s,
             "seconds/train": trained_s - generated_s,
             "seconds/publish": ended_s - trained_s,
             "seconds/step": ended_s - started_s,
             "driver_cpu_s": _cpu_s() - cpu_s,
             **closing.totals,
-            **await self._crew.peak_mib(),
+            **await self._worker_group.peak_mib(),
         }
 
     async def _sample(self) -> list[ScoredGroup]:
@@ -139,14 +139,14 @@ class TrainingLoop:
 
     def _follow(self, groups: Sequence[ScoredGroup]) -> Metrics:
         """The multiplier of a budgeted reward, moved by what the episodes have cost."""
-        settings = self._crew.reward
-        cards = [rollout.card for group in groups for rollout in group.rollouts]
-        if settings.combination != "budgeted" or settings.budget_usd is None or not cards:
+        settings = self._worker_group.reward
+        summaries = [rollout.summary for group in groups for rollout in group.rollouts]
+        if settings.combination != "budgeted" or settings.budget_usd is None or not summaries:
             return {}
-        mean_usd = fmean(usd(card.price_nanousd) for card in cards)
+        mean_usd = fmean(usd(summary.price_nanousd) for summary in summaries)
         rate = self._reward.multiplier_rate
         multiplier = next_multiplier(settings.multiplier, mean_usd, settings.budget_usd, rate)
-        self._crew.reward = replace(settings, multiplier=multiplier)
+        self._worker_group.reward = replace(settings, multiplier=multiplier)
         return {"reward/multiplier": multiplier}
 
     def _dispatch(self, wanted: int | None = None) -> None:
@@ -154,7 +154,7 @@ class TrainingLoop:
 
         More of them would wait for the next step, and be stale in it.
         """
-        for lost in set(self._dispatcher.workers) - self._crew.workers.keys():
+        for lost in set(self._dispatcher.workers) - self._worker_group.workers.keys():
             self._dispatcher.lost(lost)
         while (worker := self._dispatcher.next_worker(wanted)) is not None:
             step = self._dispatcher.step
@@ -168,19 +168,19 @@ class TrainingLoop:
 
     async def _play(self, worker: int, spec: GroupSpec) -> None:
         try:
-            group = await self._crew.play_and_score(worker, spec)
+            group = await self._worker_group.play_and_score(worker, spec)
         except Exception as error:  # a bug: who waits for the group has to hear of it
             self._throughput.end()
             self._scored.put_nowait(error)
             return
-        cards = [rollout.card for rollout in group.rollouts]
-        self._throughput.end(sum(card.response_tokens for card in cards), len(cards))
+        summaries = [rollout.summary for rollout in group.rollouts]
+        self._throughput.end(sum(summary.response_tokens for summary in summaries), len(summaries))
         self._dispatcher.returned(worker)
         self._scored.put_nowait(group)
 
     async def _next_group(self) -> ScoredGroup:
-        if not self._crew.workers:
-            raise self._crew.no_worker_left()
+        if not self._worker_group.workers:
+            raise self._worker_group.no_worker_left()
         try:
             async with asyncio.timeout(self._deadline_s):
                 group = await self._scored.get()
@@ -196,32 +196,32 @@ class TrainingLoop:
         for episode_id, failure in group.failed.items():
             failures.setdefault(failure, []).append(episode_id)
         if group.score.failure is not None:
-            ids = [rollout.card.episode_id for rollout in group.rollouts]
+            ids = [rollout.summary.episode_id for rollout in group.rollouts]
             failures.setdefault(group.score.failure, []).extend(ids)
         for failure, episode_ids in failures.items():
             fields = failure_fields(told(failure, group.spec.task))
             self._on_event("failure", **fields, episodes=episode_ids)
 
-    def _choose(self, selections: Sequence[Selection]) -> list[Chosen]:
+    def _choose(self, selections: Sequence[FilteredGroup]) -> list[TrainableEpisode]:
         """What to train; everything else ends here, in its named state."""
-        chosen: list[Chosen] = []
+        chosen: list[TrainableEpisode] = []
         for selection in selections:
             chosen.extend(selection.trained)
             for episode_id, state in selection.dropped.items():
                 self._accounting.end(episode_id, state)
         return chosen
 
-    def _select(self, group: ScoredGroup) -> Selection:
+    def _select(self, group: ScoredGroup) -> FilteredGroup:
         stale_before = self.version - self._training.max_staleness
-        return select(group, stale_before, self._training.overlong)
+        return filter_group(group, stale_before, self._training.overlong)
 
-    async def _train(self, chosen: Sequence[Chosen]) -> Metrics:
+    async def _train(self, chosen: Sequence[TrainableEpisode]) -> Metrics:
         if not chosen:
             return {"trained_episodes": 0}
-        sequences = training_sequences(chosen, self._crew.reward)
+        sequences = training_sequences(chosen, self._worker_group.reward)
         stats = await self._learner.train(sequences)
         for episode in chosen:
-            self._accounting.end(episode.rollout.card.episode_id, Ended.TRAINED)
+            self._accounting.end(episode.rollout.summary.episode_id, Ended.TRAINED)
         return {
             **stats,
             "trained_episodes": len(chosen),
@@ -232,7 +232,7 @@ class TrainingLoop:
     async def _publish(self) -> Metrics:
         self.version += 1
         published = await self._learner.publish(self.version)
-        loaded = await self._crew.update_weights(self.version)
+        loaded = await self._worker_group.update_weights(self.version)
         return {
             **{f"publish/{key}": value for key, value in published.items()},
             **{f"load/{key}": value for key, value in loaded.items()},

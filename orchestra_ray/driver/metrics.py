@@ -7,9 +7,9 @@ from statistics import fmean
 
 from orchestra_ray.core.faults import FailureKind
 from orchestra_ray.core.money import usd
-from orchestra_ray.core.records import Card, EpisodeScore
+from orchestra_ray.core.records import EpisodeScore, EpisodeSummary
 from orchestra_ray.core.states import Ended, Stop
-from orchestra_ray.driver.filters import ScoredGroup, Selection
+from orchestra_ray.driver.filters import FilteredGroup, ScoredGroup
 
 
 def group_metrics(groups: Sequence[ScoredGroup], combination: str = "paper") -> Mapping[str, float]:
@@ -20,34 +20,35 @@ def group_metrics(groups: Sequence[ScoredGroup], combination: str = "paper") -> 
     pairs = [pair for group in groups if group.score.failure is None for pair in group.pairs()]
     if not pairs:
         return {}
-    cards = [rollout.card for rollout, _ in pairs]
+    summaries = [rollout.summary for rollout, _ in pairs]
     scores = [score for _, score in pairs]
-    response_tokens = sum(card.response_tokens for card in cards)
+    response_tokens = sum(summary.response_tokens for summary in summaries)
     return {
-        **_calls(cards),
-        **_choices(cards),
+        **_calls(summaries),
+        **_choices(summaries),
         **_parts(scores),
         **(_adherence(groups) if combination == "paper" else {}),
         "reward_mean": fmean(score.reward for score in scores),
         "accuracy": fmean(score.correct for score in scores),
-        "answered": fmean(card.answered for card in cards),
+        "answered": fmean(summary.answered for summary in summaries),
         **_unscorable(groups),
-        **_stops(cards),
-        "format_ok": sum(c.turns_well_formed for c in cards) / max(1, sum(c.turns for c in cards)),
-        "cost_usd": usd(sum(card.price_nanousd for card in cards)) / len(cards),
-        "latency_s": fmean(card.latency_s for card in cards),
-        "turns": fmean(card.turns for card in cards),
-        "episode_tokens": fmean(card.tokens for card in cards),
-        "episodes": len(cards),
-        "response_tokens": response_tokens / len(cards),
-        "response_tokens_max": max(card.response_tokens for card in cards),
-        "seconds/tools": fmean(card.tools_s for card in cards),
+        **_stops(summaries),
+        "format_ok": sum(c.turns_well_formed for c in summaries)
+        / max(1, sum(c.turns for c in summaries)),
+        "cost_usd": usd(sum(summary.price_nanousd for summary in summaries)) / len(summaries),
+        "latency_s": fmean(summary.latency_s for summary in summaries),
+        "turns": fmean(summary.turns for summary in summaries),
+        "episode_tokens": fmean(summary.tokens for summary in summaries),
+        "episodes": len(summaries),
+        "response_tokens": response_tokens / len(summaries),
+        "response_tokens_max": max(summary.response_tokens for summary in summaries),
+        "seconds/tools": fmean(summary.tools_s for summary in summaries),
         "seconds/score": fmean(group.score_s for group in groups),
     }
 
 
 def filter_metrics(
-    groups: Sequence[ScoredGroup], selections: Sequence[Selection]
+    groups: Sequence[ScoredGroup], selections: Sequence[FilteredGroup]
 ) -> Mapping[str, float]:
     """What the filters leave: groups by why nothing of them is trained, and of the episodes that
     came back and are not trained, turns and response tokens by the state that they end in.
@@ -57,11 +58,11 @@ def filter_metrics(
     for group, selection in zip(groups, selections, strict=True):
         if not selection.trained:
             reasons[_why_dropped(group, selection)] += 1
-        for card in (rollout.card for rollout in group.rollouts):
-            state = selection.dropped.get(card.episode_id)
+        for summary in (rollout.summary for rollout in group.rollouts):
+            state = selection.dropped.get(summary.episode_id)
             if state is not None:
-                dropped[f"dropped/{state}_turns"] += card.turns
-                dropped[f"dropped/{state}_tokens"] += card.response_tokens
+                dropped[f"dropped/{state}_turns"] += summary.turns
+                dropped[f"dropped/{state}_tokens"] += summary.response_tokens
     return {
         "groups_kept": len(groups) - reasons.total(),
         "groups_dropped": reasons.total(),
@@ -71,7 +72,7 @@ def filter_metrics(
 
 
 def failure_metrics(
-    groups: Sequence[ScoredGroup], selections: Sequence[Selection]
+    groups: Sequence[ScoredGroup], selections: Sequence[FilteredGroup]
 ) -> Mapping[str, float]:
     """The episodes of the groups, and how many of them failed, by the kind of failure."""
     kinds = {Ended.failed(kind): kind.value for kind in FailureKind}
@@ -84,7 +85,7 @@ def failure_metrics(
     }
 
 
-def _why_dropped(group: ScoredGroup, selection: Selection) -> str:
+def _why_dropped(group: ScoredGroup, selection: FilteredGroup) -> str:
     """The reason of its score; else the state that most of its episodes end in."""
     if group.score.reason is not None:
         return group.score.reason
@@ -97,18 +98,18 @@ def _unscorable(groups: Sequence[ScoredGroup]) -> Mapping[str, float]:
     return {"unscorable_answers": count} if count else {}
 
 
-def _stops(cards: Sequence[Card]) -> Mapping[str, float]:
-    return {f"stop/{stop}": fmean(card.stop == stop for card in cards) for stop in Stop}
+def _stops(summaries: Sequence[EpisodeSummary]) -> Mapping[str, float]:
+    return {f"stop/{stop}": fmean(summary.stop == stop for summary in summaries) for stop in Stop}
 
 
-def _choices(cards: Sequence[Card]) -> Mapping[str, float]:
+def _choices(summaries: Sequence[EpisodeSummary]) -> Mapping[str, float]:
     """How the calls are spread: their entropy in nats, and the share of the one called most.
 
     A share near 1 is a collapse on one tool.
     """
     counts: Counter[str] = Counter()
-    for card in cards:
-        counts.update(card.calls)
+    for summary in summaries:
+        counts.update(summary.calls)
     total = counts.total()
     if not total:
         return {}
@@ -131,8 +132,8 @@ def _adherence(groups: Sequence[ScoredGroup]) -> Mapping[str, float]:
     """
     shares = []
     for group in groups:
-        wish = group.spec.preference
-        most = wish.cost + wish.latency + sum(wish.tools.values())
+        intent = group.spec.preference
+        most = intent.cost + intent.latency + sum(intent.tools.values())
         for score in group.score.episodes if most and group.score.keep else ():
             if score.correct:
                 wanted = (score.parts.get(name, 0.0) for name in ("cost", "latency", "tools"))
@@ -140,7 +141,10 @@ def _adherence(groups: Sequence[ScoredGroup]) -> Mapping[str, float]:
     return {"preference/adherence": fmean(shares)} if shares else {}
 
 
-def _calls(cards: Sequence[Card]) -> Mapping[str, float]:
+def _calls(summaries: Sequence[EpisodeSummary]) -> Mapping[str, float]:
     """Calls an episode by identity."""
-    names = sorted({name for card in cards for name in card.calls})
-    return {f"calls/{n}": sum(card.calls.get(n, 0) for card in cards) / len(cards) for n in names}
+    names = sorted({name for summary in summaries for name in summary.calls})
+    return {
+        f"calls/{n}": sum(summary.calls.get(n, 0) for summary in summaries) / len(summaries)
+        for n in names
+    }

@@ -8,21 +8,21 @@ from orchestra_ray.config.validation import check_start
 from orchestra_ray.data.catalogue import read_catalogue
 from orchestra_ray.data.preferences.load import load_heldout_preferences
 from orchestra_ray.data.tasks.source import check_sizes, sources
-from orchestra_ray.evaluation.baselines import check_players
+from orchestra_ray.evaluation.baselines import check_baselines
 from orchestra_ray.evaluation.start import check_before
 from orchestra_ray.workers.reward.judges.checks import check_judges
 from orchestra_ray.workers.tools.availability import check_keys
-from orchestra_ray.workers.tools.registry import check_executors
+from orchestra_ray.workers.tools.registry import check_backends
 
 
 def preflight(config: Config, training: bool = True, resume: bool = False) -> None:
     """`ConfigError` where folder, port, model, processors, catalogue or tasks forbid the run."""
     check_start(config, resume)
     catalogue = read_catalogue(config.catalogue)
-    check_executors(catalogue)
+    check_backends(catalogue)
     if config.cassette.mode.calls and config.cluster.address is None:
         check_keys(catalogue)  # of a cluster the executors' nodes may have them
-    check_players(config, catalogue)
+    check_baselines(config, catalogue)
     check_before(config, training)
     load_heldout_preferences(config.catalogue, config.evaluation.preferences)
     train, heldout = sources(config.tasks)

@@ -35,7 +35,7 @@ def summary_json(config: Config, measured: Comparison, wall_s: float) -> dict[st
 
 def kind_of_experts(catalogue: Catalogue) -> str:
     """Whether the models that were asked exist, for whoever reads the figures."""
-    simulated = [entry.executor == "simulated" for entry in catalogue.models.values()]
+    simulated = [entry.backend == "simulated" for entry in catalogue.models.values()]
     if all(simulated):
         return "simulated experts"
     return "real and simulated experts" if any(simulated) else "real experts"

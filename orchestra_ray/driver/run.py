@@ -26,7 +26,7 @@ from orchestra_ray.data.preferences.load import load_heldout_preferences, load_p
 from orchestra_ray.data.tasks.sampler import GroupSampler
 from orchestra_ray.data.tasks.source import Source, sources
 from orchestra_ray.driver.accounting import Accounting
-from orchestra_ray.driver.evaluator import Comparison, Measuring
+from orchestra_ray.driver.evaluator import Comparison, Evaluator
 from orchestra_ray.driver.logs import log_fields
 from orchestra_ray.driver.loop import Metrics, TrainingLoop, budget_is_spent, report
 from orchestra_ray.driver.results import (
@@ -38,7 +38,7 @@ from orchestra_ray.driver.results import (
 )
 from orchestra_ray.driver.run_folder import keep_inputs, name_of_a_run
 from orchestra_ray.driver.session import Session, ray_session
-from orchestra_ray.driver.worker_group import Crew, RunFailed
+from orchestra_ray.driver.worker_group import RunFailed, WorkerGroup
 from orchestra_ray.evaluation.baselines import budgets
 from orchestra_ray.evaluation.episode_log import FILE, EpisodeLog
 from orchestra_ray.evaluation.report.trained import LEAST_LR_TINY
@@ -48,7 +48,7 @@ from orchestra_ray.sft import make_policy
 from orchestra_ray.spend.budget import MEASUREMENT
 from orchestra_ray.tracking.progress import Progress, phase
 from orchestra_ray.tracking.tracker import METRICS_FILE, Tracker
-from orchestra_ray.weights.actor import Board, start_board
+from orchestra_ray.weights.actor import WeightRegistryActor, start_registry
 from orchestra_ray.workers.learner.actor import LearnerGroup
 from orchestra_ray.workers.tools.registry import available
 
@@ -108,8 +108,8 @@ def load_world(config: Config) -> World:
     preferences = load_preferences(config.catalogue)
     heldout = load_heldout_preferences(config.catalogue, config.evaluation.preferences)
 
-    def sampler(source: Source, wishes: Sequence[Preference], seed: int) -> GroupSampler:
-        return GroupSampler(source, catalogue, config.catalogue, wishes, seed)
+    def sampler(source: Source, intents: Sequence[Preference], seed: int) -> GroupSampler:
+        return GroupSampler(source, catalogue, config.catalogue, intents, seed)
 
     train, held_out = sources(config.tasks)
     return World(
@@ -197,8 +197,8 @@ class _Run:
 
     async def play(self) -> Comparison:
         """What the policies reached; without summaries where nothing is evaluated."""
-        board = start_board()
-        crew = Crew(
+        registry = start_registry()
+        worker_group = WorkerGroup(
             self._config,
             self._world.catalogue,
             self._model_path,
@@ -207,62 +207,74 @@ class _Run:
             serves=self._training or self._config.evaluation.policy,
         )
         log = EpisodeLog(self._tracker.run_dir / FILE)
-        measuring = Measuring(
-            self._config, self._world.catalogue, crew, self._world.heldout, self._accounting, log
+        evaluator = Evaluator(
+            self._config,
+            self._world.catalogue,
+            worker_group,
+            self._world.heldout,
+            self._accounting,
+            log,
         )
         try:
-            spent = await self._play(crew, board, measuring)
+            spent = await self._play(worker_group, registry, evaluator)
             if spent or not self._config.evaluation.tasks:
                 return Comparison({}, 0)
-            return measuring.comparison()
+            return evaluator.comparison()
         finally:
             log.close()
             self._tracker.event("books", **self._accounting.metrics())
-            report(self._tracker.event, await crew.stop())
-            ray.kill(board.actor)
+            report(self._tracker.event, await worker_group.stop())
+            ray.kill(registry.actor)
 
-    async def _play(self, crew: Crew, board: Board, measuring: Measuring) -> bool:
+    async def _play(
+        self, worker_group: WorkerGroup, registry: WeightRegistryActor, evaluator: Evaluator
+    ) -> bool:
         """Whether the budget ended it early: a comparison would be one of refusals."""
-        starting = crew.start(self._session.gcs_address, self._session.namespace, board)
+        starting = worker_group.start(self._session.gcs_address, self._session.namespace, registry)
         evaluation = self._config.evaluation
         if self._training:
             learner, _ = await asyncio.gather(
-                LearnerGroup.start(self._config, self._model_path, board.actor), starting
+                LearnerGroup.start(self._config, self._model_path, registry.actor), starting
             )
-            await self._measure(crew, measuring, START, [MODEL])
-            spent = await self._train(crew, learner)
+            await self._measure(worker_group, evaluator, START, [MODEL])
+            spent = await self._train(worker_group, learner)
             await learner.stop()
             if spent:
                 return True
-            await self._measure(crew, measuring, "after", budgets(MODEL, evaluation))
+            await self._measure(worker_group, evaluator, "after", budgets(MODEL, evaluation))
         else:
             await starting
             if evaluation.before:
-                measuring.adopt(START, start_of(self._config))
+                evaluator.adopt(START, start_of(self._config))
             if evaluation.policy:
-                await self._measure(crew, measuring, "policy", budgets(MODEL, evaluation))
+                await self._measure(worker_group, evaluator, "policy", budgets(MODEL, evaluation))
         for name in evaluation.baselines:
-            await self._measure(crew, measuring, name.partition("@")[0], [name])
+            await self._measure(worker_group, evaluator, name.partition("@")[0], [name])
         return False
 
     async def _measure(
-        self, crew: Crew, measuring: Measuring, name: str, players: Sequence[str]
+        self, worker_group: WorkerGroup, evaluator: Evaluator, name: str, baselines: Sequence[str]
     ) -> None:
         """`name` stands in the summary; where players differ in turns, with their turns."""
         if self._config.evaluation.tasks == 0:
             return
-        for player in players:
-            await measuring.play(name + player[len(player.partition("@")[0]) :], player)
-            closing = await crew.close_step(MEASUREMENT)
+        for player in baselines:
+            await evaluator.play(name + player[len(player.partition("@")[0]) :], player)
+            closing = await worker_group.close_step(MEASUREMENT)
             report(self._tracker.event, closing.failures)
             if budget_is_spent(closing.totals):
                 raise RunFailed(f"held-out tasks: {name}: {BUDGET_ADVICE}")
 
-    async def _train(self, crew: Crew, learner: LearnerGroup) -> bool:
+    async def _train(self, worker_group: WorkerGroup, learner: LearnerGroup) -> bool:
         """Whether it ended early, with a checkpoint, since the budget of the run is spent."""
         training, spent = self._config.training, False
         loop = TrainingLoop(
-            self._config, self._world.train, crew, learner, self._accounting, self._tracker.event
+            self._config,
+            self._world.train,
+            worker_group,
+            learner,
+            self._accounting,
+            self._tracker.event,
         )
         with Progress(training.steps, self._config.tracking.progress) as bar:
 

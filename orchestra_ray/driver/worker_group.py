@@ -21,16 +21,16 @@ from orchestra_ray.core.errors import ReportedError
 from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.memory import peak_mib
 from orchestra_ray.core.process_log import LogTail, with_log
-from orchestra_ray.core.records import Card, GroupScore, GroupSpec
+from orchestra_ray.core.records import EpisodeSummary, GroupScore, GroupSpec
 from orchestra_ray.data.catalogue import Catalogue
 from orchestra_ray.data.tasks.private import told
 from orchestra_ray.driver.filters import Rollout, ScoredGroup
 from orchestra_ray.driver.logs import ActorLogs, failure_fields
-from orchestra_ray.spend.accounts import Closing
+from orchestra_ray.spend.accounts import StepTotals
 from orchestra_ray.spend.budget import MEASUREMENT, limits_of
-from orchestra_ray.weights.actor import Board
+from orchestra_ray.weights.actor import WeightRegistryActor
 from orchestra_ray.workers.reward.actor import RewardScorer
-from orchestra_ray.workers.reward.judges.registry import judging_of
+from orchestra_ray.workers.reward.judges.registry import grader_inputs
 from orchestra_ray.workers.reward.judges.verdict import Verdict
 from orchestra_ray.workers.reward.settings import RewardSettings
 from orchestra_ray.workers.rollout.actor import RolloutWorker
@@ -77,7 +77,7 @@ def one_line(error: RayError) -> str:
     return f"{type(error).__name__}: {told}"
 
 
-class Crew:
+class WorkerGroup:
     """Rollout workers, tool executors and the scorer of one run."""
 
     def __init__(
@@ -108,7 +108,7 @@ class Crew:
             for index in range(tools.actors)
         ]
         scorer = RewardScorer.options(num_cpus=config.reward.cpus, runtime_env=env)
-        judging = judging_of(config, catalogue, limits.count_calls)
+        judging = grader_inputs(config, catalogue, limits.count_calls)
         self.scorer = scorer.remote(judging, self.books)
         # Of the groups from here on: a budget's multiplier moves.
         self.reward = RewardSettings.of(config.reward, overlong_of(config))
@@ -122,7 +122,7 @@ class Crew:
             for index in range(rollout.workers)
         }
 
-    async def start(self, gcs_address: str, namespace: str, board: Board) -> None:
+    async def start(self, gcs_address: str, namespace: str, registry: WeightRegistryActor) -> None:
         rollout_s = self._config.rollout.start_deadline_s
         tools_s = self._config.tools.start_deadline_s
 
@@ -131,7 +131,7 @@ class Crew:
             await start()
 
         def start_of(worker: Any) -> Callable[[], Awaitable[object]]:
-            return lambda: worker.start.remote(gcs_address, namespace, board.name)
+            return lambda: worker.start.remote(gcs_address, namespace, registry.name)
 
         workers = {f"rollout worker {i}": worker for i, worker in self.workers.items()}
         starts = [
@@ -157,11 +157,11 @@ class Crew:
         try:
             deadline_s = self._config.rollout.episode_deadline_s + STREAM_MARGIN_S
             async with asyncio.timeout(deadline_s):
-                async for card, ref in self._stream(worker, spec):
-                    if card.failure is None:
-                        rollouts.append(Rollout(card, ref))
+                async for summary, ref in self._stream(worker, spec):
+                    if summary.failure is None:
+                        rollouts.append(Rollout(summary, ref))
                     else:
-                        failed[card.episode_id] = card.failure
+                        failed[summary.episode_id] = summary.failure
         except TimeoutError:
             message = f"no card within {deadline_s:g} s"
             lost = self.logs.failure(FailureKind.DEADLINE, lost.where, message)
@@ -169,22 +169,22 @@ class Crew:
             kind, message = FailureKind.INFRASTRUCTURE, one_line(error)
             lost = told(self.logs.failure(kind, lost.where, message, error), spec.task)
             self._drop(worker, lost)
-        seen = {rollout.card.episode_id for rollout in rollouts} | failed.keys()
+        seen = {rollout.summary.episode_id for rollout in rollouts} | failed.keys()
         failed |= {e.episode_id: lost for e in spec.episodes if e.episode_id not in seen}
         return rollouts, failed
 
     async def _stream(
         self, worker: int, spec: GroupSpec
-    ) -> AsyncIterator[tuple[Card, ray.ObjectRef]]:
+    ) -> AsyncIterator[tuple[EpisodeSummary, ray.ObjectRef]]:
         if worker not in self.workers:
             return
         stream = self.workers[worker].play.remote(spec)
         async for trajectory in stream:
-            card = await anext(stream, None)
-            if card is None:
+            summary = await anext(stream, None)
+            if summary is None:
                 await trajectory  # the error of the worker, which ends its stream
             else:
-                yield await card, trajectory
+                yield await summary, trajectory
 
     async def score(self, spec: GroupSpec, rollouts: Sequence[Rollout]) -> GroupScore:
         """References in, a small record out; a failure is a field of it."""
@@ -260,7 +260,7 @@ class Crew:
         message = f"{self._lost.where}: {self._lost.message}"
         return RunFailed(f"every rollout worker is lost; the last, {message}", self._lost.log)
 
-    async def close_step(self, step: int, deadline_s: float = CONTROL_S) -> Closing:
+    async def close_step(self, step: int, deadline_s: float = CONTROL_S) -> StepTotals:
         """Writes the ledger of a step whose episodes have all ended; the run's totals so far.
 
         With them what waits in the workers' pools at this moment. What has ended before is in the
@@ -278,7 +278,7 @@ class Crew:
             failures += (Failure(FailureKind.INFRASTRUCTURE, "the books", message),)
             self._unposted = unposted
         totals = {**closing.totals, **waiting, "ledger/unposted": float(unposted)}
-        return Closing(totals, failures)
+        return StepTotals(totals, failures)
 
     async def stop(self) -> Sequence[Failure]:
         """Closes the books and ends every actor; the engines first, with their own processes."""
@@ -307,12 +307,12 @@ class Crew:
             **{f"rollout worker {i}": actor for i, actor in self.workers.items()},
         }
         del actors["the books"]
-        posting = [
+        settlement = [
             within(deadline_s, "its postings", actor.drain.remote()) for actor in actors.values()
         ]
         unposted, failures = 0, []
         for where, drained in zip(
-            actors, await asyncio.gather(*posting, return_exceptions=True), strict=True
+            actors, await asyncio.gather(*settlement, return_exceptions=True), strict=True
         ):
             if isinstance(drained, RunFailed):
                 kind, cause = FailureKind.INFRASTRUCTURE, drained.__cause__

@@ -14,7 +14,7 @@ from dataclasses import replace
 from orchestra_ray.config.errors import BadValue
 from orchestra_ray.config.schema import Config, EvaluationConfig, ToolMode
 from orchestra_ray.core.policy_names import EXPERT, ORCHESTRATOR
-from orchestra_ray.core.records import Draw, GroupSpec
+from orchestra_ray.core.records import GroupSpec, ToolsetSample
 from orchestra_ray.data.catalogue import Catalogue
 from orchestra_ray.data.catalogue.toolset import with_model, without_models
 
@@ -25,17 +25,17 @@ RULES = ("random", "cheapest", *RATED)
 def seat(group: GroupSpec, name: str, config: EvaluationConfig, catalogue: Catalogue) -> GroupSpec:
     """The group as this player gets it: tools by the mode of the evaluation, turns by the name."""
     policy, _, turns = name.partition("@")
-    draw = MODES[config.tools](group.draw, catalogue)
+    toolset = MODES[config.tools](group.toolset, catalogue)
     if policy.startswith(EXPERT):
-        draw = with_model(draw, catalogue, policy.removeprefix(EXPERT))
+        toolset = with_model(toolset, catalogue, policy.removeprefix(EXPERT))
     most = int(turns) if turns else group.max_turns
-    return replace(group, policy=policy, draw=draw, max_turns=most)
+    return replace(group, policy=policy, toolset=toolset, max_turns=most)
 
 
-MODES: dict[ToolMode, Callable[[Draw, Catalogue], Draw]] = {
-    ToolMode.ALL: lambda draw, catalogue: draw,
+MODES: dict[ToolMode, Callable[[ToolsetSample, Catalogue], ToolsetSample]] = {
+    ToolMode.ALL: lambda toolset, catalogue: toolset,
     ToolMode.BASIC: without_models,
-    ToolMode.NONE: lambda draw, catalogue: replace(draw, offers=()),
+    ToolMode.NONE: lambda toolset, catalogue: replace(toolset, options=()),
 }
 
 
@@ -44,7 +44,7 @@ def budgets(name: str, config: EvaluationConfig) -> list[str]:
     return [name, *(f"{name}@{turns}" for turns in config.turn_budgets)]
 
 
-def check_players(config: Config, catalogue: Catalogue) -> None:
+def check_baselines(config: Config, catalogue: Catalogue) -> None:
     """`BadValue` where a baseline is nobody or has nothing to go by, or a turn budget has no turn.
 
     Where nothing is evaluated, nobody needs anything to go by.
@@ -52,7 +52,7 @@ def check_players(config: Config, catalogue: Catalogue) -> None:
     if min(config.evaluation.turn_budgets, default=1) < 1:
         raise BadValue("evaluation.turn_budgets", "a budget has no turn", "give 1 or more")
     names = list(catalogue.models)
-    asked = [name for name, entry in catalogue.models.items() if entry.executor == "endpoint"]
+    asked = [name for name, entry in catalogue.models.items() if entry.backend == "endpoint"]
     known = {*RULES, *(EXPERT + name for name in names), *(ORCHESTRATOR + name for name in asked)}
     for name in config.evaluation.baselines:
         if name in RATED and config.evaluation.tasks and not _is_rated(catalogue):

@@ -12,7 +12,7 @@ import numpy as np
 from orchestra_ray.core.money import usd
 from orchestra_ray.core.records import GroupSpec, Preference
 from orchestra_ray.data.catalogue.keys import is_counted
-from orchestra_ray.evaluation.episode_log import Measured
+from orchestra_ray.evaluation.episode_log import EvalEpisode
 from orchestra_ray.evaluation.preference_score import (
     PreferenceScore,
     feature_row,
@@ -24,7 +24,7 @@ from orchestra_ray.workers.reward.columns import Part, columns
 from orchestra_ray.workers.reward.objectives import group_rewards
 from orchestra_ray.workers.reward.settings import RewardSettings
 
-Episodes = Mapping[int, Measured]  # of one policy, by the task's number
+Episodes = Mapping[int, EvalEpisode]  # of one policy, by the task's number
 
 
 def compare(
@@ -46,19 +46,19 @@ def compare(
     summaries = {name: summarise(found, bootstrap, seed) for name, found in outcomes.items()}
     if start is None:
         return summaries
-    wishes = {number: group.preference for number, group in groups.items()}
+    intents = {number: group.preference for number, group in groups.items()}
     scored = {}
     for name, one in summaries.items():
-        score = _preference_score(played[name], played[start], wishes)
-        task_ids = [played[name][number].task_id for number in wishes]
+        score = _preference_score(played[name], played[start], intents)
+        task_ids = [played[name][number].task_id for number in intents]
         interval = mean_interval(task_ids, score.scores_N.tolist(), bootstrap, seed)
         scored[name] = replace(one, preference_score=score.mean, preference_score_ci95=interval)
     return scored
 
 
-def pool_rewards(group: GroupSpec, episodes: Sequence[Measured]) -> np.ndarray:
+def pool_rewards(group: GroupSpec, episodes: Sequence[EvalEpisode]) -> np.ndarray:
     """Eq. 1 and 2 over one task's episodes, one of each compared policy, in their order."""
-    columns_K = columns(group.draw, RewardSettings().weights_under(group.preference))
+    columns_K = columns(group.toolset, RewardSettings().weights_under(group.preference))
     rows = [
         [
             *(_count(column.key, one) for column in columns_K if column.part is Part.TOOLS),
@@ -76,12 +76,12 @@ def pool_rewards(group: GroupSpec, episodes: Sequence[Measured]) -> np.ndarray:
     )
 
 
-def _count(key: str, one: Measured) -> int:
+def _count(key: str, one: EvalEpisode) -> int:
     by_identity = sum(n for name, n in one.calls.items() if is_counted(key, name, ""))
     return by_identity + sum(n for model, n in one.models.items() if is_counted(key, "", model))
 
 
-def _outcome(one: Measured, reward: float) -> EpisodeOutcome:
+def _outcome(one: EvalEpisode, reward: float) -> EpisodeOutcome:
     return EpisodeOutcome(
         task_id=one.task_id,
         correct=one.correct,
@@ -96,19 +96,19 @@ def _outcome(one: Measured, reward: float) -> EpisodeOutcome:
 
 
 def _preference_score(
-    own: Episodes, start: Episodes, wishes: Mapping[int, Preference]
+    own: Episodes, start: Episodes, intents: Mapping[int, Preference]
 ) -> PreferenceScore:
     """Eq. 5 and 6, task by task."""
-    names = sorted({name for wish in wishes.values() for name in wish.tools})
+    names = sorted({name for intent in intents.values() for name in intent.tools})
 
     def rows(episodes: Episodes) -> np.ndarray:
-        return np.array([_features(names, episodes[number]) for number in wishes])
+        return np.array([_features(names, episodes[number]) for number in intents])
 
-    weights = np.array([weight_row(names, wish) for wish in wishes.values()])
-    correct = np.array([own[number].correct for number in wishes])
+    weights = np.array([weight_row(names, intent) for intent in intents.values()])
+    correct = np.array([own[number].correct for number in intents])
     return preference_score(rows(own), rows(start), weights, correct)
 
 
-def _features(names: Sequence[str], one: Measured) -> np.ndarray:
+def _features(names: Sequence[str], one: EvalEpisode) -> np.ndarray:
     calls = {name: _count(name, one) for name in names}
     return feature_row(names, calls, one.correct, one.price_nanousd, one.latency_s)

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.faults import Failure
-from orchestra_ray.core.records import Card
+from orchestra_ray.core.records import EpisodeSummary
 from orchestra_ray.tracking.files import JsonlFile
 
 FILE = "evaluation.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class EvalEpisode:
     """What an episode came to. `number` is its task's among the held-out ones.
 
     `calls` are by identity, `models` by the model that did them, `outcomes` by class of fault as in
@@ -38,8 +38,10 @@ class Measured:
     outcomes: Mapping[str, int] = field(default_factory=dict)
 
     @staticmethod
-    def of(number: int, task_id: str, family: str, card: Card, correct: bool) -> "Measured":
-        return Measured(
+    def of(
+        number: int, task_id: str, family: str, card: EpisodeSummary, correct: bool
+    ) -> "EvalEpisode":
+        return EvalEpisode(
             number=number,
             task_id=task_id,
             family=family,
@@ -57,16 +59,16 @@ class EpisodeLog:
     """Append-only. Opening it reads what is there; half a line at its end, of a crash, is cut."""
 
     def __init__(self, path: Path):
-        self._done: dict[str, dict[int, Measured]] = {}
+        self._done: dict[str, dict[int, EvalEpisode]] = {}
         if path.exists():
             self._read(path)
         self._file = JsonlFile(path)
 
-    def done(self, policy: str) -> Mapping[int, Measured]:
+    def done(self, policy: str) -> Mapping[int, EvalEpisode]:
         """The episodes of a policy by their tasks' numbers."""
         return self._done.get(policy, {})
 
-    def add(self, policy: str, measured: Measured) -> Failure | None:
+    def add(self, policy: str, measured: EvalEpisode) -> Failure | None:
         self._done.setdefault(policy, {})[measured.number] = measured
         return self._file.write({"policy": policy, **asdict(measured)})
 
@@ -80,14 +82,14 @@ class EpisodeLog:
         self._done = read_episodes(path)
 
 
-def read_episodes(path: Path) -> dict[str, dict[int, Measured]]:
+def read_episodes(path: Path) -> dict[str, dict[int, EvalEpisode]]:
     """The episodes of each policy by their tasks' numbers. Half a line at the end is none."""
     whole, _, _ = path.read_bytes().rpartition(b"\n")
-    rows: dict[str, dict[int, Measured]] = {}
+    rows: dict[str, dict[int, EvalEpisode]] = {}
     for number, line in enumerate(whole.splitlines(), 1):
         try:
             values = json.loads(line)
-            measured = Measured(**{k: v for k, v in values.items() if k != "policy"})
+            measured = EvalEpisode(**{k: v for k, v in values.items() if k != "policy"})
             rows.setdefault(values["policy"], {})[measured.number] = measured
         except (ValueError, TypeError, KeyError, AttributeError):
             problem = "is no episode of this version; evaluate under another name"

@@ -15,14 +15,14 @@ import yaml
 from orchestra_ray.config.errors import BadValue
 from orchestra_ray.config.schema import Config
 from orchestra_ray.config.validation import difference
-from orchestra_ray.evaluation.episode_log import FILE, Measured, read_episodes
+from orchestra_ray.evaluation.episode_log import FILE, EvalEpisode, read_episodes
 
 START = "before"  # the row that preference scores are measured from
 SAME = ("seed", "tasks", "catalogue")
 SAME_OF_EVALUATION = ("seed", "tools", "greedy", "preferences")
 
 
-def start_of(config: Config) -> Mapping[int, Measured]:
+def start_of(config: Config) -> Mapping[int, EvalEpisode]:
     """By the tasks' numbers, all that are evaluated. `BadValue` where that run cannot give them."""
     assert config.evaluation.before is not None
     folder = Path(config.evaluation.before).expanduser()

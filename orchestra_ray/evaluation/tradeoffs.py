@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from orchestra_ray.core.money import usd
-from orchestra_ray.evaluation.episode_log import Measured
+from orchestra_ray.evaluation.episode_log import EvalEpisode
 from orchestra_ray.evaluation.pareto import Tradeoff, equal_cost, hypervolume_share, pareto_front
 from orchestra_ray.evaluation.significance import BOUNDS
 from orchestra_ray.evaluation.summary import Interval, interval95
@@ -61,7 +61,7 @@ class Tradeoffs:
 
 
 def tradeoffs(
-    played: Mapping[str, Mapping[int, Measured]],
+    played: Mapping[str, Mapping[int, EvalEpisode]],
     numbers: Sequence[int],
     own: str,
     bootstrap: int,

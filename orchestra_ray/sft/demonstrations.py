@@ -15,14 +15,14 @@ from itertools import cycle
 from typing import Any
 
 from orchestra_ray.config.schema import Config
-from orchestra_ray.core.records import Draw, GroupSpec, Offer, Preference, Task
+from orchestra_ray.core.records import GroupSpec, Preference, Task, ToolOption, ToolsetSample
 from orchestra_ray.core.seeds import derive_seed
-from orchestra_ray.data.catalogue import Catalogue, Entry, draw_offers, model_aliases
+from orchestra_ray.data.catalogue import Catalogue, Entry, model_aliases, sample_toolset
 from orchestra_ray.data.catalogue.signatures import ASK, SUBMIT, signatures
 from orchestra_ray.data.tasks.reasoning_gym import TaskSource, reference
 from orchestra_ray.sft.tool_scripts import ToolScripts
 from orchestra_ray.workers.rollout.chat import Chat
-from orchestra_ray.workers.rollout.context import Context, Exchange, Heard, context_of
+from orchestra_ray.workers.rollout.context import Context, Observation, TurnRecord, context_of
 from orchestra_ray.workers.rollout.parsing import CALL, END_OF_CALL, call_json, write_hermes
 from orchestra_ray.workers.tools.builtin.simulated import plausible_wrong_answer
 
@@ -49,7 +49,7 @@ class Conversation:
 
     def __init__(self, context: Context, group: GroupSpec):
         self._context, self._group = context, group
-        self._turns: list[Exchange] = []
+        self._turns: list[TurnRecord] = []
         self.sequences: list[Demonstration] = []
 
     def say(self, ids: list[int], own: bool) -> None:
@@ -61,8 +61,8 @@ class Conversation:
         sequence.tokens.extend([*addition.ids, *ids])
         sequence.spoken.extend([False] * len(addition.ids) + [own] * len(ids))
 
-    def hear(self, heard: Heard) -> None:
-        self._turns.append(Exchange((), (heard,)))
+    def hear(self, heard: Observation) -> None:
+        self._turns.append(TurnRecord((), (heard,)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Asked:
 
     choice: str
     call: str
-    heard: Heard
+    heard: Observation
     answers: bool
 
 
@@ -95,9 +95,9 @@ class Demonstrator:
         rng = random.Random(seed)
         i = self._source.size - 1 - rng.randrange(self._source.size // 2)
         task = self._source.make(n % len(self._source.families), i)
-        drawn = draw_offers(self._catalogue, self._config.catalogue, seed)
-        draw = with_other_strengths(drawn, self._known_topics, rng)
-        return GroupSpec(f"demo/{n}", 0, task, draw, rng.choice(self._preferences), ())
+        sampled = sample_toolset(self._catalogue, self._config.catalogue, seed)
+        toolset = with_other_strengths(sampled, self._known_topics, rng)
+        return GroupSpec(f"demo/{n}", 0, task, toolset, rng.choice(self._preferences), ())
 
     def make(self, chat: Chat, n: int) -> list[Demonstration]:
         """The sequences of demonstration n in which there is something to learn."""
@@ -106,11 +106,11 @@ class Demonstrator:
         talk = Conversation(context_of(chat, self._config.rollout, submit), group)
         thought, asked = self._think(group), []
         if rng.random() < FAULTY_CALL:
-            choice, call, error = self._faulty(group.draw, rng)
+            choice, call, error = self._faulty(group.toolset, rng)
             talk.say(write_hermes(chat, calls=[call], thought=f"{thought} {choice}"), False)
-            talk.hear(Heard(error, "", "fault"))
+            talk.hear(Observation(error, "", "fault"))
         while not any(one.answers for one in asked) or rng.random() < ASK_AGAIN:
-            one = self._choose(group.task, group.draw, rng)
+            one = self._choose(group.task, group.toolset, rng)
             asked.append(one)
             talk.say(write_hermes(chat, calls=[one.call], thought=f"{thought} {one.choice}"), True)
             talk.hear(one.heard)
@@ -120,13 +120,13 @@ class Demonstrator:
         talk.say(write_hermes(chat, said, calls, thought=""), True)
         return [sequence for sequence in talk.sequences if any(sequence.spoken)]
 
-    def _faulty(self, draw: Draw, rng: random.Random) -> tuple[str, str, str]:
+    def _faulty(self, toolset: ToolsetSample, rng: random.Random) -> tuple[str, str, str]:
         """(choice, call, observation) for a model that is not on offer, or no expression."""
         known = model_aliases(self._catalogue, self._config.catalogue)
-        absent = [name for name in known if draw.offer(name) is None]
+        absent = [name for name in known if toolset.option(name) is None]
         if absent and rng.random() < 0.5:
             name = rng.choice(absent)
-            there = ", ".join(o.alias for o in draw.offers if o.kind == "model")
+            there = ", ".join(o.alias for o in toolset.options if o.kind == "model")
             error = f"error: there is no model {name}; choose from: {there}"
             return f"other: {name}", call_json(ASK, {"model": name}), error
         call = call_json(CALCULATOR, {"expression": ""})
@@ -135,10 +135,10 @@ class Demonstrator:
     def texts(self, n: int) -> list[str]:
         """What demonstration n is made of, as plain text for the tokenizer to learn from."""
         group, rng = self.group(n), random.Random(derive_seed("demonstration", n))
-        functions = [signature["function"] for signature in signatures(group.draw, True)]
+        functions = [signature["function"] for signature in signatures(group.toolset, True)]
         described = [f"{f['name']}: {f['description']}" for f in functions]
         tables = [p.get("description", "") for f in functions for p in _properties(f)]
-        one = self._choose(group.task, group.draw, rng)
+        one = self._choose(group.task, group.toolset, rng)
         thought = f"{self._think(group)} {one.choice}"
         request = f"{group.task.question}\n\n{group.preference.instruction}"
         written = (one.call, call_json(SUBMIT, {"reply": 1}))
@@ -148,23 +148,27 @@ class Demonstrator:
     def _think(self, group: GroupSpec) -> str:
         return think(group, self._topics[group.task.family], self._words)
 
-    def _choose(self, task: Task, draw: Draw, rng: random.Random) -> Asked:
+    def _choose(self, task: Task, toolset: ToolsetSample, rng: random.Random) -> Asked:
         """An offer of a random role, of those that are of any use to the task."""
         topic = self._topics[task.family]
-        scripts = {o.alias: self._scripts.script(o, task, topic) for o in draw.offers if is_tool(o)}
-        useful = [o for o in draw.offers if not is_tool(o) or scripts[o.alias]]
+        scripts = {
+            o.alias: self._scripts.script(o, task, topic) for o in toolset.options if is_tool(o)
+        }
+        useful = [o for o in toolset.options if not is_tool(o) or scripts[o.alias]]
         chosen = rng.choice(list(dict.fromkeys(role(o, topic) for o in useful)))
-        offer = rng.choice([o for o in useful if role(o, topic) == chosen])
-        choice = f"{chosen}: {offer.alias}"
-        script = scripts.get(offer.alias)
+        option = rng.choice([o for o in useful if role(o, topic) == chosen])
+        choice = f"{chosen}: {option.alias}"
+        script = scripts.get(option.alias)
         if script is not None:
-            call = call_json(offer.alias, script.arguments)
-            heard = Heard(script.reply, offer.alias, offer.kind, script.arguments.get("code"))
+            call = call_json(option.alias, script.arguments)
+            heard = Observation(
+                script.reply, option.alias, option.kind, script.arguments.get("code")
+            )
             return Asked(choice, call, heard, script.answers)
         wrong = rng.random() < WRONG_REPLY
         reply = plausible_wrong_answer(task, rng) if wrong else reference(task)
-        heard = Heard(reply, offer.alias, offer.kind)
-        return Asked(choice, call_json(ASK, {"model": offer.alias}), heard, True)
+        heard = Observation(reply, option.alias, option.kind)
+        return Asked(choice, call_json(ASK, {"model": option.alias}), heard, True)
 
 
 def _properties(function: Mapping[str, Any]) -> list[Mapping[str, str]]:
@@ -176,7 +180,7 @@ def think(group: GroupSpec, topic: str, words: Sequence[str]) -> str:
 
     The wish ends it, without its stop: so its last word stands right before the choice.
     """
-    models = [offer for offer in group.draw.offers if offer.kind == "model"]
+    models = [option for option in group.toolset.options if option.kind == "model"]
 
     def known(word: str) -> str:
         return f"{word}: {', '.join(o.alias for o in models if names(o, word)) or 'none'}"
@@ -185,36 +189,38 @@ def think(group: GroupSpec, topic: str, words: Sequence[str]) -> str:
     return f"good at {listed}\nnamed {known(topic)}\n{group.preference.instruction.rstrip('.')}"
 
 
-def with_other_strengths(draw: Draw, topics: Sequence[str], rng: random.Random) -> Draw:
+def with_other_strengths(
+    toolset: ToolsetSample, topics: Sequence[str], rng: random.Random
+) -> ToolsetSample:
     """The draw with the topics dealt anew to its specialists, now and then a second one to one."""
     dealt = cycle(rng.sample(topics, len(topics)))
 
-    def other(offer: Offer) -> Offer:
-        if not any(names(offer, topic) for topic in topics):
-            return offer
+    def other(option: ToolOption) -> ToolOption:
+        if not any(names(option, topic) for topic in topics):
+            return option
         found = [next(dealt), *(rng.choices(topics) if rng.random() < TWO_STRENGTHS else ())]
-        return replace(offer, description=", ".join(dict.fromkeys(found)))
+        return replace(option, description=", ".join(dict.fromkeys(found)))
 
-    return replace(draw, offers=tuple(map(other, draw.offers)))
+    return replace(toolset, options=tuple(map(other, toolset.options)))
 
 
-def names(offer: Offer, topic: str) -> bool:
+def names(option: ToolOption, topic: str) -> bool:
     """Whether the offer's description names the topic; nobody is named by a family without one."""
-    return bool(topic and re.search(rf"\b{re.escape(topic)}\b", offer.description))
+    return bool(topic and re.search(rf"\b{re.escape(topic)}\b", option.description))
 
 
-def is_generalist(offer: Offer | Entry) -> bool:
-    return offer.description.endswith(" at all")
+def is_generalist(option: ToolOption | Entry) -> bool:
+    return option.description.endswith(" at all")
 
 
-def is_tool(offer: Offer) -> bool:
-    return offer.kind == "tool"
+def is_tool(option: ToolOption) -> bool:
+    return option.kind == "tool"
 
 
-def role(offer: Offer, topic: str) -> str:
+def role(option: ToolOption, topic: str) -> str:
     """What an offer is to a task of this topic."""
-    if is_tool(offer):
+    if is_tool(option):
         return "tool"
-    if names(offer, topic):
+    if names(option, topic):
         return f"named {topic}"
-    return offer.description.split()[0] if is_generalist(offer) else "other"
+    return option.description.split()[0] if is_generalist(option) else "other"

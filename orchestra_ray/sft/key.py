@@ -16,13 +16,13 @@ from typing import Any
 from orchestra_ray.config.schema import Config
 from orchestra_ray.core.records import Preference
 from orchestra_ray.data.catalogue import Catalogue, Entry, signatures
-from orchestra_ray.data.catalogue import toolset as draw
+from orchestra_ray.data.catalogue import toolset as toolset
 from orchestra_ray.workers.rollout import chat, parsing
 from orchestra_ray.workers.rollout import context as contexts
 
-_MODULES = (signatures, draw, chat, contexts, parsing)
+_MODULES = (signatures, toolset, chat, contexts, parsing)
 _OF_CALLS = ("limits", "version", "skill", "output_tokens", "isolation", "parser", "settings")
-_OF_DRAWS = ("models_min", "models_max", "aliases", "price_factors", "latency_factors", "submit")
+_OF_TOOLSETS = ("models_min", "models_max", "aliases", "price_factors", "latency_factors", "submit")
 _OF_CONTEXTS = ("context", "rebuild_system", "rebuild_instruction", "max_observation_tokens")
 
 
@@ -34,7 +34,7 @@ def policy_key(config: Config, catalogue: Catalogue, preferences: Sequence[Prefe
     parts = {
         "model": asdict(config.model.tiny) if config.model.tiny else None,
         "tasks": [[asdict(f) for f in tasks.families], tasks.train_seed, tasks.train_size],
-        "draws": [getattr(config.catalogue, name) for name in _OF_DRAWS],
+        "draws": [getattr(config.catalogue, name) for name in _OF_TOOLSETS],
         "entries": described,
         # A description that names a model of the catalogue is shown without the name.
         "names": [name for name in sorted(catalogue.models) if name in words],
@@ -66,7 +66,7 @@ def _described(entry: Entry) -> dict[str, Any]:
 
 def _corpus(entry: Entry) -> list[Any]:
     """What a search finds in: its settings, with the content of the corpus in place of its path."""
-    if entry.executor != "search":
+    if entry.backend != "search":
         return []
     settings = {k: v for k, v in entry.settings.items() if k not in ("corpus", "cache_dir")}
     corpus = Path(str(entry.settings.get("corpus", ""))).expanduser()

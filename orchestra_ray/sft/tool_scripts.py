@@ -7,10 +7,10 @@ a program that prints an integer expression prints what the calculator says.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from orchestra_ray.core.records import Offer, Task
+from orchestra_ray.core.records import Task, ToolOption
 from orchestra_ray.data.catalogue import Catalogue, Entry, Kind
 from orchestra_ray.workers.tools.builtin.calculator import calculate
-from orchestra_ray.workers.tools.registry import EXECUTORS
+from orchestra_ray.workers.tools.registry import BACKENDS
 from orchestra_ray.workers.tools.search.exchange import numbered
 from orchestra_ray.workers.tools.search.passages import Retriever
 from orchestra_ray.workers.tools.search.tool import SearchSettings, open_retriever
@@ -29,21 +29,21 @@ class ToolScripts:
     """Of the tools in a catalogue. Opens its search indexes."""
 
     def __init__(self, catalogue: Catalogue):
-        self._executors = {name: tool.executor for name, tool in catalogue.tools.items()}
+        self._backends = {name: tool.backend for name, tool in catalogue.tools.items()}
         self._indexes = {
-            name: _open(tool) for name, tool in catalogue.tools.items() if tool.executor == "search"
+            name: _open(tool) for name, tool in catalogue.tools.items() if tool.backend == "search"
         }
 
-    def script(self, offer: Offer, task: Task, topic: str) -> ToolScript | None:
+    def script(self, option: ToolOption, task: Task, topic: str) -> ToolScript | None:
         """None where the tool is of no use to the task."""
         expression = task.payload["metadata"].get("expression")
-        match self._executors[offer.identity]:
+        match self._backends[option.identity]:
             case "calculator" if expression:
                 return ToolScript({"expression": expression}, calculate(expression), True)
             case "python" if expression:
                 return ToolScript({"code": f"print({expression})"}, calculate(expression), True)
             case "search":
-                return ToolScript({"query": topic}, self._found(offer.identity, topic), False)
+                return ToolScript({"query": topic}, self._found(option.identity, topic), False)
         return None
 
     def _found(self, name: str, query: str) -> str:
@@ -54,5 +54,5 @@ class ToolScripts:
 
 
 def _open(entry: Entry) -> tuple[Retriever, SearchSettings]:
-    settings: SearchSettings = EXECUTORS[Kind.TOOL]["search"].settings(entry)
+    settings: SearchSettings = BACKENDS[Kind.TOOL]["search"].settings(entry)
     return open_retriever(settings), settings

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field, replace
 
 from orchestra_ray.core.faults import Failure, FailureKind, FaultKind
 from orchestra_ray.core.money import Usage
-from orchestra_ray.core.records import LedgerEntry, Lost, Posting, Reservation, ToolRequest
+from orchestra_ray.core.records import LedgerEntry, Lost, Reservation, Settlement, ToolRequest
 from orchestra_ray.data.catalogue import model_of
-from orchestra_ray.spend.budget import SpendGuard
+from orchestra_ray.spend.budget import SpendBudget
 from orchestra_ray.spend.ledger import Ledger
 
 WHERE = "the books"
@@ -28,7 +28,7 @@ RUN_REFUSED = "ledger/run_refused"
 
 
 @dataclass(frozen=True, slots=True)
-class Closing:
+class StepTotals:
     """What the close of a step tells: totals of the run so far, and what went wrong since."""
 
     totals: Mapping[str, float]
@@ -37,12 +37,12 @@ class Closing:
 
 def call_of(request: ToolRequest) -> str:
     """What the books know a call by: each issue of it is one of its own."""
-    return f"{request.call_id}#{request.issue}"
+    return f"{request.call_id}#{request.reissues}"
 
 
 @dataclass(slots=True)
-class SpendBooks:
-    guard: SpendGuard
+class SpendAccounts:
+    budget: SpendBudget
     ledger: Ledger
     misposted: int = 0
     _ended: dict[str, int] = field(default_factory=dict)  # call -> step
@@ -52,7 +52,7 @@ class SpendBooks:
         """None for each that is granted, else why not."""
         return [self._reserve(one) for one in asked]
 
-    def post(self, ended: Sequence[Posting | Lost | Failure]) -> None:
+    def post(self, ended: Sequence[Settlement | Lost | Failure]) -> None:
         """Enters calls; a failure is told at the step's close."""
         for one in ended:
             try:
@@ -65,30 +65,30 @@ class SpendBooks:
         if self.ledger.is_due(time.monotonic()):
             self._flush()
 
-    def close_step(self, step: int) -> Closing:
+    def close_step(self, step: int) -> StepTotals:
         """Writes what was entered, and forgets a step whose episodes have all ended."""
         self._flush()
-        self.guard.forget_step(step)
+        self.budget.forget_step(step)
         self._ended = {call: s for call, s in self._ended.items() if s != step}
         failures, self._failures = self._failures, []
         totals = {
             **self.ledger.metrics(),
             "ledger/misposted": float(self.misposted),
-            RUN_REFUSED: float(self.guard.run_refused),
+            RUN_REFUSED: float(self.budget.run_refused),
         }
-        return Closing(totals, tuple(failures))
+        return StepTotals(totals, tuple(failures))
 
     def _reserve(self, asked: Reservation) -> str | None:
         try:
-            return "this call is over" if asked.call in self._ended else self.guard.reserve(asked)
+            return "this call is over" if asked.call in self._ended else self.budget.reserve(asked)
         except Exception as error:  # a bug of ours: the others of its batch have an answer
             message = f"{type(error).__name__}: {error}"
             self._failures.append(Failure(FailureKind.TOOL, WHERE, f"a reservation: {message}"))
             return f"the spend guard cannot read the reservation ({type(error).__name__})"
 
-    def _post(self, one: Posting | Lost | Failure) -> None:
+    def _post(self, one: Settlement | Lost | Failure) -> None:
         match one:
-            case Posting():
+            case Settlement():
                 self._enter(one)
             case Lost():
                 self._enter_lost(one.request)
@@ -100,50 +100,50 @@ class SpendBooks:
         if unwritten is not None:
             self._failures.append(unwritten)
 
-    def _enter(self, posting: Posting) -> None:
-        if posting.call in self._ended:
+    def _enter(self, settlement: Settlement) -> None:
+        if settlement.call in self._ended:
             return
-        entry, charges = posting.entry, dict(posting.settlements)
-        held = self.guard.held_of(posting.call)
-        wrong = _wrong(posting, held)
+        entry, charges = settlement.entry, dict(settlement.charges)
+        held = self.budget.held_of(settlement.call)
+        wrong = _wrong(settlement, held)
         if wrong is not None:
             self.misposted += 1
-            self._failures.append(Failure(FailureKind.TOOL, WHERE, f"{posting.call}: {wrong}"))
+            self._failures.append(Failure(FailureKind.TOOL, WHERE, f"{settlement.call}: {wrong}"))
             charges = {key: reservation.most_nanousd for key, reservation in held.items()}
             entry = replace(entry, charged_nanousd=sum(charges.values()))
         for key in held:
-            self.guard.settle(key, charges.get(key, 0))
+            self.budget.settle(key, charges.get(key, 0))
         self.ledger.add([entry])
-        self._ended[posting.call] = entry.asker.step
+        self._ended[settlement.call] = entry.caller.step
 
     def _enter_lost(self, request: ToolRequest) -> None:
-        held = self.guard.held_of(call_of(request))
+        held = self.budget.held_of(call_of(request))
         charges = {key: reservation.most_nanousd for key, reservation in held.items()}
         entry = LedgerEntry(
             call_id=request.call_id,
-            asker=request.asker,
-            identity=request.offer.identity,
-            alias=request.offer.alias,
-            kind=request.offer.kind,
-            price_sheet=request.offer.price_sheet,
-            model=model_of(request.offer),
+            caller=request.caller,
+            identity=request.option.identity,
+            alias=request.option.alias,
+            kind=request.option.kind,
+            price_sheet=request.option.price_sheet,
+            model=model_of(request.option),
             usage=Usage(),
             charged_nanousd=sum(charges.values()),
             service_s=0.0,
             queue_s=request.waited_s,
             error=FaultKind.LOST.value,
         )
-        self._enter(Posting(call_of(request), entry, tuple(charges.items())))
+        self._enter(Settlement(call_of(request), entry, tuple(charges.items())))
 
 
-def _wrong(posting: Posting, held: Mapping[str, Reservation]) -> str | None:
+def _wrong(settlement: Settlement, held: Mapping[str, Reservation]) -> str | None:
     """Why a posting cannot be right; None: it can."""
-    for key, charged_nanousd in posting.settlements:
+    for key, charged_nanousd in settlement.charges:
         if key not in held or not 0 <= charged_nanousd <= held[key].most_nanousd:
             return f"{charged_nanousd} nano-dollars for {key}, for which was held {held.get(key)}"
-    if posting.entry.kind == "policy":  # its own tokens are not reserved
+    if settlement.entry.kind == "policy":  # its own tokens are not reserved
         return None
-    charged_nanousd = sum(charged for _, charged in posting.settlements)
-    if charged_nanousd != posting.entry.charged_nanousd:
-        return f"its attempts sum to {charged_nanousd}, not {posting.entry.charged_nanousd}"
+    charged_nanousd = sum(charged for _, charged in settlement.charges)
+    if charged_nanousd != settlement.entry.charged_nanousd:
+        return f"its attempts sum to {charged_nanousd}, not {settlement.entry.charged_nanousd}"
     return None

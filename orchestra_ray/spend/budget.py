@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from orchestra_ray.config.schema import SpendConfig
 from orchestra_ray.core.money import Prices, Usage, nanousd, usd
-from orchestra_ray.core.records import Asker, Reservation
+from orchestra_ray.core.records import Caller, Reservation
 from orchestra_ray.data.catalogue import Entry
 
 MEASUREMENT = 0  # the step of those who are measured
@@ -78,7 +78,7 @@ _RUN = ("run", MEASUREMENT, "")
 
 
 @dataclass(slots=True)
-class SpendGuard:
+class SpendBudget:
     limits: SpendLimits
     _accounts: dict[_Scope, _Account] = field(default_factory=dict)
     _held: dict[str, dict[str, Reservation]] = field(default_factory=dict)  # by call, then key
@@ -133,7 +133,7 @@ class SpendGuard:
         del self._held[call][key]
         if not self._held[call]:
             del self._held[call]
-        self._settled[key] = held.asker.step
+        self._settled[key] = held.caller.step
         for _, account, _, _ in self._scopes(held):
             account.nanousd -= held.most_nanousd - charged_nanousd
 
@@ -147,7 +147,7 @@ class SpendGuard:
             scope
             for of_call in self._held.values()
             for reservation in of_call.values()
-            for scope in (_call_scope(reservation), _episode_scope(reservation.asker))
+            for scope in (_call_scope(reservation), _episode_scope(reservation.caller))
         }
         over = {s for s in self._accounts if s[0] in ("call", "episode") and s[1] == step}
         for scope in over - held:
@@ -160,10 +160,10 @@ class SpendGuard:
         return self._accounts[_RUN].nanousd if _RUN in self._accounts else 0
 
     def _scopes(self, asked: Reservation) -> list[tuple[str, _Account, int | None, int | None]]:
-        limits, step = self.limits, asked.asker.step
+        limits, step = self.limits, asked.caller.step
         scopes: list[tuple[_Scope, int | None, int | None]] = [
             (_call_scope(asked), limits.call_nanousd, None),
-            (_episode_scope(asked.asker), limits.episode_nanousd, limits.episode_calls),
+            (_episode_scope(asked.caller), limits.episode_nanousd, limits.episode_calls),
             (_RUN, limits.run_nanousd, limits.run_calls),
         ]
         if step != MEASUREMENT:
@@ -175,8 +175,8 @@ class SpendGuard:
 
 
 def _call_scope(asked: Reservation) -> _Scope:
-    return ("call", asked.asker.step, asked.call_id)
+    return ("call", asked.caller.step, asked.call_id)
 
 
-def _episode_scope(asker: Asker) -> _Scope:
-    return ("episode", asker.step, asker.episode_id)
+def _episode_scope(caller: Caller) -> _Scope:
+    return ("episode", caller.step, caller.episode_id)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from orchestra_ray.core.faults import Failure, Fault, FaultKind
-from orchestra_ray.core.records import Lost, Posting, Reservation, ToolRequest
+from orchestra_ray.core.records import Lost, Reservation, Settlement, ToolRequest
 from orchestra_ray.core.serialization import pack_items
 
 HELD_S = 4.0  # a result, by its posting at most; with `CASSETTE_S` less than the pool's margin
@@ -22,7 +22,7 @@ HELD_S = 4.0  # a result, by its posting at most; with `CASSETTE_S` less than th
 _log = logging.getLogger(__name__)
 
 
-class BooksGone(Exception):
+class SpendUnreachable(Exception):
     """The books will never answer again."""
 
 
@@ -38,7 +38,7 @@ class Door(Protocol):
         ...
 
 
-class BooksClient:
+class BatchedSpendClient:
     """`unposted` counts what the books did not take in after all tries."""
 
     def __init__(self, door: Door, count_calls: bool, deadline_s: float, tries: int):
@@ -46,7 +46,7 @@ class BooksClient:
         self.count_calls = count_calls
         self.unposted = 0
         self._asked: list[tuple[Reservation, asyncio.Future[str | None]]] = []
-        self._ended: list[Posting | Lost | Failure] = []
+        self._ended: list[Settlement | Lost | Failure] = []
         self._entered = asyncio.Event()  # of those
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -58,9 +58,9 @@ class BooksClient:
         self._asked.append((asked, future))
         return await future
 
-    def enter(self, posting: Posting) -> asyncio.Event:
+    def enter(self, settlement: Settlement) -> asyncio.Event:
         """What is set once the books have it or it is given up; after `HELD_S` at the latest."""
-        return self._enter(posting)
+        return self._enter(settlement)
 
     def lost(self, request: ToolRequest) -> None:
         """Without what the books do not read: it may be what could not be sent."""
@@ -76,7 +76,7 @@ class BooksClient:
             await asyncio.wait(self._tasks)  # each of them ends within a deadline
         return self.unposted
 
-    def _enter(self, ended: Posting | Lost | Failure) -> asyncio.Event:
+    def _enter(self, ended: Settlement | Lost | Failure) -> asyncio.Event:
         if not self._ended:
             self._entered = asyncio.Event()
             asyncio.get_running_loop().call_soon(self._post)
@@ -93,7 +93,7 @@ class BooksClient:
             self._start(self._deliver(ended, self._entered))
 
     async def _deliver(
-        self, ended: Sequence[Posting | Lost | Failure], entered: asyncio.Event
+        self, ended: Sequence[Settlement | Lost | Failure], entered: asyncio.Event
     ) -> None:
         held = asyncio.get_running_loop().call_later(HELD_S, entered.set)
         unposted = len(ended)
@@ -115,7 +115,7 @@ class BooksClient:
                 async with asyncio.timeout(self._deadline_s):
                     await self._door.post(packed)
                 return True
-            except BooksGone:
+            except SpendUnreachable:
                 break  # and with them the run
             except Exception as error:  # of the way there; what is lost is counted
                 _log.warning("a batch of postings: %s", type(error).__name__)

@@ -18,15 +18,15 @@ from enum import StrEnum
 
 from orchestra_ray.config.schema import Config, ModelConfig, RolloutConfig
 from orchestra_ray.core.money import Prices, Usage, nanousd
-from orchestra_ray.core.records import Draw, Offer
+from orchestra_ray.core.records import ToolOption, ToolsetSample
 from orchestra_ray.core.seeds import derive_seed
 from orchestra_ray.core.token_count import tokens
-from orchestra_ray.data.catalogue import Catalogue, chosen, draw_offers
+from orchestra_ray.data.catalogue import Catalogue, chosen, sample_toolset
 from orchestra_ray.data.catalogue.signatures import signatures
 from orchestra_ray.spend.budget import SpendLimits, limits_of, most_cost_nanousd
 
 POLICY = "policy"
-MOST_DRAWS = 512  # of a phase; they stand for the rest
+MOST_SAMPLES = 512  # of a phase; they stand for the rest
 TEMPLATE_TOKENS = 30  # around a question
 LEAST_RESPONSE_TOKENS = 16
 
@@ -96,7 +96,7 @@ class Forecast:
     measured_episodes: int
     calls: float
     response_tokens: int
-    sampled_draws: bool
+    sampled_toolsets: bool
     by_case: Mapping[Case, Amounts]
     limits: tuple[Reached, ...]
     refused: Mapping[str, int]
@@ -106,9 +106,9 @@ class Forecast:
 class _Phase:
     """Episodes of one kind. `repeat`: how often what is in `draws` happens."""
 
-    draws: Sequence[Draw]
-    draws_a_step: int | None  # None: measured, which has no step
-    episodes_a_draw: int
+    toolsets: Sequence[ToolsetSample]
+    toolsets_a_step: int | None  # None: measured, which has no step
+    episodes_a_toolset: int
     repeat: float
     speaks: bool  # the policy itself; else a router, which asks one model and costs nothing itself
 
@@ -134,7 +134,7 @@ def forecast(
         measured_episodes=evaluation.tasks * policies,
         calls=expected_calls,
         response_tokens=forecaster.response_tokens,
-        sampled_draws=max(groups, evaluation.tasks) > MOST_DRAWS,
+        sampled_toolsets=max(groups, evaluation.tasks) > MOST_SAMPLES,
         by_case={
             case: {name: amounts.get(name, Amount()) for name in names}
             for case, amounts in by_case.items()
@@ -148,31 +148,31 @@ def total(amounts: Amounts) -> Amount:
     return sum(amounts.values(), Amount())
 
 
-def menu(draw: Draw, catalogue: Catalogue, question_tokens: int) -> list[Item]:
+def menu(toolset: ToolsetSample, catalogue: Catalogue, question_tokens: int) -> list[Item]:
     """All that an episode under the draw can call; a recipe is shared among its choices."""
     items = []
-    for offer in draw.offers:
-        ways = [chosen(offer, choice.alias) for choice in offer.choices] or [offer]
+    for option in toolset.options:
+        ways = [chosen(option, choice.alias) for choice in option.choices] or [option]
         items += [_item(way, catalogue, question_tokens, 1 / len(ways)) for way in ways if way]
     return items
 
 
-def _item(offer: Offer, catalogue: Catalogue, question_tokens: int, share: float) -> Item:
-    entry = catalogue.entries[offer.identity]
-    doer = catalogue.entries[offer.choices[0].identity] if offer.choices else entry
-    is_model = offer.kind == "model" or bool(offer.choices)
+def _item(option: ToolOption, catalogue: Catalogue, question_tokens: int, share: float) -> Item:
+    entry = catalogue.entries[option.identity]
+    doer = catalogue.entries[option.choices[0].identity] if option.choices else entry
+    is_model = option.kind == "model" or bool(option.choices)
     room = entry.limits.context_tokens
     usage = Usage(
         input_tokens=min(question_tokens + TEMPLATE_TOKENS, room) if is_model else 0,
         output_tokens=min(doer.output_tokens, entry.limits.max_output_tokens) if is_model else 0,
-        searches=1 if offer.prices.search_nanousd else 0,
+        searches=1 if option.prices.search_nanousd else 0,
     )
-    most_nanousd = most_cost_nanousd(entry, offer.prices)
-    usual_nanousd = min(most_nanousd, offer.prices.cost_nanousd(usage, offer.latency_s))
+    most_nanousd = most_cost_nanousd(entry, option.prices)
+    usual_nanousd = min(most_nanousd, option.prices.cost_nanousd(usage, option.latency_s))
     most = (float(room), float(entry.limits.max_output_tokens)) if is_model else (0.0, 0.0)
     return Item(
         name=doer.name,
-        is_model=offer.kind == "model",
+        is_model=option.kind == "model",
         share=share,
         usual=Amount(1, usage.input_tokens, usage.output_tokens, usual_nanousd),
         most=Amount(1, *most, most_nanousd),
@@ -182,17 +182,17 @@ def _item(offer: Offer, catalogue: Catalogue, question_tokens: int, share: float
 def _phases(config: Config, catalogue: Catalogue, training: bool) -> Iterator[_Phase]:
     """Training by its first steps, then the held-out tasks: by the policy, by each router."""
 
-    def draws(seed: int, count: int) -> list[Draw]:
+    def toolsets(seed: int, count: int) -> list[ToolsetSample]:
         seeds = (derive_seed(seed, "group", n) for n in range(count))
-        return [draw_offers(catalogue, config.catalogue, one) for one in seeds]
+        return [sample_toolset(catalogue, config.catalogue, one) for one in seeds]
 
     loop, evaluation = config.training, config.evaluation
     if training:
-        steps = min(loop.steps, max(1, MOST_DRAWS // loop.groups_per_step))
-        trained = draws(config.seed, steps * loop.groups_per_step)
+        steps = min(loop.steps, max(1, MOST_SAMPLES // loop.groups_per_step))
+        trained = toolsets(config.seed, steps * loop.groups_per_step)
         yield _Phase(trained, loop.groups_per_step, loop.group_size, loop.steps / steps, True)
     if evaluation.tasks:
-        heldout = draws(evaluation.seed, min(evaluation.tasks, MOST_DRAWS))
+        heldout = toolsets(evaluation.seed, min(evaluation.tasks, MOST_SAMPLES))
         repeat = evaluation.tasks / len(heldout)
         yield _Phase(heldout, None, 1, repeat * (2 if training else 1), True)
         yield _Phase(heldout, None, 1, repeat * len(evaluation.baselines), False)
@@ -223,14 +223,14 @@ class _Forecaster:
         spent: dict[str, Amount] = {}
         own = Amount()
         for phase in phases:
-            size = phase.draws_a_step or len(phase.draws)
-            for start in range(0, len(phase.draws), size):
+            size = phase.toolsets_a_step or len(phase.toolsets)
+            for start in range(0, len(phase.toolsets), size):
                 step: dict[str, Amount] = {}
-                for draw in phase.draws[start : start + size]:
-                    episode, spoken = self._episode(draw, phase.speaks, case)
-                    _add(step, episode, phase.episodes_a_draw)
-                    own += spoken.times(phase.episodes_a_draw * phase.repeat)
-                within = self._within("step", step, case) if phase.draws_a_step else step
+                for toolset in phase.toolsets[start : start + size]:
+                    episode, spoken = self._episode(toolset, phase.speaks, case)
+                    _add(step, episode, phase.episodes_a_toolset)
+                    own += spoken.times(phase.episodes_a_toolset * phase.repeat)
+                within = self._within("step", step, case) if phase.toolsets_a_step else step
                 _add(spent, within, phase.repeat)
         return {**self._within("run", spent, case), POLICY: own}
 
@@ -243,13 +243,13 @@ class _Forecaster:
                     unlimited = {c: self._peaks.get((key, c), 0.0) / per for c in Case}
                     yield Reached(f"spend.{key}", limit, unlimited)
 
-    def _episode(self, draw: Draw, speaks: bool, case: Case) -> tuple[Amounts, Amount]:
+    def _episode(self, toolset: ToolsetSample, speaks: bool, case: Case) -> tuple[Amounts, Amount]:
         """What its calls come to, and the policy's own tokens."""
         rollout = self.config.rollout
-        items = menu(draw, self.catalogue, self.question_tokens)
+        items = menu(toolset, self.catalogue, self.question_tokens)
         granted = [item for item in items if self._grants(item)]
         calls = {Case.LOW: 1.0, Case.EXPECTED: self.calls}.get(case, float(rollout.max_turns))
-        own = self._spoken(draw, calls, case) if speaks else Amount()
+        own = self._spoken(toolset, calls, case) if speaks else Amount()
         if not speaks:
             granted, calls = [item for item in granted if item.is_model], 1.0
         return self._within("episode", _mixed(granted, calls, case), case), own
@@ -284,9 +284,9 @@ class _Forecaster:
     def _note(self, key: str, case: Case, amount: float) -> None:
         self._peaks[key, case] = max(amount, self._peaks.get((key, case), 0.0))
 
-    def _spoken(self, draw: Draw, calls: float, case: Case) -> Amount:
+    def _spoken(self, toolset: ToolsetSample, calls: float, case: Case) -> Amount:
         rollout = self.config.rollout
-        functions = json.dumps(signatures(draw, self.config.catalogue.submit))
+        functions = json.dumps(signatures(toolset, self.config.catalogue.submit))
         opening = min(tokens(functions) + self.question_tokens, rollout.max_prompt_tokens)
         least = min(LEAST_RESPONSE_TOKENS, rollout.max_response_tokens)
         response = {Case.LOW: least, Case.EXPECTED: self.response_tokens}.get(case)

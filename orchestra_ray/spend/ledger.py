@@ -195,10 +195,10 @@ def table(run: str, entries: Sequence[LedgerEntry]) -> pa.Table:
     """Entries as rows of `SCHEMA`."""
     columns: dict[str, list[Any]] = {
         "run": [run] * len(entries),
-        "step": [e.asker.step for e in entries],
-        "group": [e.asker.group_id for e in entries],
-        "episode": [e.asker.episode_id for e in entries],
-        "turn": [e.asker.turn for e in entries],
+        "step": [e.caller.step for e in entries],
+        "group": [e.caller.group_id for e in entries],
+        "episode": [e.caller.episode_id for e in entries],
+        "turn": [e.caller.turn for e in entries],
         "call": [e.call_id for e in entries],
     }
     for name in SCHEMA.names:

@@ -3,27 +3,27 @@
 from collections.abc import Sequence
 
 from orchestra_ray.core.faults import Failure
-from orchestra_ray.core.records import LedgerEntry, Posting, Reservation
-from orchestra_ray.spend.accounts import SpendBooks
-from orchestra_ray.spend.budget import SpendGuard, SpendLimits
+from orchestra_ray.core.records import LedgerEntry, Reservation, Settlement
+from orchestra_ray.spend.accounts import SpendAccounts
+from orchestra_ray.spend.budget import SpendBudget, SpendLimits
 from orchestra_ray.spend.ledger import Ledger
 
 
-class LocalBooks:
+class LocalSpendClient:
     """What an `Executor` reserves at and posts to, without an actor between."""
 
     def __init__(self, limits: SpendLimits | None = None, run: str = "run"):
-        self.guard, self.ledger = SpendGuard(limits or SpendLimits()), Ledger(run)
-        self.books = SpendBooks(self.guard, self.ledger)
-        self.count_calls = self.guard.limits.count_calls
+        self.budget, self.ledger = SpendBudget(limits or SpendLimits()), Ledger(run)
+        self.books = SpendAccounts(self.budget, self.ledger)
+        self.count_calls = self.budget.limits.count_calls
         self._entries: list[LedgerEntry] = []
 
     async def reserve(self, asked: Reservation) -> str | None:
         return self.books.reserve([asked])[0]
 
-    def enter(self, posting: Posting) -> None:
-        self.books.post([posting])
-        self._entries.append(posting.entry)
+    def enter(self, settlement: Settlement) -> None:
+        self.books.post([settlement])
+        self._entries.append(settlement.entry)
 
     def report(self, failure: Failure) -> None:
         self.books.post([failure])

@@ -52,7 +52,7 @@ class Line:
 AMOUNTS = tuple(field.name for field in fields(Line))[1:]
 
 
-def statement(entries: pa.Table, by: By) -> list[Line]:
+def spend_summary(entries: pa.Table, by: By) -> list[Line]:
     """A line a group: steps in their order, all else from the dearest to the cheapest."""
     counted = {
         "calls": pa.array([1] * len(entries), pa.int64()),

@@ -20,12 +20,12 @@ from torch import Tensor
 from orchestra_ray.core.process_log import ProcessLog, own_log
 from orchestra_ray.weights.buckets import Manifest, TensorEntry, checksum, make_buckets
 
-BOARD_NAME = "orchestra_weights"
+REGISTRY_NAME = "orchestra_weights"
 START_DEADLINE_S = 60.0
 
 
 @ray.remote(num_cpus=0)
-class WeightBoard:
+class WeightRegistry:
     """The newest published version."""
 
     def __init__(self) -> None:
@@ -48,22 +48,24 @@ class WeightBoard:
 
 
 @dataclass(frozen=True, slots=True)
-class Board:
+class WeightRegistryActor:
     """A started board: `actor` for who publishes, `name` for who looks it up."""
 
     name: str
     actor: ActorHandle
 
 
-def start_board(namespace: str | None = None, deadline_s: float = START_DEADLINE_S) -> Board:
+def start_registry(
+    namespace: str | None = None, deadline_s: float = START_DEADLINE_S
+) -> WeightRegistryActor:
     """Starts the board in a namespace (None: this driver's). It lives as long as its handle."""
-    actor = WeightBoard.options(name=BOARD_NAME, namespace=namespace).remote()
+    actor = WeightRegistry.options(name=REGISTRY_NAME, namespace=namespace).remote()
     ray.get(actor.latest.remote(), timeout=deadline_s)
-    return Board(BOARD_NAME, cast(ActorHandle, actor))
+    return WeightRegistryActor(REGISTRY_NAME, cast(ActorHandle, actor))
 
 
 def publish(
-    board: ActorHandle,
+    registry: ActorHandle,
     version: int,
     named_tensors: Iterable[tuple[str, Tensor]],
     bucket_bytes: int,
@@ -79,7 +81,7 @@ def publish(
         refs.append(ray.put(array))
     total_bytes = sum(entry.nbytes for entry in entries)
     manifest = Manifest(version, tuple(entries), tuple(checksums), total_bytes)
-    ray.get(board.publish.remote(manifest, refs), timeout=deadline_s)
+    ray.get(registry.publish.remote(manifest, refs), timeout=deadline_s)
     return manifest
 
 
@@ -103,7 +105,7 @@ def connect(address: str, namespace: str) -> None:
 
 
 def fetch(
-    address: str, namespace: str, board_name: str, version: int, deadline_s: float
+    address: str, namespace: str, registry_name: str, version: int, deadline_s: float
 ) -> tuple[Manifest, Sequence[np.ndarray]]:
     """The manifest and the buckets (uint8, read-only, in shared memory) of a version.
 
@@ -112,10 +114,10 @@ def fetch(
     and `ray.exceptions.ObjectLostError` where the bytes went with their publisher.
     """
     connect(address, namespace)
-    board = ray.get_actor(board_name, namespace)
-    published = ray.get(board.get.remote(version), timeout=deadline_s)
+    registry = ray.get_actor(registry_name, namespace)
+    published = ray.get(registry.get.remote(version), timeout=deadline_s)
     if published is None:
-        held = ray.get(board.latest.remote(), timeout=deadline_s)
+        held = ray.get(registry.latest.remote(), timeout=deadline_s)
         raise LookupError(f"weights version {version} is not on the board, which holds {held}")
     manifest, refs = published
     return manifest, ray.get(list(refs), timeout=deadline_s)

@@ -48,12 +48,12 @@ def register() -> None:
 
 
 @dataclass
-class BoardInfo(WeightTransferInitInfo):
+class RegistryInfo(WeightTransferInitInfo):
     """Where the weights hang: the cluster's GCS address, and the board's namespace and name."""
 
     address: str
     namespace: str
-    board: str
+    registry: str
 
 
 @dataclass
@@ -65,10 +65,10 @@ class VersionInfo(WeightTransferUpdateInfo):
     verify: bool = True
 
 
-class ObjectStoreWeightTransferEngine(WeightTransferEngine[BoardInfo, VersionInfo]):
+class ObjectStoreWeightTransferEngine(WeightTransferEngine[RegistryInfo, VersionInfo]):
     """Lives in each worker process of vLLM, beside the model."""
 
-    init_info_cls = BoardInfo
+    init_info_cls = RegistryInfo
     update_info_cls = VersionInfo
 
     def __init__(
@@ -79,26 +79,30 @@ class ObjectStoreWeightTransferEngine(WeightTransferEngine[BoardInfo, VersionInf
         model: torch.nn.Module,
     ) -> None:
         super().__init__(config, vllm_config, device, model)
-        self._board: BoardInfo | None = None
+        self._registry: RegistryInfo | None = None
         self._shapes: Shapes = {}
         self._staged: _Staged | None = None
 
-    def init_transfer_engine(self, init_info: BoardInfo) -> None:
+    def init_transfer_engine(self, init_info: RegistryInfo) -> None:
         """Joins the cluster; raises if it is not there."""
         self._shapes = policy_shapes(self.model_config.model)
         connect(init_info.address, init_info.namespace)
-        self._board = init_info
+        self._registry = init_info
 
     def start_weight_update(self) -> None:
         self._staged = None
 
     def receive_weights(self, update_info: VersionInfo) -> None:
         """Fetches and checks every bucket. Errors leave the old weights as they are."""
-        if self._board is None:
+        if self._registry is None:
             raise RuntimeError("the engine has not joined a weight board: call init_transfer first")
-        board = self._board
+        registry = self._registry
         manifest, buckets = fetch(
-            board.address, board.namespace, board.board, update_info.version, update_info.deadline_s
+            registry.address,
+            registry.namespace,
+            registry.registry,
+            update_info.version,
+            update_info.deadline_s,
         )
         check_shapes(manifest, self._shapes)
         if update_info.verify:

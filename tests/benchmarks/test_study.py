@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from orchestra_ray.config import load
 from orchestra_ray.data.preferences.load import load_heldout_preferences
-from orchestra_ray.evaluation.episode_log import FILE, EpisodeLog, Measured
+from orchestra_ray.evaluation.episode_log import FILE, EpisodeLog, EvalEpisode
 from orchestra_ray.workers.rollout.episode import FAULTY
 
 REPOSITORY = Path(__file__).parents[2]
@@ -78,7 +78,9 @@ def lay(runs: Path, arm: str, seed: int, plays: Mapping[str, tuple[Play, float]]
         found = [play(n) for n in range(TASKS)]
         for n, (right, cents, seconds, calls) in enumerate(found):
             price = round(cents * 10_000_000)
-            log.add(name, Measured(n, f"task/{n}", "gcd", right, price, seconds, 2, calls, calls))
+            log.add(
+                name, EvalEpisode(n, f"task/{n}", "gcd", right, price, seconds, 2, calls, calls)
+            )
         rows[name] = {
             "accuracy": sum(one[0] for one in found) / TASKS,
             "cost_usd": sum(one[1] for one in found) / TASKS / 100,

@@ -46,9 +46,9 @@ def test_what_reaches_outside_is_tried_on_demand(
         port = closed.getsockname()[1]
         path = tmp_path / "mine.yaml"
         path.write_text(
-            "models: [{name: far, description: d, executor: endpoint, settings: {model: m,"
+            "models: [{name: far, description: d, backend: endpoint, settings: {model: m,"
             f" base_urls: ['http://127.0.0.1:{port}/v1']}}}}]\n"
-            "tools: [{name: web, description: d, executor: web_search}]\n"
+            "tools: [{name: web, description: d, backend: web_search}]\n"
         )
         untried = printed(capsys, f"catalogue.path={path}")
         tried = printed(capsys, f"catalogue.path={path}", "--probe", code=1)

@@ -15,7 +15,7 @@ SUMS = "tasks.families=[{name: chain_sum, settings: {min_terms: 2, max_terms: 3,
 ENDPOINT = """
   - name: my-{model}
     description: not described yet
-    executor: endpoint
+    backend: endpoint
     offered: false
     parser: {parser}
     prices: {{input_usd_per_mtok: 1, output_usd_per_mtok: {price}}}

@@ -130,7 +130,7 @@ def test_a_model_judges_where_a_configuration_names_one(tmp_path: Path, capsys: 
 ENTRY = """\
   - name: grader
     description: compares answers
-    executor: endpoint
+    backend: endpoint
     offered: false
     prices: {{input_usd_per_mtok: 1, output_usd_per_mtok: 1}}
     limits: {{retries: 0, deadline_s: 30, context_tokens: 8192, max_output_tokens: 64}}

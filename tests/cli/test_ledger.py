@@ -7,12 +7,12 @@ import pytest
 
 from orchestra_ray.cli import main as cli
 from orchestra_ray.core.money import Usage
-from orchestra_ray.core.records import Asker, LedgerEntry
+from orchestra_ray.core.records import Caller, LedgerEntry
 from orchestra_ray.spend.ledger import FOLDER, Ledger
 
 ENTRY = LedgerEntry(
     call_id="e/0/1",
-    asker=Asker(1, "g", "g/0", 2),
+    caller=Caller(1, "g", "g/0", 2),
     identity="nova",
     alias="model-1",
     kind="model",
@@ -27,7 +27,7 @@ ENTRY = LedgerEntry(
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "mine"
     ledger = Ledger("mine", folder / FOLDER)
-    ledger.add([ENTRY, replace(ENTRY, error="timeout", asker=Asker(0, "h", "h/0", 0))])
+    ledger.add([ENTRY, replace(ENTRY, error="timeout", caller=Caller(0, "h", "h/0", 0))])
     assert ledger.flush() is None
     ledger.add([replace(ENTRY, identity="calc", kind="tool", charged_nanousd=0, saved_nanousd=5)])
     assert ledger.flush() is None  # a second file

@@ -402,7 +402,7 @@ def test_no_error_line_and_no_traceback_tells_a_password(
     entry = """
   - name: far
     description: kX9vQ2mL8zR4tY7wB3nC
-    executor: endpoint
+    backend: endpoint
     settings: {model: far, base_urls: ["https//user:s3 cr3t@[host"]}
 tools:"""
     path = tmp_path / "catalogue.yaml"

@@ -13,7 +13,7 @@ from orchestra_ray.data.preferences.load import Cell, read_pairs
 ENDPOINT = """
   - name: my-{model}
     description: writes
-    executor: endpoint
+    backend: endpoint
     offered: false
     prices: {{input_usd_per_mtok: 1, output_usd_per_mtok: 1}}
     limits: {{retries: 0, deadline_s: 30, context_tokens: 8192, max_output_tokens: 2048}}

@@ -8,30 +8,30 @@ import pytest
 from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.money import Prices, Usage
 from orchestra_ray.core.records import (
-    Asker,
+    Caller,
     LedgerEntry,
     Lost,
-    Offer,
-    Posting,
     Reservation,
+    Settlement,
     Task,
+    ToolOption,
     ToolRequest,
     ToolResult,
 )
 from orchestra_ray.core.serialization import RECORDS, pack, unpack
 
-ASKER = Asker(1, "g", "g/0", 2)
-OFFER = Offer("nova", "m", "model", "Half a pair: \ud800", Prices(call_nanousd=7), 0.5)
-REQUEST = ToolRequest("c", ASKER, OFFER, {"x": [1, 2**70, None]}, Task("t", "f", "?", {}), 3, 4)
-ENTRY = LedgerEntry("c", ASKER, "m", "nova", "model", "p", Usage(1, 0, 2), 7, 0.25, error="lost")
+CALLER = Caller(1, "g", "g/0", 2)
+OFFER = ToolOption("nova", "m", "model", "Half a pair: \ud800", Prices(call_nanousd=7), 0.5)
+REQUEST = ToolRequest("c", CALLER, OFFER, {"x": [1, 2**70, None]}, Task("t", "f", "?", {}), 3, 4)
+ENTRY = LedgerEntry("c", CALLER, "m", "nova", "model", "p", Usage(1, 0, 2), 7, 0.25, error="lost")
 ALL = [
     REQUEST,
-    replace(REQUEST, issue=1, waited_s=0.5),
+    replace(REQUEST, reissues=1, waited_s=0.5),
     ToolResult("text", ENTRY, "lost"),
     Failure(FailureKind.TOOL, "here", "why"),
-    Posting("c#0", ENTRY, (("c#0.1", 7),)),
+    Settlement("c#0", ENTRY, (("c#0.1", 7),)),
     Lost(REQUEST),
-    Reservation("c#0.2", ASKER, 7, ("c#0.1",)),
+    Reservation("c#0.2", CALLER, 7, ("c#0.1",)),
 ]
 
 
@@ -44,7 +44,7 @@ def test_what_a_batch_shares_travels_and_arrives_once() -> None:
     requests = [replace(REQUEST, call_id=f"{number}") for number in range(100)]
     arrived = unpack(pack(requests))
     assert len({id(request.task) for request in arrived}) == 1
-    assert len({id(request.offer.prices) for request in arrived}) == 1
+    assert len({id(request.option.prices) for request in arrived}) == 1
 
 
 def test_no_record_of_a_call_goes_the_slow_way() -> None:

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from orchestra_ray.core.records import Card, Part
+from orchestra_ray.core.records import EpisodeSummary, Part
 from orchestra_ray.core.states import Stop
 from orchestra_ray.driver.batch import dropped_sequences, training_sequences
-from orchestra_ray.driver.filters import Chosen, Rollout
+from orchestra_ray.driver.filters import Rollout, TrainableEpisode
 from orchestra_ray.workers.reward.settings import RewardSettings
 
-CARD = Card("", "g", Stop.ANSWERED, None, True, 90, 22, 3, 3, 9, 9, 0, 0.0, 0.0, 0.0)
+CARD = EpisodeSummary("", "g", Stop.ANSWERED, None, True, 90, 22, 3, 3, 9, 9, 0, 0.0, 0.0, 0.0)
 ONE = replace(CARD, episode_id="one", parts=(Part(90, 22, 3, True),))
 REBUILT = replace(
     CARD,
@@ -21,22 +21,22 @@ REBUILT = replace(
 
 
 def test_a_transcript_is_one_sequence_with_an_advantage_a_turn() -> None:
-    chosen = Chosen(Rollout(ONE, "ref"), (1.0, 0.5, 0.5), (0,))
+    chosen = TrainableEpisode(Rollout(ONE, "ref"), (1.0, 0.5, 0.5), (0,))
     (sequence,) = training_sequences([chosen], RewardSettings())
     assert (sequence.ref, sequence.part, sequence.advantages) == ("ref", 0, (1.0, 0.5, 0.5))
     assert (sequence.tokens, sequence.episode_tokens) == (90, 22)
 
 
 def test_rebuilt_turns_are_sequences_that_know_their_episode() -> None:
-    chosen = Chosen(Rollout(REBUILT, "ref"), (1.0, 2.0, 3.0), (0, 2))
+    chosen = TrainableEpisode(Rollout(REBUILT, "ref"), (1.0, 2.0, 3.0), (0, 2))
     sequences = training_sequences([chosen], RewardSettings())
     assert [(s.part, s.advantages) for s in sequences] == [(0, (1.0,)), (2, (3.0,))]
     assert {s.episode_tokens for s in sequences} == {17}
 
 
 def test_sequences_that_are_not_trained_are_counted_with_their_tokens() -> None:
-    whole = Chosen(Rollout(ONE, "ref"), (1.0, 1.0, 1.0), (0,))
-    rebuilt = Chosen(Rollout(REBUILT, "ref"), (1.0, 2.0, 3.0), (0, 2))
+    whole = TrainableEpisode(Rollout(ONE, "ref"), (1.0, 1.0, 1.0), (0,))
+    rebuilt = TrainableEpisode(Rollout(REBUILT, "ref"), (1.0, 2.0, 3.0), (0, 2))
     counts = dropped_sequences([whole, rebuilt])
     assert counts == {"dropped/sequences": 1, "dropped/sequence_tokens": 5}
 
@@ -45,7 +45,7 @@ def test_sequences_that_are_not_trained_are_counted_with_their_tokens() -> None:
 def test_an_estimator_that_whitens_does_so_over_the_whole_batch(estimator: str) -> None:
     settings = RewardSettings(combination="gdpo", advantage=estimator)
     values = [(1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (5.0, 5.0, 5.0)]
-    chosen = [Chosen(Rollout(ONE, n), v, (0,)) for n, v in enumerate(values)]
+    chosen = [TrainableEpisode(Rollout(ONE, n), v, (0,)) for n, v in enumerate(values)]
     whitened = [a for s in training_sequences(chosen, settings) for a in s.advantages]
     assert math.isclose(sum(whitened), 0.0, abs_tol=1e-9)
     tokens = ONE.parts[0].response_tokens / ONE.parts[0].turns  # of each turn

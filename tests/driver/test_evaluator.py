@@ -10,15 +10,15 @@ import pytest
 
 from orchestra_ray.config import Config
 from orchestra_ray.core.faults import Failure, FailureKind
-from orchestra_ray.core.records import Card, GroupSpec
+from orchestra_ray.core.records import EpisodeSummary, GroupSpec
 from orchestra_ray.core.states import Stop
 from orchestra_ray.data.catalogue import Catalogue
 from orchestra_ray.data.tasks.private import PRIVATE
 from orchestra_ray.data.tasks.sampler import GroupSampler
 from orchestra_ray.driver.accounting import Accounting
-from orchestra_ray.driver.evaluator import Measuring
+from orchestra_ray.driver.evaluator import Evaluator
 from orchestra_ray.driver.filters import Rollout
-from orchestra_ray.driver.worker_group import Crew, RunFailed
+from orchestra_ray.driver.worker_group import RunFailed, WorkerGroup
 from orchestra_ray.evaluation.episode_log import EpisodeLog
 from orchestra_ray.tracking.files import JsonlFile
 from orchestra_ray.workers.reward.judges.verdict import Verdict
@@ -53,11 +53,11 @@ class Quoting:
         if not self.plays:
             failure = Failure(FailureKind.ENGINE, "gpt", f"400: refused: {spec.task.question}")
             return [], {episode.episode_id: failure}
-        card = Card(
+        summary = EpisodeSummary(
             episode.episode_id, spec.group_id, Stop.ANSWERED, None, True, 9, 3, 1, 1, 0, 0, 5, 1.0,
             1.0, 0.0,
         )  # fmt: skip
-        return [Rollout(card, None)], {}
+        return [Rollout(summary, None)], {}
 
     async def judge(self, spec: GroupSpec, rollout: Rollout) -> Verdict | Failure:
         if self.judges:
@@ -70,23 +70,27 @@ def config(quickstart: Config) -> Config:
     return replace(quickstart, evaluation=replace(quickstart.evaluation, tasks=TASKS))
 
 
-def measuring(
-    config: Config, catalogue: Catalogue, crew: Quoting, sampler: GroupSampler, log: EpisodeLog
-) -> Measuring:
-    return Measuring(config, catalogue, cast(Crew, crew), sampler, Accounting(), log)
+def evaluator(
+    config: Config,
+    catalogue: Catalogue,
+    worker_group: Quoting,
+    sampler: GroupSampler,
+    log: EpisodeLog,
+) -> Evaluator:
+    return Evaluator(config, catalogue, cast(WorkerGroup, worker_group), sampler, Accounting(), log)
 
 
-@pytest.mark.parametrize("crew", [Quoting(plays=False), Quoting(judges=False)])
+@pytest.mark.parametrize("worker_group", [Quoting(plays=False), Quoting(judges=False)])
 @pytest.mark.parametrize("private", [True, False])
 def test_why_a_private_task_failed_is_told_by_the_kind_alone(
     config: Config,
     catalogue: Catalogue,
     sampler: GroupSampler,
     tmp_path: Path,
-    crew: Quoting,
+    worker_group: Quoting,
     private: bool,
 ) -> None:
-    crew.events.clear()
+    worker_group.events.clear()
     questions = [sampler.group(n, 1).task.question for n in range(TASKS)]
     given = sampler
     if private:
@@ -94,25 +98,25 @@ def test_why_a_private_task_failed_is_told_by_the_kind_alone(
         given.__dict__.update(sampler.__dict__)
     log = EpisodeLog(tmp_path / "evaluation.jsonl")
     with pytest.raises(RunFailed) as told:
-        asyncio.run(measuring(config, catalogue, crew, given, log).play("random", "random"))
+        asyncio.run(evaluator(config, catalogue, worker_group, given, log).play("random", "random"))
     log.close()
-    words = [str(told.value), *(event["message"] for event in crew.events)]
+    words = [str(told.value), *(event["message"] for event in worker_group.events)]
     quoted = any(question in word for question in questions for word in words)
-    assert crew.events and quoted is not private
+    assert worker_group.events and quoted is not private
     if private:
-        assert {event["message"] for event in crew.events} <= {"engine", "reward"}
+        assert {event["message"] for event in worker_group.events} <= {"engine", "reward"}
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_result_that_could_not_be_written_is_told_once_an_episode(
     config: Config, catalogue: Catalogue, sampler: GroupSampler, tmp_path: Path
 ) -> None:
-    crew, log = Quoting(), EpisodeLog(tmp_path / "evaluation.jsonl")
+    worker_group, log = Quoting(), EpisodeLog(tmp_path / "evaluation.jsonl")
     log.close()
     log._file = JsonlFile(Path("/dev/full"))
-    asyncio.run(measuring(config, catalogue, crew, sampler, log).play("random", "random"))
+    asyncio.run(evaluator(config, catalogue, worker_group, sampler, log).play("random", "random"))
     log.close()
-    assert [(event["kind"], event["where"]) for event in crew.events] == (
+    assert [(event["kind"], event["where"]) for event in worker_group.events] == (
         [("failure", "/dev/full")] * TASKS
     )
     assert set(log.done("random")) == set(range(TASKS))  # measured all the same
@@ -121,8 +125,8 @@ def test_a_result_that_could_not_be_written_is_told_once_an_episode(
 def test_the_start_of_training_stands_beside_who_is_measured_and_is_not_played(
     config: Config, catalogue: Catalogue, sampler: GroupSampler, tmp_path: Path
 ) -> None:
-    crew, log = Quoting(), EpisodeLog(tmp_path / "evaluation.jsonl")
-    measured = measuring(config, catalogue, crew, sampler, log)
+    worker_group, log = Quoting(), EpisodeLog(tmp_path / "evaluation.jsonl")
+    measured = evaluator(config, catalogue, worker_group, sampler, log)
     asyncio.run(measured.play("random", "random"))
     alone = measured.comparison().summaries["random"]
     start = {n: replace(one, correct=False) for n, one in log.done("random").items()}
@@ -143,7 +147,9 @@ def test_answers_that_could_not_be_scored_are_an_event_of_their_policy(
         async def judge(self, spec: GroupSpec, rollout: Rollout) -> Verdict | Failure:
             return Verdict(False, "the scorer raised ValueError", unscorable=True)
 
-    crew, log = Odd(), EpisodeLog(tmp_path / "evaluation.jsonl")
-    asyncio.run(measuring(config, catalogue, crew, sampler, log).play("random", "random"))
+    worker_group, log = Odd(), EpisodeLog(tmp_path / "evaluation.jsonl")
+    asyncio.run(evaluator(config, catalogue, worker_group, sampler, log).play("random", "random"))
     log.close()
-    assert crew.events == [{"kind": "unscorable_answers", "policy": "random", "count": TASKS}]
+    assert worker_group.events == [
+        {"kind": "unscorable_answers", "policy": "random", "count": TASKS}
+    ]

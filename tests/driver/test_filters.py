@@ -4,13 +4,15 @@ import pytest
 
 from orchestra_ray.config.schema import Overlong
 from orchestra_ray.core.faults import Failure, FailureKind
-from orchestra_ray.core.records import Card, EpisodeScore, GroupScore, Part
+from orchestra_ray.core.records import EpisodeScore, EpisodeSummary, GroupScore, Part
 from orchestra_ray.core.states import Ended, Stop
 from orchestra_ray.data.tasks.sampler import GroupSampler
-from orchestra_ray.driver.filters import Rollout, ScoredGroup, select
+from orchestra_ray.driver.filters import Rollout, ScoredGroup, filter_group
 
 PARTS = (Part(50, 10, 2, True),)
-CARD = Card("", "g", Stop.ANSWERED, None, True, 50, 10, 2, 2, 5, 5, 0, 0.0, 0.0, 0.0, {}, PARTS)
+CARD = EpisodeSummary(
+    "", "g", Stop.ANSWERED, None, True, 50, 10, 2, 2, 5, 5, 0, 0.0, 0.0, 0.0, {}, PARTS
+)
 
 
 @pytest.fixture
@@ -26,12 +28,12 @@ def group(sampler: GroupSampler) -> ScoredGroup:
 
 def with_card(group: ScoredGroup, **changes: object) -> ScoredGroup:
     first, *rest = group.rollouts
-    card = replace(first.card, **changes)  # type: ignore[arg-type]
-    return replace(group, rollouts=(Rollout(card, None), *rest))
+    summary = replace(first.summary, **changes)  # type: ignore[arg-type]
+    return replace(group, rollouts=(Rollout(summary, None), *rest))
 
 
 def test_a_good_group_is_trained_whole(group: ScoredGroup) -> None:
-    selection = select(group, stale_before=5)
+    selection = filter_group(group, stale_before=5)
     assert [chosen.advantages for chosen in selection.trained] == [(a, a) for a in (1.0, 0.0, -1.0)]
     assert not selection.dropped
 
@@ -49,8 +51,8 @@ def test_a_good_group_is_trained_whole(group: ScoredGroup) -> None:
 def test_each_filter_has_a_state_of_its_own(
     group: ScoredGroup, changes: dict, state: Ended
 ) -> None:
-    selection = select(with_card(group, **changes), stale_before=5)
-    assert selection.dropped == {group.rollouts[0].card.episode_id: state}
+    selection = filter_group(with_card(group, **changes), stale_before=5)
+    assert selection.dropped == {group.rollouts[0].summary.episode_id: state}
     assert len(selection.trained) == 2
 
 
@@ -59,24 +61,24 @@ def test_what_a_limit_cut_short_is_trained_where_it_is_wanted(
     group: ScoredGroup, overlong: Overlong
 ) -> None:
     cut = with_card(group, stop=Stop.LENGTH, answered=False)
-    assert not select(cut, 5, overlong).dropped
+    assert not filter_group(cut, 5, overlong).dropped
 
 
 def test_a_sequence_out_of_format_is_left_out_of_its_episode(group: ScoredGroup) -> None:
     parts = (Part(50, 10, 1, True), Part(40, 5, 1, False))
-    first, *_ = select(with_card(group, parts=parts), 5).trained
+    first, *_ = filter_group(with_card(group, parts=parts), 5).trained
     assert first.parts == (0,)
 
 
 def test_a_homogeneous_group_is_dropped_whole(group: ScoredGroup) -> None:
-    selection = select(replace(group, score=replace(group.score, keep=False)), 0)
+    selection = filter_group(replace(group, score=replace(group.score, keep=False)), 0)
     assert set(selection.dropped.values()) == {Ended.HOMOGENEOUS} and not selection.trained
 
 
 def test_what_failed_and_what_could_not_be_scored_is_named(group: ScoredGroup) -> None:
     lost = {"x": Failure(FailureKind.DEADLINE, "worker", "late")}
     unscored = GroupScore("g", (), False, Failure(FailureKind.REWARD, "scorer", "down"))
-    selection = select(replace(group, failed=lost, score=unscored), 0)
+    selection = filter_group(replace(group, failed=lost, score=unscored), 0)
     assert selection.dropped.pop("x") is Ended.FAILED_DEADLINE  # type: ignore[attr-defined]
     assert set(selection.dropped.values()) == {Ended.FAILED_REWARD}
     assert len(selection.dropped) == 3
@@ -87,5 +89,5 @@ def test_a_response_that_a_limit_cut_is_trained_though_it_kept_no_format(
 ) -> None:
     parts = (Part(50, 10, 1, True), Part(40, 5, 1, False), Part(40, 5, 1, False))
     cut = with_card(group, stop=Stop.LENGTH, answered=False, turns_well_formed=0, parts=parts)
-    first, *_ = select(cut, 5, Overlong.KEEP).trained
+    first, *_ = filter_group(cut, 5, Overlong.KEEP).trained
     assert first.parts == (0, 2)

@@ -10,29 +10,31 @@ import pytest
 
 from orchestra_ray.config import Config
 from orchestra_ray.core.faults import Failure, FailureKind
-from orchestra_ray.core.records import Card, EpisodeScore, GroupScore, GroupSpec, Part
+from orchestra_ray.core.records import EpisodeScore, EpisodeSummary, GroupScore, GroupSpec, Part
 from orchestra_ray.core.states import Ended, Stop
 from orchestra_ray.data.tasks.private import PRIVATE
 from orchestra_ray.data.tasks.sampler import GroupSampler
 from orchestra_ray.driver.accounting import Accounting, AccountingError
 from orchestra_ray.driver.filters import Rollout, ScoredGroup
 from orchestra_ray.driver.loop import Metrics, TrainingLoop
-from orchestra_ray.driver.worker_group import Crew, RunFailed
-from orchestra_ray.spend.accounts import RUN_REFUSED, Closing
+from orchestra_ray.driver.worker_group import RunFailed, WorkerGroup
+from orchestra_ray.spend.accounts import RUN_REFUSED, StepTotals
 from orchestra_ray.workers.learner.actor import LearnerGroup
 from orchestra_ray.workers.learner.parts import TrainingSequence
 from orchestra_ray.workers.reward.settings import RewardSettings
 
 PARTS = (Part(50, 10, 2, True),)
-CARD = Card("", "g", Stop.ANSWERED, None, True, 50, 10, 2, 2, 9, 9, 0, 0.0, 0.0, 0.0, {}, PARTS)
+CARD = EpisodeSummary(
+    "", "g", Stop.ANSWERED, None, True, 50, 10, 2, 2, 9, 9, 0, 0.0, 0.0, 0.0, {}, PARTS
+)
 DISK = Failure(FailureKind.INFRASTRUCTURE, "ledger", "the disk is full")
 
 
 class Actors:
     """A crew and a learner that do everything at once; the books speak from a script."""
 
-    def __init__(self, closings: Sequence[Closing], teach: bool = True):
-        self.teach, self.card = teach, CARD
+    def __init__(self, closings: Sequence[StepTotals], teach: bool = True):
+        self.teach, self.summary = teach, CARD
         self.workers = {0: None}
         self.reward = RewardSettings()
         self.closings = list(closings)
@@ -40,7 +42,7 @@ class Actors:
 
     async def play_and_score(self, worker: int, spec: GroupSpec) -> ScoredGroup:
         ids = [episode.episode_id for episode in spec.episodes]
-        rollouts = tuple(Rollout(replace(self.card, episode_id=i), cast(Any, None)) for i in ids)
+        rollouts = tuple(Rollout(replace(self.summary, episode_id=i), cast(Any, None)) for i in ids)
         scores = tuple(EpisodeScore(i, True, 1.0, 1.0) for i in ids)
         return ScoredGroup(spec, worker, rollouts, {}, GroupScore("g", scores, self.teach), 0.0)
 
@@ -53,7 +55,7 @@ class Actors:
     async def update_weights(self, version: int) -> Metrics:
         return {}
 
-    async def close_step(self, step: int) -> Closing:
+    async def close_step(self, step: int) -> StepTotals:
         self.closed.append(step)
         return self.closings[len(self.closed) - 1]
 
@@ -83,7 +85,7 @@ def train(
     loop = TrainingLoop(
         replace(quickstart, training=small),
         fresh,
-        cast(Crew, actors),
+        cast(WorkerGroup, actors),
         cast(LearnerGroup, actors),
         accounting,
         lambda kind, **fields: events.append((kind, fields)),
@@ -100,7 +102,7 @@ def train(
 def test_the_totals_of_the_books_are_metrics_and_their_failures_events(
     quickstart: Config, sampler: GroupSampler
 ) -> None:
-    actors = Actors([Closing({"ledger/unwritten": 3.0}, (DISK,)), Closing({}, ())])
+    actors = Actors([StepTotals({"ledger/unwritten": 3.0}, (DISK,)), StepTotals({}, ())])
     reached, events, _ = train(quickstart, sampler, actors, steps=2)
     assert reached[0]["ledger/unwritten"] == 3.0 and len(reached) == 2
     fields = {"failure": "infrastructure", "where": "ledger", "message": "the disk is full"}
@@ -112,7 +114,7 @@ class Quoting(Actors):
     """No group is scored, for a reason that quotes the task."""
 
     def __init__(self, private: bool):
-        super().__init__([Closing({}, ())])
+        super().__init__([StepTotals({}, ())])
         self.private = private
 
     async def play_and_score(self, worker: int, spec: GroupSpec) -> ScoredGroup:
@@ -137,7 +139,7 @@ def test_what_failed_on_a_private_task_is_told_without_its_words(
 def test_training_ends_after_the_step_in_which_the_budget_of_the_run_was_spent(
     quickstart: Config, sampler: GroupSampler
 ) -> None:
-    closings = [Closing({RUN_REFUSED: refused}, ()) for refused in (0.0, 1.0, 1.0)]
+    closings = [StepTotals({RUN_REFUSED: refused}, ()) for refused in (0.0, 1.0, 1.0)]
     reached, _, accounting = train(quickstart, sampler, Actors(closings), steps=3)
     assert len(reached) == 2 and reached[-1]["trained_episodes"] == 4
     assert accounting.metrics()[f"accounting/{Ended.TRAINED.value}"] == 8
@@ -165,7 +167,7 @@ def test_books_that_do_not_balance_stop_the_run_before_the_step_is_told(
 def test_groups_that_do_not_teach_are_not_made_up_for_without_a_sampling_factor(
     quickstart: Config, sampler: GroupSampler
 ) -> None:
-    actors = Actors([Closing({}, ())] * 2, teach=False)
+    actors = Actors([StepTotals({}, ())] * 2, teach=False)
     reached, _, accounting = train(quickstart, sampler, actors, steps=2)
     assert [metrics["trained_episodes"] for metrics in reached] == [0, 0]
     assert (accounting.dispatched, accounting.in_flight) == (8, 0)
@@ -175,7 +177,7 @@ class Breaking(Actors):
     """Every episode fails, for what `why` says of it."""
 
     def __init__(self, why: Callable[[str], Failure], steps: int):
-        super().__init__([Closing({}, ())] * steps)
+        super().__init__([StepTotals({}, ())] * steps)
         self.why = why
 
     async def play_and_score(self, worker: int, spec: GroupSpec) -> ScoredGroup:
@@ -219,7 +221,7 @@ def test_without_a_limit_idle_steps_go_on(
     quickstart: Config, sampler: GroupSampler, never: int | None
 ) -> None:
     endless = replace(quickstart, training=replace(quickstart.training, idle_steps_max=never))
-    actors = Actors([Closing({}, ())] * 30, teach=False)
+    actors = Actors([StepTotals({}, ())] * 30, teach=False)
     reached, _, _ = train(endless, sampler, actors, steps=30)
     assert len(reached) == 30
 
@@ -235,7 +237,7 @@ class EverySecondTeaches(Actors):
 def test_dynamic_sampling_goes_on_until_enough_groups_teach(
     quickstart: Config, sampler: GroupSampler
 ) -> None:
-    actors = EverySecondTeaches([Closing({}, ())] * 2)
+    actors = EverySecondTeaches([StepTotals({}, ())] * 2)
     reached, _, accounting = train(quickstart, sampler, actors, steps=2, sampling_factor=3)
     assert [metrics["trained_episodes"] for metrics in reached] == [4, 4]
     assert [metrics["groups_dropped"] for metrics in reached] == [1, 2]
@@ -244,7 +246,7 @@ def test_dynamic_sampling_goes_on_until_enough_groups_teach(
 
 
 def test_dynamic_sampling_ends_at_its_factor(quickstart: Config, sampler: GroupSampler) -> None:
-    actors = Actors([Closing({}, ())], teach=False)
+    actors = Actors([StepTotals({}, ())], teach=False)
     reached, _, accounting = train(quickstart, sampler, actors, steps=1, sampling_factor=3)
     assert (reached[0]["trained_episodes"], reached[0]["groups_dropped"]) == (0, 6)
     assert (accounting.dispatched, accounting.in_flight) == (12, 0)
@@ -256,8 +258,8 @@ def test_dynamic_sampling_ends_at_its_factor(quickstart: Config, sampler: GroupS
 def test_the_multiplier_of_a_budget_follows_what_the_episodes_cost(
     quickstart: Config, sampler: GroupSampler, spent_usd: int, expected: list[float]
 ) -> None:
-    actors = Actors([Closing({}, ())] * 2)
-    actors.card = replace(CARD, price_nanousd=spent_usd * 10**9)
+    actors = Actors([StepTotals({}, ())] * 2)
+    actors.summary = replace(CARD, price_nanousd=spent_usd * 10**9)
     actors.reward = RewardSettings(combination="budgeted", budget_usd=1.0, multiplier=0.5)
     assert quickstart.reward.multiplier_rate == 0.1
     reached, _, _ = train(quickstart, sampler, actors, steps=2)

@@ -4,13 +4,13 @@ from math import log
 import pytest
 
 from orchestra_ray.core.faults import Failure, FailureKind
-from orchestra_ray.core.records import Card, EpisodeScore, GroupScore, Preference
+from orchestra_ray.core.records import EpisodeScore, EpisodeSummary, GroupScore, Preference
 from orchestra_ray.core.states import Stop
 from orchestra_ray.data.tasks.sampler import GroupSampler
-from orchestra_ray.driver.filters import Rollout, ScoredGroup, select
+from orchestra_ray.driver.filters import Rollout, ScoredGroup, filter_group
 from orchestra_ray.driver.metrics import filter_metrics, group_metrics
 
-CARD = Card("", "g", Stop.ANSWERED, None, True, 50, 10, 2, 2, 5, 5, 0, 0.0, 0.0, 0.0)
+CARD = EpisodeSummary("", "g", Stop.ANSWERED, None, True, 50, 10, 2, 2, 5, 5, 0, 0.0, 0.0, 0.0)
 WISH = Preference("p", "", 1.0, 0.5, 0.0, {"nova": 0.5})
 
 
@@ -47,7 +47,7 @@ def test_dropped_groups_are_counted_by_reason_and_say_nothing_of_preferences(
     sampler: GroupSampler,
 ) -> None:
     groups = [scored(sampler, (RIGHT, WRONG), reason) for reason in ("equal", "equal", "close")]
-    found = filter_metrics(groups, [select(group, 0) for group in groups])
+    found = filter_metrics(groups, [filter_group(group, 0) for group in groups])
     assert found["groups_kept"] == 0 and found["groups_dropped"] == 3
     assert found["groups_dropped/equal"] == 2 and found["groups_dropped/close"] == 1
     assert found["dropped/filtered_homogeneous_turns"] == 3 * 2 * 2
@@ -59,10 +59,10 @@ def test_what_the_filters_drop_of_a_group_is_counted_by_state(sampler: GroupSamp
     whole = scored(sampler, (RIGHT, WRONG))
     silent = replace(CARD, answered=False, turns=3, response_tokens=7)
     first, second = whole.rollouts
-    half = replace(whole, rollouts=(replace(first, card=silent), second))
-    none = replace(whole, rollouts=tuple(replace(one, card=silent) for one in whole.rollouts))
+    half = replace(whole, rollouts=(replace(first, summary=silent), second))
+    none = replace(whole, rollouts=tuple(replace(one, summary=silent) for one in whole.rollouts))
     groups = [whole, half, none]
-    found = filter_metrics(groups, [select(group, 0) for group in groups])
+    found = filter_metrics(groups, [filter_group(group, 0) for group in groups])
     assert found == {
         "groups_kept": 2,
         "groups_dropped": 1,
@@ -76,7 +76,7 @@ def test_a_group_whose_score_failed_is_dropped_as_failed(sampler: GroupSampler) 
     failure = Failure(FailureKind.REWARD, "scorer", "no score")
     group = scored(sampler, (RIGHT, WRONG))
     group = replace(group, score=GroupScore("g", (), False, failure))
-    found = filter_metrics([group], [select(group, 0)])
+    found = filter_metrics([group], [filter_group(group, 0)])
     assert found["groups_dropped/failed_reward"] == 1 == found["groups_dropped"]
     assert group_metrics([group]) == {}
 

@@ -25,8 +25,8 @@ from orchestra_ray.core.records import GroupSpec, Trajectory
 from orchestra_ray.data.catalogue import Catalogue
 from orchestra_ray.data.tasks.private import PRIVATE
 from orchestra_ray.data.tasks.sampler import GroupSampler
-from orchestra_ray.driver.worker_group import Crew, RunFailed
-from orchestra_ray.weights.actor import Board, publish, start_board
+from orchestra_ray.driver.worker_group import RunFailed, WorkerGroup
+from orchestra_ray.weights.actor import WeightRegistryActor, publish, start_registry
 
 pytestmark = [pytest.mark.cpu, pytest.mark.timeout(300)]
 T = TypeVar("T")
@@ -36,8 +36,8 @@ EPISODES = 48
 
 @dataclass
 class Started:
-    crew: Crew
-    board: Board
+    worker_group: WorkerGroup
+    registry: WeightRegistryActor
     events: list[dict[str, Any]]
     runner: asyncio.Runner
 
@@ -58,8 +58,8 @@ def started(
         quickstart.rollout, workers=2, cpus_per_worker=0.25, max_response_tokens=256, max_turns=1
     )
     events: list[dict[str, Any]] = []
-    board = start_board()
-    crew = Crew(
+    registry = start_registry()
+    worker_group = WorkerGroup(
         replace(quickstart, rollout=limits),
         catalogue,
         str(policy_folder),
@@ -67,16 +67,16 @@ def started(
         lambda kind, **fields: events.append({"kind": kind, **fields}),
     )
     with asyncio.Runner() as runner:
-        runner.run(crew.start(ray_cluster, "tests", board))
-        yield Started(crew, board, events, runner)
-        runner.run(crew.stop())
-    ray.kill(board.actor)
+        runner.run(worker_group.start(ray_cluster, "tests", registry))
+        yield Started(worker_group, registry, events, runner)
+        runner.run(worker_group.stop())
+    ray.kill(registry.actor)
 
 
 def test_a_step_tells_how_the_pool_is_and_who_did_not_post_what_it_entered(
     started: Started, tmp_path: Path
 ) -> None:
-    crew, release = started.crew, tmp_path / "release"
+    worker_group, release = started.worker_group, tmp_path / "release"
 
     def hang(_: object) -> None:
         import time
@@ -84,25 +84,25 @@ def test_a_step_tells_how_the_pool_is_and_who_did_not_post_what_it_entered(
         while not release.exists():
             time.sleep(0.01)
 
-    closing = started.run(crew.close_step(0))
+    closing = started.run(worker_group.close_step(0))
     assert closing.failures == () and closing.totals["executors/down"] == 0
-    assert closing.totals["executors/live"] == len(crew.executors)
-    hung = crew.executors[0].__ray_call__.remote(hang)
-    (failure,) = started.run(crew.close_step(0, deadline_s=1.0)).failures
+    assert closing.totals["executors/live"] == len(worker_group.executors)
+    hung = worker_group.executors[0].__ray_call__.remote(hang)
+    (failure,) = started.run(worker_group.close_step(0, deadline_s=1.0)).failures
     assert (failure.kind, failure.where) == (FailureKind.INFRASTRUCTURE, "tool executor 0")
     assert failure.message == "its postings: no answer within 1 s"
     release.touch()
     ray.get(hung)
-    assert started.run(crew.close_step(0)).failures == ()
+    assert started.run(worker_group.close_step(0)).failures == ()
 
 
 def long_group(sampler: GroupSampler, n: int) -> GroupSpec:
     return sampler.group(n, EPISODES, prefix="crew")
 
 
-async def some_ended(crew: Crew, streams: int) -> None:
+async def some_ended(worker_group: WorkerGroup, streams: int) -> None:
     """Returns when the first card of each of the next `streams` came: the rest are in flight."""
-    stream, first, left = crew._stream, asyncio.Event(), streams
+    stream, first, left = worker_group._stream, asyncio.Event(), streams
 
     async def telling(worker: int, spec: GroupSpec) -> AsyncIterator[Any]:
         nonlocal left
@@ -115,30 +115,31 @@ async def some_ended(crew: Crew, streams: int) -> None:
             yield item
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(crew, "_stream", telling)
+        patch.setattr(worker_group, "_stream", telling)
         await first.wait()
 
 
 def test_an_update_reaches_workers_whose_episodes_are_in_flight(
     started: Started, sampler: GroupSampler, policy_folder: Path
 ) -> None:
-    crew = started.crew
+    worker_group = started.worker_group
     model = AutoModelForCausalLM.from_pretrained(policy_folder, dtype=torch.float32)
-    publish(started.board.actor, 1, model.named_parameters(), 2**20, DEADLINE_S)
+    publish(started.registry.actor, 1, model.named_parameters(), 2**20, DEADLINE_S)
 
     async def main() -> list[Any]:
         playing = [
-            asyncio.create_task(crew.play(worker, long_group(sampler, worker))) for worker in (0, 1)
+            asyncio.create_task(worker_group.play(worker, long_group(sampler, worker)))
+            for worker in (0, 1)
         ]
-        await some_ended(crew, 2)
+        await some_ended(worker_group, 2)
         assert not any(task.done() for task in playing)
-        seconds = await crew.update_weights(1)
+        seconds = await worker_group.update_weights(1)
         assert set(seconds) == {"pause_s", "load_s", "resume_s"}
         return await asyncio.gather(*playing)
 
     for rollouts, failed in started.run(main()):
         assert not failed and len(rollouts) == EPISODES
-        crossed = [r for r in rollouts if (r.card.version_min, r.card.version_max) == (0, 1)]
+        crossed = [r for r in rollouts if (r.summary.version_min, r.summary.version_max) == (0, 1)]
         assert crossed
         trajectory: Trajectory = ray.get(crossed[0].ref)
         versions = trajectory.versions_T[trajectory.mask_T]
@@ -154,19 +155,19 @@ def says(_: object) -> None:
 def test_a_worker_that_dies_costs_its_own_episodes_and_nothing_else(
     started: Started, sampler: GroupSampler
 ) -> None:
-    crew = started.crew
-    worker = crew.workers[0]
+    worker_group = started.worker_group
+    worker = worker_group.workers[0]
     ray.get(worker.__ray_call__.remote(says))
     log = cast(ProcessLog, ray.get(worker.process_log.remote()))
     below = psutil.Process(log.pid).children(recursive=True)  # a killed parent leaves them behind
 
     async def main() -> tuple[Any, Any, Any]:
-        dying = asyncio.create_task(crew.play(0, long_group(sampler, 2)))
-        living = asyncio.create_task(crew.play(1, long_group(sampler, 3)))
-        await some_ended(crew, 2)
+        dying = asyncio.create_task(worker_group.play(0, long_group(sampler, 2)))
+        living = asyncio.create_task(worker_group.play(1, long_group(sampler, 3)))
+        await some_ended(worker_group, 2)
         os.kill(log.pid, signal.SIGKILL)
         lost, kept = await dying, await living
-        return lost, kept, await crew.play(0, sampler.group(4, 2, prefix="crew"))
+        return lost, kept, await worker_group.play(0, sampler.group(4, 2, prefix="crew"))
 
     try:
         (rollouts, failed), (kept, none_failed), (nothing, refused) = started.run(main())
@@ -178,23 +179,23 @@ def test_a_worker_that_dies_costs_its_own_episodes_and_nothing_else(
     assert {failure.kind for failure in failed.values()} == {FailureKind.INFRASTRUCTURE}
     assert len(kept) == EPISODES and not none_failed
     assert not nothing and len(refused) == 2
-    assert list(crew.workers) == [1]
+    assert list(worker_group.workers) == [1]
     (event,) = started.events
     assert event["kind"] == "worker lost" and event["where"] == "rollout worker 0"
     assert "ActorDiedError" in event["message"] and event["left"] == 1
     assert event["log"] in log.paths and Path(event["log"]).exists()
     assert event["last_lines"][-1] == event["reason"] == "RuntimeError: last words"
-    line = str(crew.no_worker_left())
+    line = str(worker_group.no_worker_left())
     assert line.startswith("every rollout worker is lost; the last, rollout worker 0: ActorDied")
     assert "last error in its log: RuntimeError: last words" in line and event["log"] in line
-    assert "peak_mib/rollout" in started.run(crew.peak_mib())
+    assert "peak_mib/rollout" in started.run(worker_group.peak_mib())
 
 
 def test_a_scorer_that_exits_tells_its_last_words_and_is_there_again(
     started: Started, sampler: GroupSampler
 ) -> None:
-    crew, spec = started.crew, sampler.group(6, 2, prefix="crew")
-    before = crew.logs.tail("scorer")
+    worker_group, spec = started.worker_group, sampler.group(6, 2, prefix="crew")
+    before = worker_group.logs.tail("scorer")
 
     def exits(_: object) -> None:
         import time
@@ -204,12 +205,12 @@ def test_a_scorer_that_exits_tells_its_last_words_and_is_there_again(
         os._exit(3)
 
     async def main() -> tuple[Any, Any]:
-        rollouts, _ = await crew.play(1, spec)
-        cast(Any, crew.scorer).__ray_call__.remote(exits)
-        failed = await crew.score(spec, rollouts)
-        while crew.logs._asking:
-            await asyncio.wait(crew.logs._asking)
-        return failed, await crew.score(spec, rollouts)
+        rollouts, _ = await worker_group.play(1, spec)
+        cast(Any, worker_group.scorer).__ray_call__.remote(exits)
+        failed = await worker_group.score(spec, rollouts)
+        while worker_group.logs._asking:
+            await asyncio.wait(worker_group.logs._asking)
+        return failed, await worker_group.score(spec, rollouts)
 
     failed, scored = started.run(main())
     failure = failed.failure
@@ -217,7 +218,7 @@ def test_a_scorer_that_exits_tells_its_last_words_and_is_there_again(
     assert before is not None and failure.log.path == before.path
     assert failure.log.reason == "OSError: the library is gone"
     assert failure.log.path in failure.line
-    after = crew.logs.tail("scorer")
+    after = worker_group.logs.tail("scorer")
     assert scored.failure is None and after is not None and after.path != before.path
 
 
@@ -229,13 +230,13 @@ def test_a_model_that_the_engine_refuses_is_told_with_the_engines_own_reason(
     shape = AutoConfig.from_pretrained(folder)
     shape.head_dim = 20
     AutoModelForCausalLM.from_config(shape).save_pretrained(folder)
-    board = start_board("refused")
-    crew = Crew(quickstart, catalogue, str(folder), tmp_path, lambda *_, **__: None)
+    registry = start_registry("refused")
+    worker_group = WorkerGroup(quickstart, catalogue, str(folder), tmp_path, lambda *_, **__: None)
     with asyncio.Runner() as runner:
         with pytest.raises(RunFailed) as caught:
-            runner.run(crew.start(ray_cluster, "refused", board))
-        runner.run(crew.stop())
-    ray.kill(board.actor)
+            runner.run(worker_group.start(ray_cluster, "refused", registry))
+        runner.run(worker_group.stop())
+    ray.kill(registry.actor)
     error = caught.value
     assert str(error).startswith("rollout worker 0: ") and "\n" not in str(error)
     assert error.log is not None and Path(error.log.path).exists()
@@ -260,9 +261,9 @@ def test_a_worker_lost_over_a_private_task_is_told_without_its_words(
         raise RayError(spec.task.question)
         yield
 
-    monkeypatch.setattr(started.crew, "_stream", quoting)
-    started.crew.workers[7] = Idle.options(num_cpus=0).remote()
-    rollouts, failed = started.run(started.crew.play(7, spec))
+    monkeypatch.setattr(started.worker_group, "_stream", quoting)
+    started.worker_group.workers[7] = Idle.options(num_cpus=0).remote()
+    rollouts, failed = started.run(started.worker_group.play(7, spec))
     assert not rollouts and len(failed) == 2
     told = [started.events[-1]["message"], *(failure.message for failure in failed.values())]
     last_line = spec.task.question.splitlines()[-1]
@@ -270,6 +271,6 @@ def test_a_worker_lost_over_a_private_task_is_told_without_its_words(
 
 
 def test_a_worker_that_cannot_load_new_weights_is_dropped(started: Started) -> None:
-    assert started.run(started.crew.update_weights(77)) == {}
-    assert not started.crew.workers
+    assert started.run(started.worker_group.update_weights(77)) == {}
+    assert not started.worker_group.workers
     assert "version 77 is not on the board" in started.events[-1]["message"]

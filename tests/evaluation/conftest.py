@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from orchestra_ray.core.money import Usage
-from orchestra_ray.core.records import Asker, LedgerEntry
+from orchestra_ray.core.records import Caller, LedgerEntry
 from orchestra_ray.evaluation.summary import EpisodeOutcome, summarise
 from orchestra_ray.spend.ledger import FOLDER, Ledger
 
@@ -99,7 +99,7 @@ def metrics_of(seed: int, steps: int) -> list[dict[str, Any]]:
 def entries(seed: int) -> list[LedgerEntry]:
     """The calls of two held-out episodes a policy, and of one in training."""
     one = LedgerEntry(
-        call_id="", asker=Asker(0, "", "", 0), identity="nova", alias="nova", kind="model",
+        call_id="", caller=Caller(0, "", "", 0), identity="nova", alias="nova", kind="model",
         price_sheet="prices@1", usage=Usage(1_000, 0, 200, 0), charged_nanousd=2_000_000,
         service_s=1.5,
     )  # fmt: skip
@@ -109,10 +109,12 @@ def entries(seed: int) -> list[LedgerEntry]:
             group = f"heldout/{policy}/{n}"
             for turn, identity in enumerate(["policy", *called]):
                 kind = {"policy": "policy", "nova": "model"}.get(identity, "tool")
-                asker = Asker(0, group, f"{group}/0", turn)
+                caller = Caller(0, group, f"{group}/0", turn)
                 call = f"{seed}/{group}/{turn}"
-                found.append(replace(one, call_id=call, asker=asker, identity=identity, kind=kind))
-    return [*found, replace(one, call_id="t", asker=Asker(1, "train/0", "train/0/0", 0))]
+                found.append(
+                    replace(one, call_id=call, caller=caller, identity=identity, kind=kind)
+                )
+    return [*found, replace(one, call_id="t", caller=Caller(1, "train/0", "train/0/0", 0))]
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from orchestra_ray.config.schema import EvaluationConfig, ToolMode
 from orchestra_ray.core.records import GroupSpec
 from orchestra_ray.data.catalogue import Catalogue
 from orchestra_ray.data.tasks.sampler import GroupSampler
-from orchestra_ray.evaluation.baselines import budgets, check_players, seat
+from orchestra_ray.evaluation.baselines import budgets, check_baselines, seat
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def test_the_mode_says_what_is_on_offer(
     group: GroupSpec, catalogue: Catalogue, mode: ToolMode, kinds: set[str]
 ) -> None:
     seated = seat(group, "model", EvaluationConfig(tools=mode), catalogue)
-    assert {offer.kind for offer in seated.draw.offers} == kinds
+    assert {option.kind for option in seated.toolset.options} == kinds
 
 
 def test_basic_tools_are_those_without_a_model_behind_them(
@@ -32,8 +32,10 @@ def test_basic_tools_are_those_without_a_model_behind_them(
     config = EvaluationConfig(tools=ToolMode.BASIC)
     for n in range(10):
         group = sampler.group(n, 1)
-        offers = seat(group, "model", config, catalogue).draw.offers
-        assert list(offers) == [o for o in group.draw.offers if o.kind == "tool" and not o.choices]
+        options = seat(group, "model", config, catalogue).toolset.options
+        assert list(options) == [
+            o for o in group.toolset.options if o.kind == "tool" and not o.choices
+        ]
 
 
 def test_an_expert_is_on_offer_whether_drawn_or_not(
@@ -43,10 +45,10 @@ def test_an_expert_is_on_offer_whether_drawn_or_not(
         group = sampler.group(n, 1)
         for name in catalogue.models:
             seated = seat(group, f"expert:{name}", EvaluationConfig(), catalogue)
-            (offer,) = [o for o in seated.draw.offers if o.identity == name]
-            assert offer in group.draw.offers or offer.prices == catalogue.models[name].prices
-            others = [o for o in seated.draw.offers if o is not offer]
-            assert others == [o for o in group.draw.offers if o.identity != name]
+            (option,) = [o for o in seated.toolset.options if o.identity == name]
+            assert option in group.toolset.options or option.prices == catalogue.models[name].prices
+            others = [o for o in seated.toolset.options if o is not option]
+            assert others == [o for o in group.toolset.options if o.identity != name]
 
 
 def test_a_turn_budget_is_part_of_a_row(group: GroupSpec, catalogue: Catalogue) -> None:
@@ -69,14 +71,14 @@ def test_a_rule_that_goes_by_skill_needs_one(
     quickstart: Config, catalogue: Catalogue, name: str
 ) -> None:
     config = replace(quickstart, evaluation=EvaluationConfig(tasks=1, baselines=[name]))
-    check_players(config, catalogue)
+    check_baselines(config, catalogue)
     with pytest.raises(BadValue, match=rf"{name}.*skill.*leave strongest and oracle out"):
-        check_players(config, unrated(catalogue))
+        check_baselines(config, unrated(catalogue))
     hidden = {n: replace(one, offered=False) for n, one in catalogue.models.items()}
     mute = replace(catalogue.models["nova"], name="mute", skill={})
     entries = {**catalogue.entries, **hidden, "mute": mute}
     with pytest.raises(BadValue, match="no model on offer states one"):
-        check_players(config, replace(catalogue, entries=entries))
+        check_baselines(config, replace(catalogue, entries=entries))
 
 
 def test_without_it_the_other_rules_play_and_nothing_is_refused_that_is_not_played(
@@ -86,7 +88,7 @@ def test_without_it_the_other_rules_play_and_nothing_is_refused_that_is_not_play
         EvaluationConfig(tasks=1, baselines=["random", "cheapest"]),
         EvaluationConfig(tasks=0),
     ):
-        check_players(replace(quickstart, evaluation=evaluation), unrated(catalogue))
+        check_baselines(replace(quickstart, evaluation=evaluation), unrated(catalogue))
 
 
 @pytest.mark.parametrize("budget", [0, -3])
@@ -95,28 +97,28 @@ def test_a_budget_without_a_turn_is_refused(
 ) -> None:
     config = replace(quickstart, evaluation=EvaluationConfig(turn_budgets=[10, budget]))
     with pytest.raises(BadValue, match="evaluation.turn_budgets"):
-        check_players(config, catalogue)
+        check_baselines(config, catalogue)
 
 
 def test_an_orchestrator_can_have_a_turn_budget_and_a_rule_cannot(
     quickstart: Config, catalogue: Catalogue, group: GroupSpec
 ) -> None:
-    remote = replace(catalogue.models["nova"], executor="endpoint")
+    remote = replace(catalogue.models["nova"], backend="endpoint")
     known = replace(catalogue, entries={**catalogue.entries, "nova": remote})
     name = "orchestrator:nova@5"
-    check_players(replace(quickstart, evaluation=EvaluationConfig(baselines=[name])), known)
+    check_baselines(replace(quickstart, evaluation=EvaluationConfig(baselines=[name])), known)
     seated = seat(group, name, EvaluationConfig(), known)
     assert (seated.policy, seated.max_turns) == ("orchestrator:nova", 5)
     for wrong in ("orchestrator:nova@0", "orchestrator:nova@", "orchestrator:no@5", "random@5"):
         config = replace(quickstart, evaluation=EvaluationConfig(baselines=[wrong]))
         with pytest.raises(BadValue, match="is unknown"):
-            check_players(config, known)
+            check_baselines(config, known)
 
 
 def test_whom_nobody_knows_is_refused(quickstart: Config, catalogue: Catalogue) -> None:
     for name in ("none", "expert:nobody", "orchestrator:nova"):
         evaluation = replace(quickstart.evaluation, baselines=[name])
         with pytest.raises(BadValue, match="is unknown"):
-            check_players(replace(quickstart, evaluation=evaluation), catalogue)
+            check_baselines(replace(quickstart, evaluation=evaluation), catalogue)
     known = replace(quickstart.evaluation, baselines=["random", "expert:nova"])
-    check_players(replace(quickstart, evaluation=known), catalogue)
+    check_baselines(replace(quickstart, evaluation=known), catalogue)

@@ -7,9 +7,9 @@ import pytest
 from orchestra_ray.core.records import GroupSpec, Preference
 from orchestra_ray.data.tasks.sampler import GroupSampler
 from orchestra_ray.evaluation.compare import compare
-from orchestra_ray.evaluation.episode_log import Measured
+from orchestra_ray.evaluation.episode_log import EvalEpisode
 
-CHEAP = Measured(0, "t/0", "t", True, 10**9, 1.0, 2, {"a": 1}, {"a": 1})
+CHEAP = EvalEpisode(0, "t/0", "t", True, 10**9, 1.0, 2, {"a": 1}, {"a": 1})
 DEAR = replace(CHEAP, price_nanousd=3 * 10**9, calls={"b": 2}, models={"b": 2})
 MIDDLE = replace(CHEAP, price_nanousd=2 * 10**9)
 WRONG = replace(DEAR, correct=False)
@@ -20,7 +20,7 @@ def group(sampler: GroupSampler) -> GroupSpec:
     return replace(sampler.group(0, 1), preference=Preference("p", "", 1.0, 1.0, 0.0))
 
 
-def rewards(group: GroupSpec, **played: Measured) -> dict[str, float]:
+def rewards(group: GroupSpec, **played: EvalEpisode) -> dict[str, float]:
     episodes = {name: {0: one} for name, one in played.items()}
     return {name: s.reward for name, s in compare(episodes, {0: group}, 10, 0).items()}
 
@@ -32,8 +32,8 @@ def test_the_reward_is_eq_2_over_the_policies(group: GroupSpec) -> None:
 
 def test_calls_of_a_preferred_model_and_of_a_family_count(group: GroupSpec) -> None:
     for key in ("model:b", "family:b"):
-        wish = Preference("p", "", 0.0, 0.0, 0.0, {key: 1.0})
-        found = rewards(replace(group, preference=wish), cheap=CHEAP, dear=DEAR)
+        intent = Preference("p", "", 0.0, 0.0, 0.0, {key: 1.0})
+        found = rewards(replace(group, preference=intent), cheap=CHEAP, dear=DEAR)
         assert found == pytest.approx({"cheap": 0.0, "dear": 1.0})
 
 
@@ -58,8 +58,8 @@ def test_the_preference_score_is_measured_from_the_start(group: GroupSpec) -> No
 def test_the_preference_score_counts_calls_of_a_model_and_of_a_family(
     group: GroupSpec, key: str
 ) -> None:
-    wished = replace(group, preference=Preference("p", "", 0.0, 0.0, 0.0, {key: 1.0}))
+    intended = replace(group, preference=Preference("p", "", 0.0, 0.0, 0.0, {key: 1.0}))
     played = {"before": {0: CHEAP}, "after": {0: DEAR}}
-    found = compare(played, {0: wished}, 10, 0, start="before")
+    found = compare(played, {0: intended}, 10, 0, start="before")
     assert found["after"].preference_score == pytest.approx(2.0)  # two calls / max(1, 0)
     assert found["before"].preference_score == 0.0

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from orchestra_ray.core.errors import ConfigError
-from orchestra_ray.evaluation.episode_log import EpisodeLog, Measured
+from orchestra_ray.evaluation.episode_log import EpisodeLog, EvalEpisode
 
-ONE = Measured(3, "sum/3", "sum", True, 7, 1.5, 2, {"nova": 1}, {"nova": 1})
+ONE = EvalEpisode(3, "sum/3", "sum", True, 7, 1.5, 2, {"nova": 1}, {"nova": 1})
 
 
 @pytest.fixture

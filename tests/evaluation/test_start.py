@@ -8,7 +8,7 @@ import pytest
 
 from orchestra_ray.config import Config
 from orchestra_ray.core.errors import ConfigError
-from orchestra_ray.evaluation.episode_log import FILE, EpisodeLog, Measured
+from orchestra_ray.evaluation.episode_log import FILE, EpisodeLog, EvalEpisode
 from orchestra_ray.evaluation.start import check_before, start_of
 from orchestra_ray.tracking.tracker import Tracker
 
@@ -16,8 +16,8 @@ TASKS = 3
 Ask = Callable[..., Config]
 
 
-def episode(n: int, turns: int) -> Measured:
-    return Measured(n, f"sum/{n}", "sum", True, 7, 1.5, turns, {"nova": 1}, {"nova": 1})
+def episode(n: int, turns: int) -> EvalEpisode:
+    return EvalEpisode(n, f"sum/{n}", "sum", True, 7, 1.5, turns, {"nova": 1}, {"nova": 1})
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ BASELINES = {
 }
 
 
-def drawn(width: int = 80, color: bool = False, **baselines: Summary) -> str:
+def sampled(width: int = 80, color: bool = False, **baselines: Summary) -> str:
     file = io.StringIO()
     system = "truecolor" if color else None
     console = Console(file=file, width=width, color_system=system, force_terminal=color)
@@ -28,30 +28,30 @@ def drawn(width: int = 80, color: bool = False, **baselines: Summary) -> str:
 
 
 def test_rows_stand_in_order_and_whole_in_80_columns() -> None:
-    rows = drawn().splitlines()
+    rows = sampled().splitlines()
     assert max(map(len, rows)) <= 80
     names = [row.split()[0] for row in rows if "±" in row and "interval" not in row]
     assert names == ["before", ">", "random", "cheapest", "strongest", "oracle"]
-    assert "…" not in drawn()
+    assert "…" not in sampled()
 
 
 def test_values_stand_under_their_headings_with_half_intervals() -> None:
-    rows = {row.split()[0]: row.split() for row in drawn().splitlines() if row.strip()}
+    rows = {row.split()[0]: row.split() for row in sampled().splitlines() if row.strip()}
     assert rows["policy"] == "policy accuracy % cost ¢ latency s reward turns".split()
     assert rows["before"] == "before 35.5 ±7.0 0.0780 3.3 0.156 ±0.066 2.50".split()
     assert rows["strongest"] == "strongest 100.0 ±0.0 0.2370 126.4 0.244 ±0.055 1.56".split()
 
 
 def test_after_is_marked_without_colour_and_bold_with_it() -> None:
-    assert " > after " in drawn()
-    after = next(row for row in drawn(color=True).splitlines() if "after" in row)
-    before = next(row for row in drawn(color=True).splitlines() if "before" in row)
+    assert " > after " in sampled()
+    after = next(row for row in sampled(color=True).splitlines() if "after" in row)
+    before = next(row for row in sampled(color=True).splitlines() if "before" in row)
     assert "\x1b[1;" in after and "\x1b[1;" not in before
 
 
 def test_the_unit_fits_the_largest_cost() -> None:
     dear = Summary(0.5, (0.4, 0.6), 2.5, 1.0, 0.1, (0.0, 0.2), 2.0)
-    assert "cost $" in drawn(dear=dear)
+    assert "cost $" in sampled(dear=dear)
 
 
 def test_without_training_the_policy_is_marked() -> None:
@@ -65,13 +65,13 @@ def test_a_policy_whose_calls_failed_is_not_to_be_mistaken() -> None:
         BEFORE, accuracy=0.0, cost_usd=0.0, failed={"connection": 0.2, "unavailable": 0.8}
     )
     some = replace(BEFORE, failed={"timeout": 0.0002})
-    text = drawn(random=BEFORE, cheapest=dead, strongest=some)
+    text = sampled(random=BEFORE, cheapest=dead, strongest=some)
     marked = [row.split()[1] for row in text.splitlines() if row.strip().startswith("!")]
     assert marked == ["cheapest", "strongest"]
     assert "cheapest: ALL CALLS FAILED (mostly connection)" in " ".join(text.split())
     assert "strongest: below 0.1% of its calls failed (timeout)" in " ".join(text.split())
     assert max(map(len, text.splitlines())) <= 80 and "…" not in text
-    assert "failed" not in drawn() and "!" not in drawn()
+    assert "failed" not in sampled() and "!" not in sampled()
     assert ">! after" in drawn_after(some)
 
 

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from orchestra_ray.evaluation.episode_log import Measured
+from orchestra_ray.evaluation.episode_log import EvalEpisode
 from orchestra_ray.evaluation.tradeoffs import Tradeoffs, tradeoffs
 
-ONE = Measured(0, "t/0", "t", True, 0, 1.0, 2, {}, {})
+ONE = EvalEpisode(0, "t/0", "t", True, 0, 1.0, 2, {}, {})
 TASKS = 200
 
 
-def played(right: float, price_usd: float) -> dict[int, Measured]:
+def played(right: float, price_usd: float) -> dict[int, EvalEpisode]:
     """Right on this share of the tasks, evenly spread, each at the same price."""
     return {
         n: replace(

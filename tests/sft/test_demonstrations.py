@@ -43,8 +43,8 @@ def test_a_model_that_is_not_on_offer_is_asked_by_a_name_that_one_can_have(
             faults += 1
             asked = rest.partition(";")[0]
             assert asked in model_aliases(catalogue, config)
-            offered = demonstrations.group(n).draw
-            assert offered.offer(asked) is None
+            offered = demonstrations.group(n).toolset
+            assert offered.option(asked) is None
     assert faults
 
 
@@ -62,9 +62,9 @@ def test_the_thought_says_again_what_the_prompt_says(
         for entry in listed.removeprefix("good at ").split("; "):
             assert entry == who(entry.partition(":")[0], described)
         assert named == "named " + who(topics[group.task.family], described)
-        wish = group.preference.instruction.rstrip(".")
-        assert choice.startswith(f"{wish} ")
-        role, _, alias = choice.removeprefix(f"{wish} ").partition(": ")
+        intent = group.preference.instruction.rstrip(".")
+        assert choice.startswith(f"{intent} ")
+        role, _, alias = choice.removeprefix(f"{intent} ").partition(": ")
         if role not in ("tool", "other"):
             assert role.removeprefix("named ") in described[alias]
 
@@ -80,9 +80,9 @@ def test_a_specialist_is_good_at_anything_and_a_generalist_stays_one(
     demonstrations = demonstrator(quickstart, catalogue, aliases=True)
     described: dict[str, set[str]] = {name: set() for name in catalogue.models}
     for n in range(80):
-        for offer in demonstrations.group(n).draw.offers:
-            if offer.kind == "model":
-                described[offer.identity].add(offer.description)
+        for option in demonstrations.group(n).toolset.options:
+            if option.kind == "model":
+                described[option.identity].add(option.description)
     topics = {family.topic for family in quickstart.tasks.families}
     for name, entry in catalogue.models.items():
         if entry.description in topics:
@@ -100,5 +100,5 @@ def test_of_a_family_without_a_topic_nobody_is_named(
     for n in range(0, 80, len(tasks.families)):
         (demonstration,) = demonstrations.make(chat, n)
         assert "named : none\n" in chat.decode(demonstration.tokens)
-        offers = demonstrations.group(n).draw.offers
-        assert all(offer.description for offer in offers)
+        options = demonstrations.group(n).toolset.options
+        assert all(option.description for option in options)

@@ -18,7 +18,7 @@ Change = Callable[[Config, Catalogue], tuple[Config, Catalogue]]
 JUDGE = """
   - name: grader
     description: judges answers
-    executor: endpoint
+    backend: endpoint
     offered: false
     settings: {base_urls: ["http://127.0.0.1:9/v1"], model: m}
     prices: {input_usd_per_mtok: 1}

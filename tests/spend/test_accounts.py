@@ -21,19 +21,19 @@ from hypothesis import strategies as st
 from orchestra_ray.core.faults import Failure, FailureKind, Fault, FaultKind
 from orchestra_ray.core.money import Prices, Usage
 from orchestra_ray.core.records import (
-    Asker,
+    Caller,
     LedgerEntry,
     Lost,
-    Offer,
-    Posting,
     Reservation,
+    Settlement,
     Task,
+    ToolOption,
     ToolRequest,
     ToolResult,
 )
 from orchestra_ray.data.catalogue import Catalogue, Entry, Kind, Limits
-from orchestra_ray.spend.accounts import SpendBooks, call_of
-from orchestra_ray.spend.budget import MEASUREMENT, SpendGuard, SpendLimits, most_cost_nanousd
+from orchestra_ray.spend.accounts import SpendAccounts, call_of
+from orchestra_ray.spend.budget import MEASUREMENT, SpendBudget, SpendLimits, most_cost_nanousd
 from orchestra_ray.spend.ledger import Ledger, read, table
 from orchestra_ray.workers.tools.base import Reply
 from orchestra_ray.workers.tools.replay.cassette import Cassette, Mode
@@ -119,7 +119,7 @@ class Provider:
     told: Counter[str]  # tokens in, of which there are as many out
 
     async def call(self, request: ToolRequest) -> Reply:
-        call, prices = call_of(request), request.offer.prices
+        call, prices = call_of(request), request.option.prices
         script = self.scripts[request.call_id]
         act, tokens = script.popleft() if script else (Act.REPLY, 0)
         usage, most = Usage(tokens, output_tokens=tokens), most_of(request)
@@ -153,11 +153,11 @@ class Provider:
 class Line:
     """The way to the books, on which an answer can get lost and every posting comes twice."""
 
-    def __init__(self, books: SpendBooks, provider: Provider, ways: Mapping[str, Way]):
+    def __init__(self, books: SpendAccounts, provider: Provider, ways: Mapping[str, Way]):
         self.books, self.scripts = books, provider.scripts
         self.died, self.ways = provider.died, ways
         self.untold: list[LedgerEntry] = []
-        self.count_calls = books.guard.limits.count_calls
+        self.count_calls = books.budget.limits.count_calls
 
     async def reserve(self, asked: Reservation) -> str | None:
         (answer,) = self.books.reserve([asked])
@@ -167,29 +167,29 @@ class Line:
             raise Fault(FaultKind.UNAVAILABLE, "the spend guard does not answer")
         return answer
 
-    def enter(self, posting: Posting) -> asyncio.Event | None:
-        way = self.ways.get(posting.call, Way.ENTERED)
+    def enter(self, settlement: Settlement) -> asyncio.Event | None:
+        way = self.ways.get(settlement.call, Way.ENTERED)
         if way is not Way.LOST:
-            self.books.post([posting])
-            self.books.post([posting])
+            self.books.post([settlement])
+            self.books.post([settlement])
         if way is Way.ENTERED:
             return None
         if way is Way.UNTOLD:
-            self.untold.append(posting.entry)
-        self.died[posting.entry.call_id].set()
+            self.untold.append(settlement.entry)
+        self.died[settlement.entry.call_id].set()
         return asyncio.Event()
 
 
 def most_of(request: ToolRequest) -> int:
-    return most_cost_nanousd(ENTRIES[request.offer.identity], request.offer.prices)
+    return most_cost_nanousd(ENTRIES[request.option.identity], request.option.prices)
 
 
 def request_of(plan: Planned, number: int) -> ToolRequest:
     name = "tokens" if plan.name == "replayed" else plan.name
     entry = ENTRIES[name]
-    asker = Asker(plan.step, "g", plan.episode, plan.turn)
-    offer = Offer(name, name, entry.kind, "", entry.prices, 0.0)
-    return ToolRequest(f"c{number}", asker, offer, {}, Task("t", "", "?", {}), plan.seed, 0)
+    caller = Caller(plan.step, "g", plan.episode, plan.turn)
+    option = ToolOption(name, name, entry.kind, "", entry.prices, 0.0)
+    return ToolRequest(f"c{number}", caller, option, {}, Task("t", "", "?", {}), plan.seed, 0)
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +209,7 @@ def tape(tmp_path_factory: pytest.TempPathFactory) -> Cassette:
 
 @dataclass
 class Played:
-    books: SpendBooks
+    books: SpendAccounts
     provider: Provider
     requests: list[ToolRequest]  # of every issue
     results: dict[str, LedgerEntry]  # by call
@@ -227,7 +227,7 @@ async def play(
     """`all_`: every call goes by the tape, not the replayed ones only."""
     scripts = {f"c{i}": deque(plan.script) for i, plan in enumerate(plans)}
     died = {call_id: asyncio.Event() for call_id in scripts}
-    books = SpendBooks(SpendGuard(limits), Ledger("run", folder))
+    books = SpendAccounts(SpendBudget(limits), Ledger("run", folder))
     ways = {f"c{i}#{n}": way for i, plan in enumerate(plans) for n, way in enumerate(plan.ways)}
     provider = Provider(scripts, died, Counter(), Counter(), Counter())
     line = Line(books, provider, ways)
@@ -236,7 +236,7 @@ async def play(
     live = Executor(CATALOGUE, tools, line)
     taped = Executor(CATALOGUE, tools, line, tape)
 
-    async def issue(executor: Executor, request: ToolRequest) -> ToolResult | None:
+    async def reissues(executor: Executor, request: ToolRequest) -> ToolResult | None:
         played.requests.append(request)
         running = asyncio.create_task(executor.execute(request))
         death = asyncio.create_task(died[request.call_id].wait())
@@ -253,16 +253,16 @@ async def play(
         executor = taped if all_ or plan.name == "replayed" else live
         request = request_of(plan, number)
         for _ in range(2):
-            result = await issue(executor, request)
+            result = await reissues(executor, request)
             if result is not None:
                 assert call_of(request) in books._ended  # who has a result paid for it
                 played.results[call_of(request)] = result.entry
                 return
             played.lost.add(call_of(request))
             books.post([Lost(request), Lost(request)])
-            late = Reservation(f"{call_of(request)}.99", request.asker, 1)
+            late = Reservation(f"{call_of(request)}.99", request.caller, 1)
             assert books.reserve([late]) == ["this call is over"]
-            request = replace(request, issue=request.issue + 1)
+            request = replace(request, reissues=request.reissues + 1)
 
     await asyncio.gather(*(call(i, plan) for i, plan in enumerate(plans)))
     for step in range(3):
@@ -306,8 +306,8 @@ def test_sums_are_conserved_from_call_to_run_and_never_pass_a_limit(
     turns = by(rows, "step", "episode", "turn")
     told: Counter[tuple[Any, ...]] = Counter()
     for entry in (*played.results.values(), *played.untold):
-        asker = entry.asker
-        told[asker.step, asker.episode_id, asker.turn] += entry.charged_nanousd
+        caller = entry.caller
+        told[caller.step, caller.episode_id, caller.turn] += entry.charged_nanousd
     for row in rows:
         if row["error"] == FaultKind.LOST.value:
             told[row["step"], row["episode"], row["turn"]] += row["charged_nanousd"]
@@ -315,7 +315,7 @@ def test_sums_are_conserved_from_call_to_run_and_never_pass_a_limit(
     assert folded(turns, 2) == by(rows, "step", "episode")
     assert folded(turns, 1) == by(rows, "step")
     total = sum(row["charged_nanousd"] for row in rows)
-    assert books.guard.committed_nanousd == total
+    assert books.budget.committed_nanousd == total
     assert sum(t.charged_nanousd for t in books.ledger.by_identity.values()) == total
     assert books.misposted == 0
 
@@ -335,13 +335,13 @@ def test_sums_are_conserved_from_call_to_run_and_never_pass_a_limit(
         assert all(amount <= run_nanousd for amount in by(rows, "step", "episode").values())
 
 
-def posting(
+def settlement(
     make_request: Callable[..., ToolRequest], entry: Entry, charged: int, *settled: tuple[str, int]
-) -> Posting:
+) -> Settlement:
     request = make_request(entry)
     made = LedgerEntry(
         call_id=request.call_id,
-        asker=request.asker,
+        caller=request.caller,
         identity=entry.name,
         alias=entry.name,
         kind=entry.kind,
@@ -350,7 +350,7 @@ def posting(
         charged_nanousd=charged,
         service_s=0.0,
     )
-    return Posting(call_of(request), made, settled)
+    return Settlement(call_of(request), made, settled)
 
 
 @pytest.mark.parametrize(
@@ -369,12 +369,12 @@ def test_a_posting_that_cannot_be_right_is_entered_at_the_most_and_told(
     charged: int,
     settled: list[tuple[str, int]],
 ) -> None:
-    entry, books = make_entry(), SpendBooks(SpendGuard(SpendLimits()), Ledger("run"))
-    right = replace(posting(make_request, entry, 0), call="other#0")
-    books.reserve([Reservation("c#0.1", make_request(entry).asker, 7)])
-    books.post([posting(make_request, entry, charged, *settled), right])
+    entry, books = make_entry(), SpendAccounts(SpendBudget(SpendLimits()), Ledger("run"))
+    right = replace(settlement(make_request, entry, 0), call="other#0")
+    books.reserve([Reservation("c#0.1", make_request(entry).caller, 7)])
+    books.post([settlement(make_request, entry, charged, *settled), right])
     assert books.ledger.by_identity["tool"].calls == 2
-    assert books.ledger.by_identity["tool"].charged_nanousd == books.guard.committed_nanousd == 7
+    assert books.ledger.by_identity["tool"].charged_nanousd == books.budget.committed_nanousd == 7
     closing = books.close_step(1)
     assert closing.totals["ledger/misposted"] == 1
     (failure,) = closing.failures
@@ -385,11 +385,11 @@ def test_a_posting_that_cannot_be_right_is_entered_at_the_most_and_told(
 def test_one_bad_reservation_does_not_spoil_the_others(
     make_entry: Callable[..., Entry], make_request: Callable[..., ToolRequest]
 ) -> None:
-    asker = make_request(make_entry()).asker
-    books = SpendBooks(SpendGuard(SpendLimits()), Ledger("run"))
-    books.reserve([Reservation("a#0.1", asker, 5)])
-    books.guard.settle("a#0.1", 5)
-    answers = books.reserve([Reservation(key, asker, 5) for key in ("b#0.1", "a#0.1", "c#0.1")])
+    caller = make_request(make_entry()).caller
+    books = SpendAccounts(SpendBudget(SpendLimits()), Ledger("run"))
+    books.reserve([Reservation("a#0.1", caller, 5)])
+    books.budget.settle("a#0.1", 5)
+    answers = books.reserve([Reservation(key, caller, 5) for key in ("b#0.1", "a#0.1", "c#0.1")])
     assert answers == [None, "this attempt is paid and over", None]
 
 
@@ -397,21 +397,21 @@ def test_a_call_that_was_posted_is_not_lost_when_its_executor_dies(
     make_entry: Callable[..., Entry], make_request: Callable[..., ToolRequest]
 ) -> None:
     entry = make_entry()
-    request, books = make_request(entry), SpendBooks(SpendGuard(SpendLimits()), Ledger("run"))
-    books.reserve([Reservation("c#0.1", request.asker, 7)])
-    books.post([posting(make_request, entry, 3, ("c#0.1", 3)), Lost(request)])
-    assert books.guard.committed_nanousd == 3 and not books.ledger.faults
+    request, books = make_request(entry), SpendAccounts(SpendBudget(SpendLimits()), Ledger("run"))
+    books.reserve([Reservation("c#0.1", request.caller, 7)])
+    books.post([settlement(make_request, entry, 3, ("c#0.1", 3)), Lost(request)])
+    assert books.budget.committed_nanousd == 3 and not books.ledger.faults
 
 
 def test_a_lost_call_names_the_sheet_of_its_offer_and_the_model_behind_it(
     make_entry: Callable[..., Entry], make_request: Callable[..., ToolRequest], tmp_path: Path
 ) -> None:
-    books = SpendBooks(SpendGuard(SpendLimits()), Ledger("run", tmp_path))
+    books = SpendAccounts(SpendBudget(SpendLimits()), Ledger("run", tmp_path))
     request = make_request(make_entry())
-    model = replace(request.offer, identity="nova", kind="model")
-    offer = replace(request.offer, price_sheet="cheap@1", choices=(model,))
+    model = replace(request.option, identity="nova", kind="model")
+    option = replace(request.option, price_sheet="cheap@1", choices=(model,))
     failure = Failure(FailureKind.INFRASTRUCTURE, "tape", "the disk is full")
-    books.post([Lost(replace(request, offer=offer)), failure])
+    books.post([Lost(replace(request, option=option)), failure])
     assert books.close_step(1).failures == (failure,)
     (row,) = read(tmp_path).to_pylist()
     assert (row["price_sheet"], row["model"], row["error"]) == ("cheap@1", "nova", "lost")

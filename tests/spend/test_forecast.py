@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from orchestra_ray.config import Config
 from orchestra_ray.config.schema import SpendConfig
-from orchestra_ray.core.records import Asker, Draw, ToolRequest
+from orchestra_ray.core.records import Caller, ToolRequest, ToolsetSample
 from orchestra_ray.core.seeds import derive_seed
-from orchestra_ray.data.catalogue import Catalogue, draw_offers, load_catalogue
+from orchestra_ray.data.catalogue import Catalogue, load_catalogue, sample_toolset
 from orchestra_ray.data.preferences.load import load_preferences
 from orchestra_ray.data.tasks.reasoning_gym import TaskSource
 from orchestra_ray.data.tasks.sampler import GroupSampler
 from orchestra_ray.spend.budget import most_cost_nanousd
 from orchestra_ray.spend.forecast import POLICY, Case, Forecast, forecast, menu, total
-from orchestra_ray.spend.local import LocalBooks
+from orchestra_ray.spend.local import LocalSpendClient
 from orchestra_ray.workers.tools.registry import make_tools
 from orchestra_ray.workers.tools.runtime.executor import Executor
 
@@ -89,7 +89,7 @@ def test_the_usual_cost_is_the_mean_over_the_draws_of_the_run(
     expected = 0.0
     for n in range(6):
         seed = derive_seed(small.evaluation.seed, "group", n)
-        draw = draw_offers(catalogue, small.catalogue, seed)
+        draw = sample_toolset(catalogue, small.catalogue, seed)
         items = menu(draw, catalogue, QUESTION_TOKENS)
         models = [item for item in items if item.is_model]
         expected += sum(item.usual.nanousd for item in items) / len(items)
@@ -178,14 +178,14 @@ def test_the_policy_never_reads_or_says_more_than_its_limits_allow(
 
 def test_a_recipe_costs_the_model_that_it_is_done_by(paper: Catalogue, small: Config) -> None:
     config = replace(small.catalogue, models_min=20, models_max=20, aliases=True)
-    draw: Draw = draw_offers(paper, config, 3)
+    draw: ToolsetSample = sample_toolset(paper, config, 3)
     items = menu(draw, paper, QUESTION_TOKENS)
-    code = next(offer for offer in draw.offers if offer.identity == "code")
+    code = next(option for option in draw.options if option.identity == "code")
     of_code = [item for item in items if item.share == 1 / len(code.choices)]
     assert {item.name for item in of_code} >= {choice.identity for choice in code.choices}
     most = max(most_cost_nanousd(paper.entries["code"], choice.prices) for choice in code.choices)
     assert max(item.most.nanousd for item in of_code) == most
-    assert sum(item.share for item in items) == pytest.approx(len(draw.offers))
+    assert sum(item.share for item in items) == pytest.approx(len(draw.options))
 
 
 def test_a_run_too_long_to_draw_is_predicted_from_its_first_draws(
@@ -193,7 +193,7 @@ def test_a_run_too_long_to_draw_is_predicted_from_its_first_draws(
 ) -> None:
     long = replace(small, training=replace(small.training, steps=2_000))
     short = replace(small, training=replace(small.training, steps=256))
-    assert predict(config=long).sampled_draws and not predict(config=short).sampled_draws
+    assert predict(config=long).sampled_toolsets and not predict(config=short).sampled_toolsets
     trained_only = [
         replace(config, evaluation=replace(config.evaluation, tasks=0)) for config in (long, short)
     ]
@@ -213,22 +213,24 @@ def test_the_executor_charges_about_what_is_usual_and_never_more_than_the_most(
         small.evaluation.seed,
     )
     groups = [heldout.group(n, 1) for n in range(300)]
-    books = LocalBooks()
+    books = LocalSpendClient()
 
     async def play() -> None:
         executor = Executor(catalogue, make_tools(catalogue), books)
         for group in groups:
-            for offer in group.draw.offers:
-                asker = Asker(0, group.group_id, group.episodes[0].episode_id, 0)
-                call_id = f"{group.group_id}/{offer.identity}"
-                given = {} if offer.kind == "model" else {"expression": "1 + 1"}
+            for option in group.toolset.options:
+                caller = Caller(0, group.group_id, group.episodes[0].episode_id, 0)
+                call_id = f"{group.group_id}/{option.identity}"
+                given = {} if option.kind == "model" else {"expression": "1 + 1"}
                 await executor.execute(
-                    ToolRequest(call_id, asker, offer, given, group.task, group.episodes[0].seed, 0)
+                    ToolRequest(
+                        call_id, caller, option, given, group.task, group.episodes[0].seed, 0
+                    )
                 )
         await executor.close()
 
     asyncio.run(play())
-    items = [menu(group.draw, catalogue, QUESTION_TOKENS) for group in groups]
+    items = [menu(group.toolset, catalogue, QUESTION_TOKENS) for group in groups]
     ordered = [item for of_draw in items for item in of_draw]
     charged = [entry.charged_nanousd for entry in books.entries]
     for paid, item in zip(charged, ordered, strict=True):

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from orchestra_ray.core.faults import FailureKind
 from orchestra_ray.core.money import Usage
-from orchestra_ray.core.records import Asker, LedgerEntry, Posting, Reservation
-from orchestra_ray.spend.accounts import SpendBooks
-from orchestra_ray.spend.budget import SpendGuard, SpendLimits
+from orchestra_ray.core.records import Caller, LedgerEntry, Reservation, Settlement
+from orchestra_ray.spend.accounts import SpendAccounts
+from orchestra_ray.spend.budget import SpendBudget, SpendLimits
 from orchestra_ray.spend.ledger import FOLDER, SCHEMA, Ledger, read
 
 ENTRY = LedgerEntry(
     call_id="e/0/1",
-    asker=Asker(3, "g", "e", 2),
+    caller=Caller(3, "g", "e", 2),
     identity="gpt-5",
     alias="model 1",
     kind="model",
@@ -38,8 +38,8 @@ ENTRY = LedgerEntry(
 entries = st.builds(
     LedgerEntry,
     call_id=st.text(max_size=5),
-    asker=st.builds(
-        Asker, st.integers(0, 2), st.sampled_from("gh"), st.sampled_from("ef"), st.integers(0, 2)
+    caller=st.builds(
+        Caller, st.integers(0, 2), st.sampled_from("gh"), st.sampled_from("ef"), st.integers(0, 2)
     ),
     identity=st.sampled_from(["a", "b", "policy"]),
     alias=st.text(max_size=3),
@@ -119,7 +119,7 @@ def test_a_run_that_goes_on_adds_files(tmp_path: Path) -> None:
 def test_what_a_full_disk_refuses_waits_for_the_next_flush(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    books = SpendBooks(SpendGuard(SpendLimits()), Ledger("run", tmp_path))
+    books = SpendAccounts(SpendBudget(SpendLimits()), Ledger("run", tmp_path))
     books.ledger.add([ENTRY])
     write_table: Callable[..., None] = pq.write_table
 
@@ -159,20 +159,20 @@ def test_what_an_earlier_process_spent_counts_against_the_runs_limit(tmp_path: P
     assert Ledger("run", folder).spent_before() == (0, 0)
     first.flush()
     assert Ledger("run", folder).spent_before() == (120, 2 * (1 + ENTRY.retries + ENTRY.hedges))
-    guard = SpendGuard(SpendLimits(run_nanousd=200))
-    guard.go_on_from(*Ledger("run", folder).spent_before())
-    assert guard.reserve(Reservation("c#0.1", ENTRY.asker, 80)) is None
-    refusal = guard.reserve(Reservation("d#0.1", ENTRY.asker, 1))
-    assert refusal is not None and "for the run" in refusal and guard.run_refused
+    budget = SpendBudget(SpendLimits(run_nanousd=200))
+    budget.go_on_from(*Ledger("run", folder).spent_before())
+    assert budget.reserve(Reservation("c#0.1", ENTRY.caller, 80)) is None
+    refusal = budget.reserve(Reservation("d#0.1", ENTRY.caller, 1))
+    assert refusal is not None and "for the run" in refusal and budget.run_refused
 
 
 def test_entries_do_not_wait_for_the_end_of_a_long_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    books = SpendBooks(SpendGuard(SpendLimits()), Ledger("run", tmp_path / FOLDER))
+    books = SpendAccounts(SpendBudget(SpendLimits()), Ledger("run", tmp_path / FOLDER))
     entry = replace(ENTRY, charged_nanousd=0)
-    books.post([Posting("a#0", entry)])
+    books.post([Settlement("a#0", entry)])
     assert not (tmp_path / FOLDER).exists()
     monkeypatch.setattr("orchestra_ray.spend.ledger.FLUSH_S", 0.0)
-    books.post([Posting("b#0", replace(entry, call_id="b"))])
+    books.post([Settlement("b#0", replace(entry, call_id="b"))])
     assert read(tmp_path / FOLDER).num_rows == 2

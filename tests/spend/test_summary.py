@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra_ray.core.money import Usage
-from orchestra_ray.core.records import Asker, LedgerEntry
+from orchestra_ray.core.records import Caller, LedgerEntry
 from orchestra_ray.spend.ledger import table
-from orchestra_ray.spend.summary import AMOUNTS, By, Line, shortened, statement, total
+from orchestra_ray.spend.summary import AMOUNTS, By, Line, shortened, spend_summary, total
 
 NOVA = LedgerEntry(
     call_id="e/0/1",
-    asker=Asker(3, "g", "g/0", 2),
+    caller=Caller(3, "g", "g/0", 2),
     identity="nova",
     alias="model-1",
     kind="model",
@@ -36,7 +36,7 @@ AMOUNT = st.integers(0, 10**12)
 entries = st.builds(
     replace,
     st.sampled_from([NOVA, CODE, POLICY]),
-    asker=st.builds(Asker, st.integers(0, 12), st.just("g"), st.sampled_from("efg"), st.just(0)),
+    caller=st.builds(Caller, st.integers(0, 12), st.just("g"), st.sampled_from("efg"), st.just(0)),
     identity=st.sampled_from(["a", "b", "policy"]),
     usage=st.builds(Usage, AMOUNT, AMOUNT, AMOUNT, AMOUNT),
     charged_nanousd=AMOUNT,
@@ -70,7 +70,7 @@ def by_hand(rows: list[LedgerEntry]) -> dict[str, Any]:
 def test_lines_sum_to_the_same_total_however_they_are_grouped_and_cut(
     rows: list[LedgerEntry], by: By, most: int
 ) -> None:
-    lines = statement(table("run", rows), by)
+    lines = spend_summary(table("run", rows), by)
     shown = shortened(lines, most)
     assert len(shown) <= most or len(shown) == len(lines)
     for some in (lines, shown):
@@ -81,7 +81,7 @@ def test_lines_sum_to_the_same_total_however_they_are_grouped_and_cut(
 
 @given(st.lists(entries, min_size=1, max_size=40))
 def test_a_line_holds_the_sums_of_its_own_entries(rows: list[LedgerEntry]) -> None:
-    lines = {line.name: line for line in statement(table("run", rows), By.MODEL)}
+    lines = {line.name: line for line in spend_summary(table("run", rows), By.MODEL)}
     assert lines.keys() == {entry.identity for entry in rows}
     for name, line in lines.items():
         expected = by_hand([entry for entry in rows if entry.identity == name])
@@ -90,7 +90,7 @@ def test_a_line_holds_the_sums_of_its_own_entries(rows: list[LedgerEntry]) -> No
 
 def test_every_figure_stands_in_its_place() -> None:
     rows = [NOVA, replace(NOVA, replayed=True), replace(NOVA, usage=Usage(), cache_hit=False)]
-    assert statement(table("run", rows), By.MODEL) == [
+    assert spend_summary(table("run", rows), By.MODEL) == [
         Line("nova", 3, 200, 80, 60, 40, 21, 12, 0.75, 4.5, 6, 3, 2, 1, 3)
     ]
 
@@ -105,12 +105,12 @@ def test_every_figure_stands_in_its_place() -> None:
     ],
 )
 def test_what_a_line_stands_for(by: By, names: list[str]) -> None:
-    assert [line.name for line in statement(table("run", [NOVA, CODE, POLICY]), by)] == names
+    assert [line.name for line in spend_summary(table("run", [NOVA, CODE, POLICY]), by)] == names
 
 
 def test_steps_stand_in_their_order_and_measurements_first() -> None:
-    rows = [replace(NOVA, asker=Asker(step, "g", "e", 0)) for step in (10, 9, 0, 2, 9)]
-    lines = statement(table("run", rows), By.STEP)
+    rows = [replace(NOVA, caller=Caller(step, "g", "e", 0)) for step in (10, 9, 0, 2, 9)]
+    lines = spend_summary(table("run", rows), By.STEP)
     assert [(line.name, line.calls) for line in lines] == [
         ("measured", 1),
         ("2", 1),
@@ -121,16 +121,16 @@ def test_steps_stand_in_their_order_and_measurements_first() -> None:
 
 def test_the_model_behind_a_recipe_is_the_one_that_is_named() -> None:
     rows = table("run", [replace(CODE, model="nova"), NOVA])
-    assert [line.name for line in statement(rows, By.MODEL)] == ["nova"]
-    assert {line.name for line in statement(rows, By.TOOL)} == {"code", "ask"}
+    assert [line.name for line in spend_summary(rows, By.MODEL)] == ["nova"]
+    assert {line.name for line in spend_summary(rows, By.TOOL)} == {"code", "ask"}
 
 
 def test_what_is_cut_is_the_cheapest_and_becomes_one_line() -> None:
     rows = [
-        replace(NOVA, asker=Asker(step, "g", "e", 0), charged_nanousd=charged)
+        replace(NOVA, caller=Caller(step, "g", "e", 0), charged_nanousd=charged)
         for step, charged in ((1, 5), (2, 50), (3, 1), (4, 40))
     ]
-    lines = shortened(statement(table("run", rows), By.STEP), 3)
+    lines = shortened(spend_summary(table("run", rows), By.STEP), 3)
     assert [(line.name, line.charged_nanousd) for line in lines] == [
         ("2", 50),
         ("4", 40),

@@ -48,8 +48,8 @@ def test_on_a_terminal_the_bar_shows_all_numbers_in_80_columns() -> None:
     console = terminal()
     with Progress(400, True, console) as bar:
         bar.update(12, METRICS)
-    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written(console))
-    last = [row for row in re.split(r"[\r\n]+", drawn) if "12/400" in row][-1]
+    sampled = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written(console))
+    last = [row for row in re.split(r"[\r\n]+", sampled) if "12/400" in row][-1]
     assert "reward 0.512 acc 81.2% cost 0.0320¢ 1,360 tok/s" in last
     assert last.rstrip().endswith("left") and len(last) <= 80
 
@@ -96,8 +96,8 @@ def test_on_a_terminal_the_groups_stand_below_the_bar() -> None:
     console = terminal()
     with Progress(400, True, console) as bar:
         bar.update(12, METRICS | DROPPED)
-    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written(console))
-    rows = [row.rstrip() for row in re.split(r"[\r\n]+", drawn) if row.strip()]
+    sampled = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written(console))
+    rows = [row.rstrip() for row in re.split(r"[\r\n]+", sampled) if row.strip()]
     assert "12/400 reward 0.512 acc 81.2% cost 0.0320¢ 1,360 tok/s" in rows[-2]
     assert rows[-1] == "16 groups: 12 trained, 4 dropped (3 all_wrong, 1 equal)"
 

@@ -11,7 +11,7 @@ import torch
 from ray._private.internal_api import memory_summary
 from torch import Tensor
 
-from orchestra_ray.weights.actor import Board, fetch, publish, start_board
+from orchestra_ray.weights.actor import WeightRegistryActor, fetch, publish, start_registry
 from orchestra_ray.weights.buckets import read_bucket, verify_bucket
 
 pytestmark = pytest.mark.cpu
@@ -31,10 +31,10 @@ def namespace(ray_cluster: str) -> str:
 
 
 @pytest.fixture
-def board(namespace: str) -> Iterator[Board]:
-    board = start_board(namespace)
-    yield board
-    ray.kill(board.actor)
+def registry(namespace: str) -> Iterator[WeightRegistryActor]:
+    registry = start_registry(namespace)
+    yield registry
+    ray.kill(registry.actor)
 
 
 def weights(fill: float) -> list[tuple[str, Tensor]]:
@@ -42,10 +42,10 @@ def weights(fill: float) -> list[tuple[str, Tensor]]:
 
 
 def test_what_is_published_is_fetched_from_shared_memory(
-    ray_cluster: str, namespace: str, board: Board
+    ray_cluster: str, namespace: str, registry: WeightRegistryActor
 ) -> None:
-    sent = publish(board.actor, 5, weights(1.5), 150_000, DEADLINE_S)
-    manifest, buckets = fetch(ray_cluster, namespace, board.name, 5, DEADLINE_S)
+    sent = publish(registry.actor, 5, weights(1.5), 150_000, DEADLINE_S)
+    manifest, buckets = fetch(ray_cluster, namespace, registry.name, 5, DEADLINE_S)
     assert manifest == sent and len(buckets) == 2
     found = {}
     for index, array in enumerate(buckets):
@@ -56,13 +56,13 @@ def test_what_is_published_is_fetched_from_shared_memory(
 
 
 def test_a_process_outside_ray_fetches_by_the_boards_name(
-    ray_cluster: str, namespace: str, board: Board
+    ray_cluster: str, namespace: str, registry: WeightRegistryActor
 ) -> None:
     publish(
-        board.actor, 3, [("bytes", torch.full((1000,), 2, dtype=torch.uint8))], 4096, DEADLINE_S
+        registry.actor, 3, [("bytes", torch.full((1000,), 2, dtype=torch.uint8))], 4096, DEADLINE_S
     )
     child = subprocess.run(
-        [sys.executable, "-c", OUTSIDE_RAY, ray_cluster, namespace, board.name],
+        [sys.executable, "-c", OUTSIDE_RAY, ray_cluster, namespace, registry.name],
         capture_output=True,
         text=True,
         timeout=DEADLINE_S,
@@ -72,20 +72,22 @@ def test_a_process_outside_ray_fetches_by_the_boards_name(
 
 
 def test_a_version_that_is_not_there_is_named_beside_the_one_that_is(
-    ray_cluster: str, namespace: str, board: Board
+    ray_cluster: str, namespace: str, registry: WeightRegistryActor
 ) -> None:
     with pytest.raises(LookupError, match="version 1 is not on the board, which holds None"):
-        fetch(ray_cluster, namespace, board.name, 1, DEADLINE_S)
-    publish(board.actor, 1, weights(1.0), 2**20, DEADLINE_S)
-    publish(board.actor, 2, weights(2.0), 2**20, DEADLINE_S)
+        fetch(ray_cluster, namespace, registry.name, 1, DEADLINE_S)
+    publish(registry.actor, 1, weights(1.0), 2**20, DEADLINE_S)
+    publish(registry.actor, 2, weights(2.0), 2**20, DEADLINE_S)
     with pytest.raises(LookupError, match="version 1 is not on the board, which holds 2"):
-        fetch(ray_cluster, namespace, board.name, 1, DEADLINE_S)
+        fetch(ray_cluster, namespace, registry.name, 1, DEADLINE_S)
 
 
-def test_older_versions_leave_the_object_store(ray_cluster: str, board: Board) -> None:
+def test_older_versions_leave_the_object_store(
+    ray_cluster: str, registry: WeightRegistryActor
+) -> None:
     before = objects_in_store(ray_cluster)
     for version in range(6):
-        publish(board.actor, version, [("w", torch.zeros(2**20))], 2**22, DEADLINE_S)
+        publish(registry.actor, version, [("w", torch.zeros(2**20))], 2**22, DEADLINE_S)
     deadline_s = time.monotonic() + DEADLINE_S
     while (held := objects_in_store(ray_cluster) - before) != 1 and time.monotonic() < deadline_s:
         time.sleep(0.1)

@@ -3,7 +3,7 @@
 from orchestra_ray.data.catalogue.choices import chosen, model_of
 from orchestra_ray.data.catalogue.entries import Catalogue, Choice, Entry, Kind, Limits, PriceSheet
 from orchestra_ray.data.catalogue.load import load_catalogue, read_catalogue
-from orchestra_ray.data.catalogue.toolset import draw_offers, model_aliases
+from orchestra_ray.data.catalogue.toolset import model_aliases, sample_toolset
 
 __all__ = [
     "Catalogue",
@@ -13,7 +13,7 @@ __all__ = [
     "Limits",
     "PriceSheet",
     "chosen",
-    "draw_offers",
+    "sample_toolset",
     "load_catalogue",
     "model_aliases",
     "model_of",

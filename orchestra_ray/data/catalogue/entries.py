@@ -31,7 +31,7 @@ class Isolation(StrEnum):
 
 
 # What the executors that come with the project give; one of a user's own gives what it states.
-ISOLATION_OF_EXECUTOR: Mapping[str, Isolation] = {
+ISOLATION_OF_BACKEND: Mapping[str, Isolation] = {
     "calculator": Isolation.NONE,
     "endpoint": Isolation.NONE,
     "function": Isolation.PROCESS,
@@ -43,9 +43,9 @@ ISOLATION_OF_EXECUTOR: Mapping[str, Isolation] = {
 }
 
 # Executors of which a call changes nothing outside; the first of them are billed by nobody outside.
-UNBILLED_EXECUTORS = {"calculator", "python", "search", "simulated"}
-READING_EXECUTORS = UNBILLED_EXECUTORS | {"endpoint", "recipe", "web_search"}
-KEYED_EXECUTORS = {"endpoint", "recipe"}  # which send a provider the key of their call
+UNBILLED_BACKENDS = {"calculator", "python", "search", "simulated"}
+READING_BACKENDS = UNBILLED_BACKENDS | {"endpoint", "recipe", "web_search"}
+KEYED_BACKENDS = {"endpoint", "recipe"}  # which send a provider the key of their call
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Entry:
     name: str
     kind: Kind
     description: str
-    executor: str
+    backend: str
     prices: Prices
     latency_s: float
     limits: Limits = Limits()
@@ -122,17 +122,17 @@ class Entry:
         """Whether a call may change something outside."""
         if self.limits.idempotent is not None:
             return not self.limits.idempotent
-        return self.executor not in READING_EXECUTORS
+        return self.backend not in READING_BACKENDS
 
     def is_idempotent(self, prices: Prices) -> bool:
         """Whether a call at these prices, made twice, acts once and is billed once."""
         if self.limits.idempotent is not None:
             return self.limits.idempotent
-        return not self.acts and (self.executor in UNBILLED_EXECUTORS or prices == Prices())
+        return not self.acts and (self.backend in UNBILLED_BACKENDS or prices == Prices())
 
     def may_repeat(self, prices: Prices) -> bool:
         """Whether an attempt of which nobody knows what it did can be made again in its call."""
-        return self.is_idempotent(prices) or (not self.acts and self.executor in KEYED_EXECUTORS)
+        return self.is_idempotent(prices) or (not self.acts and self.backend in KEYED_BACKENDS)
 
     def skill_at(self, family: str) -> float:
         return self.skill.get(family, self.skill.get("default", EVEN_CHANCE))

@@ -15,7 +15,7 @@ from orchestra_ray.config.schema import CatalogueConfig
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.money import Prices
 from orchestra_ray.data.catalogue.entries import (
-    ISOLATION_OF_EXECUTOR,
+    ISOLATION_OF_BACKEND,
     Catalogue,
     Choice,
     Entry,
@@ -101,7 +101,7 @@ def _common(row: Row, kind: Kind, where: str) -> dict[str, Any]:
         "name": row.name,
         "kind": kind,
         "description": row.description,
-        "executor": row.executor,
+        "backend": row.backend,
         "prices": prices_of(where, row.prices, _names(row.name, row.settings)),
         "latency_s": row.latency_s,
         "limits": row.limits,
@@ -119,11 +119,11 @@ def _names(name: str, settings: Mapping[str, Any]) -> list[str]:
 
 
 def _isolation(where: str, row: Row) -> Isolation:
-    given = ISOLATION_OF_EXECUTOR.get(row.executor)
+    given = ISOLATION_OF_BACKEND.get(row.backend)
     if row.isolation is None:
         return given or Isolation.NONE
     if given is not None and given is not row.isolation:
-        problem = f"isolation is {row.isolation.value}, executor {row.executor} gives {given.value}"
+        problem = f"isolation is {row.isolation.value}, backend {row.backend} gives {given.value}"
         raise ConfigError(f"{where}: {problem}; correct it or leave it out")
     return row.isolation
 

@@ -44,7 +44,7 @@ Text = Annotated[str, AfterValidator(_filled)]
 class Row:
     name: Text
     description: Text
-    executor: str
+    backend: str
     prices: PriceRow = Field(default_factory=PriceRow)
     latency_s: Amount = 0.0
     limits: Limits = Limits()
@@ -89,6 +89,7 @@ class SheetFile:
     prices: dict[str, PriceRow]
 
 
+_RENAMED = {"executor": "backend"}  # key of an older catalogue: the one that replaced it
 _UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
 _SECTIONS: dict[str, type[Any]] = {
     "models": ModelRow,
@@ -148,6 +149,8 @@ def _hint(loc: tuple[int | str, ...], shape: type[Any]) -> str:
     section = next((part for part in reversed(loc[:-1]) if part in _SECTIONS), None)
     if section == "prices":
         return unit_hint(name)
+    if name in _RENAMED:
+        return f"write {_RENAMED[name]}"
     keys = [field.name for field in fields(_SECTIONS.get(str(section), shape))]
     near = difflib.get_close_matches(name, keys, n=1, cutoff=0.5)
     return f"did you mean {near[0]}?" if near else f"the keys are {', '.join(keys)}"

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from orchestra_ray.core.money import Prices, usd
-from orchestra_ray.core.records import Draw, Offer
+from orchestra_ray.core.records import ToolOption, ToolsetSample
 from orchestra_ray.data.catalogue.arguments import shown
 from orchestra_ray.data.catalogue.choices import MODEL
 
@@ -26,21 +26,21 @@ SUBMIT_SCHEMA = {
 _TABLE = "model | $ per million input tokens | $ per million output tokens | mean latency"
 
 
-def signatures(draw: Draw, submit: bool = False) -> list[dict[str, Any]]:
+def signatures(toolset: ToolsetSample, submit: bool = False) -> list[dict[str, Any]]:
     """Function signatures of everything in the draw, and of `submit` where it is offered."""
-    models = [offer for offer in draw.offers if offer.kind == "model"]
+    models = [option for option in toolset.options if option.kind == "model"]
     functions = [_ask(models)] if models else []
-    functions += [_tool(offer) for offer in draw.offers if offer.kind == "tool"]
+    functions += [_tool(option) for option in toolset.options if option.kind == "tool"]
     if submit:
         described = "answers with reply 1, 2, ..."
         functions.append(_function(SUBMIT, described, SUBMIT_SCHEMA))
     return functions
 
 
-def model_line(offer: Offer) -> str:
+def model_line(option: ToolOption) -> str:
     """One row of the table: alias, ability, dollars per million tokens, seconds."""
-    price = _token_price(offer.prices)
-    return f"{offer.alias}: {offer.description}; {price}, {offer.latency_s:g} s"
+    price = _token_price(option.prices)
+    return f"{option.alias}: {option.description}; {price}, {option.latency_s:g} s"
 
 
 def price_words(prices: Prices) -> str:
@@ -56,27 +56,27 @@ def price_words(prices: Prices) -> str:
     return ", ".join(words) or "free"
 
 
-def _ask(models: Sequence[Offer]) -> dict[str, Any]:
-    table = "\n".join(model_line(offer) for offer in models)
+def _ask(models: Sequence[ToolOption]) -> dict[str, Any]:
+    table = "\n".join(model_line(option) for option in models)
     described = f"model: good at; $ per M tokens (in/out), latency\n{table}"
     return _function(
         ASK, "gives the task to a model", _needing({MODEL: _one_of(models, described)})
     )
 
 
-def _tool(offer: Offer) -> dict[str, Any]:
-    if offer.signature is not None:
-        return dict(offer.signature)
-    if not offer.choices:
-        terms = f"{price_words(offer.prices)}, {offer.latency_s:g} s"
-        return _function(offer.alias, f"{offer.description}; {terms}", shown(offer.parameters))
-    own = price_words(_without_tokens(offer.prices))
-    described = offer.description if own == "free" else f"{offer.description}; {own}, and tokens"
-    choice = _one_of(offer.choices, _table(offer.choices))
-    return _function(offer.alias, described, _needing({MODEL: choice}))
+def _tool(option: ToolOption) -> dict[str, Any]:
+    if option.signature is not None:
+        return dict(option.signature)
+    if not option.choices:
+        terms = f"{price_words(option.prices)}, {option.latency_s:g} s"
+        return _function(option.alias, f"{option.description}; {terms}", shown(option.parameters))
+    own = price_words(_without_tokens(option.prices))
+    described = option.description if own == "free" else f"{option.description}; {own}, and tokens"
+    choice = _one_of(option.choices, _table(option.choices))
+    return _function(option.alias, described, _needing({MODEL: choice}))
 
 
-def _table(choices: Sequence[Offer]) -> str:
+def _table(choices: Sequence[ToolOption]) -> str:
     abilities = [f"{choice.alias}: {choice.description}" for choice in choices]
     rows = [
         f"{choice.alias} | {_dollars(choice.prices.input_nanousd_per_mtok)}"
@@ -86,8 +86,8 @@ def _table(choices: Sequence[Offer]) -> str:
     return "\n".join([*abilities, _TABLE, *rows])
 
 
-def _one_of(offers: Sequence[Offer], description: str) -> Mapping[str, Any]:
-    aliases = [offer.alias for offer in offers]
+def _one_of(options: Sequence[ToolOption], description: str) -> Mapping[str, Any]:
+    aliases = [option.alias for option in options]
     return {"type": "string", "description": description, "enum": aliases}
 
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from orchestra_ray.config.schema import CatalogueConfig
 from orchestra_ray.core.money import Prices
-from orchestra_ray.core.records import Draw, Offer
+from orchestra_ray.core.records import ToolOption, ToolsetSample
 from orchestra_ray.core.seeds import derive_seed
 from orchestra_ray.data.catalogue.choices import MODEL
 from orchestra_ray.data.catalogue.entries import Catalogue, Choice, Entry, PriceSheet
@@ -24,19 +24,19 @@ T = TypeVar("T")
 UNNAMED = "another model"  # for one that a description names and the draw does not offer
 
 
-def draw_offers(catalogue: Catalogue, config: CatalogueConfig, seed: int) -> Draw:
+def sample_toolset(catalogue: Catalogue, config: CatalogueConfig, seed: int) -> ToolsetSample:
     """A random subset of the models, then the tools that happen to be present."""
     rng = random.Random(seed)
     models = _subset(catalogue.offered_models, config, rng)
     tools = [tool for tool in catalogue.offered_tools if rng.random() < tool.presence]
     terms = _Terms(catalogue, config, rng, _sheet(catalogue, seed))
-    asked = [terms.model_offer(model) for model in models]
-    others = [terms.tool_offer(tool) for tool in tools]
+    asked = [terms.model_option(model) for model in models]
+    others = [terms.tool_option(tool) for tool in tools]
     if config.aliases:
         names = sorted(catalogue.models, key=len, reverse=True)
         asked = _aliased(asked, MODEL, names, seed)
-        others = [_hidden(offer, names, seed) for offer in others]
-    return Draw(seed, (*asked, *others))
+        others = [_hidden(option, names, seed) for option in others]
+    return ToolsetSample(seed, (*asked, *others))
 
 
 def model_aliases(catalogue: Catalogue, config: CatalogueConfig) -> list[str]:
@@ -47,34 +47,34 @@ def model_aliases(catalogue: Catalogue, config: CatalogueConfig) -> list[str]:
     return [model.name for model in models]
 
 
-def with_model(draw: Draw, catalogue: Catalogue, name: str) -> Draw:
+def with_model(toolset: ToolsetSample, catalogue: Catalogue, name: str) -> ToolsetSample:
     """The draw with this model on offer: as it is there, else by name, on the file's terms."""
-    if any(offer.identity == name and offer.kind == "model" for offer in draw.offers):
-        return draw
-    offer = plain_offer(catalogue.models[name], catalogue.price_sheet)
-    return replace(draw, offers=(offer, *draw.offers))
+    if any(option.identity == name and option.kind == "model" for option in toolset.options):
+        return toolset
+    option = plain_option(catalogue.models[name], catalogue.price_sheet)
+    return replace(toolset, options=(option, *toolset.options))
 
 
-def without_models(draw: Draw, catalogue: Catalogue) -> Draw:
+def without_models(toolset: ToolsetSample, catalogue: Catalogue) -> ToolsetSample:
     """The draw's tools; for one that a model feeds, what it runs, on the file's terms.
 
     A tool whose models are all there is to it goes with them.
     """
-    kept: dict[str, Offer] = {}
-    for offer in draw.offers:
-        if offer.kind != "tool":
+    kept: dict[str, ToolOption] = {}
+    for option in toolset.options:
+        if option.kind != "tool":
             continue
-        runs = catalogue.entries[offer.identity].runs if offer.choices else None
+        runs = catalogue.entries[option.identity].runs if option.choices else None
         if runs is not None:
-            offer = plain_offer(catalogue.entries[runs], catalogue.price_sheet)
-        if not offer.choices:
-            kept.setdefault(offer.alias, offer)
-    return replace(draw, offers=tuple(kept.values()))
+            option = plain_option(catalogue.entries[runs], catalogue.price_sheet)
+        if not option.choices:
+            kept.setdefault(option.alias, option)
+    return replace(toolset, options=tuple(kept.values()))
 
 
-def plain_offer(entry: Entry, price_sheet: str) -> Offer:
+def plain_option(entry: Entry, price_sheet: str) -> ToolOption:
     """An entry outside any draw: its own name, and the terms of the file."""
-    return Offer(
+    return ToolOption(
         alias=entry.name,
         identity=entry.name,
         kind=entry.kind.value,
@@ -94,10 +94,10 @@ class _Terms:
     config: CatalogueConfig
     rng: random.Random
     sheet: PriceSheet
-    drawn: dict[str, Prices] = field(default_factory=dict)
+    sampled: dict[str, Prices] = field(default_factory=dict)
 
-    def model_offer(self, model: Entry) -> Offer:
-        return Offer(
+    def model_option(self, model: Entry) -> ToolOption:
+        return ToolOption(
             alias=model.name,
             identity=model.name,
             kind="model",
@@ -107,12 +107,12 @@ class _Terms:
             price_sheet=self.sheet.version,
         )
 
-    def tool_offer(self, tool: Entry) -> Offer:
+    def tool_option(self, tool: Entry) -> ToolOption:
         own = self._prices(tool)
         if tool.runs is not None:
             own = _sum(own, self._prices(self.catalogue.entries[tool.runs]))
         choices = self._choices(tool, own)
-        return Offer(
+        return ToolOption(
             alias=tool.name,
             identity=tool.name,
             kind="tool",
@@ -126,15 +126,15 @@ class _Terms:
             signature=tool.signature,
         )
 
-    def _choices(self, tool: Entry, own: Prices) -> tuple[Offer, ...]:
+    def _choices(self, tool: Entry, own: Prices) -> tuple[ToolOption, ...]:
         choices = self.catalogue.choices_of(tool)
         if tool.signature is None:
             choices = _subset(choices, self.config, self.rng)
-        return tuple(self._choice_offer(choice, own, tool.signature is None) for choice in choices)
+        return tuple(self._choice_option(choice, own, tool.signature is None) for choice in choices)
 
-    def _choice_offer(self, choice: Choice, own: Prices, varies: bool) -> Offer:
+    def _choice_option(self, choice: Choice, own: Prices, varies: bool) -> ToolOption:
         model = self.catalogue.entries[choice.model]
-        return Offer(
+        return ToolOption(
             alias=choice.name,
             identity=model.name,
             kind="model",
@@ -145,10 +145,10 @@ class _Terms:
         )
 
     def _prices(self, entry: Entry) -> Prices:
-        if entry.name not in self.drawn:
+        if entry.name not in self.sampled:
             factor = self.rng.choice(self.config.price_factors)
-            self.drawn[entry.name] = _scaled(self.sheet.of(entry), factor)
-        return self.drawn[entry.name]
+            self.sampled[entry.name] = _scaled(self.sheet.of(entry), factor)
+        return self.sampled[entry.name]
 
     def _latency_s(self, latency_s: float) -> float:
         return latency_s * self.rng.choice(self.config.latency_factors)
@@ -168,23 +168,25 @@ def _sheet(catalogue: Catalogue, seed: int) -> PriceSheet:
     return random.Random(derive_seed(seed, "price sheet")).choice(catalogue.sheets)
 
 
-def _aliased(offers: Sequence[Offer], stem: str, names: Sequence[str], seed: int) -> list[Offer]:
+def _aliased(
+    options: Sequence[ToolOption], stem: str, names: Sequence[str], seed: int
+) -> list[ToolOption]:
     """Numbered in a random order, with no description that names a model."""
     order = random.Random(derive_seed(seed, "aliases", stem)).sample(
-        range(len(offers)), len(offers)
+        range(len(options)), len(options)
     )
-    alias_of = {offers[place].identity: f"{stem}-{n}" for n, place in enumerate(order, 1)}
+    alias_of = {options[place].identity: f"{stem}-{n}" for n, place in enumerate(order, 1)}
     return [
         replace(
-            offers[place],
+            options[place],
             alias=f"{stem}-{n}",
-            description=_masked(offers[place].description, names, alias_of),
+            description=_masked(options[place].description, names, alias_of),
         )
         for n, place in enumerate(order, 1)
     ]
 
 
-def _hidden(tool: Offer, names: Sequence[str], seed: int) -> Offer:
+def _hidden(tool: ToolOption, names: Sequence[str], seed: int) -> ToolOption:
     """A tool whose description and choices name no model; word for word stays word for word."""
     if tool.signature is not None:
         return tool

@@ -16,9 +16,9 @@ from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.seeds import derive_seed
 from orchestra_ray.data.catalogue import Catalogue
 from orchestra_ray.data.preferences.intents import (
+    Intents,
     Weights,
-    Wishes,
-    all_wishes,
+    all_intents,
     consistent,
     kind_of,
     weights_of,
@@ -38,7 +38,7 @@ FEWEST = 10  # pairs, for each cell to have one
 class Said:
     """Wishes and one way to say them."""
 
-    wishes: Wishes
+    intents: Intents
     wording: Wording
 
 
@@ -60,28 +60,28 @@ class _Maker:
     def __init__(self, catalogue: Catalogue, aliases: bool, seed: int):
         self._catalogue, self._aliases, self._seed = catalogue, aliases, seed
         self._old_bank, self._new_bank = split_bank(all_templates(), seed)
-        wished = all_wishes(catalogue, aliases)
-        new = new_vectors(wished, seed)
-        self._old = [wishes for wishes in wished if weights_of(wishes) not in new]
-        self._new = [wishes for wishes in wished if weights_of(wishes) in new]
+        intended = all_intents(catalogue, aliases)
+        new = new_vectors(intended, seed)
+        self._old = [intents for intents in intended if weights_of(intents) not in new]
+        self._new = [intents for intents in intended if weights_of(intents) in new]
         self._templates: set[str] = set()
         self._vectors: set[Weights] = set()
 
     def train(self, count: int) -> list[Said]:
         found = self._take(Cell.TRAIN, self._old, self._old_bank, count)
         self._templates = {name for said in found for name in said.wording.templates}
-        self._vectors = {weights_of(said.wishes) for said in found}
+        self._vectors = {weights_of(said.intents) for said in found}
         return found
 
     def heldout(self, cell: Cell, count: int) -> list[Said]:
-        met = [wishes for wishes in self._old if weights_of(wishes) in self._vectors]
-        wished = met if cell is Cell.NEW_WORDING else self._new
+        met = [intents for intents in self._old if weights_of(intents) in self._vectors]
+        intended = met if cell is Cell.NEW_WORDING else self._new
         if cell is Cell.NEW_VECTOR:
-            return self._take(cell, wished, _only(self._old_bank, self._templates), count)
-        return self._take(cell, wished, self._new_bank, count)
+            return self._take(cell, intended, _only(self._old_bank, self._templates), count)
+        return self._take(cell, intended, self._new_bank, count)
 
-    def _take(self, cell: Cell, wished: Sequence[Wishes], bank: Bank, count: int) -> list[Said]:
-        dealt = deal(wished, bank, derive_seed(self._seed, cell.value))
+    def _take(self, cell: Cell, intended: Sequence[Intents], bank: Bank, count: int) -> list[Said]:
+        dealt = deal(intended, bank, derive_seed(self._seed, cell.value))
         found = list(islice((said for said in dealt if self._may_be_said(said)), count))
         if len(found) < count:
             problem = f"--count: {len(found)} of {count} pairs are there for {cell.value}"
@@ -94,18 +94,18 @@ class _Maker:
         return named_in(said.wording.instruction, self._catalogue) is None
 
 
-def deal(wished: Sequence[Wishes], bank: Bank, seed: int) -> Iterator[Said]:
+def deal(intended: Sequence[Intents], bank: Bank, seed: int) -> Iterator[Said]:
     """Everything that can be said, once each: kinds of user in turn, and wishes within each."""
-    by_kind: dict[str, list[Wishes]] = {}
-    for wishes in _shuffled(wished, seed, "wishes"):
-        by_kind.setdefault(kind_of(wishes), []).append(wishes)
+    by_kind: dict[str, list[Intents]] = {}
+    for intents in _shuffled(intended, seed, "wishes"):
+        by_kind.setdefault(kind_of(intents), []).append(intents)
 
-    def ways(kind: str, number: int, wishes: Wishes) -> Iterator[Said]:
-        for wording in _shuffled(wordings(wishes, bank), seed, kind, number):
-            yield Said(wishes, wording)
+    def ways(kind: str, number: int, intents: Intents) -> Iterator[Said]:
+        for wording in _shuffled(wordings(intents, bank), seed, kind, number):
+            yield Said(intents, wording)
 
     return _in_turn(
-        _in_turn(ways(kind, n, wishes) for n, wishes in enumerate(own))
+        _in_turn(ways(kind, n, intents) for n, intents in enumerate(own))
         for kind, own in sorted(by_kind.items())
     )
 
@@ -120,13 +120,13 @@ def split_bank(bank: Bank, seed: int) -> tuple[Bank, Bank]:
     return old, new
 
 
-def new_vectors(wished: Iterable[Wishes], seed: int) -> set[Weights]:
+def new_vectors(intended: Iterable[Intents], seed: int) -> set[Weights]:
     """A share of each kind's weights, for no training pair to have."""
     by_kind: dict[str, list[Weights]] = {}
     kind_of_weights: dict[Weights, str] = {}
-    for wishes in wished:
-        weights = weights_of(wishes)
-        if kind_of_weights.setdefault(weights, kind := kind_of(wishes)) == kind:
+    for intents in intended:
+        weights = weights_of(intents)
+        if kind_of_weights.setdefault(weights, kind := kind_of(intents)) == kind:
             by_kind.setdefault(kind, []).append(weights)
     new: set[Weights] = set()
     for kind, own in by_kind.items():
@@ -136,8 +136,8 @@ def new_vectors(wished: Iterable[Wishes], seed: int) -> set[Weights]:
 
 
 def _pair(number: int, said: Said, cell: Cell) -> Pair:
-    weights, kind = weights_of(said.wishes), kind_of(said.wishes)
-    assert consistent(said.wishes, weights), said
+    weights, kind = weights_of(said.intents), kind_of(said.intents)
+    assert consistent(said.intents, weights), said
     preference = weights.preference(f"{kind}-{number}", said.wording.instruction)
     return Pair(preference, cell, kind, said.wording.templates)
 

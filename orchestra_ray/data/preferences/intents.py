@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from orchestra_ray.core.records import Preference
 from orchestra_ray.data.catalogue import Catalogue, Entry, Kind
-from orchestra_ray.data.catalogue.entries import UNBILLED_EXECUTORS
+from orchestra_ray.data.catalogue.entries import UNBILLED_BACKENDS
 
 UNSAID_OUTCOME = 0.6  # everybody wants a right answer, said or not
 LOOPBACK = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
@@ -58,7 +58,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Intent:
     """`target` is what the wish is about, where that is some of the offers."""
 
     aspect: Aspect
@@ -66,7 +66,7 @@ class Wish:
     target: Target | None = None
 
 
-Wishes = tuple[Wish, ...]
+Intents = tuple[Intent, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,19 +88,19 @@ class Weights:
         return Preference(name, instruction, self.outcome, self.cost, self.latency, tools)
 
 
-def kind_of(wishes: Wishes) -> str:
-    return wishes[0].aspect.value if len(wishes) == 1 else MIXED
+def kind_of(intents: Intents) -> str:
+    return intents[0].aspect.value if len(intents) == 1 else MIXED
 
 
-def weights_of(wishes: Wishes) -> Weights:
+def weights_of(intents: Intents) -> Weights:
     """Like and avoid are of the offers' kinds alone: no wish for an amount touches a tool."""
-    amounts = {wish.aspect: wish.strength.value for wish in wishes if wish.target is None}
+    amounts = {intent.aspect: intent.strength.value for intent in intents if intent.target is None}
     tools: dict[str, float] = {}
-    for wish in wishes:
-        if wish.target is not None:
-            avoids = wish.aspect is Aspect.AVOID
-            wanted = wish.target.others if avoids else wish.target.names
-            tools |= dict.fromkeys(wanted, wish.strength.value)
+    for intent in intents:
+        if intent.target is not None:
+            avoids = intent.aspect is Aspect.AVOID
+            wanted = intent.target.others if avoids else intent.target.names
+            tools |= dict.fromkeys(wanted, intent.strength.value)
     return Weights.made(
         amounts.get(Aspect.OUTCOME, UNSAID_OUTCOME),
         amounts.get(Aspect.COST, 0.0),
@@ -109,49 +109,49 @@ def weights_of(wishes: Wishes) -> Weights:
     )
 
 
-def consistent(wishes: Wishes, weights: Weights) -> bool:
+def consistent(intents: Intents, weights: Weights) -> bool:
     """Whether the weights say what the wishes say, all of it and no more."""
-    said = {wish.aspect: wish for wish in wishes}
-    if len(said) != len(wishes):
+    said = {intent.aspect: intent for intent in intents}
+    if len(said) != len(intents):
         return False
     amounts = (weights.outcome, weights.cost, weights.latency)
     for aspect, weight, unsaid in zip(AMOUNTS, amounts, (UNSAID_OUTCOME, 0.0, 0.0), strict=True):
-        wish = said.get(aspect)
-        if weight != (unsaid if wish is None else wish.strength.value):
+        intent = said.get(aspect)
+        if weight != (unsaid if intent is None else intent.strength.value):
             return False
-    aimed = [wish for wish in wishes if wish.target is not None]
+    aimed = [intent for intent in intents if intent.target is not None]
     given = dict(weights.tools)
     if not aimed:
         return not given
     return len(aimed) == 1 and _is_followed(aimed[0], given)
 
 
-def _is_followed(wish: Wish, given: dict[str, float]) -> bool:
-    assert wish.target is not None
-    named = {name for name in wish.target.names if given.get(name, 0.0) > 0}
-    if set(given.values()) != {wish.strength.value}:
+def _is_followed(intent: Intent, given: dict[str, float]) -> bool:
+    assert intent.target is not None
+    named = {name for name in intent.target.names if given.get(name, 0.0) > 0}
+    if set(given.values()) != {intent.strength.value}:
         return False
-    if wish.aspect is Aspect.AVOID:
-        return not named and set(given) <= set(wish.target.others)
-    return named == set(wish.target.names) == set(given)
+    if intent.aspect is Aspect.AVOID:
+        return not named and set(given) <= set(intent.target.others)
+    return named == set(intent.target.names) == set(given)
 
 
-def all_wishes(catalogue: Catalogue, aliases: bool) -> list[Wishes]:
+def all_intents(catalogue: Catalogue, aliases: bool) -> list[Intents]:
     """Every preference that users of the catalogue can have: one wish, or two that go together.
 
     Of two, one at most is about offers, for a second one would have to overrule the first.
     """
-    amounts = [Wish(aspect, strength) for aspect, strength in product(AMOUNTS, Strength)]
+    amounts = [Intent(aspect, strength) for aspect, strength in product(AMOUNTS, Strength)]
     targets = _targets(catalogue, aliases)
     aimed = [
-        Wish(aspect, strength, target)
+        Intent(aspect, strength, target)
         for target in targets
         for aspect, strength in product((Aspect.LIKE, Aspect.AVOID), Strength)
     ]
     local = _local(catalogue)
     if local is not None:
-        aimed += [Wish(Aspect.LOCAL, strength, local) for strength in Strength]
-    singles: list[Wishes] = [(wish,) for wish in (*amounts, *aimed)]
+        aimed += [Intent(Aspect.LOCAL, strength, local) for strength in Strength]
+    singles: list[Intents] = [(intent,) for intent in (*amounts, *aimed)]
     of_amounts = [(a, b) for a, b in combinations(amounts, 2) if a.aspect is not b.aspect]
     return [*singles, *of_amounts, *product(amounts, aimed)]
 
@@ -211,7 +211,7 @@ def _stays(catalogue: Catalogue, entry: Entry) -> bool:
         leaned = [choice.model for choice in catalogue.choices_of(entry)]
         leaned += [entry.runs] if entry.runs is not None else []
         return all(_stays(catalogue, catalogue.entries[name]) for name in leaned)
-    if entry.executor in UNBILLED_EXECUTORS:
+    if entry.backend in UNBILLED_BACKENDS:
         return True
     urls: Any = entry.settings.get("base_urls", ())
     return bool(urls) and all(urlsplit(str(url)).hostname in LOOPBACK for url in urls)

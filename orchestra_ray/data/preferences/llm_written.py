@@ -43,7 +43,7 @@ USERS = (
 _PROPOSE = """\
 An assistant answers questions by calling tools and models. Its users have preferences about how it
 does so. On offer are these, with prices and mean latencies:
-{offers}
+{options}
 
 Propose {vectors} different preferences of {users}. Each has
 - weights from 0 (of no importance, or to be avoided) to 1 (of the greatest importance) on
@@ -65,7 +65,7 @@ A user of an assistant that calls tools and models gives it an instruction, and 
 no importance, or to be avoided) to 1 (of the greatest importance) are to mean the same: outcome is
 a right answer, cost is spending little, latency is being fast, and tools are by name; one that is
 not listed has weight 0. On offer are:
-{offers}
+{options}
 
 Judge each pair below. It is consistent if the weights follow from the instruction: what it wants
 has a weight as strong as it wants it, and what it avoids or does not speak of has a small one or
@@ -97,7 +97,7 @@ class Proposal:
 
 
 @dataclass(slots=True)
-class Written:
+class LlmWritten:
     """What was kept, in the order in which it came, and what was dropped by reason."""
 
     kept: list[Proposal] = field(default_factory=list)
@@ -133,9 +133,9 @@ class Writer:
         self._ask, self._validate, self._deadline_s = ask, validate, deadline_s
         self._names = {entry.name for entry in offered(catalogue)}
 
-    async def write(self, count: int) -> Written:
+    async def write(self, count: int) -> LlmWritten:
         """At least `count` of them, or fewer where too much is dropped."""
-        written, failures = Written(), 0
+        written, failures = LlmWritten(), 0
         enough = -(-count // (VECTORS * WAYS))
         for number in range(MOST_ROUNDS * enough):
             if len(written.kept) >= count or failures == MOST_FAILURES:
@@ -149,7 +149,7 @@ class Writer:
                 written.fault = written.fault or str(error) or "no answer in time"
         return written
 
-    async def _round(self, users: str, written: Written) -> None:
+    async def _round(self, users: str, written: LlmWritten) -> None:
         async with asyncio.timeout(self._deadline_s):
             answer = await self._ask(proposing(self._catalogue, self._aliases, users))
         proposals = self._readable(answer, written)
@@ -168,7 +168,7 @@ class Writer:
         written.kept += kept
         written.dropped += Counter({Drop.INCONSISTENT: len(proposals) - len(kept)})
 
-    def _readable(self, answer: str, written: Written) -> list[Proposal]:
+    def _readable(self, answer: str, written: LlmWritten) -> list[Proposal]:
         rows = _between(answer, "pairs")
         if not isinstance(rows, list):
             written.dropped[Drop.MALFORMED] += 1
@@ -212,7 +212,7 @@ class Writer:
 def proposing(catalogue: Catalogue, aliases: bool, users: str) -> Messages:
     """What the writer is asked."""
     content = _PROPOSE.format(
-        offers=_offers(catalogue),
+        options=_options(catalogue),
         vectors=VECTORS,
         users=users,
         ways=WAYS,
@@ -228,7 +228,7 @@ def validating(catalogue: Catalogue, proposals: Sequence[Proposal]) -> Messages:
         f'<pair number="{n}">{json.dumps(_shown(proposal), ensure_ascii=False)}</pair>'
         for n, proposal in enumerate(proposals, 1)
     )
-    content = _VALIDATE.format(offers=_offers(catalogue), pairs=pairs, count=len(proposals))
+    content = _VALIDATE.format(options=_options(catalogue), pairs=pairs, count=len(proposals))
     return [{"role": "user", "content": content}]
 
 
@@ -243,7 +243,7 @@ def _shown(proposal: Proposal) -> Mapping[str, Any]:
     }
 
 
-def _offers(catalogue: Catalogue) -> str:
+def _options(catalogue: Catalogue) -> str:
     return "\n".join(
         f"- {entry.name} ({entry.kind.value}): {entry.description};"
         f" {price_words(entry.prices)}, {entry.latency_s:g} s"

@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass as checked
 from orchestra_ray.config.errors import BadValue
 from orchestra_ray.config.schema import CatalogueConfig
 from orchestra_ray.core.errors import ConfigError
-from orchestra_ray.core.records import Draw, Offer, Preference
+from orchestra_ray.core.records import Preference, ToolOption, ToolsetSample
 from orchestra_ray.data.catalogue.keys import is_counted
 from orchestra_ray.data.catalogue.prices import FORM
 from orchestra_ray.data.catalogue.rows import Chance, Text
@@ -70,12 +70,12 @@ def load_heldout_preferences(config: CatalogueConfig, only: Sequence[str] = ()) 
     return [by_name[name] for name in only] or heldout
 
 
-def fitting(preferences: Sequence[Preference], draw: Draw) -> Sequence[Preference]:
+def fitting(preferences: Sequence[Preference], toolset: ToolsetSample) -> Sequence[Preference]:
     """Those that the draw can serve: they like no call, or one that it allows.
 
     All of them where it can serve none.
     """
-    calls = [call for offer in draw.offers for call in _calls(offer)]
+    calls = [call for option in toolset.options for call in _calls(option)]
 
     def is_served(preference: Preference) -> bool:
         liked = {name for name, weight in preference.tools.items() if weight > 0}
@@ -115,11 +115,11 @@ def write_pairs(path: str | Path, pairs: Iterable[Pair]) -> None:
     Path(path).write_text("".join(lines), encoding="utf-8")
 
 
-def _calls(offer: Offer) -> list[tuple[str, str]]:
+def _calls(option: ToolOption) -> list[tuple[str, str]]:
     """The calls that the offer allows: their identity and the model that does them, if any."""
-    if offer.choices:
-        return [(offer.identity, choice.identity) for choice in offer.choices]
-    return [(offer.identity, offer.identity if offer.kind == "model" else "")]
+    if option.choices:
+        return [(option.identity, choice.identity) for choice in option.choices]
+    return [(option.identity, option.identity if option.kind == "model" else "")]
 
 
 @checked(config=FORM, kw_only=True)

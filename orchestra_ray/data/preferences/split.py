@@ -8,7 +8,7 @@ import random
 
 from orchestra_ray.core.seeds import derive_seed
 from orchestra_ray.data.preferences.intents import Weights
-from orchestra_ray.data.preferences.llm_written import Proposal, Written
+from orchestra_ray.data.preferences.llm_written import LlmWritten, Proposal
 from orchestra_ray.data.preferences.load import Cell, Pair
 
 KIND = "written"
@@ -16,7 +16,7 @@ NEW_VECTORS = 0.2  # of the weights
 NEW_WORDINGS = 0.2  # of the ways to say weights that are trained on
 
 
-def split(written: Written, seed: int) -> list[Pair]:
+def split(written: LlmWritten, seed: int) -> list[Pair]:
     """All that was kept, the training ones first; of weights said once, none is held out alone."""
     ways: dict[Weights, list[Proposal]] = {}
     for proposal in written.kept:

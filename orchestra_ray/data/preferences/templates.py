@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import permutations, product
 
-from orchestra_ray.data.preferences.intents import Aspect, Strength, Wish, Wishes
+from orchestra_ray.data.preferences.intents import Aspect, Intent, Intents, Strength
 
 SHORT_WORDS = 12
 
@@ -27,8 +27,8 @@ class Template:
     name: str
     text: str
 
-    def says(self, wish: Wish) -> str:
-        return self.text.format(it=wish.target.words if wish.target else "")
+    def says(self, intent: Intent) -> str:
+        return self.text.format(it=intent.target.words if intent.target else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,11 @@ class Wording:
 Bank = Mapping[tuple[Aspect, Strength, Register], Sequence[Template]]
 
 
-def wordings(wishes: Wishes, bank: Bank) -> Iterator[Wording]:
+def wordings(intents: Intents, bank: Bank) -> Iterator[Wording]:
     """Every way to say the wishes with the templates of a bank."""
     for register in Register:
-        for order in permutations(wishes):
-            sentences = [bank[wish.aspect, wish.strength, register] for wish in order]
+        for order in permutations(intents):
+            sentences = [bank[intent.aspect, intent.strength, register] for intent in order]
             for chosen in product(*sentences):
                 said = " ".join(t.says(w) for t, w in zip(chosen, order, strict=True))
                 if register is Register.LONG or len(said.split()) <= SHORT_WORDS:

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from orchestra_ray.config.schema import CatalogueConfig
-from orchestra_ray.core import policy_names as players
+from orchestra_ray.core import policy_names as baselines
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.records import EpisodeSpec, GroupSpec, Preference
 from orchestra_ray.core.seeds import derive_seed
-from orchestra_ray.data.catalogue import Catalogue, draw_offers
+from orchestra_ray.data.catalogue import Catalogue, sample_toolset
 from orchestra_ray.data.preferences.load import fitting
 from orchestra_ray.data.tasks.source import Source
 
@@ -47,7 +47,7 @@ class GroupSampler:
         self,
         n: int,
         episodes: int,
-        policy: str = players.MODEL,
+        policy: str = baselines.MODEL,
         prefix: str = "train",
         greedy: bool = False,
         step: int = 0,
@@ -58,13 +58,13 @@ class GroupSampler:
         rng = random.Random(seed)
         group_id = f"{prefix}/{n}"
         task = self._source.make(n % families, self._place(n, rng))
-        draw = draw_offers(self._catalogue, self._config, seed)
+        toolset = sample_toolset(self._catalogue, self._config, seed)
         return GroupSpec(
             group_id=group_id,
             step=step,
             task=task,
-            draw=draw,
-            preference=rng.choice(fitting(self._preferences, draw)),
+            toolset=toolset,
+            preference=rng.choice(fitting(self._preferences, toolset)),
             episodes=tuple(
                 EpisodeSpec(f"{group_id}/{i}", derive_seed(seed, "episode", i))
                 for i in range(episodes)

@@ -47,9 +47,9 @@ def curves(title: str, steps_N: np.ndarray, lines: Sequence[Curve]) -> str:
     plot = Box(left, 10.0, width - 12.0, height - 26.0)
     up = Scale(low, high, plot.bottom, plot.top)
     along = _step_scale(steps_N, plot)
-    drawn = [_curve(line, steps_N, along, up) for line in lines]
+    sampled = [_curve(line, steps_N, along, up) for line in lines]
     y_ticks = [Tick(up.at(value), trimmed(value)) for value in values]
-    return picture(title, width, height, frame(plot, _step_ticks(along), y_ticks), *drawn)
+    return picture(title, width, height, frame(plot, _step_ticks(along), y_ticks), *sampled)
 
 
 def stacked(
@@ -68,7 +68,7 @@ def stacked(
     wide = min(slot * 0.8, 40.0)
     first, last = float(steps_N[0]), float(steps_N[-1])
     along = Scale(first, last, plot.left + slot / 2, plot.right - slot / 2)
-    drawn = []
+    sampled = []
     for n, step in enumerate(steps_N):
         base = 0.0
         for part, value in zip(parts, heights_K_N[:, n].tolist(), strict=True):
@@ -76,11 +76,11 @@ def stacked(
             note = tooltip(f"step {step:.0f}: {part.name} {short(value)} s")
             x = plot.left + (n + 0.5) * slot - wide / 2
             size = {"x": x, "y": top, "width": wide, "height": bottom - top}
-            drawn.append(element("rect", note, class_=f"bar {part.class_}", **size))
+            sampled.append(element("rect", note, class_=f"bar {part.class_}", **size))
             base += value
     y_ticks = [Tick(up.at(value), trimmed(value)) for value in values]
     grid = frame(plot, _step_ticks(along), y_ticks)
-    return picture(title, width, height, grid, *drawn, class_=class_)
+    return picture(title, width, height, grid, *sampled, class_=class_)
 
 
 def _curve(line: Curve, steps_N: np.ndarray, along: Scale, up: Scale) -> str:
@@ -89,15 +89,15 @@ def _curve(line: Curve, steps_N: np.ndarray, along: Scale, up: Scale) -> str:
     points = [(along.at(step), up.at(value)) for step, value in known]
     means = [(along.at(step), up.at(value)) for step, value in _known(steps_N, smooth_N)]
     if len(points) >= _SMOOTHED_FROM:
-        drawn = [_path(points, f"thin {line.class_}"), _path(means, f"thick {line.class_}")]
+        sampled = [_path(points, f"thin {line.class_}"), _path(means, f"thick {line.class_}")]
     else:
-        drawn = [_path(points, f"thick {line.class_}")]
+        sampled = [_path(points, f"thick {line.class_}")]
     radius = 3.0 if len(points) == 1 else 5.0
     look = f"bar {line.class_}" if len(points) == 1 else "hover"
     for (step, value), (x, y) in zip(known, points, strict=True):
         note = tooltip(f"step {step:.0f}: {line.name} {short(value)}")
-        drawn.append(element("circle", note, cx=x, cy=y, r=radius, class_=look))
-    return "".join(drawn)
+        sampled.append(element("circle", note, cx=x, cy=y, r=radius, class_=look))
+    return "".join(sampled)
 
 
 def _known(steps_N: np.ndarray, values_N: np.ndarray) -> list[tuple[float, float]]:

@@ -93,8 +93,8 @@ def scatter(
         for point in points
         for one in point.runs
     ]  # fmt: skip
-    drawn = [grid, titles, _front(stairs, plot), *runs, *lines, *dots, *names]
-    return picture(title, width, height, *drawn, class_=class_)
+    sampled = [grid, titles, _front(stairs, plot), *runs, *lines, *dots, *names]
+    return picture(title, width, height, *sampled, class_=class_)
 
 
 def front_of(points: Sequence[Point]) -> list[Point]:

@@ -235,10 +235,10 @@ def side_by_side(found: Sequence[Setting]) -> str:
     spent = money([run.spent_usd for run in runs if run.spent_usd is not None])
     columns: dict[str, Callable[[Run], Cell]] = {
         "Seed": lambda run: Cell(run.seed or UNKNOWN),
-        "Accuracy, %": _measured("accuracy", PERCENT),
-        f"Cost, {cost.symbol}": _measured("cost_usd", cost),
-        f"Latency, {time.symbol}": _measured("latency_s", time),
-        "Reward": _measured("reward", REWARD),
+        "Accuracy, %": _evaluated("accuracy", PERCENT),
+        f"Cost, {cost.symbol}": _evaluated("cost_usd", cost),
+        f"Latency, {time.symbol}": _evaluated("latency_s", time),
+        "Reward": _evaluated("reward", REWARD),
         "Steps": lambda run: Cell(f"{len(run.metrics.steps_N):,}"),
         "Episodes trained": lambda run: Cell(_trained_of(run)),
         "Wall time": lambda run: Cell(UNKNOWN if run.wall_s is None else duration(run.wall_s)),
@@ -270,7 +270,7 @@ def _trained_of(run: Run) -> str:
     return f"{known.episodes:,}{of}"
 
 
-def _measured(name: str, measure: Measure) -> Callable[[Run], Cell]:
+def _evaluated(name: str, measure: Measure) -> Callable[[Run], Cell]:
     def cell(run: Run) -> Cell:
         if not run.rows:
             return Cell(UNKNOWN)

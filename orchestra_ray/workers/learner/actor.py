@@ -100,7 +100,7 @@ class LearnerRank:
         ]
         return self._engine.train_step(minibatches)
 
-    def publish(self, version: int, board: ActorHandle) -> dict[str, float]:
+    def publish(self, version: int, registry: ActorHandle) -> dict[str, float]:
         """Every rank gathers; rank 0 alone has tensors to publish."""
         started_s = perf_counter()
         tensors = self._engine.state_dict()
@@ -108,7 +108,9 @@ class LearnerRank:
             deque(tensors, maxlen=0)
             return {}
         weights = self._config.weights
-        manifest = publish(board, version, tensors, weights.bucket_mib * 2**20, weights.deadline_s)
+        manifest = publish(
+            registry, version, tensors, weights.bucket_mib * 2**20, weights.deadline_s
+        )
         return {"bytes": float(manifest.total_bytes), "put_s": perf_counter() - started_s}
 
     def save(self, path: str) -> None:
@@ -119,10 +121,10 @@ class LearnerRank:
 class LearnerGroup:
     """All ranks as one. Made by `start`; after a `LearnerFailed` it is stopped."""
 
-    def __init__(self, config: Config, ranks: Sequence[ActorHandle], board: ActorHandle):
+    def __init__(self, config: Config, ranks: Sequence[ActorHandle], registry: ActorHandle):
         self._config = config
         self.ranks = ranks
-        self._board = board
+        self._registry = registry
         self._logs: list[ProcessLog] = []  # of the ranks, then of the board
 
     @classmethod
@@ -130,7 +132,7 @@ class LearnerGroup:
         cls,
         config: Config,
         model_path: str | Path,
-        board: ActorHandle,
+        registry: ActorHandle,
         placement: Sequence[PlacementGroupSchedulingStrategy] | None = None,
         resume: str | Path | None = None,
     ) -> "LearnerGroup":
@@ -144,9 +146,9 @@ class LearnerGroup:
         if len(strategies) != learner.ranks:
             raise ValueError(f"{len(strategies)} places for learner.ranks={learner.ranks}")
         ranks = [_start_rank(config, str(model_path), strategy) for strategy in strategies]
-        group = cls(config, ranks, board)
+        group = cls(config, ranks, registry)
         deadline_s = learner.start_deadline_s
-        writers = [*ranks, board]
+        writers = [*ranks, registry]
         asked = [actor.process_log.remote() for actor in writers]
         group._logs = await group._results("start", asked, deadline_s)
         (endpoint,) = await group._results("start", [ranks[0].endpoint.remote()], deadline_s)
@@ -174,7 +176,7 @@ class LearnerGroup:
 
     async def publish(self, version: int) -> dict[str, float]:
         """The weights as they are, on the board as `version`."""
-        calls = [actor.publish.remote(version, self._board) for actor in self.ranks]
+        calls = [actor.publish.remote(version, self._registry) for actor in self.ranks]
         return (await self._results("publish", calls, self._config.weights.deadline_s))[0]
 
     async def save(self, path: str | Path) -> None:

@@ -17,27 +17,27 @@ from orchestra_ray.core.process_log import ProcessLog, own_log
 from orchestra_ray.core.records import GroupScore, GroupSpec, Trajectory
 from orchestra_ray.data.tasks.private import is_private
 from orchestra_ray.tracking.redact import Redactor, protect_logs
-from orchestra_ray.workers.reward.judges.registry import Bench, Judging, described
+from orchestra_ray.workers.reward.judges.registry import GraderInputs, GraderRegistry, described
 from orchestra_ray.workers.reward.judges.verdict import Verdict
 from orchestra_ray.workers.reward.score import score_group
 from orchestra_ray.workers.reward.settings import RewardSettings
-from orchestra_ray.workers.tools.actor import BooksLine
+from orchestra_ray.workers.tools.actor import SpendActorClient
 
 
 @ray.remote(max_restarts=-1)  # all it keeps are verdicts, which are in the run's folder too
 class RewardScorer:
-    def __init__(self, judging: Judging | None = None, books: Any = None):
+    def __init__(self, judging: GraderInputs | None = None, books: Any = None):
         """Without `books`, the actor that holds them, there is no LLM judge."""
         protect_logs(Redactor.of())
-        judging = judging or Judging()
-        self._books = None if books is None else BooksLine(books, judging.count_calls)
-        self._bench = Bench(judging, self._books)
+        judging = judging or GraderInputs()
+        self._books = None if books is None else SpendActorClient(books, judging.count_calls)
+        self._graders = GraderRegistry(judging, self._books)
 
     async def score(
         self, settings: RewardSettings, group: GroupSpec, *trajectories_G: Trajectory
     ) -> GroupScore:
         """References in, so that Ray reads the payloads here; a small record out."""
-        verdicts_G = await self._bench.verdicts(group, trajectories_G)
+        verdicts_G = await self._graders.verdicts(group, trajectories_G)
         if isinstance(verdicts_G, Failure):
             return GroupScore(group.group_id, (), False, verdicts_G)
         correct = {t.answer: v.correct for t, v in zip(trajectories_G, verdicts_G, strict=True)}
@@ -52,7 +52,7 @@ class RewardScorer:
 
     async def judge(self, group: GroupSpec, trajectory: Trajectory) -> Verdict | Failure:
         """Whether one episode's answer is right."""
-        verdicts = await self._bench.verdicts(group, [trajectory])
+        verdicts = await self._graders.verdicts(group, [trajectory])
         return verdicts if isinstance(verdicts, Failure) else verdicts[0]
 
     async def drain(self) -> int:

@@ -17,7 +17,7 @@ from enum import StrEnum
 import numpy as np
 
 from orchestra_ray.core.money import usd
-from orchestra_ray.core.records import Draw, LedgerEntry, Offer, Trajectory
+from orchestra_ray.core.records import LedgerEntry, ToolOption, ToolsetSample, Trajectory
 from orchestra_ray.data.catalogue.keys import FAMILY, MODEL, is_counted
 from orchestra_ray.workers.reward.settings import Weights
 
@@ -60,8 +60,8 @@ class Amounts:
         return [*self.calls_K, float(correct), *self.total_2]
 
 
-def columns(draw: Draw, weights: Weights, released: bool = False) -> tuple[Column, ...]:
-    named = _by_alias(draw, weights) if released else _by_identity(draw, weights)
+def columns(toolset: ToolsetSample, weights: Weights, released: bool = False) -> tuple[Column, ...]:
+    named = _by_alias(toolset, weights) if released else _by_identity(toolset, weights)
     return (
         *(Column(key, Part.TOOLS, weight) for key, weight in named),
         Column("outcome", Part.OUTCOME, weights.outcome),
@@ -71,24 +71,27 @@ def columns(draw: Draw, weights: Weights, released: bool = False) -> tuple[Colum
 
 
 def amounts(
-    draw: Draw, columns: Sequence[Column], trajectory: Trajectory, released: bool = False
+    toolset: ToolsetSample,
+    columns: Sequence[Column],
+    trajectory: Trajectory,
+    released: bool = False,
 ) -> Amounts:
     tools = [column.key for column in columns if column.part is Part.TOOLS]
     paid = timed = trajectory.ledger
     if released:
         firsts = _first_calls(trajectory.ledger, set(tools))
         calls = [sum(entry.alias == key for entry in firsts) for key in tools]
-        paid = tuple(entry for entry in paid if not _ended(draw, entry))
+        paid = tuple(entry for entry in paid if not _ended(toolset, entry))
         timed = tuple(entry for entry in paid if entry.kind != "policy")
     else:
         done = [(entry.identity, entry.model) for entry in trajectory.ledger]
         calls = [sum(is_counted(key, *by) for by in done) for key in tools]
-    turns = max([len(trajectory.turns), *(entry.asker.turn + 1 for entry in paid)])
+    turns = max([len(trajectory.turns), *(entry.caller.turn + 1 for entry in paid)])
     nanousd_T, seconds_T = [0] * turns, [0.0] * turns
     for entry in paid:
-        nanousd_T[entry.asker.turn] += entry.price_nanousd
+        nanousd_T[entry.caller.turn] += entry.price_nanousd
     for entry in timed:
-        seconds_T[entry.asker.turn] += entry.service_s
+        seconds_T[entry.caller.turn] += entry.service_s
     return Amounts(
         calls_K=tuple(float(count) for count in calls),
         total_2=(usd(sum(nanousd_T)), sum(entry.service_s for entry in timed)),
@@ -96,18 +99,18 @@ def amounts(
     )
 
 
-def _by_identity(draw: Draw, weights: Weights) -> list[tuple[str, float]]:
-    keys = [offer.identity for offer in draw.offers]
+def _by_identity(toolset: ToolsetSample, weights: Weights) -> list[tuple[str, float]]:
+    keys = [option.identity for option in toolset.options]
     keys += [key for key in weights.tools if key.startswith((MODEL, FAMILY)) and key not in keys]
     return [(key, weights.tools.get(key, 0.0)) for key in keys]
 
 
-def _by_alias(draw: Draw, weights: Weights) -> list[tuple[str, float]]:
+def _by_alias(toolset: ToolsetSample, weights: Weights) -> list[tuple[str, float]]:
     """An alias weighs by its own name, and where that is not named by its offer's identity."""
     return [
-        (one.alias, weights.tools.get(one.alias, weights.tools.get(offer.identity, 0.0)))
-        for offer in draw.offers
-        for one in (offer.choices or (offer,))
+        (one.alias, weights.tools.get(one.alias, weights.tools.get(option.identity, 0.0)))
+        for option in toolset.options
+        for one in (option.choices or (option,))
     ]
 
 
@@ -116,16 +119,16 @@ def _first_calls(ledger: Iterable[LedgerEntry], aliases: set[str]) -> list[Ledge
     first: dict[int, LedgerEntry] = {}
     for entry in ledger:
         if entry.alias in aliases:
-            first.setdefault(entry.asker.turn, entry)
+            first.setdefault(entry.caller.turn, entry)
     return list(first.values())
 
 
-def _ended(draw: Draw, entry: LedgerEntry) -> bool:
+def _ended(toolset: ToolsetSample, entry: LedgerEntry) -> bool:
     """Whether the call gave the episode's answer."""
     return entry.error is None and any(
-        offer.terminal and _is_of(offer, entry) for offer in draw.offers
+        option.terminal and _is_of(option, entry) for option in toolset.options
     )
 
 
-def _is_of(offer: Offer, entry: LedgerEntry) -> bool:
-    return entry.kind == offer.kind and entry.identity == offer.identity
+def _is_of(option: ToolOption, entry: LedgerEntry) -> bool:
+    return entry.kind == option.kind and entry.identity == option.identity

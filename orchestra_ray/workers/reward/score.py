@@ -14,13 +14,13 @@ from orchestra_ray.workers.reward.rounding import spreads
 from orchestra_ray.workers.reward.settings import RewardSettings
 from orchestra_ray.workers.reward.turns import turn_returns
 
-Judge = Callable[[Task, str | None], bool]
+Grader = Callable[[Task, str | None], bool]
 
 
 def score_group(
     group: GroupSpec,
     trajectories_G: Sequence[Trajectory],
-    judge: Judge,
+    judge: Grader,
     settings: RewardSettings,
 ) -> GroupScore:
     """Rewards and advantages of the episodes that came back, in their order.
@@ -28,8 +28,8 @@ def score_group(
     A group of one can be measured but teaches nothing: its advantage is 0 and `keep` is False.
     """
     released = settings.combination == "released"
-    columns_K = columns(group.draw, settings.weights_under(group.preference), released)
-    amounts_G = [amounts(group.draw, columns_K, t, released) for t in trajectories_G]
+    columns_K = columns(group.toolset, settings.weights_under(group.preference), released)
+    amounts_G = [amounts(group.toolset, columns_K, t, released) for t in trajectories_G]
     correct_G = np.array([judge(group.task, t.answer) for t in trajectories_G], dtype=bool)
     terms = group_terms(
         np.array([a.row(c) for a, c in zip(amounts_G, correct_G, strict=True)]),

@@ -16,20 +16,20 @@ import ray
 
 from orchestra_ray.config import Config
 from orchestra_ray.config.model_folder import model_folder
-from orchestra_ray.core import policy_names as players
+from orchestra_ray.core import policy_names as baselines
 from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.memory import peak_mib
 from orchestra_ray.core.process_log import ProcessLog, own_log
-from orchestra_ray.core.records import Card, GroupSpec, Trajectory
+from orchestra_ray.core.records import EpisodeSummary, GroupSpec, Trajectory
 from orchestra_ray.data.catalogue import Catalogue
 from orchestra_ray.tracking.redact import Redactor, protect_logs
 from orchestra_ray.workers.rollout.chat import Chat
 from orchestra_ray.workers.rollout.context import context_of
 from orchestra_ray.workers.rollout.endpoint_policy import endpoint_policies
 from orchestra_ray.workers.rollout.engine import Engine, EngineFailed
-from orchestra_ray.workers.rollout.episode import Stage, run_episode
+from orchestra_ray.workers.rollout.episode import EpisodeContext, run_episode
 from orchestra_ray.workers.rollout.parsing import PARSERS
-from orchestra_ray.workers.rollout.policies import Completion, Policy, Router, View, routers
+from orchestra_ray.workers.rollout.policies import Completion, Policy, PolicyInput, Router, routers
 from orchestra_ray.workers.tools.actor import ToolPool
 from orchestra_ray.workers.tools.runtime.health import PoolState
 
@@ -43,16 +43,16 @@ class ModelPolicy:
     def __init__(self, engine: Engine, config: Config, stop_ids: Sequence[int]):
         self._engine, self._config, self._stop_ids = engine, config, stop_ids
 
-    async def respond(self, view: View) -> Completion | Failure:
+    async def respond(self, policy_input: PolicyInput) -> Completion | Failure:
         limits = self._config.rollout
         return await self._engine.generate(
-            request_id=view.request_id,
-            prompt_token_ids=view.prompt_ids,
+            request_id=policy_input.request_id,
+            prompt_token_ids=policy_input.prompt_ids,
             max_tokens=limits.max_response_tokens,
-            temperature=0.0 if view.group.greedy else limits.temperature,
-            seed=view.seed,
+            temperature=0.0 if policy_input.group.greedy else limits.temperature,
+            seed=policy_input.seed,
             stop_token_ids=self._stop_ids,
-            deadline_s=view.deadline_s,
+            deadline_s=policy_input.deadline_s,
         )
 
 
@@ -80,7 +80,7 @@ class RolloutWorker:
         self._catalogue, self._executors, self._books = catalogue, executors, books
 
     @ray.method(concurrency_group="episodes")
-    async def start(self, gcs_address: str, namespace: str, board: str) -> Mapping[str, float]:
+    async def start(self, gcs_address: str, namespace: str, registry: str) -> Mapping[str, float]:
         """Starts and warms the engine and joins the weight board; seconds of each."""
         self._loop = asyncio.get_running_loop()
         config, started_s = self._config, time.monotonic()
@@ -94,15 +94,15 @@ class RolloutWorker:
             engine = await Engine.start(config, folder, config.seed + self._index)
             engine_s = time.monotonic() - started_s
             await engine.warm_up()
-            await engine.init_transfer(gcs_address, namespace, board)
-            policies[players.MODEL] = ModelPolicy(engine, config, chat.stop_ids)
+            await engine.init_transfer(gcs_address, namespace, registry)
+            policies[baselines.MODEL] = ModelPolicy(engine, config, chat.stop_ids)
             self._engine = engine
         submit = config.catalogue.submit
         context = context_of(chat, config.rollout, submit)
         name = f"rollout worker {self._index}"
         tools = self._tools = ToolPool(self._executors, self._books, self._catalogue, name)
         policies |= endpoint_policies(self._catalogue, chat, context, tools, submit)
-        self._stage = Stage(
+        self._context = EpisodeContext(
             chat=chat,
             context=context,
             parse=PARSERS[config.model.tool_parser],
@@ -116,18 +116,18 @@ class RolloutWorker:
         return {"engine_s": engine_s, "warm_up_s": time.monotonic() - started_s - engine_s}
 
     @ray.method(concurrency_group="episodes")
-    async def play(self, group: GroupSpec) -> AsyncIterator[Trajectory | Card | None]:
+    async def play(self, group: GroupSpec) -> AsyncIterator[Trajectory | EpisodeSummary | None]:
         """For each episode, as they end: its trajectory (None where it failed), then its card.
 
         Each is an object of the stream, which the driver owns: it reads the cards and passes on
         the references of the trajectories. Raises `EngineFailed` where the engine serves no more:
         then this worker has to be replaced.
         """
-        episodes = [run_episode(self._stage, group, spec) for spec in group.episodes]
+        episodes = [run_episode(self._context, group, spec) for spec in group.episodes]
         for ended in asyncio.as_completed(episodes):
-            trajectory, card = await ended
+            trajectory, summary = await ended
             yield trajectory
-            yield card
+            yield summary
         if self._engine is not None and self._engine.failure is not None:
             failure = self._engine.failure
             raise EngineFailed(failure.message, failure.log)
@@ -152,7 +152,7 @@ class RolloutWorker:
     @ray.method(concurrency_group="control")
     async def drain(self) -> int:
         """Returns once all that was entered here is in the books; how much never came there."""
-        return await self._on_engine_loop(self._stage.tools.drain())
+        return await self._on_engine_loop(self._context.tools.drain())
 
     @ray.method(concurrency_group="control")
     async def pool_state(self) -> PoolState:

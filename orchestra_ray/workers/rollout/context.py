@@ -23,7 +23,7 @@ from orchestra_ray.workers.rollout.parsing import AskedCall
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class Observation:
     """What came back for one call. `code` is the program that it ran, where it ran one."""
 
     text: str
@@ -33,11 +33,11 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
+class TurnRecord:
     """A turn of the policy: the calls that it asked for, what came back for each, and its words."""
 
     asked: Sequence[AskedCall]
-    heard: Sequence[Heard]
+    heard: Sequence[Observation]
     said: str = ""
 
 
@@ -50,11 +50,11 @@ class Addition:
 
 
 class Context(Protocol):
-    def before_turn(self, group: GroupSpec, turns: Sequence[Exchange]) -> Addition:
+    def before_turn(self, group: GroupSpec, turns: Sequence[TurnRecord]) -> Addition:
         """`turns` are those before this one, in their order."""
         ...
 
-    def messages(self, group: GroupSpec, turns: Sequence[Exchange]) -> list[dict[str, Any]]:
+    def messages(self, group: GroupSpec, turns: Sequence[TurnRecord]) -> list[dict[str, Any]]:
         """All that the policy reads before its turn, for a model that is given messages."""
         ...
 
@@ -65,14 +65,16 @@ class Transcript:
     limits: RolloutConfig
     submit: bool
 
-    def before_turn(self, group: GroupSpec, turns: Sequence[Exchange]) -> Addition:
+    def before_turn(self, group: GroupSpec, turns: Sequence[TurnRecord]) -> Addition:
         if not turns:
             opening = self.messages(group, [])
-            return Addition(self.chat.opening(opening, signatures(group.draw, self.submit)), True)
+            return Addition(
+                self.chat.opening(opening, signatures(group.toolset, self.submit)), True
+            )
         texts = [heard.text for heard in turns[-1].heard]
         return Addition(self.chat.observation(texts, self.limits.max_observation_tokens), False)
 
-    def messages(self, group: GroupSpec, turns: Sequence[Exchange]) -> list[dict[str, Any]]:
+    def messages(self, group: GroupSpec, turns: Sequence[TurnRecord]) -> list[dict[str, Any]]:
         messages: list[dict[str, Any]] = [{"role": "user", "content": _problem(group)}]
         for n, turn in enumerate(turns):
             ids = [f"call_{n}_{place}" for place in range(len(turn.asked))]
@@ -92,7 +94,7 @@ class Rebuild:
     limits: RolloutConfig
     submit: bool
 
-    def before_turn(self, group: GroupSpec, turns: Sequence[Exchange]) -> Addition:
+    def before_turn(self, group: GroupSpec, turns: Sequence[TurnRecord]) -> Addition:
         known = self._known([heard for turn in turns for heard in turn.heard])
         prompt, room = self._prompt(group, known), len(self.chat.encode_text(known))
         while known and (over := len(prompt) - self.limits.max_prompt_tokens) > 0:
@@ -101,11 +103,11 @@ class Rebuild:
             prompt = self._prompt(group, known)
         return Addition(prompt, True)
 
-    def messages(self, group: GroupSpec, turns: Sequence[Exchange]) -> list[dict[str, Any]]:
+    def messages(self, group: GroupSpec, turns: Sequence[TurnRecord]) -> list[dict[str, Any]]:
         return self._messages(group, self._known([h for turn in turns for h in turn.heard]))
 
     def _prompt(self, group: GroupSpec, known: str) -> list[int]:
-        functions = signatures(group.draw, self.submit)
+        functions = signatures(group.toolset, self.submit)
         return self.chat.opening(self._messages(group, known), functions)
 
     def _messages(self, group: GroupSpec, known: str) -> list[dict[str, Any]]:
@@ -115,7 +117,7 @@ class Rebuild:
             {"role": "user", "content": "\n\n".join(filter(None, parts))},
         ]
 
-    def _known(self, heard: Sequence[Heard]) -> str:
+    def _known(self, heard: Sequence[Observation]) -> str:
         programs = [one for one in heard if one.code is not None]
         documents = [one for one in heard if one.kind == "tool" and one.code is None]
         attempts = [one for one in heard if one.kind == "model"]

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 from orchestra_ray.core.faults import Failure, FailureKind, FaultKind
 from orchestra_ray.core.policy_names import ORCHESTRATOR
-from orchestra_ray.core.records import LedgerEntry, Offer, ToolRequest
+from orchestra_ray.core.records import LedgerEntry, ToolOption, ToolRequest
 from orchestra_ray.data.catalogue import Catalogue
 from orchestra_ray.data.catalogue.signatures import signatures
-from orchestra_ray.data.catalogue.toolset import plain_offer
+from orchestra_ray.data.catalogue.toolset import plain_option
 from orchestra_ray.workers.rollout.chat import Chat
 from orchestra_ray.workers.rollout.context import Context
 from orchestra_ray.workers.rollout.parsing import write_hermes
-from orchestra_ray.workers.rollout.policies import Completion, ToolCaller, View
+from orchestra_ray.workers.rollout.policies import Completion, PolicyInput, ToolCaller
 from orchestra_ray.workers.tools.endpoint.completion import PolicyTurn
 
 OWN_FAULTS = (FaultKind.REJECTED, FaultKind.BAD_REPLY)
@@ -30,21 +30,21 @@ OWN_FAULTS = (FaultKind.REJECTED, FaultKind.BAD_REPLY)
 class EndpointPolicy:
     chat: Chat
     context: Context
-    offer: Offer
+    option: ToolOption
     tools: ToolCaller
     submit: bool
 
-    async def respond(self, view: View) -> Completion | Failure:
+    async def respond(self, policy_input: PolicyInput) -> Completion | Failure:
         request = ToolRequest(
-            call_id=f"{view.request_id}/policy",
-            asker=view.asker,
-            offer=self.offer,
+            call_id=f"{policy_input.request_id}/policy",
+            caller=policy_input.caller,
+            option=self.option,
             arguments={},
-            task=view.group.task,
-            seed=view.seed,
-            attempt=len(view.turns),
-            messages=tuple(self.context.messages(view.group, view.turns)),
-            functions=tuple(signatures(view.group.draw, self.submit)),
+            task=policy_input.group.task,
+            seed=policy_input.seed,
+            attempt=len(policy_input.turns),
+            messages=tuple(self.context.messages(policy_input.group, policy_input.turns)),
+            functions=tuple(signatures(policy_input.group.toolset, self.submit)),
         )
         result = await self.tools.call(request)
         if isinstance(result, Failure):
@@ -54,7 +54,7 @@ class EndpointPolicy:
         if result.error is not None:
             spent = result.error == FaultKind.BUDGET.value
             kind = FailureKind.BUDGET if spent else FailureKind.ENGINE
-            return Failure(kind, self.offer.identity, result.text)
+            return Failure(kind, self.option.identity, result.text)
         turn = PolicyTurn.load(result.text)
         ids = write_hermes(self.chat, turn.said, turn.calls, turn.thought)
         return self._said(ids, "stop", result.entry)
@@ -69,8 +69,8 @@ def endpoint_policies(
     """Every model of the catalogue that has an endpoint, at the prices of the catalogue."""
     return {
         ORCHESTRATOR + name: EndpointPolicy(
-            chat, context, plain_offer(entry, catalogue.price_sheet), tools, submit
+            chat, context, plain_option(entry, catalogue.price_sheet), tools, submit
         )
         for name, entry in catalogue.models.items()
-        if entry.executor == "endpoint"
+        if entry.backend == "endpoint"
     }

@@ -156,9 +156,9 @@ class Engine:
                 raise EngineFailed(f"warm-up: {outcome.message}", outcome.log)
         return time.monotonic() - started_s
 
-    async def init_transfer(self, address: str, namespace: str, board: str) -> None:
+    async def init_transfer(self, address: str, namespace: str, registry: str) -> None:
         """Joins the board of weights from every worker process. Raises `EngineFailed`."""
-        info = {"address": address, "namespace": namespace, "board": board}
+        info = {"address": address, "namespace": namespace, "board": registry}
         request = WeightTransferInitRequest(init_info=info)
         await self._control("joining the board", self._llm.init_weight_transfer_engine(request))
 

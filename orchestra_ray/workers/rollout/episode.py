@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 
 from orchestra_ray.config.schema import ModelConfig, RolloutConfig
-from orchestra_ray.core import policy_names as players
+from orchestra_ray.core import policy_names as baselines
 from orchestra_ray.core.bugs import bug
 from orchestra_ray.core.faults import Failure, FailureKind, Fault, FaultKind
 from orchestra_ray.core.money import Prices, Usage, nanousd
 from orchestra_ray.core.records import (
     OK,
-    Asker,
-    Card,
+    Caller,
     EpisodeSpec,
+    EpisodeSummary,
     GroupSpec,
     LedgerEntry,
-    Offer,
     Part,
+    ToolOption,
     ToolRequest,
     Trajectory,
     Turn,
@@ -37,9 +37,9 @@ from orchestra_ray.data.catalogue import model_of
 from orchestra_ray.data.catalogue.signatures import SUBMIT, SUBMIT_SCHEMA
 from orchestra_ray.data.tasks.private import is_private
 from orchestra_ray.workers.rollout.chat import Chat
-from orchestra_ray.workers.rollout.context import Context, Exchange, Heard
+from orchestra_ray.workers.rollout.context import Context, Observation, TurnRecord
 from orchestra_ray.workers.rollout.parsing import AskedCall, ParsedTurn, Parser
-from orchestra_ray.workers.rollout.policies import Completion, Policy, ToolCaller, View
+from orchestra_ray.workers.rollout.policies import Completion, Policy, PolicyInput, ToolCaller
 from orchestra_ray.workers.tools.validation import check_arguments, resolve
 
 POLICY = "policy"
@@ -47,7 +47,7 @@ FAULTY = "faulty call"  # one that never left the worker
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class EpisodeContext:
     """What every episode of a worker shares."""
 
     chat: Chat
@@ -68,15 +68,15 @@ def policy_prices(model: ModelConfig) -> Prices:
 
 
 async def run_episode(
-    stage: Stage, group: GroupSpec, spec: EpisodeSpec
-) -> tuple[Trajectory | None, Card]:
+    episode_context: EpisodeContext, group: GroupSpec, spec: EpisodeSpec
+) -> tuple[Trajectory | None, EpisodeSummary]:
     """Plays one episode. The trajectory is None exactly where the card has a failure."""
-    episode = _Episode(stage, group, spec)
+    episode = _Episode(episode_context, group, spec)
     try:
-        async with asyncio.timeout(stage.limits.episode_deadline_s):
+        async with asyncio.timeout(episode_context.limits.episode_deadline_s):
             outcome = await episode.play()
     except TimeoutError:
-        message = f"ran past {stage.limits.episode_deadline_s:g} s"
+        message = f"ran past {episode_context.limits.episode_deadline_s:g} s"
         outcome = Failure(FailureKind.DEADLINE, f"episode {spec.episode_id}", message)
     except Exception as error:  # a bug that one policy output met must not end its neighbours
         where = f"episode {spec.episode_id}"
@@ -88,7 +88,7 @@ async def run_episode(
 class _Episode:
     """The growing record of one episode; `play` grows it and `close` freezes it."""
 
-    stage: Stage
+    episode_context: EpisodeContext
     group: GroupSpec
     spec: EpisodeSpec
     tokens: list[int] = field(default_factory=list)
@@ -96,7 +96,7 @@ class _Episode:
     sampled: list[tuple[int, float, int]] = field(default_factory=list)  # place, logprob, version
     turns: list[Turn] = field(default_factory=list)
     ledger: list[LedgerEntry] = field(default_factory=list)
-    exchanges: list[Exchange] = field(default_factory=list)
+    exchanges: list[TurnRecord] = field(default_factory=list)
     replies: list[str] = field(default_factory=list)  # those without a fault, to answer with
     found: list[str] = field(default_factory=list)  # the replies of tools, for models of recipes
     answer: str | None = None
@@ -105,7 +105,7 @@ class _Episode:
     tools_s: float = 0.0
 
     async def play(self) -> Stop | Failure:
-        limits = self.stage.limits
+        limits = self.episode_context.limits
         for _ in range(self.group.max_turns or limits.max_turns):
             self._read()
             if len(self.tokens) - self.starts[-1] > limits.max_prompt_tokens:
@@ -113,7 +113,7 @@ class _Episode:
             completion = await self._speak()
             if isinstance(completion, Failure):
                 return completion
-            parsed = self.stage.parse(self.stage.chat, completion.token_ids)
+            parsed = self.episode_context.parse(self.episode_context.chat, completion.token_ids)
             self._record(completion, parsed)
             if completion.finish == "length":
                 return Stop.LENGTH
@@ -126,32 +126,32 @@ class _Episode:
         return Stop.TURN_LIMIT
 
     def _read(self) -> None:
-        addition = self.stage.context.before_turn(self.group, self.exchanges)
+        addition = self.episode_context.context.before_turn(self.group, self.exchanges)
         if addition.fresh:
             self.starts.append(len(self.tokens))
-        elif self.tokens[-1] != self.stage.chat.end_id:
+        elif self.tokens[-1] != self.episode_context.chat.end_id:
             # It stopped at another token; the template closes every turn with its own.
-            self.tokens.append(self.stage.chat.end_id)
+            self.tokens.append(self.episode_context.chat.end_id)
         self.tokens.extend(addition.ids)
 
     async def _speak(self) -> Completion | Failure:
         started_s = time.monotonic()
-        view = View(
+        policy_input = PolicyInput(
             request_id=f"{self.spec.episode_id}/{len(self.turns)}",
-            asker=self._asker(len(self.turns)),
+            caller=self._caller(len(self.turns)),
             prompt_ids=self.tokens[self.starts[-1] :],
             group=self.group,
             seed=derive_seed(self.spec.seed, len(self.turns)),
             turns=self.exchanges,
-            deadline_s=self.stage.limits.episode_deadline_s,
+            deadline_s=self.episode_context.limits.episode_deadline_s,
         )
-        completion = await self.stage.policies[self.group.policy].respond(view)
+        completion = await self.episode_context.policies[self.group.policy].respond(policy_input)
         self.generate_s += time.monotonic() - started_s
         return completion
 
     def _record(self, completion: Completion, parsed: ParsedTurn) -> None:
         start = len(self.tokens)
-        if self.group.policy == players.MODEL:
+        if self.group.policy == baselines.MODEL:
             self._enter(self._own_entry(start - self.starts[-1], len(completion.token_ids)))
         elif completion.entry is not None:
             self.ledger.append(replace(completion.entry, identity=POLICY, kind=POLICY))
@@ -162,17 +162,17 @@ class _Episode:
 
     def _own_entry(self, input_tokens: int, output_tokens: int) -> LedgerEntry:
         """The policy's own tokens are charged as any model's are."""
-        model, usage = self.stage.model, Usage(input_tokens, output_tokens=output_tokens)
+        model, usage = self.episode_context.model, Usage(input_tokens, output_tokens=output_tokens)
         measured_s = self.generate_s - sum(e.service_s for e in self.ledger if e.kind == POLICY)
         per_token_s = model.seconds_per_token
         return LedgerEntry(
             call_id=f"{self.spec.episode_id}/{len(self.turns)}/policy",
-            asker=self._asker(len(self.turns)),
+            caller=self._caller(len(self.turns)),
             identity=POLICY,
             alias=POLICY,
             kind=POLICY,
             model=POLICY,
-            price_sheet=self.stage.price_sheet,
+            price_sheet=self.episode_context.price_sheet,
             usage=usage,
             charged_nanousd=policy_prices(model).cost_nanousd(usage),
             service_s=measured_s if per_token_s is None else per_token_s * output_tokens,
@@ -180,53 +180,55 @@ class _Episode:
 
     def _enter(self, entry: LedgerEntry) -> None:
         self.ledger.append(entry)
-        self.stage.tools.enter(entry)
+        self.episode_context.tools.enter(entry)
 
-    def _asker(self, turn: int) -> Asker:
-        return Asker(self.group.step, self.group.group_id, self.spec.episode_id, turn)
+    def _caller(self, turn: int) -> Caller:
+        return Caller(self.group.step, self.group.group_id, self.spec.episode_id, turn)
 
     async def _run_calls(self, turn: ParsedTurn) -> Stop | Failure | None:
         """One after another, in the order asked; what came back is heard in the next turn."""
         started_s = time.monotonic()
-        heard: list[Heard] = []
+        heard: list[Observation] = []
         try:
             for call in turn.calls:
                 result = await self._run_call(call)
-                if not isinstance(result, Heard):
+                if not isinstance(result, Observation):
                     return result
                 heard.append(result)
         finally:
             self.tools_s += time.monotonic() - started_s
-        self.exchanges.append(Exchange(turn.calls, heard, turn.said))
+        self.exchanges.append(TurnRecord(turn.calls, heard, turn.said))
         return None
 
-    async def _run_call(self, call: AskedCall) -> Heard | Stop | Failure:
+    async def _run_call(self, call: AskedCall) -> Observation | Stop | Failure:
         """What the policy reads; or the end, where the call submits a reply or the pool fails."""
         self.asked += 1
         try:
             if call.fault is not None:
                 raise Fault(FaultKind.BAD_JSON, call.fault)
-            if self.stage.submit and call.name == SUBMIT:
+            if self.episode_context.submit and call.name == SUBMIT:
                 self.answer = self._submitted(call.arguments)
                 return Stop.ANSWERED
-            offer = resolve(self.group.draw, call.name, call.arguments)
+            option = resolve(self.group.toolset, call.name, call.arguments)
         except Fault as fault:
             self._enter(self._faulty_entry(fault))
-            return Heard(f"error: {fault}", "", "fault")
-        result = await self.stage.tools.call(self._request(call, offer))
+            return Observation(f"error: {fault}", "", "fault")
+        result = await self.episode_context.tools.call(self._request(call, option))
         if isinstance(result, Failure):
             return result
         self.ledger.append(result.entry)
         if result.error is not None:
-            return Heard(result.text, offer.alias, "fault")
-        if offer.terminal:
+            return Observation(result.text, option.alias, "fault")
+        if option.terminal:
             self.answer = result.text
             return Stop.ANSWERED
         self.replies.append(result.text)
-        if offer.kind == "tool":
+        if option.kind == "tool":
             self.found.append(result.text)
         code = call.arguments.get("code")
-        return Heard(result.text, offer.alias, offer.kind, code if isinstance(code, str) else None)
+        return Observation(
+            result.text, option.alias, option.kind, code if isinstance(code, str) else None
+        )
 
     def _submitted(self, arguments: Mapping[str, Any]) -> str:
         check_arguments(SUBMIT_SCHEMA, arguments)
@@ -238,11 +240,11 @@ class _Episode:
     def _faulty_entry(self, fault: Fault) -> LedgerEntry:
         return LedgerEntry(
             call_id=self._call_id(),
-            asker=self._asker(len(self.turns) - 1),
+            caller=self._caller(len(self.turns) - 1),
             identity=FAULTY,
             alias=FAULTY,
             kind="tool",
-            price_sheet=self.stage.price_sheet,
+            price_sheet=self.episode_context.price_sheet,
             usage=Usage(),
             charged_nanousd=0,
             service_s=0.0,
@@ -252,22 +254,22 @@ class _Episode:
     def _call_id(self) -> str:
         return f"{self.spec.episode_id}/{len(self.turns) - 1}/{self.asked}"
 
-    def _request(self, call: AskedCall, offer: Offer) -> ToolRequest:
+    def _request(self, call: AskedCall, option: ToolOption) -> ToolRequest:
         return ToolRequest(
             call_id=self._call_id(),
-            asker=self._asker(len(self.turns) - 1),
-            offer=offer,
-            arguments={} if model_of(offer) else call.arguments,
+            caller=self._caller(len(self.turns) - 1),
+            option=option,
+            arguments={} if model_of(option) else call.arguments,
             task=self.group.task,
             seed=self.spec.seed,
             attempt=self.asked - 1,
-            found=tuple(self.found) if offer.choices else (),
+            found=tuple(self.found) if option.choices else (),
         )
 
-    def close(self, outcome: Stop | Failure) -> tuple[Trajectory | None, Card]:
+    def close(self, outcome: Stop | Failure) -> tuple[Trajectory | None, EpisodeSummary]:
         failure = outcome if isinstance(outcome, Failure) else None
         stop = Stop.FAILED if isinstance(outcome, Failure) else outcome
-        return (None if failure else self._trajectory(stop)), self._card(stop, failure)
+        return (None if failure else self._trajectory(stop)), self._summary(stop, failure)
 
     def _length(self) -> int:
         """Up to the last sampled token: nothing after it can be trained."""
@@ -306,10 +308,10 @@ class _Episode:
             if (turns := [t for t in self.turns if start <= t.start < end])
         )
 
-    def _card(self, stop: Stop, failure: Failure | None) -> Card:
+    def _summary(self, stop: Stop, failure: Failure | None) -> EpisodeSummary:
         versions = [version for _, _, version in self.sampled]
         others = [entry for entry in self.ledger if entry.kind != POLICY]
-        return Card(
+        return EpisodeSummary(
             episode_id=self.spec.episode_id,
             group_id=self.group.group_id,
             stop=stop,

@@ -9,16 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from orchestra_ray.core import policy_names as players
+from orchestra_ray.core import policy_names as baselines
 from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.records import (
-    Asker,
-    Draw,
+    Caller,
     GroupSpec,
     LedgerEntry,
-    Offer,
+    ToolOption,
     ToolRequest,
     ToolResult,
+    ToolsetSample,
 )
 from orchestra_ray.core.seeds import derive_seed
 from orchestra_ray.data.catalogue import Catalogue, Entry, Kind
@@ -26,7 +26,7 @@ from orchestra_ray.data.catalogue.choices import MODEL
 from orchestra_ray.data.catalogue.keys import is_counted
 from orchestra_ray.data.catalogue.signatures import ASK
 from orchestra_ray.workers.rollout.chat import Chat
-from orchestra_ray.workers.rollout.context import Exchange
+from orchestra_ray.workers.rollout.context import TurnRecord
 from orchestra_ray.workers.rollout.parsing import call_json, write_hermes
 
 
@@ -45,20 +45,20 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class PolicyInput:
     """What a policy may look at when it speaks. `turns` are its own before this one."""
 
     request_id: str
-    asker: Asker
+    caller: Caller
     prompt_ids: Sequence[int]
     group: GroupSpec
     seed: int
-    turns: Sequence[Exchange]
+    turns: Sequence[TurnRecord]
     deadline_s: float
 
 
 class Policy(Protocol):
-    async def respond(self, view: View) -> Completion | Failure: ...
+    async def respond(self, policy_input: PolicyInput) -> Completion | Failure: ...
 
 
 class ToolCaller(Protocol):
@@ -74,7 +74,7 @@ class ToolCaller(Protocol):
 
 
 NOBODY = "There is no model to ask."  # what a router answers then
-Chooser = Callable[[GroupSpec, Sequence[Offer], int], Offer]
+Chooser = Callable[[GroupSpec, Sequence[ToolOption], int], ToolOption]
 
 
 class Router:
@@ -87,13 +87,13 @@ class Router:
         self._chat = chat
         self._choose = choose
 
-    async def respond(self, view: View) -> Completion:
-        if view.turns:
-            return self._say(write_hermes(self._chat, view.turns[-1].heard[-1].text))
-        function, models = _to_ask(view.group.draw)
+    async def respond(self, policy_input: PolicyInput) -> Completion:
+        if policy_input.turns:
+            return self._say(write_hermes(self._chat, policy_input.turns[-1].heard[-1].text))
+        function, models = _to_ask(policy_input.group.toolset)
         if not models:
             return self._say(write_hermes(self._chat, NOBODY))
-        chosen = self._choose(view.group, models, view.seed)
+        chosen = self._choose(policy_input.group, models, policy_input.seed)
         call = call_json(function, {MODEL: chosen.alias})
         return self._say(write_hermes(self._chat, calls=[call]))
 
@@ -101,58 +101,60 @@ class Router:
         return Completion(ids, [0.0] * len(ids), [0] * len(ids), "stop")
 
 
-def _to_ask(draw: Draw) -> tuple[str, Sequence[Offer]]:
+def _to_ask(toolset: ToolsetSample) -> tuple[str, Sequence[ToolOption]]:
     """The function that gives the task to a model, and the models that it offers."""
-    models = [offer for offer in draw.offers if offer.kind == "model"]
-    answering = [offer for offer in draw.offers if offer.terminal and offer.choices]
+    models = [option for option in toolset.options if option.kind == "model"]
+    answering = [option for option in toolset.options if option.terminal and option.choices]
     if models or not answering:
         return ASK, models
     return answering[0].alias, answering[0].choices
 
 
-def expected_cost_nanousd(entry: Entry, offer: Offer) -> float:
+def expected_cost_nanousd(entry: Entry, option: ToolOption) -> float:
     """What one answer of the model costs at this draw's price, by its usual length."""
-    return entry.output_tokens * offer.prices.output_nanousd_per_mtok / 1e6
+    return entry.output_tokens * option.prices.output_nanousd_per_mtok / 1e6
 
 
 def routers(catalogue: Catalogue) -> Mapping[str, Chooser]:
     """The scripted baselines by name."""
     models = {name: one for name, one in catalogue.entries.items() if one.kind is Kind.MODEL}
 
-    def cost(offer: Offer) -> float:
-        return expected_cost_nanousd(models[offer.identity], offer)
+    def cost(option: ToolOption) -> float:
+        return expected_cost_nanousd(models[option.identity], option)
 
-    def mean_skill(offer: Offer) -> float:
-        entry = models[offer.identity]
+    def mean_skill(option: ToolOption) -> float:
+        entry = models[option.identity]
         return sum(entry.skill_at(family) for family in _families(catalogue))
 
-    def choose_random(group: GroupSpec, offers: Sequence[Offer], seed: int) -> Offer:
-        return random.Random(derive_seed(seed, "random-router")).choice(offers)
+    def choose_random(group: GroupSpec, options: Sequence[ToolOption], seed: int) -> ToolOption:
+        return random.Random(derive_seed(seed, "random-router")).choice(options)
 
-    def choose_oracle(group: GroupSpec, offers: Sequence[Offer], seed: int) -> Offer:
+    def choose_oracle(group: GroupSpec, options: Sequence[ToolOption], seed: int) -> ToolOption:
         """Knows every skill; takes the best expected reward among one call to each model.
 
         The reward is Eq. 2 over a group in which every model on offer was asked once.
         """
-        costs, wish = [cost(offer) for offer in offers], group.preference
-        seconds = [offer.latency_s for offer in offers]
+        costs, intent = [cost(option) for option in options], group.preference
+        seconds = [option.latency_s for option in options]
 
-        def value(offer: Offer) -> float:
-            thrift, speed = _saved(cost(offer), costs), _saved(offer.latency_s, seconds)
-            name, skill = offer.identity, models[offer.identity].skill_at(group.task.family)
-            liked = sum(weight for key, weight in wish.tools.items() if is_counted(key, name, name))
-            return skill * (wish.outcome + wish.cost * thrift + wish.latency * speed + liked)
+        def value(option: ToolOption) -> float:
+            thrift, speed = _saved(cost(option), costs), _saved(option.latency_s, seconds)
+            name, skill = option.identity, models[option.identity].skill_at(group.task.family)
+            liked = sum(
+                weight for key, weight in intent.tools.items() if is_counted(key, name, name)
+            )
+            return skill * (intent.outcome + intent.cost * thrift + intent.latency * speed + liked)
 
-        return max(offers, key=value)
+        return max(options, key=value)
 
     def only(name: str) -> Chooser:
-        return lambda group, offers, seed: next(o for o in offers if o.identity == name)
+        return lambda group, options, seed: next(o for o in options if o.identity == name)
 
     return {
-        **{players.EXPERT + name: only(name) for name in catalogue.models},
+        **{baselines.EXPERT + name: only(name) for name in catalogue.models},
         "random": choose_random,
-        "cheapest": lambda group, offers, seed: min(offers, key=cost),
-        "strongest": lambda group, offers, seed: max(offers, key=mean_skill),
+        "cheapest": lambda group, options, seed: min(options, key=cost),
+        "strongest": lambda group, options, seed: max(options, key=mean_skill),
         "oracle": choose_oracle,
     }
 

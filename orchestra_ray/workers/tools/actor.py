@@ -27,29 +27,29 @@ from orchestra_ray.core.bugs import bug
 from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.memory import peak_mib
 from orchestra_ray.core.process_log import ProcessLog, own_log, with_log
-from orchestra_ray.core.records import LedgerEntry, Posting, ToolRequest, ToolResult
+from orchestra_ray.core.records import LedgerEntry, Settlement, ToolRequest, ToolResult
 from orchestra_ray.core.serialization import pack_items, unpack
 from orchestra_ray.data.catalogue import Catalogue
 from orchestra_ray.data.tasks.private import is_private
-from orchestra_ray.spend.accounts import Closing, SpendBooks, call_of
-from orchestra_ray.spend.budget import SpendGuard, SpendLimits
-from orchestra_ray.spend.client import BooksClient, BooksGone
+from orchestra_ray.spend.accounts import SpendAccounts, StepTotals, call_of
+from orchestra_ray.spend.budget import SpendBudget, SpendLimits
+from orchestra_ray.spend.client import BatchedSpendClient, SpendUnreachable
 from orchestra_ray.spend.ledger import FOLDER, Ledger
 from orchestra_ray.tracking.redact import protect_logs
 from orchestra_ray.workers.tools.registry import make_tools
 from orchestra_ray.workers.tools.replay.cassette import CassetteError, open_cassette
-from orchestra_ray.workers.tools.runtime.attempts import Share
-from orchestra_ray.workers.tools.runtime.client import LineLost, Pool, Results, Unsendable
+from orchestra_ray.workers.tools.runtime.attempts import Quota
+from orchestra_ray.workers.tools.runtime.client import ExecutorLost, Pool, Results, Unsendable
 from orchestra_ray.workers.tools.runtime.executor import Executor, Load
 from orchestra_ray.workers.tools.runtime.health import ExecutorHealth, PoolState, ToolQueue
-from orchestra_ray.workers.tools.runtime.liveness import Lives, answer, hangs
-from orchestra_ray.workers.tools.runtime.mailbox import Outbox
+from orchestra_ray.workers.tools.runtime.liveness import Incarnations, answer, hangs
+from orchestra_ray.workers.tools.runtime.mailbox import Mailbox
 
 Ended = tuple[str, ToolResult | Failure]
 OnDeath = Callable[[Failure], object]
 
-BOOKS_DEADLINE_S = 30.0
-POSTING_TRIES = 4
+SPEND_DEADLINE_S = 30.0
+SETTLE_TRIES = 4
 REVIVAL_S = 600.0  # of an executor that died, with its tools
 POLL_S = 60.0  # after which an exchange without a result comes back empty
 POLL_MARGIN_S = 60.0  # beyond that an executor is not heard of any more
@@ -64,11 +64,11 @@ class Books:
 
     def __init__(self, run: str, folder: str | None, limits: SpendLimits):
         ledger = Ledger(run, None if folder is None else Path(folder) / FOLDER)
-        guard = SpendGuard(limits)
-        guard.go_on_from(*ledger.spent_before())
-        self._books = SpendBooks(guard, ledger)
-        self._shares: dict[str, Share] = {}
-        self._lives = Lives()
+        budget = SpendBudget(limits)
+        budget.go_on_from(*ledger.spent_before())
+        self._books = SpendAccounts(budget, ledger)
+        self._quotas: dict[str, Quota] = {}
+        self._incarnations = Incarnations()
         gc.freeze()  # what is imported stays: to walk it at each collection is most of the work
 
     def reserve(self, asked: bytes) -> list[str | None]:
@@ -78,25 +78,25 @@ class Books:
 
     def post(self, ended: bytes) -> None:
         """Packed `Posting`s, `Lost`s and `Failure`s."""
-        [postings] = unpack(ended)
-        self._books.post(postings)
+        [settlements] = unpack(ended)
+        self._books.post(settlements)
 
-    def keep_share(self, executor: str, share: Share) -> None:
+    def keep_quota(self, executor: str, quota: Quota) -> None:
         """For `share_of`, should the executor have to be started again."""
-        self._shares[executor] = share
+        self._quotas[executor] = quota
 
-    def share_of(self, executor: str, life: str) -> Share | None:
+    def share_of(self, executor: str, incarnation: str) -> Quota | None:
         """Asked by an executor that was started again: this life of it is there now."""
-        self._lives.begin(executor, life)
-        return self._shares.get(executor)
+        self._incarnations.begin(executor, incarnation)
+        return self._quotas.get(executor)
 
-    def end_life(self, executor: Any, life: str) -> None:
+    def end_incarnation(self, executor: Any, incarnation: str) -> None:
         """Kills an executor that hangs, unless that was done before; Ray starts it again."""
-        if self._lives.end(_name(executor), life):
+        if self._incarnations.end(_name(executor), incarnation):
             _log.warning("executor %s hangs and is ended", _name(executor))
             ray.kill(executor, no_restart=False)
 
-    def close_step(self, step: int) -> Closing:
+    def close_step(self, step: int) -> StepTotals:
         return self._books.close_step(step)
 
     def process_log(self) -> ProcessLog:
@@ -106,11 +106,11 @@ class Books:
         return {"books": peak_mib()}
 
 
-class BooksLine(BooksClient):
+class SpendActorClient(BatchedSpendClient):
     """The books as a process reaches them."""
 
     def __init__(self, books: Any, count_calls: bool = False):
-        super().__init__(_Door(books), count_calls, BOOKS_DEADLINE_S, POSTING_TRIES)
+        super().__init__(_Door(books), count_calls, SPEND_DEADLINE_S, SETTLE_TRIES)
 
 
 class _Door:
@@ -126,7 +126,7 @@ class _Door:
         try:
             await self._books.post.remote(ended)
         except ActorDiedError:
-            raise BooksGone from None
+            raise SpendUnreachable from None
 
 
 @ray.remote(max_restarts=-1)
@@ -137,31 +137,31 @@ class ToolExecutor:
         self,
         catalogue: Catalogue,
         books: Any,
-        share: Share | None,
+        quota: Quota | None,
         count_calls: bool = False,
         cassette: CassetteConfig | None = None,
     ):
         """`cassette` has the path of its file."""
-        self._catalogue, self._share = catalogue, share
+        self._catalogue, self._quota = catalogue, quota
         self._cassette = cassette or CassetteConfig()
         self._keeper = books
-        self._life = ray.get_runtime_context().get_worker_id()
-        self._books = BooksLine(books, count_calls)
+        self._incarnation = ray.get_runtime_context().get_worker_id()
+        self._books = SpendActorClient(books, count_calls)
         self._making: asyncio.Task[Executor] | None = None
-        self._outboxes: defaultdict[str, Outbox[Ended]] = defaultdict(Outbox)
+        self._mailboxes: defaultdict[str, Mailbox[Ended]] = defaultdict(Mailbox)
         self._running: set[asyncio.Task[None]] = set()
 
     async def exchange(self, client: str, requests: bytes) -> bytes:
         """Packed calls in; its life out, packed with the results of those that have ended."""
         received_s = time.monotonic()
         executor = await self._made()
-        outbox = self._outboxes[client]
+        mailbox = self._mailboxes[client]
         [asked] = unpack(requests)
         for request in asked:
-            task = asyncio.create_task(self._run(executor, outbox, request, received_s))
+            task = asyncio.create_task(self._run(executor, mailbox, request, received_s))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
-        return _pack_results(await outbox.take(POLL_S), self._life)
+        return _pack_results(await mailbox.take(POLL_S), self._incarnation)
 
     async def answers(self) -> None:
         """Returns at once, unless something holds up the event loop and with it every call."""
@@ -172,7 +172,7 @@ class ToolExecutor:
     async def ready(self) -> str:
         """Returns when the tools are made; its life."""
         await self._made()
-        return self._life
+        return self._incarnation
 
     @ray.method(max_task_retries=-1)
     async def process_log(self) -> ProcessLog:
@@ -184,12 +184,12 @@ class ToolExecutor:
         return (await self._made()).load()
 
     @ray.method(max_task_retries=-1)
-    async def set_share(self, index: int, executors: int) -> None:
+    async def set_quota(self, index: int, executors: int) -> None:
         """Its part of the limits from now on; returns once nothing runs beyond it."""
-        executor, share = await self._made(), (index, executors)
-        async with asyncio.timeout(BOOKS_DEADLINE_S):
-            await self._keeper.keep_share.remote(_own_id(), share)
-        await executor.set_share(share)
+        executor, quota = await self._made(), (index, executors)
+        async with asyncio.timeout(SPEND_DEADLINE_S):
+            await self._keeper.keep_quota.remote(_own_id(), quota)
+        await executor.set_quota(quota)
 
     @ray.method(max_task_retries=-1)
     async def drain(self) -> int:
@@ -212,20 +212,20 @@ class ToolExecutor:
 
     async def _make(self) -> Executor:
         """On the loop that its tools live on."""
-        share = self._share
+        quota = self._quota
         restarted = bool(ray.get_runtime_context().was_current_actor_reconstructed)
         if restarted:
-            async with asyncio.timeout(BOOKS_DEADLINE_S):
-                share = await self._keeper.share_of.remote(_own_id(), self._life) or share
+            async with asyncio.timeout(SPEND_DEADLINE_S):
+                quota = await self._keeper.share_of.remote(_own_id(), self._incarnation) or quota
         tools = make_tools(self._catalogue, self._cassette.mode)
         tape = open_cassette(self._cassette)
         gc.freeze()  # see `Books`
-        executor = Executor(self._catalogue, tools, self._books, tape, share, restarted)
+        executor = Executor(self._catalogue, tools, self._books, tape, quota, restarted)
         protect_logs(executor.redactor)
         return executor
 
     async def _run(
-        self, executor: Executor, outbox: Outbox[Ended], request: ToolRequest, received_s: float
+        self, executor: Executor, mailbox: Mailbox[Ended], request: ToolRequest, received_s: float
     ) -> None:
         result: ToolResult | Failure
         try:
@@ -234,21 +234,21 @@ class ToolExecutor:
             result = Failure(FailureKind.TOOL, "cassette", str(error))
         except Exception as error:  # a bug of ours ends one episode, not the executor
             self._books.lost(request)
-            message = f"{request.offer.identity}: {type(error).__name__}: {error}"
+            message = f"{request.option.identity}: {type(error).__name__}: {error}"
             private = is_private(request.task)
             result = bug(FailureKind.TOOL, "tool executor", error, private, message)
-        outbox.put((call_of(request), result))
+        mailbox.put((call_of(request), result))
 
 
-def _pack_results(ended: list[Ended], life: str) -> bytes:
+def _pack_results(ended: list[Ended], incarnation: str) -> bytes:
     """A result that cannot be sent goes as the failure that it is."""
-    packed, bad = pack_items(ended, life)
+    packed, bad = pack_items(ended, incarnation)
     if not bad:
         return packed
     for index, why in bad.items():
         message = f"the result cannot be sent ({why})"
         ended[index] = (ended[index][0], Failure(FailureKind.TOOL, "tool executor", message))
-    return pack_items(ended, life)[0]
+    return pack_items(ended, incarnation)[0]
 
 
 def _own_id() -> str:
@@ -256,7 +256,7 @@ def _own_id() -> str:
     return ray.get_runtime_context().get_actor_id() or ""
 
 
-class ActorLine:
+class ActorExecutorClient:
     """A `Line` to a `ToolExecutor`. `report` is told of each death, with the end of its log."""
 
     def __init__(
@@ -270,7 +270,9 @@ class ActorLine:
         self._actor, self._client, self._books = actor, client, books
         self._report, self._where = report, where
         self._log: ProcessLog | None = None  # of the life that was heard last
-        self._life: str | None = None  # which was heard last; one never heard may be starting still
+        self._incarnation: str | None = (
+            None  # which was heard last; one never heard may be starting still
+        )
         self._silent = False  # an exchange came to nothing, and it did not die
 
     async def exchange(self, requests: Sequence[ToolRequest]) -> Results:
@@ -282,23 +284,23 @@ class ActorLine:
                 where = _future(self._actor.process_log.remote())
                 self._log = await answer(where, POLL_MARGIN_S)
             asked = self._actor.exchange.remote(self._client, packed)
-            life, ended = unpack(await answer(_future(asked), POLL_S + POLL_MARGIN_S))
-            if life != self._life:
-                again, self._life = self._life is not None, life
+            incarnation, ended = unpack(await answer(_future(asked), POLL_S + POLL_MARGIN_S))
+            if incarnation != self._incarnation:
+                again, self._incarnation = self._incarnation is not None, incarnation
                 self._log = None if again else self._log  # where a new life writes is asked anew
             return ended
         except (TimeoutError, RayError) as error:
             self._silent = isinstance(error, TimeoutError)
-            raise LineLost(self._told(error)) from None
+            raise ExecutorLost(self._told(error)) from None
 
     async def revived(self) -> None:
         try:
             async with asyncio.timeout(REVIVAL_S):
-                if self._silent and self._life is not None:
-                    await self._end_if_it_hangs(self._life)
-                self._life = await self._actor.ready.remote()
+                if self._silent and self._incarnation is not None:
+                    await self._end_if_it_hangs(self._incarnation)
+                self._incarnation = await self._actor.ready.remote()
         except (TimeoutError, RayError) as error:
-            raise LineLost(type(error).__name__) from None
+            raise ExecutorLost(type(error).__name__) from None
 
     def _told(self, error: Exception) -> str:
         """The class of the error with what the log says; reported where the process is gone."""
@@ -309,11 +311,11 @@ class ActorLine:
             self._report(Failure(FailureKind.INFRASTRUCTURE, self._where, message, log=tail))
         return with_log(name, tail)
 
-    async def _end_if_it_hangs(self, life: str) -> None:
+    async def _end_if_it_hangs(self, incarnation: str) -> None:
         try:
             if await hangs(lambda: _future(self._actor.answers.remote())):
-                ended = self._books.end_life.remote(self._actor, life)
-                await answer(_future(ended), BOOKS_DEADLINE_S)
+                ended = self._books.end_incarnation.remote(self._actor, incarnation)
+                await answer(_future(ended), SPEND_DEADLINE_S)
         except (TimeoutError, RayError) as error:  # it dies by itself, or the books do not answer
             _log.warning("executor %s is silent: %s", _name(self._actor), type(error).__name__)
 
@@ -326,7 +328,7 @@ class ToolPool:
     """What a rollout worker calls: the pool, and the books for what the policy itself costs."""
 
     def __init__(self, executors: Sequence[Any], books: Any, catalogue: Catalogue, client: str):
-        self._books, self._client, self._keeper = BooksLine(books), client, books
+        self._books, self._client, self._keeper = SpendActorClient(books), client, books
         self._made = 0
         lines = {_name(actor): self._line(actor) for actor in executors}
         self._pool = Pool(lines, catalogue, self._books)
@@ -335,7 +337,7 @@ class ToolPool:
         return await self._pool.call(request)
 
     def enter(self, entry: LedgerEntry) -> None:
-        self._books.enter(Posting(entry.call_id, entry))
+        self._books.enter(Settlement(entry.call_id, entry))
 
     async def drain(self) -> int:
         """Returns once all that was entered here is in the books; how much never came there."""
@@ -349,9 +351,9 @@ class ToolPool:
         """Gives it no more calls; returns as `Pool.drain`. Then it may be ended, by its owner."""
         return await self._pool.drain(_name(executor), deadline_s)
 
-    def _line(self, executor: Any) -> ActorLine:
+    def _line(self, executor: Any) -> ActorExecutorClient:
         where, self._made = f"tool executor {self._made}", self._made + 1
-        return ActorLine(executor, self._client, self._keeper, self._books.report, where)
+        return ActorExecutorClient(executor, self._client, self._keeper, self._books.report, where)
 
     def health(self) -> list[ExecutorHealth]:
         return self._pool.health()
@@ -364,7 +366,7 @@ class ToolPool:
         return PoolState(self.queues(), self.health())
 
 
-async def reshare(executors: Sequence[Any], deadline_s: float) -> None:
+async def redistribute(executors: Sequence[Any], deadline_s: float) -> None:
     """Divides the limits of the pool among these executors, in the order that its clients have.
 
     A new one is the last, is made without a share, and gets its part when the others keep to less.
@@ -372,7 +374,7 @@ async def reshare(executors: Sequence[Any], deadline_s: float) -> None:
     """
     async with asyncio.timeout(deadline_s):
         for index, executor in enumerate(executors):
-            await executor.set_share.remote(index, len(executors))
+            await executor.set_quota.remote(index, len(executors))
 
 
 def _name(executor: Any) -> str:

@@ -44,10 +44,10 @@ def left_out(catalogue: Catalogue) -> Iterator[tuple[str, str, bool]]:
 
     The second is empty where nothing is. Starts and asks servers that are commands or URLs.
     """
-    from orchestra_ray.workers.tools.registry import available, is_silent
+    from orchestra_ray.workers.tools.registry import available, has_no_schema
 
     for name, entry in catalogue.entries.items():
-        if not is_silent(entry):
+        if not has_no_schema(entry):
             continue
         try:
             absent = available(replace(catalogue, entries={name: entry}))[1]
@@ -85,11 +85,11 @@ def has_faiss() -> bool:
 
 def _lacking(catalogue: Catalogue, entry: Entry) -> Mapping[str, str]:
     # Inside: the rest must be there for who asks why the task families cannot be imported.
-    from orchestra_ray.workers.tools.registry import available, check_executors
+    from orchestra_ray.workers.tools.registry import available, check_backends
 
     alone = replace(catalogue, entries={entry.name: entry})
     try:
-        check_executors(alone)
+        check_backends(alone)
     except ConfigError as error:
         return {entry.name: str(error)}
     if (missing := _missing(entry)) is not None:
@@ -108,7 +108,7 @@ def _missing(entry: Entry) -> str | None:
     if key is not None and not is_set(key):
         return f"{entry.name} cannot be asked: {key} is not set; export it"
     corpus = entry.settings.get("corpus")
-    if entry.executor == "search" and not Path(str(corpus)).expanduser().exists():
+    if entry.backend == "search" and not Path(str(corpus)).expanduser().exists():
         return f"{entry.name} cannot search: there is no {corpus}; set settings.corpus"
     if entry.settings.get("dense") is not None and not has_faiss():
         return f"{entry.name} cannot search: {NO_FAISS}"

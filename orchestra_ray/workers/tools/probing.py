@@ -38,7 +38,7 @@ def probe(catalogue: Catalogue, why: Mapping[str, str]) -> Mapping[str, Probed]:
     entries = [
         entry
         for entry in catalogue.entries.values()
-        if entry.executor in TRIED and entry.name not in why
+        if entry.backend in TRIED and entry.name not in why
     ]
     tried = asyncio.run(_probe(entries))
     failed = {name: one.why_not for name, one in tried.items() if one.why_not is not None}
@@ -60,7 +60,7 @@ async def _tried(entry: Entry, servers: "_Servers") -> Probed:
     try:
         settings = checked_settings(entry)
         asked: Awaitable[Probed] = (
-            _endpoint(settings) if entry.executor == "endpoint" else _mcp(settings, servers)
+            _endpoint(settings) if entry.backend == "endpoint" else _mcp(settings, servers)
         )
         return await asked
     except ConfigError as error:

@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class Shop:
+class BuildContext:
     """What the tools of one process are made from, and those that are made so far, by entry.
 
     `unparsed` are models whose answers come as they are. Tools of one MCP server share a session.
@@ -42,13 +42,13 @@ class Shop:
 
 
 @dataclass(frozen=True, slots=True)
-class Executable:
+class Backend:
     """A kind of tool. `settings` are checked without starting anything; `start` is given them."""
 
     settings: Callable[[Entry], Any]
-    start: Callable[[Entry, Any, Shop], Tool]
+    start: Callable[[Entry, Any, BuildContext], Tool]
     pure: bool = False  # its replies are a function of the request and reach for nothing outside
-    introduces: bool = False  # it can tell the schema of its arguments, see `introduction`
+    tells_schema: bool = False  # it can tell the schema of its arguments, see `introduction`
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +100,11 @@ def _no_settings(entry: Entry) -> NoSettings:
     return settings_of(NoSettings, entry)
 
 
-def _simulated(entry: Entry, settings: NoSettings, shop: Shop) -> Tool:
+def _simulated(entry: Entry, settings: NoSettings, context: BuildContext) -> Tool:
     return SimulatedExpert(entry)
 
 
-def _calculator(entry: Entry, settings: NoSettings, shop: Shop) -> Tool:
+def _calculator(entry: Entry, settings: NoSettings, context: BuildContext) -> Tool:
     return Calculator()
 
 
@@ -123,7 +123,7 @@ def _endpoint_settings(entry: Entry) -> Any:
     return settings
 
 
-def _endpoint(entry: Entry, settings: Any, shop: Shop) -> Tool:
+def _endpoint(entry: Entry, settings: Any, context: BuildContext) -> Tool:
     from orchestra_ray.workers.tools.endpoint.model import EndpointModel
 
     return EndpointModel(settings)
@@ -135,7 +135,7 @@ def _python_settings(entry: Entry) -> Any:
     return settings_of(Limits, entry)
 
 
-def _python(entry: Entry, settings: Any, shop: Shop) -> Tool:
+def _python(entry: Entry, settings: Any, context: BuildContext) -> Tool:
     from orchestra_ray.workers.tools.builtin.python import CodeTool
 
     return CodeTool(settings)
@@ -147,7 +147,7 @@ def _search_settings(entry: Entry) -> Any:
     return settings_of(SearchSettings, entry, cache_dir="~/.cache/orchestra_ray/search")
 
 
-def _search(entry: Entry, settings: Any, shop: Shop) -> Tool:
+def _search(entry: Entry, settings: Any, context: BuildContext) -> Tool:
     from orchestra_ray.workers.tools.search.tool import SearchTool, open_retriever
 
     return SearchTool(open_retriever(settings), settings)
@@ -159,7 +159,7 @@ def _web_settings(entry: Entry) -> Any:
     return settings_of(WebSettings, entry)
 
 
-def _web_search(entry: Entry, settings: Any, shop: Shop) -> Tool:
+def _web_search(entry: Entry, settings: Any, context: BuildContext) -> Tool:
     from orchestra_ray.workers.tools.search.web import WebSearchTool
 
     return WebSearchTool(settings)
@@ -169,7 +169,7 @@ def _function_settings(entry: Entry) -> FunctionSettings:
     return settings_of(FunctionSettings, entry)
 
 
-def _function(entry: Entry, settings: FunctionSettings, shop: Shop) -> Tool:
+def _function(entry: Entry, settings: FunctionSettings, context: BuildContext) -> Tool:
     from orchestra_ray.workers.tools.builtin.function import FunctionLimits, FunctionTool
 
     limits = FunctionLimits(
@@ -188,15 +188,15 @@ def _mcp_settings(entry: Entry) -> Any:
     return settings
 
 
-def _mcp(entry: Entry, settings: Any, shop: Shop) -> Tool:
+def _mcp(entry: Entry, settings: Any, context: BuildContext) -> Tool:
     from orchestra_ray.workers.tools.mcp.server import McpServer, McpTool
 
     if settings.tool is None:
         raise ConfigError(f"catalogue: {entry.name}: no tool of the server is named; name one")
     key = repr(settings.server)
-    if key not in shop.servers:
-        shop.servers[key] = McpServer(settings.server)
-    return McpTool(shop.servers[key], settings.tool)
+    if key not in context.servers:
+        context.servers[key] = McpServer(settings.server)
+    return McpTool(context.servers[key], settings.tool)
 
 
 def _recipe_settings(entry: Entry) -> RecipeSettings:
@@ -205,62 +205,62 @@ def _recipe_settings(entry: Entry) -> RecipeSettings:
     return settings_of(RecipeSettings, entry)
 
 
-def _recipe(entry: Entry, settings: RecipeSettings, shop: Shop) -> Tool:
-    models = shop.tools if entry.parser is Parser.TEXT else shop.unparsed
-    runs = entry.runs and (shop.catalogue.entries[entry.runs], shop.tools[entry.runs])
+def _recipe(entry: Entry, settings: RecipeSettings, context: BuildContext) -> Tool:
+    models = context.tools if entry.parser is Parser.TEXT else context.unparsed
+    runs = entry.runs and (context.catalogue.entries[entry.runs], context.tools[entry.runs])
     return Recipe(entry, settings, models, runs or None)
 
 
-EXECUTORS: Mapping[Kind, Mapping[str, Executable]] = {
+BACKENDS: Mapping[Kind, Mapping[str, Backend]] = {
     Kind.MODEL: {
-        "simulated": Executable(_no_settings, _simulated, pure=True),
-        "endpoint": Executable(_endpoint_settings, _endpoint),
+        "simulated": Backend(_no_settings, _simulated, pure=True),
+        "endpoint": Backend(_endpoint_settings, _endpoint),
     },
     Kind.TOOL: {
-        "calculator": Executable(_no_settings, _calculator, pure=True),
-        "python": Executable(_python_settings, _python),
-        "search": Executable(_search_settings, _search),
-        "web_search": Executable(_web_settings, _web_search),
-        "function": Executable(_function_settings, _function, introduces=True),
-        "mcp": Executable(_mcp_settings, _mcp, introduces=True),
-        "recipe": Executable(_recipe_settings, _recipe),
+        "calculator": Backend(_no_settings, _calculator, pure=True),
+        "python": Backend(_python_settings, _python),
+        "search": Backend(_search_settings, _search),
+        "web_search": Backend(_web_settings, _web_search),
+        "function": Backend(_function_settings, _function, tells_schema=True),
+        "mcp": Backend(_mcp_settings, _mcp, tells_schema=True),
+        "recipe": Backend(_recipe_settings, _recipe),
     },
 }
 
 
-def check_executors(catalogue: Catalogue) -> None:
-    """`ConfigError` where an entry names an executor that does not exist, or sets it up wrongly."""
+def check_backends(catalogue: Catalogue) -> None:
+    """`ConfigError` where an entry names a backend that does not exist, or sets it up wrongly."""
     for entry in catalogue.entries.values():
-        known = EXECUTORS[entry.kind]
-        if entry.executor not in known:
+        known = BACKENDS[entry.kind]
+        if entry.backend not in known:
             choices = ", ".join(known)
             raise ConfigError(
-                f"catalogue: {entry.name}: no executor {entry.executor}; choose from: {choices}"
+                f"catalogue: {entry.name}: no backend {entry.backend}; choose from: {choices}"
             )
         if entry.choices:
             _check_recipe(entry, catalogue)
-        known[entry.executor].settings(entry)
+        known[entry.backend].settings(entry)
 
 
 def checked_settings(entry: Entry) -> Any:
     """The entry's settings as its executor reads them; `ConfigError` if they are wrong."""
-    return EXECUTORS[entry.kind][entry.executor].settings(entry)
+    return BACKENDS[entry.kind][entry.backend].settings(entry)
 
 
-def is_silent(entry: Entry) -> bool:
+def has_no_schema(entry: Entry) -> bool:
     """Whether the catalogue says nothing of the arguments, and the tool itself can."""
-    kind = EXECUTORS[entry.kind].get(entry.executor)
+    kind = BACKENDS[entry.kind].get(entry.backend)
     says = {key for key, value in entry.parameters.items() if value} - {"type"}
-    return kind is not None and kind.introduces and not says
+    return kind is not None and kind.tells_schema and not says
 
 
 def _check_recipe(entry: Entry, catalogue: Catalogue) -> None:
     """A recipe's limits bound what its call can be billed; what it runs has one argument."""
     where = f"catalogue: {entry.name}"
-    if entry.executor != "recipe":
-        raise ConfigError(f"{where}: it has choices; write executor: recipe, or leave them out")
+    if entry.backend != "recipe":
+        raise ConfigError(f"{where}: it has choices; write backend: recipe, or leave them out")
     runs = catalogue.entries.get(entry.runs or "")
-    if runs is None or is_silent(runs):
+    if runs is None or has_no_schema(runs):
         return
     for key in ("max_service_s", "max_searches"):
         own, needed = getattr(entry.limits, key), getattr(runs.limits, key)
@@ -275,7 +275,7 @@ def _check_recipe(entry: Entry, catalogue: Catalogue) -> None:
 
 
 def is_pure(entry: Entry) -> bool:
-    known = EXECUTORS[entry.kind].get(entry.executor)
+    known = BACKENDS[entry.kind].get(entry.backend)
     return known is not None and known.pure
 
 
@@ -288,10 +288,10 @@ def available(
     """
     tape, stated = tape or CassetteConfig(), catalogue.entries.keys()
     absent: dict[str, str] = {}
-    if any(map(is_silent, catalogue.entries.values())):
-        from orchestra_ray.workers.tools.schemas import introduced
+    if any(map(has_no_schema, catalogue.entries.values())):
+        from orchestra_ray.workers.tools.schemas import discovered
 
-        catalogue, absent = introduced(catalogue, checked_settings, is_silent, tape)
+        catalogue, absent = discovered(catalogue, checked_settings, has_no_schema, tape)
     kept = dict(catalogue.entries)
     for name, entry in catalogue.entries.items() if tape.mode.calls else ():
         if (line := _unavailable(entry)) is not None:
@@ -309,15 +309,15 @@ def make_tools(catalogue: Catalogue, mode: CassetteMode = CassetteMode.LIVE) -> 
 
     Where all is replayed, only what no recording answers for is started: no key is needed then.
     """
-    check_executors(catalogue)
-    shop = Shop(catalogue)
+    check_backends(catalogue)
+    context = BuildContext(catalogue)
     parts_first = sorted(catalogue.entries.values(), key=lambda entry: bool(entry.choices))
     for entry in parts_first:
         if mode.calls or is_pure(entry):
-            shop.tools[entry.name] = _start(entry, shop)
+            context.tools[entry.name] = _start(entry, context)
         else:
-            shop.tools[entry.name] = _Recorded()
-    return shop.tools
+            context.tools[entry.name] = _Recorded()
+    return context.tools
 
 
 class _Recorded:
@@ -330,21 +330,21 @@ class _Recorded:
         pass
 
 
-def _start(entry: Entry, shop: Shop) -> Tool:
-    kind = EXECUTORS[entry.kind][entry.executor]
-    tool = kind.start(entry, kind.settings(entry), shop)
+def _start(entry: Entry, context: BuildContext) -> Tool:
+    kind = BACKENDS[entry.kind][entry.backend]
+    tool = kind.start(entry, kind.settings(entry), context)
     if entry.kind is not Kind.MODEL:
         return tool
-    shop.unparsed[entry.name] = tool
+    context.unparsed[entry.name] = tool
     return tool if entry.parser is Parser.TEXT else Parsed(tool, entry.parser)
 
 
 def _unavailable(entry: Entry) -> str | None:
-    if entry.executor == "web_search":
+    if entry.backend == "web_search":
         from orchestra_ray.workers.tools.search.web import available as web_available
 
         return web_available()
-    if entry.executor == "python":
+    if entry.backend == "python":
         from orchestra_ray.sandbox.run import check
 
         reason = check()

@@ -32,10 +32,10 @@ from orchestra_ray.workers.tools.replay.store import Key
 Settings = Callable[[Entry], Any]  # of an entry, checked
 
 
-def introduced(
+def discovered(
     catalogue: Catalogue,
     settings_of: Settings,
-    is_silent: Callable[[Entry], bool],
+    has_no_schema: Callable[[Entry], bool],
     tape: CassetteConfig,
 ) -> tuple[Catalogue, dict[str, str]]:
     """The catalogue with every schema; by name a line for each tool of a server that is left out.
@@ -46,7 +46,7 @@ def introduced(
     made: dict[str, Entry] = {}
     absent: dict[str, str] = {}
     for entry in catalogue.entries.values():
-        told = _introduced(entry, settings_of(entry), listings) if is_silent(entry) else [entry]
+        told = _discovered(entry, settings_of(entry), listings) if has_no_schema(entry) else [entry]
         for one in told:
             if isinstance(one, _Absent):
                 absent[one.name] = f"{one.name} is absent: {one.why}"
@@ -63,7 +63,7 @@ class _Absent:
     why: str
 
 
-def _introduced(entry: Entry, settings: Any, listings: "_Listings") -> Iterator[Entry | _Absent]:
+def _discovered(entry: Entry, settings: Any, listings: "_Listings") -> Iterator[Entry | _Absent]:
     """Entries with a schema, and what is left out."""
     if not isinstance(settings, McpToolSettings):
         yield _function(entry, signature_of(settings.path, settings.python_path).schema)

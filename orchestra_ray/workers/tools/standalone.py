@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from orchestra_ray.core.errors import ConfigError
-from orchestra_ray.core.records import Asker, Task, ToolRequest, ToolResult
+from orchestra_ray.core.records import Caller, Task, ToolRequest, ToolResult
 from orchestra_ray.core.seeds import derive_seed
 from orchestra_ray.data.catalogue import Catalogue
 from orchestra_ray.data.catalogue.describe import Ask, Messages, Trial
 from orchestra_ray.data.catalogue.parsers import INSTRUCTIONS, Parser, parse
-from orchestra_ray.data.catalogue.toolset import plain_offer
+from orchestra_ray.data.catalogue.toolset import plain_option
 from orchestra_ray.data.tasks.reasoning_gym import TaskSource
 from orchestra_ray.data.tasks.scoring import BrokenTask
 from orchestra_ray.sandbox.command import SandboxError
@@ -43,7 +43,7 @@ def pick_tasks(source: TaskSource, count: int, seed: int) -> list[Task]:
     ]
 
 
-class Desk:
+class StandaloneCaller:
     """Some models of a catalogue, each answering in full: no parser shortens what it said."""
 
     def __init__(self, catalogue: Catalogue, names: Sequence[str], books: Books, seed: int):
@@ -105,13 +105,13 @@ class Desk:
         return 2 * self._entries[name].limits.deadline_s
 
     async def _call(self, name: str, task: Task, n: int) -> ToolResult:
-        offer = plain_offer(self._entries[name], self._price_sheet)
+        option = plain_option(self._entries[name], self._price_sheet)
         episode = f"describe/{name}/{task.task_id}/{n}"
         return await self._executor.execute(
             ToolRequest(
                 call_id=episode,
-                asker=Asker(MEASUREMENT, f"describe/{name}", episode, 0),
-                offer=offer,
+                caller=Caller(MEASUREMENT, f"describe/{name}", episode, 0),
+                option=option,
                 arguments={},
                 task=task,
                 seed=derive_seed(self._seed, episode),

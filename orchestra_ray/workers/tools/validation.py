@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 
 from orchestra_ray.core.faults import Fault, FaultKind
-from orchestra_ray.core.records import Draw, Offer
+from orchestra_ray.core.records import ToolOption, ToolsetSample
 from orchestra_ray.data.catalogue import chosen
 from orchestra_ray.data.catalogue.arguments import UNIONS, named_arguments
 from orchestra_ray.data.catalogue.schemas import MAX_DEPTH, BoundedValidator, TooMuch, depth_of
@@ -26,23 +26,23 @@ _FORMS_SHOWN = 4  # of a union that no form of fits
 _TEXT_CHARACTERS = 400
 
 
-def resolve(draw: Draw, name: str, arguments: Mapping[str, Any]) -> Offer:
+def resolve(toolset: ToolsetSample, name: str, arguments: Mapping[str, Any]) -> ToolOption:
     """The offer that a call means, with arguments that fit its schema; else raises `Fault`.
 
     Of a recipe it is the offer as done by the model that is chosen.
     """
     if name == ASK:
         check_arguments(_ASK_SCHEMA, arguments)
-        return _offer(draw, arguments["model"], "model")
-    offer = _offer(draw, name, "tool")
-    if offer.choices:
+        return _option(toolset, arguments["model"], "model")
+    option = _option(toolset, name, "tool")
+    if option.choices:
         check_arguments(_ASK_SCHEMA, arguments)
-        by_model = chosen(offer, arguments["model"])
+        by_model = chosen(option, arguments["model"])
         if by_model is None:
-            raise _unknown("model", arguments["model"], offer.choices)
+            raise _unknown("model", arguments["model"], option.choices)
         return by_model
-    check_arguments(offer.parameters, arguments)
-    return offer
+    check_arguments(option.parameters, arguments)
+    return option
 
 
 def check_arguments(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
@@ -112,13 +112,13 @@ def _validator(frozen: _Frozen) -> BoundedValidator:
     return BoundedValidator(frozen.schema)
 
 
-def _offer(draw: Draw, alias: str, kind: str) -> Offer:
-    offer = draw.offer(alias)
-    if offer is None or offer.kind != kind:
-        raise _unknown(kind, alias, [offer for offer in draw.offers if offer.kind == kind])
-    return offer
+def _option(toolset: ToolsetSample, alias: str, kind: str) -> ToolOption:
+    option = toolset.option(alias)
+    if option is None or option.kind != kind:
+        raise _unknown(kind, alias, [option for option in toolset.options if option.kind == kind])
+    return option
 
 
-def _unknown(kind: str, alias: str, known: Sequence[Offer]) -> Fault:
-    names = ", ".join(offer.alias for offer in known) or "none"
+def _unknown(kind: str, alias: str, known: Sequence[ToolOption]) -> Fault:
+    names = ", ".join(option.alias for option in known) or "none"
     return Fault(FaultKind.UNKNOWN_TOOL, f"there is no {kind} {alias}; choose from: {names}")

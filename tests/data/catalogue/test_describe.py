@@ -29,8 +29,8 @@ FILE = """# A comment that stays.
 models:
   - name: one
     description: {ONE}
-    executor: simulated # and this one
-  - {name: two, description: old words, executor: simulated}
+    backend: simulated # and this one
+  - {name: two, description: old words, backend: simulated}
 """
 
 

@@ -11,7 +11,7 @@ from orchestra_ray.data.catalogue.parsers import Parser
 WHOLE = """models:
   - name: m
     description: d
-    executor: endpoint
+    backend: endpoint
     latency_s: 1
     output_tokens: 10
     skill: {default: 0.5}
@@ -21,13 +21,13 @@ WHOLE = """models:
 tools:
   - name: run
     description: d
-    executor: python
+    backend: python
     parameters: {properties: {code: {type: string}}}
     prices: {second_usd: 0.001}
     presence: 0.5
   - name: write
     description: d
-    executor: recipe
+    backend: recipe
     runs: run
     parser: code
     terminal: true
@@ -76,12 +76,12 @@ def test_a_file_is_read_into_entries(write) -> None:
             "c: limits.context_tokens 32768 of write",
         ),
         (
-            "executor: python",
-            "executor: python\n    isolation: none",
+            "backend: python",
+            "backend: python\n    isolation: none",
             "executor python gives sandbox",
         ),
-        ("executor: endpoint", "executor: endpoint\n    isolation: sandbox", "endpoint gives none"),
-        ("executor: python", "executor: python\n    isolation: jail", "run: isolation is 'jail'"),
+        ("backend: endpoint", "backend: endpoint\n    isolation: sandbox", "endpoint gives none"),
+        ("backend: python", "backend: python\n    isolation: jail", "run: isolation is 'jail'"),
         ("{type: string}", "{type: sting}", "run: parameters: 'sting' is not valid"),
         ("name: write", "name: run", "run stands twice; names are unique"),
         ("name: write", "name: ask", "ask: the name is taken by a function of its own"),
@@ -119,7 +119,7 @@ def test_a_bad_entry_is_named(write, old: str, new: str, problem: str) -> None:
         ("", "no models; a task needs one at least"),
         ("models: []\ntools: []\n", "no models; a task needs one at least"),
         (
-            "models: [{name: m, description: d, executor: simulated, offered: false}]",
+            "models: [{name: m, description: d, backend: simulated, offered: false}]",
             "no model is offered; set offered, or choices of a tool",
         ),
     ],
@@ -139,8 +139,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 def test_the_environment_can_be_named_in_settings(write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_URL", "http://there/v1")
-    settings = "executor: endpoint\n    settings: {base_urls: ['${oc.env:MY_URL}']}"
-    catalogue = load_catalogue(write(WHOLE.replace("executor: endpoint", settings)))
+    settings = "backend: endpoint\n    settings: {base_urls: ['${oc.env:MY_URL}']}"
+    catalogue = load_catalogue(write(WHOLE.replace("backend: endpoint", settings)))
     assert catalogue.entries["m"].settings == {"base_urls": ["http://there/v1"]}
 
 

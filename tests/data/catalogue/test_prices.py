@@ -8,7 +8,7 @@ from orchestra_ray.data.catalogue import load_catalogue
 from orchestra_ray.data.catalogue.prices import OFFICIAL_USD_PER_MTOK, PriceRow, prices_of
 
 GPT5 = """models:
-  - {name: gpt-5, description: d, executor: endpoint, prices: {PRICES}}
+  - {name: gpt-5, description: d, backend: endpoint, prices: {PRICES}}
 """
 
 

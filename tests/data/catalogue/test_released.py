@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from orchestra_ray.config.schema import CatalogueConfig
 from orchestra_ray.core.errors import ConfigError
-from orchestra_ray.data.catalogue import Catalogue, draw_offers, read_catalogue
+from orchestra_ray.data.catalogue import Catalogue, read_catalogue, sample_toolset
 from orchestra_ray.data.catalogue.released import with_released_tools
 from orchestra_ray.data.catalogue.signatures import signatures
 
@@ -64,7 +64,7 @@ def test_choices_prices_and_latencies_are_read_from_the_description(
     assert first.prices.input_nanousd_per_mtok == 1_250_000_000  # "$$1.25", a slip of the original
     assert first.prices.output_nanousd_per_mtok == 10_000_000_000
     assert last.prices.output_nanousd_per_mtok == 800_000_000
-    assert (search.executor, search.runs) == ("recipe", "passages")
+    assert (search.backend, search.runs) == ("recipe", "passages")
 
 
 @settings(max_examples=30)
@@ -75,13 +75,13 @@ def test_it_is_rendered_word_for_word_in_every_draw(
     path = tmp_path_factory.mktemp("released") / "tools.json"
     path.write_text(json.dumps([FUNCTION]))
     catalogue = with_released_tools(orchestrator8b, path)
-    draw = draw_offers(catalogue, draws(), seed)
+    draw = sample_toolset(catalogue, draws(), seed)
     assert json.dumps(FUNCTION) in [json.dumps(signature) for signature in signatures(draw)]
-    offer = draw.offer("search")
-    assert offer is not None and [c.alias for c in offer.choices] == ["search-1", "search-3"]
-    assert offer.choices[1].prices.input_nanousd_per_mtok == 800_000_000
-    assert offer.choices[1].latency_s == 8.0
-    assert offer.parameters["properties"]["model"]["enum"] == ["search-1", "search-3"]
+    option = draw.option("search")
+    assert option is not None and [c.alias for c in option.choices] == ["search-1", "search-3"]
+    assert option.choices[1].prices.input_nanousd_per_mtok == 800_000_000
+    assert option.choices[1].latency_s == 8.0
+    assert option.parameters["properties"]["model"]["enum"] == ["search-1", "search-3"]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_the_original_is_rendered_byte_for_byte(draws) -> None:
     catalogue = read_catalogue(CatalogueConfig(path=BASE, tools_json=str(ORIGINAL)))
     original = json.loads(ORIGINAL.read_text())
     for seed in range(20):
-        rendered = signatures(draw_offers(catalogue, draws(), seed))
+        rendered = signatures(sample_toolset(catalogue, draws(), seed))
         assert json.dumps(rendered) == json.dumps(original)
 
 

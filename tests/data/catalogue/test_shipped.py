@@ -6,7 +6,7 @@ import pytest
 
 from orchestra_ray.core.money import NANOUSD_PER_USD, Usage
 from orchestra_ray.data.catalogue import Catalogue, load_catalogue
-from orchestra_ray.data.catalogue.entries import ISOLATION_OF_EXECUTOR
+from orchestra_ray.data.catalogue.entries import ISOLATION_OF_BACKEND
 
 FOLDER = Path(__file__).parents[3] / "configs/catalogues"
 SHEETS = {"prices_together": "paper", "prices_deepinfra": "paper"}
@@ -36,14 +36,14 @@ def shipped(name: str, *sheets: str) -> Catalogue:
 def test_every_catalogue_loads_at_the_prices_that_are_known(name: str) -> None:
     catalogue = shipped(name)
     for entry in catalogue.models.values():
-        assert entry.executor in ("simulated", "endpoint")
+        assert entry.backend in ("simulated", "endpoint")
         if entry.name in KNOWN:
             usd_in, usd_out = KNOWN[entry.name]
             million_in, million_out = Usage(input_tokens=10**6), Usage(output_tokens=10**6)
             assert entry.prices.cost_nanousd(million_in) == round(usd_in * NANOUSD_PER_USD)
             assert entry.prices.cost_nanousd(million_out) == round(usd_out * NANOUSD_PER_USD)
     for entry in catalogue.entries.values():
-        assert entry.isolation is ISOLATION_OF_EXECUTOR[entry.executor]
+        assert entry.isolation is ISOLATION_OF_BACKEND[entry.backend]
         assert {"api_key", "key", "token"}.isdisjoint(entry.settings)
 
 

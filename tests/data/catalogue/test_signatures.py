@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra_ray.core.money import Prices, nanousd
-from orchestra_ray.data.catalogue import Catalogue, draw_offers
+from orchestra_ray.data.catalogue import Catalogue, sample_toolset
 from orchestra_ray.data.catalogue.signatures import ASK, SUBMIT, price_words, signatures
 
 
@@ -16,19 +16,19 @@ def named(draw, submit: bool = False) -> dict:
 def test_models_stand_in_one_table_with_prices_and_latencies(
     catalogue: Catalogue, draws, seed: int
 ) -> None:
-    draw = draw_offers(catalogue, draws(), seed)
+    draw = sample_toolset(catalogue, draws(), seed)
     model = named(draw)[ASK]["parameters"]["properties"]["model"]
-    offers = [offer for offer in draw.offers if offer.kind == "model"]
+    options = [option for option in draw.options if option.kind == "model"]
     lines = model["description"].splitlines()[1:]
-    assert model["enum"] == [offer.alias for offer in offers]
-    for offer, line in zip(offers, lines, strict=True):
-        price = offer.prices.output_nanousd_per_mtok / 1e9
-        assert line == f"{offer.alias}: {offer.description}; ${price:g}, {offer.latency_s:g} s"
+    assert model["enum"] == [option.alias for option in options]
+    for option, line in zip(options, lines, strict=True):
+        price = option.prices.output_nanousd_per_mtok / 1e9
+        assert line == f"{option.alias}: {option.description}; ${price:g}, {option.latency_s:g} s"
 
 
 def test_a_tool_tells_its_price_and_latency(catalogue: Catalogue, draws) -> None:
     draws_1 = draws(latency_factors=[1.0])
-    functions = [named(draw_offers(catalogue, draws_1, seed)) for seed in range(20)]
+    functions = [named(sample_toolset(catalogue, draws_1, seed)) for seed in range(20)]
     described = {f["calculator"]["description"] for f in functions if "calculator" in f}
     assert described == {"computes an expression; free, 0.1 s"}
 
@@ -56,7 +56,7 @@ def test_a_recipe_has_one_argument_with_a_table_of_its_choices(
     config = draws(
         aliases=False, models_min=6, models_max=6, price_factors=[1.0], latency_factors=[1.0]
     )
-    functions = named(draw_offers(orchestrator8b, config, 1))
+    functions = named(sample_toolset(orchestrator8b, config, 1))
     assert list(functions) == ["enhance_reasoning", "answer", "search"]
     model = functions["answer"]["parameters"]["properties"]["model"]
     assert model["enum"] == [f"answer-{n}" for n in (1, 2, 3, 4, "math-1", "math-2")]
@@ -72,20 +72,20 @@ def test_a_recipe_has_one_argument_with_a_table_of_its_choices(
 def test_a_call_by_its_signature_fits_what_calls_are_checked_by(
     paper: Catalogue, draws, seed: int, aliases: bool
 ) -> None:
-    draw = draw_offers(paper, draws(aliases=aliases), seed)
-    for offer in draw.offers:
-        if offer.choices:
-            enum = named(draw)[offer.alias]["parameters"]["properties"]["model"]["enum"]
+    draw = sample_toolset(paper, draws(aliases=aliases), seed)
+    for option in draw.options:
+        if option.choices:
+            enum = named(draw)[option.alias]["parameters"]["properties"]["model"]["enum"]
             for choice in enum:
-                jsonschema.validate({"model": choice}, offer.parameters)
+                jsonschema.validate({"model": choice}, option.parameters)
             with pytest.raises(jsonschema.ValidationError):
-                jsonschema.validate({"model": "nobody"}, offer.parameters)
+                jsonschema.validate({"model": "nobody"}, option.parameters)
 
 
 def test_submit_is_there_where_it_is_offered(catalogue: Catalogue, draws) -> None:
-    draw = draw_offers(catalogue, draws(), 1)
+    draw = sample_toolset(catalogue, draws(), 1)
     assert SUBMIT in named(draw, submit=True) and SUBMIT not in named(draw)
 
 
 def test_without_models_to_ask_there_is_no_ask(orchestrator8b: Catalogue, draws) -> None:
-    assert ASK not in named(draw_offers(orchestrator8b, draws(), 1))
+    assert ASK not in named(sample_toolset(orchestrator8b, draws(), 1))

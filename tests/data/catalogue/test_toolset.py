@@ -6,15 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestra_ray.core.money import Prices, Usage
-from orchestra_ray.core.records import Draw, Offer
+from orchestra_ray.core.records import ToolOption, ToolsetSample
 from orchestra_ray.data.catalogue import (
     Catalogue,
     Entry,
     Kind,
     chosen,
-    draw_offers,
     load_catalogue,
     model_aliases,
+    sample_toolset,
 )
 from orchestra_ray.data.catalogue.entries import Choice
 from orchestra_ray.data.catalogue.signatures import signatures
@@ -24,19 +24,19 @@ SEEDS = st.integers(0, 2**62)
 NAMES = st.sampled_from(["nova", "gpt-5", "gpt-5-mini", "a.b", "Qwen3", "x"])
 
 
-def models(draw: Draw) -> list[Offer]:
-    return [offer for offer in draw.offers if offer.kind == "model"]
+def models(draw: ToolsetSample) -> list[ToolOption]:
+    return [option for option in draw.options if option.kind == "model"]
 
 
-def tool(draw: Draw, name: str) -> Offer:
-    offer = draw.offer(name)
-    assert offer is not None
-    return offer
+def tool(draw: ToolsetSample, name: str) -> ToolOption:
+    option = draw.option(name)
+    assert option is not None
+    return option
 
 
-def menus(draw: Draw) -> list[list[Offer]]:
+def menus(draw: ToolsetSample) -> list[list[ToolOption]]:
     """Everything in a draw that a model stands behind, by the function that offers it."""
-    choices = [list(offer.choices) for offer in draw.offers if offer.choices]
+    choices = [list(option.choices) for option in draw.options if option.choices]
     return [models(draw), *choices]
 
 
@@ -46,73 +46,73 @@ def test_a_draw_is_a_function_of_its_seed_and_keeps_its_bounds(
     paper: Catalogue, draws, seed: int, aliases: bool
 ) -> None:
     config = draws(aliases=aliases, models_min=2, models_max=4)
-    draw = draw_offers(paper, config, seed)
-    assert draw == draw_offers(paper, config, seed)
-    assert len({offer.alias for offer in draw.offers}) == len(draw.offers)
+    draw = sample_toolset(paper, config, seed)
+    assert draw == sample_toolset(paper, config, seed)
+    assert len({option.alias for option in draw.options}) == len(draw.options)
     for menu in menus(draw):
         assert 2 <= len(menu) <= 4
-        assert len({offer.alias for offer in menu}) == len(menu)
-    assert {offer.alias for offer in models(draw)} <= set(model_aliases(paper, config))
-    sheet = next(s for s in paper.sheets if s.version == draw.offers[0].price_sheet)
-    for offer in models(draw):
-        listed = sheet.of(paper.models[offer.identity]).output_nanousd_per_mtok
-        drawn = {round(listed * factor) for factor in config.price_factors}
-        assert offer.prices.output_nanousd_per_mtok in drawn
+        assert len({option.alias for option in menu}) == len(menu)
+    assert {option.alias for option in models(draw)} <= set(model_aliases(paper, config))
+    sheet = next(s for s in paper.sheets if s.version == draw.options[0].price_sheet)
+    for option in models(draw):
+        listed = sheet.of(paper.models[option.identity]).output_nanousd_per_mtok
+        sampled = {round(listed * factor) for factor in config.price_factors}
+        assert option.prices.output_nanousd_per_mtok in sampled
 
 
 @given(SEEDS)
 def test_a_draw_has_the_prices_of_one_sheet(paper: Catalogue, draws, seed: int) -> None:
-    draw = draw_offers(paper, draws(price_factors=[1.0]), seed)
-    versions = {offer.price_sheet for menu in menus(draw) for offer in menu}
-    versions |= {offer.price_sheet for offer in draw.offers}
+    draw = sample_toolset(paper, draws(price_factors=[1.0]), seed)
+    versions = {option.price_sheet for menu in menus(draw) for option in menu}
+    versions |= {option.price_sheet for option in draw.options}
     (version,) = versions
     sheet = next(sheet for sheet in paper.sheets if sheet.version == version)
-    for offer in models(draw):
-        assert offer.prices == sheet.of(paper.entries[offer.identity])
+    for option in models(draw):
+        assert option.prices == sheet.of(paper.entries[option.identity])
 
 
 def test_every_sheet_is_drawn_about_as_often(paper: Catalogue, draws) -> None:
-    drawn = Counter(draw_offers(paper, draws(), n).offers[0].price_sheet for n in range(400))
-    assert drawn.keys() == {sheet.version for sheet in paper.sheets}
-    assert min(drawn.values()) > 140
+    sampled = Counter(sample_toolset(paper, draws(), n).options[0].price_sheet for n in range(400))
+    assert sampled.keys() == {sheet.version for sheet in paper.sheets}
+    assert min(sampled.values()) > 140
 
 
 def test_without_sheets_the_catalogues_own_version_is_noted(catalogue: Catalogue, draws) -> None:
-    sheets = {offer.price_sheet for offer in draw_offers(catalogue, draws(), 1).offers}
+    sheets = {option.price_sheet for option in sample_toolset(catalogue, draws(), 1).options}
     assert sheets == {catalogue.price_sheet}
 
 
 @given(SEEDS)
 def test_a_model_has_one_price_in_a_draw(orchestrator8b: Catalogue, draws, seed: int) -> None:
-    draw = draw_offers(orchestrator8b, draws(), seed)
+    draw = sample_toolset(orchestrator8b, draws(), seed)
     own = [tool(draw, "answer"), tool(draw, "search")]  # what these run costs no tokens
     by_model: dict[str, set[Prices]] = {}
-    for choice in [choice for offer in own for choice in offer.choices]:
+    for choice in [choice for option in own for choice in option.choices]:
         by_model.setdefault(choice.identity, set()).add(choice.prices)
     assert all(len(prices) == 1 for prices in by_model.values())
 
 
 @given(SEEDS)
 def test_aliases_change_names_and_nothing_else(paper: Catalogue, draws, seed: int) -> None:
-    open_draw = draw_offers(paper, draws(aliases=False), seed)
-    hidden = draw_offers(paper, draws(aliases=True), seed)
+    open_draw = sample_toolset(paper, draws(aliases=False), seed)
+    hidden = sample_toolset(paper, draws(aliases=True), seed)
 
-    def terms(menu: list[Offer]) -> set[tuple]:
+    def terms(menu: list[ToolOption]) -> set[tuple]:
         return {(o.identity, o.prices, o.latency_s, o.description) for o in menu}
 
     assert [terms(menu) for menu in menus(open_draw)] == [terms(menu) for menu in menus(hidden)]
     assert [o.alias for o in models(hidden)] == [
         f"model-{n}" for n in range(1, len(models(hidden)) + 1)
     ]
-    for offer in models(open_draw):
-        assert offer.alias == offer.identity
+    for option in models(open_draw):
+        assert option.alias == option.identity
 
 
 def test_an_alias_tells_nothing_of_its_model(paper: Catalogue, draws) -> None:
     config = draws(models_min=10, models_max=10)
     behind = Counter()
     for seed in range(2_000):
-        draw = draw_offers(paper, config, seed)
+        draw = sample_toolset(paper, config, seed)
         behind[tool(draw, "model-1").identity] += 1
         assert tool(draw, "web_search").choices[0].alias == "web_search-1"
         behind["web", tool(draw, "web_search").choices[0].identity] += 1
@@ -131,21 +131,21 @@ def test_no_description_names_a_model(draws, names: list[str], parts: list[str],
     choices = tuple(Choice(f"c{i}", name, text, 1.0) for i, name in enumerate(names))
     recipe = Entry("do", Kind.TOOL, text, "recipe", Prices(), 1.0, choices=choices)
     catalogue = Catalogue({**entries, "do": recipe}, "p")
-    draw = draw_offers(catalogue, draws(models_min=9, models_max=9), seed)
-    shown = [offer for menu in menus(draw) for offer in menu] + [tool(draw, "do")]
-    for offer in shown:
-        words = [word.lower() for word in offer.description.split()]
+    draw = sample_toolset(catalogue, draws(models_min=9, models_max=9), seed)
+    shown = [option for menu in menus(draw) for option in menu] + [tool(draw, "do")]
+    for option in shown:
+        words = [word.lower() for word in option.description.split()]
         assert not {name.lower() for name in names} & set(words)
         assert len(words) >= len(text.split())  # what was not a name is still there
-    open_draw = draw_offers(catalogue, draws(aliases=False), seed)
-    assert {offer.description for offer in open_draw.offers} == {text}
+    open_draw = sample_toolset(catalogue, draws(aliases=False), seed)
+    assert {option.description for option in open_draw.options} == {text}
 
 
 def test_a_description_that_names_another_model_on_offer_has_its_alias(draws) -> None:
     texts = {"nova": "better than orbit", "orbit": "worse than Nova", "dim": "dim"}
     entries = {n: Entry(n, Kind.MODEL, t, "simulated", Prices(), 1.0) for n, t in texts.items()}
-    draw = draw_offers(Catalogue(entries, "p"), draws(models_min=3, models_max=3), 7)
-    said = {offer.identity: offer for offer in draw.offers}
+    draw = sample_toolset(Catalogue(entries, "p"), draws(models_min=3, models_max=3), 7)
+    said = {option.identity: option for option in draw.options}
     assert said["nova"].description == f"better than {said['orbit'].alias}"
     assert said["orbit"].description == f"worse than {said['nova'].alias}"
     assert said["dim"].description == said["dim"].alias
@@ -153,62 +153,64 @@ def test_a_description_that_names_another_model_on_offer_has_its_alias(draws) ->
 
 def test_tools_vary_in_price_and_latency(paper: Catalogue, draws) -> None:
     config = draws(price_factors=[1.0, 3.0], latency_factors=[1.0, 5.0])
-    offers = [
-        offer
+    options = [
+        option
         for seed in range(50)
-        for offer in draw_offers(_with_plain_tools(paper), config, seed).offers
-        if offer.alias == "tavily"
+        for option in sample_toolset(_with_plain_tools(paper), config, seed).options
+        if option.alias == "tavily"
     ]
-    assert {offer.prices.search_nanousd for offer in offers} == {10_000_000, 30_000_000}
-    assert {offer.latency_s for offer in offers} == {3.0, 15.0}
+    assert {option.prices.search_nanousd for option in options} == {10_000_000, 30_000_000}
+    assert {option.latency_s for option in options} == {3.0, 15.0}
 
 
 def test_without_models_a_recipe_is_the_tool_that_it_runs(paper: Catalogue, draws) -> None:
-    draw = draw_offers(paper, draws(price_factors=[3.0]), 0)
+    draw = sample_toolset(paper, draws(price_factors=[3.0]), 0)
     by_recipe = {"web_search": "tavily", "local_search": "passages", "code": "sandbox"}
-    there = {by_recipe[o.identity] for o in draw.offers if o.identity in by_recipe}
+    there = {by_recipe[o.identity] for o in draw.options if o.identity in by_recipe}
     alone = without_models(draw, paper)
-    assert {offer.alias for offer in alone.offers} == there != set()
-    for offer in alone.offers:
-        entry = paper.entries[offer.identity]
-        assert (offer.kind, offer.choices) == ("tool", ())
-        assert (offer.parameters, offer.prices) == (entry.parameters, entry.prices)
+    assert {option.alias for option in alone.options} == there != set()
+    for option in alone.options:
+        entry = paper.entries[option.identity]
+        assert (option.kind, option.choices) == ("tool", ())
+        assert (option.parameters, option.prices) == (entry.parameters, entry.prices)
     assert signatures(alone, False)
 
 
 def test_a_recipe_costs_its_models_tokens_and_what_it_runs(paper: Catalogue, draws) -> None:
-    draw = draw_offers(
+    draw = sample_toolset(
         paper, draws(aliases=False, price_factors=[1.0], models_min=9, models_max=9), 0
     )
     search = tool(draw, "web_search")
     assert search.parameters["properties"]["model"]["enum"] == [c.alias for c in search.choices]
     for choice in search.choices:
-        offer = chosen(search, choice.alias)
-        assert offer is not None and offer.choices == (choice,)
-        assert (offer.identity, offer.alias) == ("web_search", choice.alias)
-        assert (offer.prices, offer.latency_s) == (choice.prices, choice.latency_s)
+        option = chosen(search, choice.alias)
+        assert option is not None and option.choices == (choice,)
+        assert (option.identity, option.alias) == ("web_search", choice.alias)
+        assert (option.prices, option.latency_s) == (choice.prices, choice.latency_s)
         model = paper.entries[choice.identity]
         sheet = next(s for s in paper.sheets if s.version == search.price_sheet)
         usage = Usage(input_tokens=1_000, output_tokens=100)
         tokens = sheet.of(model).cost_nanousd(usage)
         found = replace(usage, searches=1)
-        assert offer.prices.cost_nanousd(found) == tokens + 10_000_000
+        assert option.prices.cost_nanousd(found) == tokens + 10_000_000
     assert chosen(search, "query-99") is None
 
 
 def test_what_leans_on_an_absent_tool_or_model_is_absent(paper: Catalogue, draws) -> None:
     without = {n: e for n, e in paper.entries.items() if n not in ("tavily", "gpt-5")}
     for seed in range(20):
-        draw = draw_offers(replace(paper, entries=without), draws(models_min=9, models_max=9), seed)
-        names = {offer.alias for offer in draw.offers}
+        draw = sample_toolset(
+            replace(paper, entries=without), draws(models_min=9, models_max=9), seed
+        )
+        names = {option.alias for option in draw.options}
         assert "web_search" not in names and {"local_search", "code"} <= names
-        assert "gpt-5" not in {offer.identity for menu in menus(draw) for offer in menu}
+        assert "gpt-5" not in {option.identity for menu in menus(draw) for option in menu}
 
 
 def test_only_what_is_offered_can_be_called_by_itself(orchestrator8b: Catalogue, draws) -> None:
-    draw = draw_offers(orchestrator8b, draws(), 1)
-    assert {offer.alias for offer in draw.offers} == {"enhance_reasoning", "answer", "search"}
-    assert [offer.alias for offer in draw.offers if offer.terminal] == ["answer"]
+    draw = sample_toolset(orchestrator8b, draws(), 1)
+    assert {option.alias for option in draw.options} == {"enhance_reasoning", "answer", "search"}
+    assert [option.alias for option in draw.options if option.terminal] == ["answer"]
 
 
 def test_the_models_of_the_quick_start_are_offered_by_their_names(
@@ -229,7 +231,7 @@ def test_descriptions_of_shipped_files_name_no_maker(name: str, draws) -> None:
     makers = "gpt claude qwen llama gemma phi deepseek nemotron starcoder codestral openai o3 math-"
     catalogue = load_catalogue(f"configs/catalogues/{name}.yaml")
     for seed in range(20):
-        for menu in menus(draw_offers(catalogue, draws(), seed)):
-            for offer in menu:
-                said = f"{offer.alias} {offer.description}".lower()
+        for menu in menus(sample_toolset(catalogue, draws(), seed)):
+            for option in menu:
+                said = f"{option.alias} {option.description}".lower()
                 assert not [maker for maker in makers.split() if maker in said], said

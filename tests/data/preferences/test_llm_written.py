@@ -11,9 +11,9 @@ from orchestra_ray.data.preferences.intents import Weights
 from orchestra_ray.data.preferences.llm_written import (
     MOST_FAILURES,
     Drop,
+    LlmWritten,
     Proposal,
     Writer,
-    Written,
 )
 
 GOOD = {"instructions": ["Spend\n little."], "outcome": 0.5, "cost": 1, "latency": 0, "tools": {}}
@@ -23,7 +23,9 @@ def answer(*rows: object) -> str:
     return f"<pairs>{json.dumps(rows)}</pairs>"
 
 
-def write(catalogue: Catalogue, said: str, verdict: str = "<verdicts>[true]</verdicts>") -> Written:
+def write(
+    catalogue: Catalogue, said: str, verdict: str = "<verdicts>[true]</verdicts>"
+) -> LlmWritten:
     async def ask(messages: Messages) -> str:
         return said
 

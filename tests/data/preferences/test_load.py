@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from orchestra_ray.config.schema import CatalogueConfig, PreferenceConfig
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.money import Prices
-from orchestra_ray.core.records import Draw, Offer, Preference
+from orchestra_ray.core.records import Preference, ToolOption, ToolsetSample
 from orchestra_ray.data.preferences.load import (
     Cell,
     Pair,
@@ -24,11 +24,11 @@ LINE = '{"name": "a", "instruction": "b", "outcome": 1, "cost": 0, "latency": 0,
 INLINE = PreferenceConfig(name="exact", instruction="Be right.", cost=0.2)
 
 
-def wish(name: str, **tools: float) -> Preference:
+def intent(name: str, **tools: float) -> Preference:
     return Preference(name, f"Words of {name}.", 0.6, 0.0, 0.3, tools)
 
 
-PAIRS = [Pair(wish(cell.value, search=1.0), cell, "like", ("like.1",)) for cell in Cell]
+PAIRS = [Pair(intent(cell.value, search=1.0), cell, "like", ("like.1",)) for cell in Cell]
 
 
 @pytest.fixture
@@ -137,25 +137,29 @@ def test_a_file_that_is_not_there_and_a_name_that_is_taken(file: Path, tmp_path:
 
 
 def test_a_draw_serves_those_that_like_what_it_has_or_nothing() -> None:
-    offer = Offer("search", "search", "tool", "searches", Prices(), 1.0)
-    plain, here, gone = wish("plain"), wish("here", search=1.0), wish("gone", python=1.0)
-    nothing = wish("nothing", python=0.0)
-    assert fitting([plain, here, gone, nothing], Draw(0, (offer,))) == [plain, here, nothing]
-    assert fitting([gone], Draw(0, (offer,))) == [gone]
+    option = ToolOption("search", "search", "tool", "searches", Prices(), 1.0)
+    plain, here, gone = intent("plain"), intent("here", search=1.0), intent("gone", python=1.0)
+    nothing = intent("nothing", python=0.0)
+    assert fitting([plain, here, gone, nothing], ToolsetSample(0, (option,))) == [
+        plain,
+        here,
+        nothing,
+    ]
+    assert fitting([gone], ToolsetSample(0, (option,))) == [gone]
 
 
 @pytest.mark.parametrize("key", ["model:qwen3-32b", "family:qwen"])
 def test_a_liked_model_or_family_is_served_by_itself_or_behind_a_recipe(key: str) -> None:
-    model = Offer("model-1", "qwen3-32b", "model", "", Prices(), 1.0)
-    recipe = Offer("answer", "answer", "tool", "", Prices(), 1.0, choices=(model,))
-    other = Offer("model-2", "llama-70b", "model", "", Prices(), 1.0)
-    liked, plain = wish("liked", **{key: 1.0}), wish("plain")
-    for offer in (model, recipe):
-        assert fitting([liked, plain], Draw(0, (other, offer))) == [liked, plain]
-    assert fitting([liked, plain], Draw(0, (other,))) == [plain]
+    model = ToolOption("model-1", "qwen3-32b", "model", "", Prices(), 1.0)
+    recipe = ToolOption("answer", "answer", "tool", "", Prices(), 1.0, choices=(model,))
+    other = ToolOption("model-2", "llama-70b", "model", "", Prices(), 1.0)
+    liked, plain = intent("liked", **{key: 1.0}), intent("plain")
+    for option in (model, recipe):
+        assert fitting([liked, plain], ToolsetSample(0, (other, option))) == [liked, plain]
+    assert fitting([liked, plain], ToolsetSample(0, (other,))) == [plain]
 
 
 def test_a_tool_is_no_model_of_its_name() -> None:
-    tool = Offer("qwen", "qwen", "tool", "", Prices(), 1.0)
-    liked, plain = wish("liked", **{"model:qwen": 1.0}), wish("plain")
-    assert fitting([liked, plain], Draw(0, (tool,))) == [plain]
+    tool = ToolOption("qwen", "qwen", "tool", "", Prices(), 1.0)
+    liked, plain = intent("liked", **{"model:qwen": 1.0}), intent("plain")
+    assert fitting([liked, plain], ToolsetSample(0, (tool,))) == [plain]

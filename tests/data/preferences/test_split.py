@@ -4,21 +4,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra_ray.data.preferences.intents import Weights
-from orchestra_ray.data.preferences.llm_written import Proposal, Written
+from orchestra_ray.data.preferences.llm_written import LlmWritten, Proposal
 from orchestra_ray.data.preferences.load import Cell
 from orchestra_ray.data.preferences.split import split
 
 WAYS = st.lists(st.integers(1, 6), min_size=1, max_size=30)
 
 
-def written(ways: list[int]) -> Written:
+def written(ways: list[int]) -> LlmWritten:
     """Vector n is said in ways[n] ways."""
     made = [
         Proposal(f"Way {way} of {n}.", Weights(1.0, n / 100, 0.0))
         for n, count in enumerate(ways)
         for way in range(count)
     ]
-    return Written(kept=made)
+    return LlmWritten(kept=made)
 
 
 @given(WAYS, st.integers(0, 2**32))

@@ -25,7 +25,7 @@ def test_families_come_in_turn(sampler: GroupSampler) -> None:
 def test_policies_are_compared_on_the_same_task_draw_and_seeds(sampler: GroupSampler) -> None:
     one = sampler.group(4, 1, "model", prefix="before", greedy=True)
     other = sampler.group(4, 1, "oracle", prefix="oracle")
-    assert (one.task, one.draw, one.preference) == (other.task, other.draw, other.preference)
+    assert (one.task, one.toolset, one.preference) == (other.task, other.toolset, other.preference)
     assert one.episodes[0].seed == other.episodes[0].seed
     assert one.episodes[0].episode_id != other.episodes[0].episode_id
 
@@ -38,17 +38,17 @@ def test_a_preference_for_a_tool_stands_only_where_the_tool_is(
     source = TaskSource.train(quickstart.tasks)
     sampler = GroupSampler(source, catalogue, quickstart.catalogue, [plain, python], seed=1)
     groups = [sampler.group(n, 1) for n in range(100)]
-    wished = [group for group in groups if group.preference is python]
-    assert wished and all(group.draw.offer("python") is not None for group in wished)
-    assert any(group.draw.offer("python") is None for group in groups)
+    intended = [group for group in groups if group.preference is python]
+    assert intended and all(group.toolset.option("python") is not None for group in intended)
+    assert any(group.toolset.option("python") is None for group in groups)
 
 
 def test_another_user_has_the_same_tasks_draws_and_seeds(
     quickstart: "Config", catalogue: "Catalogue", sampler: GroupSampler
 ) -> None:
     source = TaskSource.train(quickstart.tasks)
-    wish = Preference("one", "Ask the cheapest.", 0.0, 1.0, 0.0)
-    alone = GroupSampler(source, catalogue, quickstart.catalogue, [wish], seed=1)
+    intent = Preference("one", "Ask the cheapest.", 0.0, 1.0, 0.0)
+    alone = GroupSampler(source, catalogue, quickstart.catalogue, [intent], seed=1)
     for n in range(20):
         one, other = alone.group(n, 1), sampler.group(n, 1)
-        assert one == replace(other, preference=wish)
+        assert one == replace(other, preference=intent)

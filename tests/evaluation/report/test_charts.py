@@ -110,8 +110,8 @@ def test_the_front_is_drawn_through_what_is_not_dominated_and_no_bound() -> None
     assert [one.name for one in front_of(points)] == ["cheap", "dear"]
     markup = scatter("t", points, "cost", 340, 360, "")
     places = circles(markup)
-    (drawn,) = re.findall(r'<polyline points="([^"]+)" class="front"', markup)
-    corners = [tuple(map(float, corner.split(","))) for corner in drawn.split()]
+    (sampled,) = re.findall(r'<polyline points="([^"]+)" class="front"', markup)
+    corners = [tuple(map(float, corner.split(","))) for corner in sampled.split()]
     assert corners[0] == places["cheap"] and corners[2] == places["dear"]
     assert corners[1] == (places["dear"][0], places["cheap"][1])
     assert corners[3][1] == places["dear"][1] and len(corners) == 4

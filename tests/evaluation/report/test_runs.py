@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra_ray.core.money import Usage
-from orchestra_ray.core.records import Asker, LedgerEntry
+from orchestra_ray.core.records import Caller, LedgerEntry
 from orchestra_ray.evaluation.report.calls import in_one_order
 from orchestra_ray.evaluation.report.cells import Measure, broken, money, seconds, signed
 from orchestra_ray.evaluation.report.runs import Run, across, calls_of, rows_of, settings
@@ -84,9 +84,9 @@ def test_what_a_seed_lacks_is_not_averaged() -> None:
 
 def test_calls_are_counted_by_policy_an_episode_without_its_own_tokens() -> None:
     def entry(group: str, identity: str, kind: str, step: int = 0, turn: int = 0) -> LedgerEntry:
-        asker = Asker(step, group, f"{group}/0", turn)
+        caller = Caller(step, group, f"{group}/0", turn)
         return LedgerEntry(
-            f"{group}/0/{turn}", asker, identity, identity, kind, "p", Usage(), 1, 1.0
+            f"{group}/0/{turn}", caller, identity, identity, kind, "p", Usage(), 1, 1.0
         )
 
     entries = table(

@@ -41,9 +41,9 @@ def samples_of(trajectories: list[Trajectory]) -> list[Sample]:
     return [Sample(*pair) for pair in zip(trajectories, ADVANTAGES, strict=True)]
 
 
-def published(group: LearnerGroup, board: ActorHandle, version: int) -> dict[str, Tensor]:
+def published(group: LearnerGroup, registry: ActorHandle, version: int) -> dict[str, Tensor]:
     asyncio.run(group.publish(version))
-    manifest, refs = ray.get(board.get.remote(version), timeout=30)
+    manifest, refs = ray.get(registry.get.remote(version), timeout=30)
     return {
         name: tensor.clone()
         for bucket, ref in enumerate(refs)
@@ -115,16 +115,16 @@ def assert_same(outcome: Outcome, expected: Outcome) -> None:
 @pytest.mark.parametrize("stage", list(ZeroStage))
 def test_every_stage_makes_the_update_of_plain_torch(
     stage: ZeroStage,
-    board: ActorHandle,
+    registry: ActorHandle,
     tiny_model_path: Path,
     trajectories: list[Trajectory],
     tmp_path: Path,
 ) -> None:
     config = make_config(stage)
-    group = asyncio.run(LearnerGroup.start(config, tiny_model_path, board))
+    group = asyncio.run(LearnerGroup.start(config, tiny_model_path, registry))
     refs = [ray.put(t) for t in trajectories]
     metrics = [train(group, refs, trajectories) for _ in range(STEPS)]
-    outcome = Outcome(metrics, published(group, board, version=1))
+    outcome = Outcome(metrics, published(group, registry, version=1))
     assert_same(outcome, plain_torch(config, tiny_model_path, samples_of(trajectories)))
     assert metrics[0]["microbatches"] > 1
     assert metrics[0]["optimizer_steps"] == 1
@@ -144,13 +144,13 @@ def test_every_stage_makes_the_update_of_plain_torch(
 
     # a learner that goes on from the checkpoint is the one that never stopped, bit for bit
     train(group, refs, trajectories)
-    never_stopped = published(group, board, version=2)
+    never_stopped = published(group, registry, version=2)
     asyncio.run(group.stop())
     resumed = asyncio.run(
-        LearnerGroup.start(config, tiny_model_path, board, resume=tmp_path / "step_3")
+        LearnerGroup.start(config, tiny_model_path, registry, resume=tmp_path / "step_3")
     )
     train(resumed, refs, trajectories)
-    weights = published(resumed, board, version=3)
+    weights = published(resumed, registry, version=3)
     torch.testing.assert_close(weights, never_stopped, rtol=0, atol=0)
     asyncio.run(resumed.stop())
 
@@ -188,7 +188,7 @@ def test_every_stage_makes_the_update_of_plain_torch(
 def test_several_optimizer_steps_keep_the_old_policy_and_the_reference(
     stage: ZeroStage,
     loss: LossConfig,
-    board: ActorHandle,
+    registry: ActorHandle,
     tiny_model_path: Path,
     trajectories: list[Trajectory],
 ) -> None:
@@ -196,10 +196,10 @@ def test_several_optimizer_steps_keep_the_old_policy_and_the_reference(
     config.learner.minibatches = 2
     config.learner.gradient_checkpointing = True
     config.learner.loss = loss
-    group = asyncio.run(LearnerGroup.start(config, tiny_model_path, board))
+    group = asyncio.run(LearnerGroup.start(config, tiny_model_path, registry))
     refs = [ray.put(t) for t in trajectories]
     metrics = [train(group, refs, trajectories) for _ in range(STEPS)]
-    outcome = Outcome(metrics, published(group, board, version=1))
+    outcome = Outcome(metrics, published(group, registry, version=1))
     assert_same(outcome, plain_torch(config, tiny_model_path, samples_of(trajectories)))
     assert [step["optimizer_steps"] for step in metrics] == [2] * STEPS
     assert metrics[-1]["ref_kl"] > 0
@@ -213,7 +213,7 @@ def test_several_optimizer_steps_keep_the_old_policy_and_the_reference(
 
 
 def test_turns_that_are_sequences_of_their_own_train_as_such(
-    board: ActorHandle, tiny_model_path: Path, trajectories: list[Trajectory]
+    registry: ActorHandle, tiny_model_path: Path, trajectories: list[Trajectory]
 ) -> None:
     config = make_config(ZeroStage.TWO)
     config.learner.loss = LossConfig(aggregation=Aggregation.EPISODE)
@@ -223,10 +223,10 @@ def test_turns_that_are_sequences_of_their_own_train_as_such(
         for t, advantages in zip(rebuilt, advantages_by_turn(), strict=True)
         for part, advantage in enumerate(advantages)
     ]
-    group = asyncio.run(LearnerGroup.start(config, tiny_model_path, board))
+    group = asyncio.run(LearnerGroup.start(config, tiny_model_path, registry))
     refs = [ray.put(t) for t in rebuilt]
     metrics = [train(group, refs, rebuilt) for _ in range(STEPS)]
-    outcome = Outcome(metrics, published(group, board, version=1))
+    outcome = Outcome(metrics, published(group, registry, version=1))
     assert_same(outcome, plain_torch(config, tiny_model_path, samples))
     assert metrics[0]["trained_tokens"] == sum(LENGTHS)
     asyncio.run(group.stop())

@@ -44,11 +44,11 @@ def placement(ray_cluster: str) -> Iterator[list[PlacementGroupSchedulingStrateg
 @pytest.fixture
 def group(
     config: Config,
-    board: ActorHandle,
+    registry: ActorHandle,
     tiny_model_path: Path,
     placement: list[PlacementGroupSchedulingStrategy],
 ) -> Iterator[LearnerGroup]:
-    group = asyncio.run(LearnerGroup.start(config, tiny_model_path, board, placement))
+    group = asyncio.run(LearnerGroup.start(config, tiny_model_path, registry, placement))
     yield group
     asyncio.run(group.stop())
 
@@ -105,20 +105,20 @@ def test_a_payload_that_never_comes_is_a_failure_at_the_deadline(
 
 
 def test_a_model_that_is_not_there_fails_the_start(
-    config: Config, board: ActorHandle, tmp_path: Path
+    config: Config, registry: ActorHandle, tmp_path: Path
 ) -> None:
     with pytest.raises(LearnerFailed, match=r"learner rank \d, start"):
-        asyncio.run(LearnerGroup.start(config, tmp_path / "none", board))
+        asyncio.run(LearnerGroup.start(config, tmp_path / "none", registry))
 
 
 def test_a_rank_without_a_place_is_an_error_before_any_starts(
     config: Config,
-    board: ActorHandle,
+    registry: ActorHandle,
     tiny_model_path: Path,
     placement: list[PlacementGroupSchedulingStrategy],
 ) -> None:
     with pytest.raises(ValueError, match="1 places for learner.ranks=2"):
-        asyncio.run(LearnerGroup.start(config, tiny_model_path, board, placement[:1]))
+        asyncio.run(LearnerGroup.start(config, tiny_model_path, registry, placement[:1]))
 
 
 def test_no_compiler_is_needed(tiny_model_path: Path, tmp_path: Path) -> None:

@@ -16,12 +16,19 @@ import ray
 from orchestra_ray.config.schema import JudgeConfig
 from orchestra_ray.core.faults import FailureKind
 from orchestra_ray.core.money import Prices
-from orchestra_ray.core.records import Draw, EpisodeSpec, GroupSpec, Preference, Task, Trajectory
+from orchestra_ray.core.records import (
+    EpisodeSpec,
+    GroupSpec,
+    Preference,
+    Task,
+    ToolsetSample,
+    Trajectory,
+)
 from orchestra_ray.core.states import Stop
 from orchestra_ray.data.catalogue import Catalogue, Entry, Kind, Limits
 from orchestra_ray.spend.budget import SpendLimits
 from orchestra_ray.workers.reward.actor import RewardScorer
-from orchestra_ray.workers.reward.judges.registry import Judging
+from orchestra_ray.workers.reward.judges.registry import GraderInputs
 from orchestra_ray.workers.reward.settings import RewardSettings
 from orchestra_ray.workers.tools.actor import Books
 
@@ -72,7 +79,7 @@ def group(name: str, judge: str, *answers: str | None) -> tuple[GroupSpec, list[
         ray.put(Trajectory(i, none, none > 0, none * 1.0, none, (), (), answer, Stop.ANSWERED))
         for i, answer in zip(ids, answers, strict=True)
     ]
-    return GroupSpec(name, 1, task, Draw(0, ()), preference, episodes), refs
+    return GroupSpec(name, 1, task, ToolsetSample(0, ()), preference, episodes), refs
 
 
 def test_groups_are_judged_side_by_side_and_what_it_costs_is_in_the_books(
@@ -82,13 +89,15 @@ def test_groups_are_judged_side_by_side_and_what_it_costs_is_in_the_books(
         name="grader",
         kind=Kind.MODEL,
         description="",
-        executor="endpoint",
+        backend="endpoint",
         prices=Prices(call_nanousd=1_000),
         latency_s=1.0,
         limits=Limits(retries=0),
         settings={"base_urls": [endpoint], "model": "m"},
     )
-    judging = Judging(JudgeConfig("grader"), Catalogue({"grader": entry}, ""), deadline_s=100.0)
+    judging = GraderInputs(
+        JudgeConfig("grader"), Catalogue({"grader": entry}, ""), deadline_s=100.0
+    )
     books = Books.options(num_cpus=0).remote("run", str(tmp_path), SpendLimits())
     scorer = RewardScorer.options(num_cpus=0.1).remote(judging, books)
     asked = [group(f"g{n}", "paper", "yes" if n % 2 else "no", "42") for n in range(GATHER)]

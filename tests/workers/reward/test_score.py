@@ -13,14 +13,14 @@ from orchestra_ray.config.schema import RewardConfig
 from orchestra_ray.core.faults import DropReason
 from orchestra_ray.core.money import Prices, Usage, nanousd
 from orchestra_ray.core.records import (
-    Asker,
-    Draw,
+    Caller,
     EpisodeSpec,
     GroupSpec,
     LedgerEntry,
-    Offer,
     Preference,
     Task,
+    ToolOption,
+    ToolsetSample,
     Trajectory,
     Turn,
 )
@@ -34,18 +34,20 @@ from orchestra_ray.workers.reward.settings import RewardSettings, Weights
 TASK = Task("t/1", "t", "What is 6 times 7?", {"answer": "42"})
 
 
-def offer(identity: str, kind: str = "tool", alias: str | None = None, **more: object) -> Offer:
-    return Offer(alias or identity, identity, kind, "", Prices(), 1.0, **more)  # type: ignore[arg-type]
+def option(
+    identity: str, kind: str = "tool", alias: str | None = None, **more: object
+) -> ToolOption:
+    return ToolOption(alias or identity, identity, kind, "", Prices(), 1.0, **more)  # type: ignore[arg-type]
 
 
-SEARCH = offer(
+SEARCH = option(
     "search",
-    choices=(offer("gpt-5", "model", "search-1"), offer("qwen3-32b", "model", "search-2")),
+    choices=(option("gpt-5", "model", "search-1"), option("qwen3-32b", "model", "search-2")),
 )
-ANSWER = offer("answer", choices=(offer("qwen2.5-math-7b", "model", "answer-1"),), terminal=True)
-QWEN = offer("qwen3-32b", "model", "model-1")
-PYTHON = offer("python")
-DRAW = Draw(0, (QWEN, SEARCH, ANSWER, PYTHON))
+ANSWER = option("answer", choices=(option("qwen2.5-math-7b", "model", "answer-1"),), terminal=True)
+QWEN = option("qwen3-32b", "model", "model-1")
+PYTHON = option("python")
+DRAW = ToolsetSample(0, (QWEN, SEARCH, ANSWER, PYTHON))
 FRUGAL = Preference("frugal", "", outcome=1.0, cost=1.0, latency=0.0)
 
 
@@ -59,7 +61,7 @@ def call(
     whose, model = found[alias]
     entry = LedgerEntry(
         call_id=f"e/{turn}/{alias}",
-        asker=Asker(1, "g", "e", turn),
+        caller=Caller(1, "g", "e", turn),
         identity=whose.identity,
         alias=alias,
         kind=whose.kind,
@@ -92,7 +94,7 @@ def trajectory(ledger: Sequence[LedgerEntry], right: bool = True, turns: int = 1
     )
 
 
-def group(preference: Preference = FRUGAL, draw: Draw = DRAW) -> GroupSpec:
+def group(preference: Preference = FRUGAL, draw: ToolsetSample = DRAW) -> GroupSpec:
     return GroupSpec("g", 1, TASK, draw, preference, (EpisodeSpec("e", 1),))
 
 

@@ -7,19 +7,19 @@ from typing import Any
 
 from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.records import (
-    Card,
+    EpisodeSummary,
     GroupSpec,
     LedgerEntry,
-    Posting,
+    Settlement,
     ToolRequest,
     ToolResult,
     Trajectory,
 )
 from orchestra_ray.data.catalogue import Catalogue
 from orchestra_ray.workers.rollout.chat import Chat
-from orchestra_ray.workers.rollout.episode import Stage, run_episode
+from orchestra_ray.workers.rollout.episode import EpisodeContext, run_episode
 from orchestra_ray.workers.rollout.parsing import call_json
-from orchestra_ray.workers.rollout.policies import Completion, Policy, View
+from orchestra_ray.workers.rollout.policies import Completion, Policy, PolicyInput
 from orchestra_ray.workers.tools.registry import make_tools
 from orchestra_ray.workers.tools.runtime.executor import Executor
 
@@ -35,7 +35,7 @@ class Direct:
         return await self._executor.execute(request)
 
     def enter(self, entry: LedgerEntry) -> None:
-        self.books.enter(Posting(entry.call_id, entry))
+        self.books.enter(Settlement(entry.call_id, entry))
 
     async def drain(self) -> int:
         return 0
@@ -51,20 +51,22 @@ class Script:
         self.end_id = chat.end_id if end_id is None else end_id
         self.prompts: list[list[int]] = []
 
-    async def respond(self, view: View) -> Completion:
-        self.prompts.append(list(view.prompt_ids))
+    async def respond(self, policy_input: PolicyInput) -> Completion:
+        self.prompts.append(list(policy_input.prompt_ids))
         ids = [*self.chat.encode_response(self.texts[len(self.prompts) - 1]), self.end_id]
         turn = len(self.prompts)
         return Completion(ids, [-0.5 * turn] * len(ids), [turn] * len(ids), self.finish)
 
 
-def play(stage: Stage, policy: Policy, group: GroupSpec) -> tuple[Trajectory | None, Card]:
-    acting = replace(stage, policies={**stage.policies, "model": policy})
+def play(
+    episode_context: EpisodeContext, policy: Policy, group: GroupSpec
+) -> tuple[Trajectory | None, EpisodeSummary]:
+    acting = replace(episode_context, policies={**episode_context.policies, "model": policy})
     return asyncio.run(run_episode(acting, group, group.episodes[0]))
 
 
 def first_model(group: GroupSpec) -> str:
-    return next(offer.alias for offer in group.draw.offers if offer.kind == "model")
+    return next(option.alias for option in group.toolset.options if option.kind == "model")
 
 
 def ask(group: GroupSpec) -> str:

@@ -17,12 +17,12 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from orchestra_ray.config import Config
 from orchestra_ray.data.catalogue import Catalogue
-from orchestra_ray.weights.actor import Board, publish, start_board
+from orchestra_ray.weights.actor import WeightRegistryActor, publish, start_registry
 from orchestra_ray.weights.buckets import Manifest
 from orchestra_ray.workers.rollout.chat import Chat
 from orchestra_ray.workers.rollout.context import context_of
 from orchestra_ray.workers.rollout.engine import Engine
-from orchestra_ray.workers.rollout.episode import Stage
+from orchestra_ray.workers.rollout.episode import EpisodeContext
 from orchestra_ray.workers.rollout.parsing import parse_hermes
 from orchestra_ray.workers.rollout.policies import Router, routers
 
@@ -74,14 +74,14 @@ class Served:
     """An engine that has joined a board, and the loop that it lives on."""
 
     engine: Engine
-    board: Board
+    registry: WeightRegistryActor
     runner: asyncio.Runner
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(asyncio.wait_for(work, DEADLINE_S))
 
     def publish(self, version: int, named: Iterable[tuple[str, Tensor]]) -> Manifest:
-        return publish(self.board.actor, version, named, BUCKET_BYTES, DEADLINE_S)
+        return publish(self.registry.actor, version, named, BUCKET_BYTES, DEADLINE_S)
 
 
 @pytest.fixture(scope="session")
@@ -101,19 +101,19 @@ def serve(
     config: Config, model_path: Path, gcs_address: str, path_without_compilers: Path
 ) -> Iterator[Served]:
     namespace = f"engine-{uuid4().hex}"
-    board = start_board(namespace)
+    registry = start_registry(namespace)
     with asyncio.Runner() as runner:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("PATH", str(path_without_compilers))
             environment = dict(os.environ)
             engine = runner.run(Engine.start(config, str(model_path), seed=0))
             assert dict(os.environ) == environment
-        served = Served(engine, board, runner)
+        served = Served(engine, registry, runner)
         served.run(engine.warm_up())
-        served.run(engine.init_transfer(gcs_address, namespace, board.name))
+        served.run(engine.init_transfer(gcs_address, namespace, registry.name))
         yield served
         served.run(engine.stop())
-    ray.kill(board.actor)
+    ray.kill(registry.actor)
 
 
 @pytest.fixture(scope="module")
@@ -134,15 +134,15 @@ def expendable(
 
 
 @pytest.fixture
-def stage(
-    chat: Chat, catalogue: Catalogue, quickstart: Config, local_books: Callable[[], Any]
-) -> Stage:
-    return Stage(
+def episode_context(
+    chat: Chat, catalogue: Catalogue, quickstart: Config, local_spend: Callable[[], Any]
+) -> EpisodeContext:
+    return EpisodeContext(
         chat=chat,
         context=context_of(chat, quickstart.rollout, submit=True),
         parse=parse_hermes,
         policies={name: Router(chat, choose) for name, choose in routers(catalogue).items()},
-        tools=Direct(catalogue, local_books()),
+        tools=Direct(catalogue, local_spend()),
         model=quickstart.model,
         limits=quickstart.rollout,
         price_sheet=catalogue.price_sheet,

@@ -22,7 +22,7 @@ def test_an_opening_is_what_the_models_own_template_gives(
 ) -> None:
     group = sampler.group(0, 1)
     messages = [{"role": "user", "content": group.task.question}]
-    tools = signatures(group.draw)
+    tools = signatures(group.toolset)
     theirs = chat._tokenizer.apply_chat_template(
         messages, tools=tools, add_generation_prompt=True, tokenize=True, return_dict=False
     )

@@ -15,14 +15,14 @@ from orchestra_ray.config.schema import ContextPolicy
 from orchestra_ray.core.faults import FailureKind
 from orchestra_ray.core.money import Prices
 from orchestra_ray.core.policy_names import ORCHESTRATOR
-from orchestra_ray.core.records import Card, GroupSpec, Trajectory
+from orchestra_ray.core.records import EpisodeSummary, GroupSpec, Trajectory
 from orchestra_ray.core.states import Stop
 from orchestra_ray.data.catalogue import Catalogue, Entry, Kind, Limits
 from orchestra_ray.data.tasks.sampler import GroupSampler
 from orchestra_ray.workers.rollout.chat import Chat
 from orchestra_ray.workers.rollout.context import context_of
 from orchestra_ray.workers.rollout.endpoint_policy import endpoint_policies
-from orchestra_ray.workers.rollout.episode import POLICY, Stage, run_episode
+from orchestra_ray.workers.rollout.episode import POLICY, EpisodeContext, run_episode
 from orchestra_ray.workers.rollout.parsing import parse_hermes
 
 from .test_episode import Direct
@@ -92,7 +92,7 @@ def url() -> Iterator[str]:
     server.server_close()
 
 
-Play = Callable[[ContextPolicy], tuple[Trajectory | None, Card]]
+Play = Callable[[ContextPolicy], tuple[Trajectory | None, EpisodeSummary]]
 
 
 @pytest.fixture
@@ -102,24 +102,24 @@ def play(
     catalogue: Catalogue,
     quickstart: Config,
     group: GroupSpec,
-    local_books: Callable[[], Any],
+    local_spend: Callable[[], Any],
 ) -> Play:
     settings = {"base_urls": [url], "model": "m"}
     limits = Limits(retries=0, deadline_s=10)
     entry = Entry(NAME, Kind.MODEL, "", "endpoint", PRICES, 1.0, limits, settings=settings)
     whole = replace(catalogue, entries={**catalogue.entries, NAME: entry})
 
-    def play(policy: ContextPolicy) -> tuple[Trajectory | None, Card]:
+    def play(policy: ContextPolicy) -> tuple[Trajectory | None, EpisodeSummary]:
         limits = replace(quickstart.rollout, context=policy)
         context = context_of(chat, limits, submit=False)
 
-        async def main() -> tuple[Trajectory | None, Card]:
-            tools = Direct(whole, local_books())
+        async def main() -> tuple[Trajectory | None, EpisodeSummary]:
+            tools = Direct(whole, local_spend())
             policies = endpoint_policies(whole, chat, context, tools, submit=False)
-            stage = Stage(
+            episode_context = EpisodeContext(
                 chat, context, parse_hermes, policies, tools, quickstart.model, limits, "sheet"
             )
-            return await run_episode(stage, group, group.episodes[0])
+            return await run_episode(episode_context, group, group.episodes[0])
 
         return asyncio.run(main())
 
@@ -129,8 +129,8 @@ def play(
 @pytest.fixture
 def group(sampler: GroupSampler) -> GroupSpec:
     """One that is offered the sandbox."""
-    drawn = (sampler.group(n, 1) for n in range(100))
-    offered = next(g for g in drawn if g.draw.offer("python") is not None)
+    sampled = (sampler.group(n, 1) for n in range(100))
+    offered = next(g for g in sampled if g.toolset.option("python") is not None)
     return replace(offered, policy=ORCHESTRATOR + NAME)
 
 
@@ -138,18 +138,18 @@ def group(sampler: GroupSampler) -> GroupSpec:
 def test_it_has_the_same_functions_and_is_charged_as_the_policy(
     play: Play, group: GroupSpec, policy: ContextPolicy
 ) -> None:
-    trajectory, card = play(policy)
-    assert trajectory is not None and card.stop is Stop.ANSWERED, card
-    assert len(Orchestrator.seen) == card.turns == 2
+    trajectory, summary = play(policy)
+    assert trajectory is not None and summary.stop is Stop.ANSWERED, summary
+    assert len(Orchestrator.seen) == summary.turns == 2
     names = {function["function"]["name"] for function in Orchestrator.seen[0]["tools"]}
-    assert names == {"ask"} | {o.alias for o in group.draw.offers if o.kind == "tool"}
+    assert names == {"ask"} | {o.alias for o in group.toolset.options if o.kind == "tool"}
     own = [entry for entry in trajectory.ledger if entry.kind == POLICY]
     assert [entry.charged_nanousd for entry in own] == [100 * 1250 + 20 * 10_000] * 2
     asked = [entry for entry in trajectory.ledger if entry.kind == "model"]
-    assert len(asked) == 1 and NAME not in card.calls
+    assert len(asked) == 1 and NAME not in summary.calls
     assert [entry.error for entry in trajectory.ledger if entry.error] == ["bad_json"]
-    assert card.price_nanousd == sum(entry.price_nanousd for entry in trajectory.ledger)
-    assert card.outcomes == {"ok": 3}  # two turns, a call, and none for what is no JSON
+    assert summary.price_nanousd == sum(entry.price_nanousd for entry in trajectory.ledger)
+    assert summary.outcomes == {"ok": 3}  # two turns, a call, and none for what is no JSON
 
 
 def test_it_reads_the_conversation_with_a_result_for_each_call(play: Play) -> None:
@@ -177,12 +177,12 @@ def test_what_is_its_own_doing_ends_the_episode_without_an_answer(
     play: Play, chat: Chat, status: int, garbled: bool, error: str
 ) -> None:
     Orchestrator.status, Orchestrator.garbled = status, garbled
-    trajectory, card = play(ContextPolicy.TRANSCRIPT)
-    assert trajectory is not None and card.failure is None, card
-    assert trajectory.answer is None and (card.stop, card.turns) == (Stop.LENGTH, 1)
+    trajectory, summary = play(ContextPolicy.TRANSCRIPT)
+    assert trajectory is not None and summary.failure is None, summary
+    assert trajectory.answer is None and (summary.stop, summary.turns) == (Stop.LENGTH, 1)
     assert trajectory.tokens_T[trajectory.mask_T].tolist() == [chat.end_id]
     assert [(entry.kind, entry.error) for entry in trajectory.ledger] == [(POLICY, error)]
-    assert card.outcomes == {error: 1}
+    assert summary.outcomes == {error: 1}
 
 
 @pytest.mark.parametrize("status", [401, 404, 500])
@@ -190,9 +190,9 @@ def test_an_endpoint_that_fails_or_denies_us_ends_the_episode_as_a_failure(
     play: Play, status: int
 ) -> None:
     Orchestrator.status = status
-    trajectory, card = play(ContextPolicy.TRANSCRIPT)
-    assert trajectory is None and card.failure is not None
-    assert (card.failure.kind, card.failure.where) == (FailureKind.ENGINE, NAME)
+    trajectory, summary = play(ContextPolicy.TRANSCRIPT)
+    assert trajectory is None and summary.failure is not None
+    assert (summary.failure.kind, summary.failure.where) == (FailureKind.ENGINE, NAME)
 
 
 @pytest.mark.parametrize("in_content", [False, True])
@@ -201,7 +201,7 @@ def test_a_program_with_marks_in_a_string_is_run(
 ) -> None:
     marks = "<think> </think> <tool_call> </tool_call> <|im_end|>"
     Orchestrator.code, Orchestrator.in_content = f"print('{marks}', 6 * 7)", in_content
-    trajectory, card = play(ContextPolicy.TRANSCRIPT)
-    assert trajectory is not None and card.calls == {"python": 1}
+    trajectory, summary = play(ContextPolicy.TRANSCRIPT)
+    assert trajectory is not None and summary.calls == {"python": 1}
     (result,) = [m["content"] for m in Orchestrator.seen[1]["messages"] if m["role"] == "tool"]
     assert f"{marks} 42" in result

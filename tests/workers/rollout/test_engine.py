@@ -165,11 +165,11 @@ def test_new_requests_never_meet_what_older_weights_computed(served: Served) -> 
 def test_a_corrupt_bucket_is_refused_and_the_old_weights_serve_on(served: Served) -> None:
     engine, old, version = served.engine, current(served), served.engine.version
     manifest = served.publish(version + 1, tiny_model(seed=version + 1).named_parameters())
-    _, refs = ray.get(served.board.actor.get.remote(version + 1))
+    _, refs = ray.get(served.registry.actor.get.remote(version + 1))
     rotten = ray.get(refs[1]).copy()
     rotten[17] ^= 1
     refs = [refs[0], ray.put(rotten), *refs[2:]]
-    ray.get(served.board.actor.publish.remote(manifest, refs))
+    ray.get(served.registry.actor.publish.remote(manifest, refs))
 
     async def update_among(requests: int) -> list[Completion]:
         asked = [complete(engine, prompt(i), max_tokens=100, seed=i) for i in range(requests)]

@@ -12,10 +12,10 @@ from orchestra_ray.config.schema import CatalogueConfig
 from orchestra_ray.core.faults import Failure, Fault, FaultKind
 from orchestra_ray.core.records import ToolRequest, ToolResult
 from orchestra_ray.core.states import Stop
-from orchestra_ray.data.catalogue import Catalogue, draw_offers, load_catalogue
+from orchestra_ray.data.catalogue import Catalogue, load_catalogue, sample_toolset
 from orchestra_ray.data.tasks.reasoning_gym import reference
 from orchestra_ray.data.tasks.sampler import GroupSampler
-from orchestra_ray.workers.rollout.episode import Stage, run_episode
+from orchestra_ray.workers.rollout.episode import EpisodeContext, run_episode
 
 from .acting import Direct, Script, ask, play, tool_call_text
 
@@ -24,11 +24,15 @@ def submit(reply: object) -> str:
     return tool_call_text("submit", {"reply": reply})
 
 
-def test_a_submitted_reply_is_the_answer_word_for_word(stage: Stage, sampler: GroupSampler) -> None:
+def test_a_submitted_reply_is_the_answer_word_for_word(
+    episode_context: EpisodeContext, sampler: GroupSampler
+) -> None:
     group = sampler.group(0, 1)
-    trajectory, card = play(stage, Script(stage.chat, [ask(group), ask(group), submit(1)]), group)
-    assert trajectory is not None and card.stop is Stop.ANSWERED and card.turns == 3
-    observation = stage.chat.observation([str(trajectory.answer)], 100)
+    trajectory, summary = play(
+        episode_context, Script(episode_context.chat, [ask(group), ask(group), submit(1)]), group
+    )
+    assert trajectory is not None and summary.stop is Stop.ANSWERED and summary.turns == 3
+    observation = episode_context.chat.observation([str(trajectory.answer)], 100)
     after_first_turn = trajectory.tokens_T[trajectory.turns[0].end :].tolist()
     assert after_first_turn[: len(observation)] == observation
 
@@ -49,22 +53,32 @@ def test_a_submitted_reply_is_the_answer_word_for_word(stage: Stage, sampler: Gr
     ],
 )
 def test_a_bad_submission_is_an_observation_that_names_it_and_counts(
-    stage: Stage, sampler: GroupSampler, arguments: dict[str, Any], says: str, kind: str
+    episode_context: EpisodeContext,
+    sampler: GroupSampler,
+    arguments: dict[str, Any],
+    says: str,
+    kind: str,
 ) -> None:
     group = sampler.group(0, 1)
     bad = tool_call_text("submit", arguments)
-    trajectory, card = play(stage, Script(stage.chat, [ask(group), bad, "7"]), group)
+    trajectory, summary = play(
+        episode_context, Script(episode_context.chat, [ask(group), bad, "7"]), group
+    )
     assert trajectory is not None and trajectory.answer == "7"
-    assert f"error: {says}" in stage.chat.decode(trajectory.tokens_T.tolist())
+    assert f"error: {says}" in episode_context.chat.decode(trajectory.tokens_T.tolist())
     assert [e.error for e in trajectory.ledger if e.kind != "policy"] == [None, kind]
-    assert isinstance(stage.tools, Direct)
-    assert stage.tools.books.ledger.metrics()[f"ledger/fault/{kind}"] == 1
+    assert isinstance(episode_context.tools, Direct)
+    assert episode_context.tools.books.ledger.metrics()[f"ledger/fault/{kind}"] == 1
     assert len({entry.call_id for entry in trajectory.ledger}) == len(trajectory.ledger)
 
 
-def test_a_whole_number_written_as_a_decimal_submits(stage: Stage, sampler: GroupSampler) -> None:
+def test_a_whole_number_written_as_a_decimal_submits(
+    episode_context: EpisodeContext, sampler: GroupSampler
+) -> None:
     group = sampler.group(0, 1)
-    trajectory, _ = play(stage, Script(stage.chat, [ask(group), submit(1.0)]), group)
+    trajectory, _ = play(
+        episode_context, Script(episode_context.chat, [ask(group), submit(1.0)]), group
+    )
     assert trajectory is not None and trajectory.stop is Stop.ANSWERED
 
 
@@ -80,54 +94,56 @@ class FailsFirst(Direct):
 
 
 def test_only_replies_that_are_answers_can_be_submitted(
-    stage: Stage, catalogue: Catalogue, sampler: GroupSampler
+    episode_context: EpisodeContext, catalogue: Catalogue, sampler: GroupSampler
 ) -> None:
-    group, tools = sampler.group(0, 1), stage.tools
+    group, tools = sampler.group(0, 1), episode_context.tools
     assert isinstance(tools, Direct)
-    failing = replace(stage, tools=FailsFirst(catalogue, tools.books))
-    script = Script(stage.chat, [ask(group), submit(1), ask(group), submit(1)])
-    trajectory, card = play(failing, script, group)
-    assert trajectory is not None and card.stop is Stop.ANSWERED and card.turns == 4
+    failing = replace(episode_context, tools=FailsFirst(catalogue, tools.books))
+    script = Script(episode_context.chat, [ask(group), submit(1), ask(group), submit(1)])
+    trajectory, summary = play(failing, script, group)
+    assert trajectory is not None and summary.stop is Stop.ANSWERED and summary.turns == 4
     assert "error" not in str(trajectory.answer)
-    assert "there is no reply 1; there are 0" in stage.chat.decode(trajectory.tokens_T.tolist())
+    assert "there is no reply 1; there are 0" in episode_context.chat.decode(
+        trajectory.tokens_T.tolist()
+    )
 
 
 def test_a_router_whose_call_failed_ends_with_what_it_heard(
-    stage: Stage, catalogue: Catalogue, sampler: GroupSampler
+    episode_context: EpisodeContext, catalogue: Catalogue, sampler: GroupSampler
 ) -> None:
-    group, tools = replace(sampler.group(0, 1), policy="cheapest"), stage.tools
+    group, tools = replace(sampler.group(0, 1), policy="cheapest"), episode_context.tools
     assert isinstance(tools, Direct)
-    failing = replace(stage, tools=FailsFirst(catalogue, tools.books))
-    trajectory, card = asyncio.run(run_episode(failing, group, group.episodes[0]))
-    assert trajectory is not None and card.stop is Stop.ANSWERED and card.turns == 2
+    failing = replace(episode_context, tools=FailsFirst(catalogue, tools.books))
+    trajectory, summary = asyncio.run(run_episode(failing, group, group.episodes[0]))
+    assert trajectory is not None and summary.stop is Stop.ANSWERED and summary.turns == 2
     assert trajectory.answer == "error: the endpoint is down"
 
 
 def test_submit_is_a_tool_like_any_other_where_it_is_not_offered(
-    stage: Stage, sampler: GroupSampler
+    episode_context: EpisodeContext, sampler: GroupSampler
 ) -> None:
     group = sampler.group(0, 1)
-    without = replace(stage, submit=False)
-    trajectory, _ = play(without, Script(stage.chat, [ask(group), submit(1), "7"]), group)
+    without = replace(episode_context, submit=False)
+    trajectory, _ = play(without, Script(episode_context.chat, [ask(group), submit(1), "7"]), group)
     assert trajectory is not None and trajectory.answer == "7"
     assert [e.error for e in trajectory.ledger if e.kind != "policy"] == [None, "unknown_tool"]
 
 
 THREE_TOOLS = """
 models:
-  - {name: nova, description: knows, executor: simulated, latency_s: 1, output_tokens: 10,
+  - {name: nova, description: knows, backend: simulated, latency_s: 1, output_tokens: 10,
      offered: false, prices: {input_usd_per_mtok: 1, output_usd_per_mtok: 1}, skill: {default: 1.0}}
 tools:
   - name: search
     description: looks it up
-    executor: recipe
+    backend: recipe
     runs: calculator
     parser: query_tag
     choices: &choices [{name: by-1, model: nova, description: knows, latency_s: 3}]
-  - {name: answer, description: answers, executor: recipe, terminal: true, choices: *choices}
+  - {name: answer, description: answers, backend: recipe, terminal: true, choices: *choices}
   - name: calculator
     description: computes
-    executor: calculator
+    backend: calculator
     offered: false
     latency_s: 1
     parameters: {type: object, properties: {expression: {type: string}}, required: [expression]}
@@ -135,16 +151,19 @@ tools:
 
 
 def test_a_recipe_is_called_by_a_models_name_and_a_terminal_one_answers(
-    stage: Stage, sampler: GroupSampler, tmp_path: Path, local_books: Callable[[], Any]
+    episode_context: EpisodeContext,
+    sampler: GroupSampler,
+    tmp_path: Path,
+    local_spend: Callable[[], Any],
 ) -> None:
     path = tmp_path / "three.yaml"
     path.write_text(THREE_TOOLS)
     catalogue = load_catalogue(path)
     config = CatalogueConfig(path=str(path), price_factors=[1.0], latency_factors=[1.0])
-    draw = draw_offers(catalogue, config, seed=1)
+    draw = sample_toolset(catalogue, config, seed=1)
     task = replace(sampler.group(0, 1).task, question="6*7")
-    group = replace(sampler.group(0, 1), draw=draw, task=task)
-    search, answer = (draw.offer(name) for name in ("search", "answer"))
+    group = replace(sampler.group(0, 1), toolset=draw, task=task)
+    search, answer = (draw.option(name) for name in ("search", "answer"))
     assert search is not None and answer is not None
 
     class Watched(Direct):
@@ -154,15 +173,17 @@ def test_a_recipe_is_called_by_a_models_name_and_a_terminal_one_answers(
             self.asked.append(request)
             return await super().call(request)
 
-    books = local_books()
+    books = local_spend()
     texts = [
         tool_call_text("search", {"model": "nova"}),
         tool_call_text("search", {"model": search.choices[0].alias}),
         tool_call_text("answer", {"model": answer.choices[0].alias}),
     ]
     tools = Watched(catalogue, books)
-    trajectory, card = play(replace(stage, tools=tools), Script(stage.chat, texts), group)
-    assert trajectory is not None and card.stop is Stop.ANSWERED and card.turns == 3
+    trajectory, summary = play(
+        replace(episode_context, tools=tools), Script(episode_context.chat, texts), group
+    )
+    assert trajectory is not None and summary.stop is Stop.ANSWERED and summary.turns == 3
     assert trajectory.answer == reference(task)
     told = [(e.identity, e.alias, e.model, e.error) for e in trajectory.ledger if e.kind == "tool"]
     assert told == [
@@ -172,5 +193,5 @@ def test_a_recipe_is_called_by_a_models_name_and_a_terminal_one_answers(
     ]
     assert [request.found for request in tools.asked] == [(), ("42",)]
     assert all(request.arguments == {} for request in tools.asked)
-    assert "choose from: search-1" in stage.chat.decode(trajectory.tokens_T.tolist())
-    assert card.price_nanousd == sum(entry.price_nanousd for entry in trajectory.ledger)
+    assert "choose from: search-1" in episode_context.chat.decode(trajectory.tokens_T.tolist())
+    assert summary.price_nanousd == sum(entry.price_nanousd for entry in trajectory.ledger)

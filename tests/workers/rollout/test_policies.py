@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from orchestra_ray.core.records import GroupSpec, Offer, Preference
+from orchestra_ray.core.records import GroupSpec, Preference, ToolOption
 from orchestra_ray.data.catalogue import Catalogue
 from orchestra_ray.data.tasks.sampler import GroupSampler
 from orchestra_ray.workers.reward.objectives import group_rewards
@@ -20,7 +20,7 @@ WISHES = [
 
 
 def expected_rewards(
-    catalogue: Catalogue, group: GroupSpec, models: list[Offer], wish: Preference, liked: str
+    catalogue: Catalogue, group: GroupSpec, models: list[ToolOption], intent: Preference, liked: str
 ) -> np.ndarray:
     """Skill times Eq. 2 of a group in which each of the models was asked once and was right."""
     rows = [
@@ -32,28 +32,28 @@ def expected_rewards(
         ]
         for one in models
     ]
-    weights = np.array([1.0 if liked else 0.0, wish.outcome, wish.cost, wish.latency])
+    weights = np.array([1.0 if liked else 0.0, intent.outcome, intent.cost, intent.latency])
     minimise = np.array([False, False, True, True])
     right = np.ones(len(models), dtype=bool)
     features = np.array(rows)
     # Beside a wrong episode, Eq. 1 gives a right one the whole weight of the outcome.
-    rewards = group_rewards(features, weights, right, minimise, "paper") + wish.outcome
+    rewards = group_rewards(features, weights, right, minimise, "paper") + intent.outcome
     skills = [catalogue.models[one.identity].skill_at(group.task.family) for one in models]
     return np.array(skills) * rewards
 
 
-@pytest.mark.parametrize("wish", WISHES, ids=lambda wish: wish.name)
+@pytest.mark.parametrize("intent", WISHES, ids=lambda intent: intent.name)
 def test_the_oracle_takes_the_best_expected_reward_of_the_paper(
-    wish: Preference, catalogue: Catalogue, sampler: GroupSampler
+    intent: Preference, catalogue: Catalogue, sampler: GroupSampler
 ) -> None:
     choose = routers(catalogue)["oracle"]
-    liked = {"orbit": "orbit", "family": "pebble"}.get(wish.name, "")
+    liked = {"orbit": "orbit", "family": "pebble"}.get(intent.name, "")
     chosen = set()
     for n in range(40):
         group = sampler.group(n, 1)
-        models = [offer for offer in group.draw.offers if offer.kind == "model"]
-        wanted = GroupSpec(group.group_id, 0, group.task, group.draw, wish, ())
-        values = expected_rewards(catalogue, group, models, wish, liked)
+        models = [option for option in group.toolset.options if option.kind == "model"]
+        wanted = GroupSpec(group.group_id, 0, group.task, group.toolset, intent, ())
+        values = expected_rewards(catalogue, group, models, intent, liked)
         one = choose(wanted, models, 0)
         assert values[models.index(one)] == pytest.approx(values.max())
         chosen.add(one.identity)
@@ -66,7 +66,7 @@ def test_rules_that_need_no_skill_go_by_price_and_by_strength(
     rules = routers(catalogue)
     for n in range(20):
         group = sampler.group(n, 1)
-        models = [offer for offer in group.draw.offers if offer.kind == "model"]
-        names = {offer.identity for offer in models}
+        models = [option for option in group.toolset.options if option.kind == "model"]
+        names = {option.identity for option in models}
         assert "nova" not in names or rules["strongest"](group, models, 0).identity == "nova"
         assert "pebble" not in names or rules["cheapest"](group, models, 0).identity == "pebble"

@@ -10,14 +10,14 @@ import pytest
 from orchestra_ray.config import Config
 from orchestra_ray.config.schema import CatalogueConfig
 from orchestra_ray.data.catalogue import Catalogue
-from orchestra_ray.data.catalogue.toolset import draw_offers
+from orchestra_ray.data.catalogue.toolset import sample_toolset
 from orchestra_ray.data.tasks.sampler import GroupSampler
 from orchestra_ray.workers.rollout.chat import Chat
 from orchestra_ray.workers.rollout.context import context_of
 from orchestra_ray.workers.rollout.episode import run_episode
 from orchestra_ray.workers.rollout.parsing import parse_hermes
 
-from .acting import Direct, Script, Stage, tool_call_text
+from .acting import Direct, EpisodeContext, Script, tool_call_text
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_a_tool_of_the_quick_start_answers(
     catalogue: Catalogue,
     quickstart: Config,
     sampler: GroupSampler,
-    local_books: Callable[[], Any],
+    local_spend: Callable[[], Any],
     tool: str,
     arguments: dict[str, str],
     heard: str,
@@ -45,23 +45,23 @@ def test_a_tool_of_the_quick_start_answers(
         catalogue,
         entries={name: replace(e, presence=1.0) for name, e in catalogue.entries.items()},
     )
-    draw = draw_offers(present, CatalogueConfig(path="", aliases=False), 0)
-    group = replace(sampler.group(0, 1), draw=draw)
+    draw = sample_toolset(present, CatalogueConfig(path="", aliases=False), 0)
+    group = replace(sampler.group(0, 1), toolset=draw)
     script = Script(chat, [tool_call_text(tool, arguments), "done"])
 
     async def main() -> Any:
-        stage = Stage(
+        episode_context = EpisodeContext(
             chat,
             context_of(chat, quickstart.rollout, submit=False),
             parse_hermes,
             {"model": script},
-            Direct(present, local_books()),
+            Direct(present, local_spend()),
             quickstart.model,
             quickstart.rollout,
             "sheet",
         )
-        return await run_episode(stage, group, group.episodes[0])
+        return await run_episode(episode_context, group, group.episodes[0])
 
-    _, card = asyncio.run(main())
-    assert card.calls == {tool: 1}
+    _, summary = asyncio.run(main())
+    assert summary.calls == {tool: 1}
     assert heard in chat.decode(script.prompts[-1])

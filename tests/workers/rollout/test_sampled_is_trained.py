@@ -27,9 +27,9 @@ from orchestra_ray.workers.rollout.actor import ModelPolicy
 from orchestra_ray.workers.rollout.chat import Chat
 from orchestra_ray.workers.rollout.context import context_of
 from orchestra_ray.workers.rollout.engine import Engine
-from orchestra_ray.workers.rollout.episode import Stage, run_episode
+from orchestra_ray.workers.rollout.episode import EpisodeContext, run_episode
 from orchestra_ray.workers.rollout.parsing import AskedCall, ParsedTurn
-from orchestra_ray.workers.rollout.policies import Completion, View
+from orchestra_ray.workers.rollout.policies import Completion, PolicyInput
 
 from .acting import Direct
 
@@ -44,11 +44,11 @@ class Recorder:
         self._policy = policy
         self.said: dict[str, list[tuple[list[int], Completion]]] = {}
 
-    async def respond(self, view: View) -> Completion | Failure:
-        prompt_ids = list(view.prompt_ids)
-        completion = await self._policy.respond(view)
+    async def respond(self, policy_input: PolicyInput) -> Completion | Failure:
+        prompt_ids = list(policy_input.prompt_ids)
+        completion = await self._policy.respond(policy_input)
         assert isinstance(completion, Completion), completion
-        episode_id = view.request_id.rpartition("/")[0]
+        episode_id = policy_input.request_id.rpartition("/")[0]
         self.said.setdefault(episode_id, []).append((prompt_ids, completion))
         return replace(completion, finish="stop")
 
@@ -66,7 +66,7 @@ def played_in(
     chat: Chat,
     policy_folder: Path,
     sampler: GroupSampler,
-    local_books: Callable[[], Any],
+    local_spend: Callable[[], Any],
 ) -> Mapping[ContextPolicy, Played]:
     group = sampler.group(0, EPISODES)
     limits = replace(quickstart.rollout, max_turns=TURNS, max_response_tokens=32)
@@ -81,17 +81,19 @@ def played_in(
 
     async def play(engine: Engine, context: ContextPolicy) -> Played:
         recorder = Recorder(ModelPolicy(engine, config, chat.stop_ids))
-        stage = Stage(
+        episode_context = EpisodeContext(
             chat,
             context_of(chat, replace(limits, context=context), submit=False),
             lambda chat, ids: always_a_call(group),
             {"model": recorder},
-            Direct(catalogue, local_books()),
+            Direct(catalogue, local_spend()),
             config.model,
             limits,
             catalogue.price_sheet,
         )
-        ended = await asyncio.gather(*(run_episode(stage, group, e) for e in group.episodes))
+        ended = await asyncio.gather(
+            *(run_episode(episode_context, group, e) for e in group.episodes)
+        )
         return Played([trajectory for trajectory, _ in ended if trajectory is not None], recorder)
 
     return asyncio.run(main())
@@ -105,7 +107,7 @@ def played(
 
 
 def always_a_call(group: GroupSpec) -> ParsedTurn:
-    model = next(offer.alias for offer in group.draw.offers if offer.kind == "model")
+    model = next(option.alias for option in group.toolset.options if option.kind == "model")
     return ParsedTurn((AskedCall("ask", {"model": model}),), None)
 
 

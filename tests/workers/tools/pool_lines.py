@@ -9,8 +9,8 @@ from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.records import ToolRequest, ToolResult
 from orchestra_ray.data.catalogue import Catalogue
 from orchestra_ray.spend.accounts import call_of
-from orchestra_ray.workers.tools.runtime.client import LineLost, Pool, Results
-from orchestra_ray.workers.tools.runtime.mailbox import Outbox
+from orchestra_ray.workers.tools.runtime.client import ExecutorLost, Pool, Results
+from orchestra_ray.workers.tools.runtime.mailbox import Mailbox
 
 SECONDS = {"fast": 0.0, "slow": 0.5}
 
@@ -23,12 +23,12 @@ class LocalLine:
         self.open, self.most_open = 0, 0
         self.dead, self.again = asyncio.Event(), asyncio.Event()
         self.gone = False
-        self._outbox: Outbox[tuple[str, ToolResult | Failure]] = Outbox()
+        self._outbox: Mailbox[tuple[str, ToolResult | Failure]] = Mailbox()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def exchange(self, requests: Sequence[ToolRequest]) -> Results:
         if self.dead.is_set():
-            raise LineLost("it is dead")
+            raise ExecutorLost("it is dead")
         if requests:
             self.batches.append(len(requests))
         self._tasks += [asyncio.create_task(self._run(request)) for request in requests]
@@ -39,18 +39,18 @@ class LocalLine:
         await asyncio.wait({ended, death}, return_when=asyncio.FIRST_COMPLETED)
         self.open -= 1
         if self.dead.is_set():
-            raise LineLost("it died")
+            raise ExecutorLost("it died")
         death.cancel()
         return ended.result()
 
     async def _run(self, request: ToolRequest) -> None:
-        await asyncio.sleep(SECONDS[request.offer.identity.split("-")[0]])
+        await asyncio.sleep(SECONDS[request.option.identity.split("-")[0]])
         self._outbox.put((call_of(request), cast(ToolResult, request)))
 
     async def revived(self) -> None:
         await self.again.wait()
         if self.gone:
-            raise LineLost("it stays dead")
+            raise ExecutorLost("it stays dead")
         self.dead.clear()
 
     def revive(self) -> None:
@@ -59,8 +59,8 @@ class LocalLine:
 
 def by(request: ToolRequest, model: str) -> ToolRequest:
     """A recipe's call, done by a model."""
-    choice = replace(request.offer, alias=model, identity=model, kind="model")
-    return replace(request, offer=replace(request.offer, choices=(choice,)))
+    choice = replace(request.option, alias=model, identity=model, kind="model")
+    return replace(request, option=replace(request.option, choices=(choice,)))
 
 
 def pool_over(lines: Sequence[LocalLine], catalogue: Catalogue, losses: "Losses") -> Pool:

@@ -14,7 +14,7 @@ import pytest
 
 from orchestra_ray.core.faults import Fault
 from orchestra_ray.core.money import Prices
-from orchestra_ray.core.records import Asker, Offer, Task, ToolRequest
+from orchestra_ray.core.records import Caller, Task, ToolOption, ToolRequest
 from orchestra_ray.workers.tools.base import Reply
 from orchestra_ray.workers.tools.endpoint.model import EndpointModel, EndpointSettings
 
@@ -24,8 +24,8 @@ JSON = {"Content-Type": "application/json"}
 HTML = {"Content-Type": "text/html"}
 SSE = {"Content-Type": "text/event-stream"}
 TOLD = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
-ASKER = Asker(step=0, group_id="g", episode_id="e", turn=0)
-OFFER = Offer("nova", "m", "model", "", Prices(), latency_s=1.0)
+CALLER = Caller(step=0, group_id="g", episode_id="e", turn=0)
+OFFER = ToolOption("nova", "m", "model", "", Prices(), latency_s=1.0)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def settings(url: str, script: Script, **changes: Any) -> EndpointSettings:
 
 def request(question: str = "What is 2 + 2?", **more: Any) -> ToolRequest:
     task = Task("t", "sums", question, {})
-    return ToolRequest("call", ASKER, OFFER, {}, task, seed=0, attempt=0, **more)
+    return ToolRequest("call", CALLER, OFFER, {}, task, seed=0, attempt=0, **more)
 
 
 def ask(asked: EndpointSettings, question: str = "What is 2 + 2?", **more: Any) -> Reply:

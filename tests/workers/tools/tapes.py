@@ -9,18 +9,20 @@ from typing import Any
 
 from orchestra_ray.core.faults import Fault
 from orchestra_ray.core.money import Prices, Usage
-from orchestra_ray.core.records import Asker, Offer, Task, ToolRequest
+from orchestra_ray.core.records import Caller, Task, ToolOption, ToolRequest
 from orchestra_ray.workers.tools.base import Reply, Tool
 from orchestra_ray.workers.tools.replay.cassette import Cassette, Mode, key_of
 
-MODEL = Offer("expert 1", "big-model", "model", "good", Prices(1_000, 500, 2_000), 1.0)
-SEARCH = Offer("search", "local-search", "tool", "finds", Prices(call_nanousd=500), 0.1)
+MODEL = ToolOption("expert 1", "big-model", "model", "good", Prices(1_000, 500, 2_000), 1.0)
+SEARCH = ToolOption("search", "local-search", "tool", "finds", Prices(call_nanousd=500), 0.1)
 TASK = Task("t1", "arithmetic", "What is 2 + 2?", {"answer": "4"})
-ASKER = Asker(step=1, group_id="g", episode_id="e", turn=0)
+CALLER = Caller(step=1, group_id="g", episode_id="e", turn=0)
 
 
-def ask(seed: int = 1, attempt: int = 0, offer: Offer = MODEL, **arguments: Any) -> ToolRequest:
-    return ToolRequest("call", ASKER, offer, arguments, TASK, seed, attempt)
+def ask(
+    seed: int = 1, attempt: int = 0, option: ToolOption = MODEL, **arguments: Any
+) -> ToolRequest:
+    return ToolRequest("call", CALLER, option, arguments, TASK, seed, attempt)
 
 
 class Oracle:

@@ -16,10 +16,10 @@ import ray
 from orchestra_ray.core.faults import Failure, Fault, FaultKind
 from orchestra_ray.core.money import Prices, Usage
 from orchestra_ray.core.records import (
-    Asker,
+    Caller,
     LedgerEntry,
-    Posting,
     Reservation,
+    Settlement,
     ToolRequest,
     ToolResult,
 )
@@ -28,14 +28,14 @@ from orchestra_ray.data.tasks.sampler import GroupSampler
 from orchestra_ray.spend.budget import SpendLimits, most_cost_nanousd
 from orchestra_ray.spend.ledger import FOLDER, read
 from orchestra_ray.workers.tools.actor import (
-    ActorLine,
+    ActorExecutorClient,
     Books,
-    BooksLine,
+    SpendActorClient,
     ToolExecutor,
     ToolPool,
-    reshare,
+    redistribute,
 )
-from orchestra_ray.workers.tools.runtime.client import LineLost
+from orchestra_ray.workers.tools.runtime.client import ExecutorLost
 from orchestra_ray.workers.tools.runtime.executor import Load
 from orchestra_ray.workers.tools.runtime.liveness import PROBES
 from orchestra_ray.workers.tools.validation import resolve
@@ -45,9 +45,9 @@ from .pool_lines import by
 
 def requests(sampler: GroupSampler, count: int, prefix: str = "c") -> list[ToolRequest]:
     group = sampler.group(0, 1)
-    offer = resolve(group.draw, "ask", {"model": group.draw.offers[0].alias})
-    asker = Asker(1, group.group_id, "e", 0)
-    return [ToolRequest(f"{prefix}{i}", asker, offer, {}, group.task, i, 0) for i in range(count)]
+    option = resolve(group.toolset, "ask", {"model": group.toolset.options[0].alias})
+    caller = Caller(1, group.group_id, "e", 0)
+    return [ToolRequest(f"{prefix}{i}", caller, option, {}, group.task, i, 0) for i in range(count)]
 
 
 @pytest.fixture
@@ -111,8 +111,8 @@ def test_an_executor_that_dies_is_replaced_and_loses_no_call(
     lost = totals.get("ledger/fault/lost", 0)
     assert totals["ledger/calls"] == 40 + lost
     answered_usd = sum(result.entry.charged_nanousd for result in results) / 1e9
-    offer = requests(sampler, 1)[0].offer
-    most_usd = most_cost_nanousd(catalogue.entries[offer.identity], offer.prices) / 1e9
+    option = requests(sampler, 1)[0].option
+    most_usd = most_cost_nanousd(catalogue.entries[option.identity], option.prices) / 1e9
     charged_usd = totals["ledger/charged_usd"]
     assert answered_usd - 1e-9 <= charged_usd <= answered_usd + lost * most_usd + 1e-9
 
@@ -137,7 +137,7 @@ def test_pool_wide_concurrency_holds_while_executors_come_and_go(
 
         from orchestra_ray.data.catalogue import Kind
         from orchestra_ray.workers.tools.base import Reply
-        from orchestra_ray.workers.tools.registry import EXECUTORS, Executable, NoSettings
+        from orchestra_ray.workers.tools.registry import BACKENDS, Backend, NoSettings
 
         class Timed:
             async def call(self, request: object) -> Reply:
@@ -145,11 +145,11 @@ def test_pool_wide_concurrency_holds_while_executors_come_and_go(
                 await asyncio.sleep(0.02)
                 return Reply(f"{started_s} {time.monotonic()}")
 
-        null = Executable(lambda entry: NoSettings(), lambda entry, settings, servers: Timed())
-        cast(Any, EXECUTORS)[Kind.MODEL]["null"] = null
+        null = Backend(lambda entry: NoSettings(), lambda entry, settings, servers: Timed())
+        cast(Any, BACKENDS)[Kind.MODEL]["null"] = null
 
-    def made(share: Any) -> Any:
-        executor = ToolExecutor.options(num_cpus=0).remote(catalogue, books, share)
+    def made(quota: Any) -> Any:
+        executor = ToolExecutor.options(num_cpus=0).remote(catalogue, books, quota)
         ray.get(executor.__ray_call__.remote(register))
         return executor
 
@@ -160,13 +160,13 @@ def test_pool_wide_concurrency_holds_while_executors_come_and_go(
         calls = [asyncio.create_task(pool.call(asked(f"c{i}"))) for i in range(150)]
         await calls[9]
         third = made(None)
-        await reshare([first, second, third], deadline_s=60)
+        await redistribute([first, second, third], deadline_s=60)
         pool.add_executor(third)
         more = [asyncio.create_task(pool.call(asked(f"m{i}"))) for i in range(60)]
         await more[9]
         assert await pool.drain_executor(first, deadline_s=60) == 0
         ray.kill(first)
-        await reshare([second, third], deadline_s=60)
+        await redistribute([second, third], deadline_s=60)
         last = [pool.call(asked(f"l{i}")) for i in range(30)]
         assert len(await second.load.remote()) == 2
         return await asyncio.gather(*calls, *more, *last)
@@ -217,7 +217,7 @@ def test_a_result_whose_posting_died_with_its_executor_is_one_that_nobody_had(
     ray.get([executor.ready.remote() for executor in executors])
 
     def held(actor: Any) -> int:
-        return len(actor._books.guard._held)
+        return len(actor._books.budget._held)
 
     assert ray.get(books.__ray_call__.remote(held)) == 0
     totals = ray.get(books.close_step.remote(1)).totals
@@ -233,7 +233,7 @@ def test_books_that_are_slow_or_gone_hold_no_result_for_long(
     free = {name: replace(entry, prices=Prices()) for name, entry in catalogue.entries.items()}
     (executor,) = executors_of(replace(catalogue, entries=free), books, 1)
     slow, gone = (
-        replace(request, offer=replace(request.offer, prices=Prices()))
+        replace(request, option=replace(request.option, prices=Prices()))
         for request in requests(sampler, 2)
     )
     pid = ray.get(books.__ray_call__.remote(lambda self: os.getpid()))
@@ -270,10 +270,10 @@ def test_a_restarted_executor_keeps_the_share_that_it_was_given_last(
         held, again = requests(sampler, 2)
         waits = asyncio.create_task(pool.call(held))
         async with asyncio.timeout(60):
-            while not (load := (await executor.load.remote())[held.offer.identity]).held:
+            while not (load := (await executor.load.remote())[held.option.identity]).held:
                 pass
         assert load == Load(running=0, held=1) and not waits.done()
-        await executor.set_share.remote(0, 1)
+        await executor.set_quota.remote(0, 1)
         assert isinstance(await waits, ToolResult)
         ray.kill(executor, no_restart=False)
         assert isinstance(await asyncio.wait_for(pool.call(again), 60), ToolResult)
@@ -297,7 +297,7 @@ def test_a_restarted_executor_starts_nothing_before_its_rate_allows_it(
         ray.kill(executor, no_restart=False)
         waits = asyncio.create_task(pool.call(second))
         async with asyncio.timeout(60):
-            while not (load := (await executor.load.remote())[first.offer.identity]).held:
+            while not (load := (await executor.load.remote())[first.option.identity]).held:
                 assert not load.running and not waits.done()
         ray.kill(executor)
 
@@ -350,23 +350,23 @@ def test_a_client_that_stands_still_ends_no_executor_that_lives(
     (executor,) = executors_of(catalogue, books, 1)
 
     async def main() -> None:
-        line = ActorLine(executor, "test", books)
+        line = ActorExecutorClient(executor, "test", books)
         while not await line.exchange(requests(sampler, 1)):
             pass
-        life = await executor.ready.remote()
-        with pytest.raises(LineLost, match="TimeoutError"):
+        incarnation = await executor.ready.remote()
+        with pytest.raises(ExecutorLost, match="TimeoutError"):
             await line.exchange([])  # nothing ends, and the executor is more patient
         asyncio.get_running_loop().call_later(0.0, time.sleep, 2 * impatient)
         await line.revived()
-        assert await executor.ready.remote() == life
+        assert await executor.ready.remote() == incarnation
 
     asyncio.run(main())
 
 
-def posting(number: int) -> Posting:
+def settlement(number: int) -> Settlement:
     entry = LedgerEntry(
         call_id=f"e/{number}/policy",
-        asker=Asker(1, "g", "e", number),
+        caller=Caller(1, "g", "e", number),
         identity="policy",
         alias="policy",
         kind="policy",
@@ -375,22 +375,22 @@ def posting(number: int) -> Posting:
         charged_nanousd=7,
         service_s=0.0,
     )
-    return Posting(entry.call_id, entry)
+    return Settlement(entry.call_id, entry)
 
 
 def test_postings_reach_books_that_were_away_and_are_entered_once(
     books: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestra_ray.workers.tools.actor.BOOKS_DEADLINE_S", 0.2)
-    monkeypatch.setattr("orchestra_ray.workers.tools.actor.POSTING_TRIES", 200)
+    monkeypatch.setattr("orchestra_ray.workers.tools.actor.SPEND_DEADLINE_S", 0.2)
+    monkeypatch.setattr("orchestra_ray.workers.tools.actor.SETTLE_TRIES", 200)
     pid = ray.get(books.__ray_call__.remote(lambda self: os.getpid()))
 
     async def main() -> int:
-        line = BooksLine(books)
+        line = SpendActorClient(books)
         os.kill(pid, signal.SIGSTOP)
         try:
             for number in range(3):
-                entered = line.enter(posting(number))
+                entered = line.enter(settlement(number))
             await asyncio.sleep(0.5)
             assert not entered.is_set()
         finally:
@@ -409,11 +409,11 @@ def test_where_the_books_are_gone_calls_are_refused_and_lost_postings_counted(
     ray.kill(books)
 
     async def main() -> int:
-        line = BooksLine(books)
+        line = SpendActorClient(books)
         with pytest.raises(Fault, match="the spend guard does not answer") as caught:
-            await line.reserve(Reservation("c#0.1", Asker(1, "g", "e", 0), 5))
+            await line.reserve(Reservation("c#0.1", Caller(1, "g", "e", 0), 5))
         assert caught.value.kind is FaultKind.UNAVAILABLE
-        line.enter(posting(0))
+        line.enter(settlement(0))
         line.lost(requests(sampler, 1)[0])
         return await line.drain()
 
@@ -424,7 +424,7 @@ def test_the_runs_limit_holds_to_the_nano_dollar_while_executors_are_killed(
     catalogue: Catalogue, sampler: GroupSampler, ray_cluster: str, tmp_path: Path
 ) -> None:
     calls = requests(sampler, 60)
-    most = most_cost_nanousd(catalogue.entries[calls[0].offer.identity], calls[0].offer.prices)
+    most = most_cost_nanousd(catalogue.entries[calls[0].option.identity], calls[0].option.prices)
     limit = 12 * most  # far less than all of them can cost
     limits = SpendLimits(run_nanousd=limit)
     books = Books.options(num_cpus=0).remote("run", str(tmp_path), limits)
@@ -445,7 +445,9 @@ def test_the_runs_limit_holds_to_the_nano_dollar_while_executors_are_killed(
     refused = [r for r in results if isinstance(r, ToolResult) and r.error == "budget"]
     assert refused
     ray.get([executor.drain.remote() for executor in executors])
-    committed = ray.get(books.__ray_call__.remote(lambda self: self._books.guard.committed_nanousd))
+    committed = ray.get(
+        books.__ray_call__.remote(lambda self: self._books.budget.committed_nanousd)
+    )
     assert ray.get(books.close_step.remote(1)).totals["ledger/misposted"] == 0
     rows = read(tmp_path / FOLDER).to_pylist()
     charged = sum(row["charged_nanousd"] for row in rows)
@@ -462,7 +464,7 @@ def test_calls_and_results_that_cannot_be_sent_fail_alone_and_at_once(
 
         from orchestra_ray.data.catalogue import Kind
         from orchestra_ray.workers.tools.base import Reply
-        from orchestra_ray.workers.tools.registry import EXECUTORS, Executable, NoSettings
+        from orchestra_ray.workers.tools.registry import BACKENDS, Backend, NoSettings
         from orchestra_ray.workers.tools.runtime.executor import Executor
 
         class Unreadable:
@@ -482,8 +484,8 @@ def test_calls_and_results_that_cannot_be_sent_fail_alone_and_at_once(
             return replace(result, error=Unreadable()) if "odd" in request.arguments else result
 
         Executor.execute = spoil
-        kind = Executable(lambda entry: NoSettings(), lambda entry, settings, shop: Replying())
-        EXECUTORS[Kind.TOOL]["null"] = kind  # type: ignore[index]
+        kind = Backend(lambda entry: NoSettings(), lambda entry, settings, shop: Replying())
+        BACKENDS[Kind.TOOL]["null"] = kind  # type: ignore[index]
 
     executor: Any = ToolExecutor.options(num_cpus=0.1).remote(catalogue, books, (0, 1))
     ray.get(executor.__ray_call__.remote(register))

@@ -11,27 +11,27 @@ from orchestra_ray.workers.tools.availability import has_faiss, is_set, keys_of,
 KEYS = ("OPENAI_API_KEY", "TOGETHER_API_KEY", "NVIDIA_API_KEY", "TAVILY_API_KEY")
 FILE = """
 models:
-  - {name: nova, description: d, executor: simulated}
+  - {name: nova, description: d, backend: simulated}
   - name: far
     description: d
-    executor: endpoint
+    backend: endpoint
     settings: {base_urls: [http://localhost:1/v1], model: m, api_key_env: FAR_KEY}
 tools:
-  - {name: odd, description: d, executor: calculator, settings: {colour: red}}
-  - {name: web, description: d, executor: web_search, offered: false}
-  - {name: local, description: d, executor: search, settings: {corpus: {CORPUS}}}
+  - {name: odd, description: d, backend: calculator, settings: {colour: red}}
+  - {name: web, description: d, backend: web_search, offered: false}
+  - {name: local, description: d, backend: search, settings: {corpus: {CORPUS}}}
   - name: dense
     description: d
-    executor: search
+    backend: search
     settings: {corpus: {CORPUS}, dense: {model: no-model}}
   - name: recipe
     description: d
-    executor: recipe
+    backend: recipe
     runs: web
     choices: [{name: r-1, model: nova, description: d, latency_s: 1}]
   - name: far-recipe
     description: d
-    executor: recipe
+    backend: recipe
     choices: [{name: f-1, model: far, description: d, latency_s: 1}]
 """
 

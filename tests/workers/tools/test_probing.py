@@ -18,50 +18,50 @@ from orchestra_ray.workers.tools.probing import Probed, probe
 HERE = Path(__file__).parent
 FILE = """
 models:
-  - {{name: nova, description: d, executor: simulated}}
+  - {{name: nova, description: d, backend: simulated}}
   - name: sound
     description: d
-    executor: endpoint
+    backend: endpoint
     settings: {{base_urls: ["{chat}"], model: solver, api_key_env: PROBE_KEY}}
   - name: down
     description: d
-    executor: endpoint
+    backend: endpoint
     settings: {{base_urls: ["{chat}"], model: down}}
   - name: dead
     description: d
-    executor: endpoint
+    backend: endpoint
     settings: {{base_urls: ["{dead}"], model: m}}
   - name: mute
     description: d
-    executor: endpoint
+    backend: endpoint
     settings: {{base_urls: ["{mute}"], model: m}}
   - name: half
     description: d
-    executor: endpoint
+    backend: endpoint
     settings: {{base_urls: ["{dead}", "{chat}"], model: m}}
   - name: unset
     description: d
-    executor: endpoint
+    backend: endpoint
     settings: {{base_urls: ["{chat}"], model: solver, api_key_env: NO_SUCH_KEY}}
 tools:
   - name: mcp-sound
     description: d
-    executor: mcp
+    backend: mcp
     parameters: {{properties: {{a: {{type: integer}}}}}}
     settings: {{tool: add, server: {{name: s, command: [{python}, {server}]}}}}
   - name: mcp-other
     description: d
-    executor: mcp
+    backend: mcp
     parameters: {{properties: {{a: {{type: integer}}}}}}
     settings: {{tool: no_such_tool, server: {{name: s, command: [{python}, {server}]}}}}
   - name: mcp-dead
     description: d
-    executor: mcp
+    backend: mcp
     parameters: {{properties: {{a: {{type: integer}}}}}}
     settings: {{tool: add, server: {{name: gone, url: "{dead}"}}}}
   - name: recipe
     description: d
-    executor: recipe
+    backend: recipe
     choices: [{{name: r-1, model: dead, description: d, latency_s: 1}}]
 """
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from orchestra_ray.workers.tools.runtime.backend import Executor
 
 from orchestra_ray.config import Config
 from orchestra_ray.core.errors import ConfigError
@@ -16,32 +17,31 @@ from orchestra_ray.core.records import ToolRequest
 from orchestra_ray.data.catalogue import Catalogue, Choice, Entry, Kind, Limits
 from orchestra_ray.driver.preflight import preflight
 from orchestra_ray.workers.tools.registry import (
-    EXECUTORS,
+    BACKENDS,
     available,
-    check_executors,
+    check_backends,
     checked_settings,
     make_tools,
 )
-from orchestra_ray.workers.tools.runtime.executor import Executor
 
 SERVER = {"name": "tests", "command": [sys.executable, f"{Path(__file__).parent}/mcp_server.py"]}
 URL = "http://127.0.0.1:9/v1"
 SMALL = Limits(context_tokens=2_048, max_output_tokens=512)
 
 
-def entry(executor: str, **settings: Any) -> Entry:
-    kind = Kind.MODEL if executor in EXECUTORS[Kind.MODEL] else Kind.TOOL
-    return Entry("it", kind, "", executor, Prices(), 0.0, SMALL, settings=settings)
+def entry(backend: str, **settings: Any) -> Entry:
+    kind = Kind.MODEL if backend in BACKENDS[Kind.MODEL] else Kind.TOOL
+    return Entry("it", kind, "", backend, Prices(), 0.0, SMALL, settings=settings)
 
 
 def check(one: Entry) -> None:
-    if one.executor == "recipe":
+    if one.backend == "recipe":
         one = replace(one, choices=(Choice("by-1", "model", "", 1.0),))
-    check_executors(Catalogue({"it": one}, "prices"))
+    check_backends(Catalogue({"it": one}, "prices"))
 
 
 @pytest.mark.parametrize(
-    ("executor", "settings"),
+    ("backend", "settings"),
     [
         ("simulated", {}),
         ("endpoint", {"base_urls": [URL], "model": "m", "temperature": 1, "system": None}),
@@ -54,18 +54,18 @@ def check(one: Entry) -> None:
         ("recipe", {"task": "Look it up."}),
     ],
 )
-def test_good_settings_pass_and_nothing_is_started(executor: str, settings: dict[str, Any]) -> None:
-    check(entry(executor, **settings))
+def test_good_settings_pass_and_nothing_is_started(backend: str, settings: dict[str, Any]) -> None:
+    check(entry(backend, **settings))
 
 
 def test_every_executor_has_settings_in_the_tests() -> None:
     marks = test_good_settings_pass_and_nothing_is_started.pytestmark  # type: ignore[attr-defined]
-    tried = {executor for executor, _ in marks[0].args[1]}
-    assert tried == {name for kinds in EXECUTORS.values() for name in kinds}
+    tried = {backend for backend, _ in marks[0].args[1]}
+    assert tried == {name for kinds in BACKENDS.values() for name in kinds}
 
 
 @pytest.mark.parametrize(
-    ("executor", "settings", "says"),
+    ("backend", "settings", "says"),
     [
         ("simulated", {"skil": 1}, "settings.skil: no such setting; it has none"),
         (
@@ -88,16 +88,16 @@ def test_every_executor_has_settings_in_the_tests() -> None:
     ],
 )
 def test_bad_settings_are_one_line_that_names_them(
-    executor: str, settings: dict[str, Any], says: str
+    backend: str, settings: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        check(entry(executor, **settings))
+        check(entry(backend, **settings))
     assert says in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_an_executor_that_does_not_exist_is_refused_with_those_that_do() -> None:
-    with pytest.raises(ConfigError, match="it: no executor abacus; choose from: calculator, "):
-        check(replace(entry("calculator"), executor="abacus"))
+    with pytest.raises(ConfigError, match="it: no backend abacus; choose from: calculator, "):
+        check(replace(entry("calculator"), backend="abacus"))
 
 
 def test_a_run_is_refused_before_any_tool_or_actor_starts(
@@ -106,7 +106,7 @@ def test_a_run_is_refused_before_any_tool_or_actor_starts(
     text = Path(quickstart.catalogue.path).read_text()
     path = tmp_path / "catalogue.yaml"
     path.write_text(
-        text.replace("executor: calculator", "executor: calculator\n    settings: {digits: 3}")
+        text.replace("backend: calculator", "backend: calculator\n    settings: {digits: 3}")
     )
     catalogue = replace(quickstart.catalogue, path=str(path))
     with pytest.raises(ConfigError, match="calculator: settings.digits: no such setting"):
@@ -140,7 +140,7 @@ def test_what_this_machine_cannot_offer_is_left_out_with_a_line(
 
 
 def test_the_tools_of_an_mcp_server_are_entries_and_share_its_process(
-    make_request: Callable[..., ToolRequest], local_books: Callable[..., Any]
+    make_request: Callable[..., ToolRequest], local_spend: Callable[..., Any]
 ) -> None:
     entries = {
         name: replace(entry("mcp", server=SERVER, tool="process"), name=name)
@@ -149,12 +149,12 @@ def test_the_tools_of_an_mcp_server_are_entries_and_share_its_process(
     catalogue = Catalogue(entries, "prices")
 
     async def main() -> list[str]:
-        executor = Executor(catalogue, make_tools(catalogue), local_books())
+        backend = Executor(catalogue, make_tools(catalogue), local_spend())
         try:
             asked = [make_request(each, call_id=name) for name, each in entries.items()]
-            return [(await executor.execute(request)).text for request in asked]
+            return [(await backend.execute(request)).text for request in asked]
         finally:
-            await executor.close()
+            await backend.close()
 
     one, two = asyncio.run(main())
     assert one == two and int(one) > 1

@@ -19,7 +19,7 @@ from transformers import AutoTokenizer
 
 from orchestra_ray.core.faults import Fault
 from orchestra_ray.core.money import Prices
-from orchestra_ray.core.records import Draw, Offer, ToolRequest
+from orchestra_ray.core.records import ToolOption, ToolRequest, ToolsetSample
 from orchestra_ray.data.catalogue import Catalogue, Entry, Kind, Limits
 from orchestra_ray.workers.rollout.chat import Chat
 from orchestra_ray.workers.rollout.parsing import parse_hermes
@@ -138,21 +138,21 @@ def entries(tavily: str, model: str, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="module")
-def draw(entries: dict[str, Entry]) -> Draw:
-    offers = (
-        Offer(e.name, e.name, e.kind.value, "", Prices(), 0.0, e.parameters)
+def draw(entries: dict[str, Entry]) -> ToolsetSample:
+    options = (
+        ToolOption(e.name, e.name, e.kind.value, "", Prices(), 0.0, e.parameters)
         for e in entries.values()
     )
-    return Draw(0, tuple(offers))
+    return ToolsetSample(0, tuple(options))
 
 
 @pytest.fixture(scope="module")
 def heard(
     entries: dict[str, Entry],
-    draw: Draw,
+    draw: ToolsetSample,
     qwen3: Chat,
     make_request: Callable[..., ToolRequest],
-    local_books: Callable[..., Any],
+    local_spend: Callable[..., Any],
 ) -> Callable[[str], str]:
     """What the policy hears from a channel, having asked for it in JSON of its own."""
     asked: Mapping[str, tuple[str, Mapping[str, Any]]] = {
@@ -167,8 +167,8 @@ def heard(
     }
 
     async def call(request: ToolRequest) -> str:
-        catalogue = Catalogue({request.offer.identity: entries[request.offer.identity]}, "prices")
-        executor = Executor(catalogue, make_tools(catalogue), local_books())
+        catalogue = Catalogue({request.option.identity: entries[request.option.identity]}, "prices")
+        executor = Executor(catalogue, make_tools(catalogue), local_spend())
         try:
             result = await executor.execute(request)
             assert result.error is None, result.text
@@ -188,12 +188,12 @@ def heard(
             (parsed,) = turn.calls
             assert (parsed.fault, parsed.name, parsed.arguments) == (None, name, arguments)
             try:
-                offer = resolve(draw, parsed.name, parsed.arguments)
+                option = resolve(draw, parsed.name, parsed.arguments)
             except Fault as fault:
                 texts[channel] = f"error: {fault}"
             else:
-                given = {} if offer.kind == "model" else parsed.arguments
-                request = make_request(entries[offer.identity], given)
+                given = {} if option.kind == "model" else parsed.arguments
+                request = make_request(entries[option.identity], given)
                 texts[channel] = asyncio.run(call(request))
         return texts[channel]
 

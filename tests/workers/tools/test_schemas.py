@@ -18,11 +18,11 @@ from orchestra_ray.config import load
 from orchestra_ray.config.schema import CassetteConfig, CassetteMode, CatalogueConfig
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.faults import Fault, FaultKind
-from orchestra_ray.core.records import Asker, Draw, Task, ToolRequest
-from orchestra_ray.data.catalogue import Catalogue, draw_offers, load_catalogue
+from orchestra_ray.core.records import Caller, Task, ToolRequest, ToolsetSample
+from orchestra_ray.data.catalogue import Catalogue, load_catalogue, sample_toolset
 from orchestra_ray.data.catalogue.signatures import signatures
 from orchestra_ray.workers.tools.availability import lacking, left_out
-from orchestra_ray.workers.tools.registry import available, check_executors, make_tools
+from orchestra_ray.workers.tools.registry import available, check_backends, make_tools
 from orchestra_ray.workers.tools.runtime.executor import Executor
 from orchestra_ray.workers.tools.validation import resolve
 
@@ -45,20 +45,20 @@ def distance(
 '''
 MODELS = """
 models:
-  - {name: nova, description: knows, executor: simulated, output_tokens: 10}
+  - {name: nova, description: knows, backend: simulated, output_tokens: 10}
 tools:
 """
 FUNCTION = """
   - name: route
     description: measures a way
-    executor: function
+    backend: function
     limits: {{retries: 0, deadline_s: 30}}
     settings: {{path: "ways:distance", python_path: ["{folder}"]}}
 """
 WHOLE = """
   - name: desk
     description: a tool of the desk
-    executor: mcp
+    backend: mcp
     limits: {{retries: 0, deadline_s: 60}}
     settings: {{server: {{name: desk, {where}}}}}
 """
@@ -97,20 +97,20 @@ def write(tmp_path: Path) -> Callable[..., Catalogue]:
         path = tmp_path / "catalogue.yaml"
         path.write_text(MODELS + tools.format(folder=tmp_path, **given))
         catalogue = load_catalogue(path)
-        check_executors(catalogue)
+        check_backends(catalogue)
         return catalogue
 
     return write
 
 
-def drawn(catalogue: Catalogue) -> Draw:
-    return draw_offers(catalogue, CatalogueConfig(path="none"), seed=1)
+def sampled(catalogue: Catalogue) -> ToolsetSample:
+    return sample_toolset(catalogue, CatalogueConfig(path="none"), seed=1)
 
 
 def called(catalogue: Catalogue, books: Any, name: str, **arguments: Any) -> str:
-    offer = resolve(drawn(catalogue), name, arguments)
+    option = resolve(sampled(catalogue), name, arguments)
     task = Task("t", "family", "?", {})
-    request = ToolRequest("c", Asker(1, "g", "g/0", 0), offer, arguments, task, 0, 0)
+    request = ToolRequest("c", Caller(1, "g", "g/0", 0), option, arguments, task, 0, 0)
 
     async def main() -> str:
         executor = Executor(catalogue, make_tools(catalogue), books)
@@ -123,24 +123,24 @@ def called(catalogue: Catalogue, books: Any, name: str, **arguments: Any) -> str
 
 
 def test_a_function_is_called_by_its_type_hints_alone(
-    write: Callable[..., Catalogue], local_books: Callable[..., Any]
+    write: Callable[..., Catalogue], local_spend: Callable[..., Any]
 ) -> None:
     catalogue, _ = available(write(FUNCTION))
     parameters = catalogue.entries["route"].parameters
     assert parameters["required"] == ["start", "end"]
     assert parameters["properties"]["unit"]["enum"] == ["km", "mile"]
     assert "ways" not in sys.modules
-    offered = drawn(catalogue).offer("route")
+    offered = sampled(catalogue).option("route")
     assert offered is not None and offered.parameters == parameters
     there = {"start": {"name": "here"}, "end": {"name": "there", "near": ["x"]}}
-    assert called(catalogue, local_books(), "route", **there) == "here to there: 7 km"
+    assert called(catalogue, local_spend(), "route", **there) == "here to there: 7 km"
     for change, kind in (
         ({"end": {}}, FaultKind.WRONG_TYPE),
         ({"unit": "league"}, FaultKind.WRONG_TYPE),
         ({"via": 1}, FaultKind.EXTRA_ARGUMENT),
     ):
         with pytest.raises(Fault) as caught:
-            resolve(drawn(catalogue), "route", there | change)
+            resolve(sampled(catalogue), "route", there | change)
         assert caught.value.kind is kind
 
 
@@ -158,14 +158,14 @@ def test_a_function_that_cannot_be_introduced_is_one_line(write: Callable[..., C
 
 
 def test_an_entry_without_a_tool_stands_for_all_of_its_server(
-    write: Callable[..., Catalogue], where: str, local_books: Callable[..., Any]
+    write: Callable[..., Catalogue], where: str, local_spend: Callable[..., Any]
 ) -> None:
     catalogue, _ = available(write(WHOLE, where=where))
     names = [name for name in catalogue.tools if name.startswith("desk_")]
     assert {"desk_add", "desk_echo", "desk_order"} <= set(names) and "desk" not in catalogue.tools
     assert catalogue.entries["desk_add"].description == "The sum of two integers."
-    check_executors(catalogue)
-    books = local_books()
+    check_backends(catalogue)
+    books = local_spend()
     assert called(catalogue, books, "desk_add", a=2, b=40) == "42"
     ordered = {"items": [{"name": "tea", "count": 2}, {"name": "jam"}]}
     assert called(catalogue, books, "desk_order", order=ordered) == "2 tea, 1 jam"
@@ -175,11 +175,11 @@ def test_an_entry_without_a_tool_stands_for_all_of_its_server(
 
 
 def test_an_entry_that_names_a_tool_takes_over_its_schema(
-    write: Callable[..., Catalogue], where: str, local_books: Callable[..., Any]
+    write: Callable[..., Catalogue], where: str, local_spend: Callable[..., Any]
 ) -> None:
     catalogue, _ = available(write(ONE, where=where, tool="add"))
     assert catalogue.entries["one"].parameters["required"] == ["a", "b"]
-    assert called(catalogue, local_books(), "one", a=2, b=40) == "42"
+    assert called(catalogue, local_spend(), "one", a=2, b=40) == "42"
     with pytest.raises(ConfigError, match="the server has no tool nothing; choose from: echo, add"):
         available(write(ONE, where=where, tool="nothing"))
 
@@ -271,13 +271,13 @@ def test_a_listing_may_hold_what_has_no_name_or_a_bad_schema_of_results(
 )
 def test_a_schema_with_one_meaning_is_mended(
     write: Callable[..., Catalogue],
-    local_books: Callable[..., Any],
+    local_spend: Callable[..., Any],
     tmp_path: Path,
     schema: dict[str, Any],
 ) -> None:
     where = raw(tmp_path, {"t": listing(schema)})
     catalogue, lines = available(write(WHOLE, where=where))
-    assert not lines and called(catalogue, local_books(), "desk_t") == "done"
+    assert not lines and called(catalogue, local_spend(), "desk_t") == "done"
 
 
 def test_what_runs_a_tool_that_is_left_out_is_left_out_with_it(
@@ -286,7 +286,7 @@ def test_what_runs_a_tool_that_is_left_out_is_left_out_with_it(
     recipe = """
   - name: solver
     description: solves
-    executor: recipe
+    backend: recipe
     runs: one
     choices: [{{name: s-1, model: nova, description: d, latency_s: 1}}]
 """
@@ -298,13 +298,13 @@ def test_what_runs_a_tool_that_is_left_out_is_left_out_with_it(
 
 
 def test_stated_parameters_stand_for_a_schema_of_no_use(
-    write: Callable[..., Catalogue], local_books: Callable[..., Any], tmp_path: Path
+    write: Callable[..., Catalogue], local_spend: Callable[..., Any], tmp_path: Path
 ) -> None:
     stated = "    parameters: {{properties: {{a: {{type: integer}}}}}}\n"
     for schema in ({"$ref": "#"}, [], {"type": "array"}):
         where = raw(tmp_path, {"bad": listing(schema)})
         catalogue, lines = available(write(ONE + stated, where=where, tool="bad"))
-        assert not lines and called(catalogue, local_books(), "one", a=1) == "done"
+        assert not lines and called(catalogue, local_spend(), "one", a=1) == "done"
 
 
 def test_a_stated_union_stands_though_it_has_no_properties_at_its_root(
@@ -355,7 +355,7 @@ def test_the_doctor_asks_the_servers_of_a_configuration(
 ) -> None:
     write(WHOLE, where=raw(tmp_path, {"t": tool}) if tool else 'command: ["no-such-command"]')
     config = load(["configs/quickstart.yaml"], [f"catalogue.path={tmp_path / 'catalogue.yaml'}"])
-    (finding,) = doctor._introduced_tools(config)
+    (finding,) = doctor._tools_with_own_schema(config)
     assert finding.verdict is verdict and says in finding.detail
 
 
@@ -375,18 +375,18 @@ ROOTS = {
 
 @pytest.mark.parametrize("root", ROOTS)
 def test_a_root_that_is_a_union_or_a_reference_is_called_by_its_schema(
-    write: Callable[..., Catalogue], local_books: Callable[..., Any], tmp_path: Path, root: str
+    write: Callable[..., Catalogue], local_spend: Callable[..., Any], tmp_path: Path, root: str
 ) -> None:
     catalogue, lines = available(write(WHOLE, where=raw(tmp_path, {"t": listing(ROOTS[root])})))
     assert not lines
-    assert called(catalogue, local_books(), "desk_t", city="Ulm") == "done"
+    assert called(catalogue, local_spend(), "desk_t", city="Ulm") == "done"
     with pytest.raises(Fault):
-        resolve(drawn(catalogue), "desk_t", {"city": 5})
+        resolve(sampled(catalogue), "desk_t", {"city": 5})
     with pytest.raises(Fault):
-        resolve(drawn(catalogue), "desk_t", {})
+        resolve(sampled(catalogue), "desk_t", {})
     (function,) = [
         one["function"]
-        for one in signatures(drawn(catalogue))
+        for one in signatures(sampled(catalogue))
         if one["function"]["name"] == "desk_t"
     ]
     assert "city" in function["parameters"]["properties"]

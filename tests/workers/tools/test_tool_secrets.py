@@ -46,9 +46,9 @@ SECRETS = {
 PLAIN = {"PLAIN_WORDS": "a fox, 3.14 and /usr/bin/env", "GIT_COMMIT": "3f786850e387550fdab8" * 2}
 
 
-def entry_of(name: str, executor: str, given: Mapping[str, Any], **limits: Any) -> Entry:
+def entry_of(name: str, backend: str, given: Mapping[str, Any], **limits: Any) -> Entry:
     bounds = Limits(retries=0, deadline_s=60.0, **limits)
-    return Entry(name, Kind.TOOL, "", executor, Prices(), 0.0, bounds, settings=given)
+    return Entry(name, Kind.TOOL, "", backend, Prices(), 0.0, bounds, settings=given)
 
 
 def results_of(
@@ -81,28 +81,28 @@ def echo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Entry:
 
 
 def test_a_function_cannot_give_a_secret_of_the_environment_to_the_policy(
-    echo: Entry, make_request: Callable[..., ToolRequest], local_books: Any
+    echo: Entry, make_request: Callable[..., ToolRequest], local_spend: Any
 ) -> None:
     asked = [make_request(echo, {"name": name}) for name in SECRETS]
-    assert [r.text for r in results_of(echo, local_books(), asked)] == [MARK] * len(SECRETS)
+    assert [r.text for r in results_of(echo, local_spend(), asked)] == [MARK] * len(SECRETS)
     asked = [make_request(echo, {"name": name, "form": "raise"}) for name in SECRETS]
-    for result in results_of(echo, local_books(), asked):
+    for result in results_of(echo, local_spend(), asked):
         assert result.error == "server_error" and MARK in result.text
         assert "planted" not in result.text and "pl4nted" not in result.text
     asked = [make_request(echo, {"name": name}) for name in PLAIN]
-    assert [r.text for r in results_of(echo, local_books(), asked)] == list(PLAIN.values())
+    assert [r.text for r in results_of(echo, local_spend(), asked)] == list(PLAIN.values())
     [basic] = results_of(
-        echo, local_books(), [make_request(echo, {"name": "PLANTED_API_KEY", "form": "basic"})]
+        echo, local_spend(), [make_request(echo, {"name": "PLANTED_API_KEY", "form": "basic"})]
     )
     assert MARK in basic.text
 
 
 def test_a_secret_at_the_cut_of_a_long_reply_is_not_cut_in_two(
-    echo: Entry, make_request: Callable[..., ToolRequest], local_books: Any
+    echo: Entry, make_request: Callable[..., ToolRequest], local_spend: Any
 ) -> None:
     for before in (280, 290, 295, 299, 300):
         asked = make_request(echo, {"name": "PLANTED_API_KEY", "form": f"{before}"})
-        [result] = results_of(echo, local_books(), [asked])
+        [result] = results_of(echo, local_spend(), [asked])
         assert result.text == ("x" * before + MARK)[:300] + (CUT_MARK if before > 286 else "")
     assert LONGEST_SECRET > max(map(len, SECRETS.values()))
 
@@ -111,27 +111,27 @@ def test_a_secret_at_the_cut_of_a_long_reply_is_not_cut_in_two(
 def test_neither_does_a_recording_hold_it_nor_a_replay_bring_it_back(
     echo: Entry,
     make_request: Callable[..., ToolRequest],
-    local_books: Any,
+    local_spend: Any,
     tmp_path: Path,
     form: str,
 ) -> None:
     path = tmp_path / "tape"
     asked = [make_request(echo, {"name": name, "form": form}, call_id=name) for name in SECRETS]
     recorded = results_of(
-        echo, local_books(), asked, lambda: Cassette(path, CassetteMode.RECORD, environ={})
+        echo, local_spend(), asked, lambda: Cassette(path, CassetteMode.RECORD, environ={})
     )
     held = b"".join(file.read_bytes() for file in tmp_path.glob("tape*"))
     for secret in ("planted-key", "pl4nted", SECRETS["ODDLY_NAMED"]):
         assert secret.encode() not in held
     replayed = results_of(
-        echo, local_books(), asked, lambda: Cassette(path, CassetteMode.REPLAY, environ={})
+        echo, local_spend(), asked, lambda: Cassette(path, CassetteMode.REPLAY, environ={})
     )
     assert [r.text for r in replayed] == [r.text for r in recorded]
     assert all(MARK in r.text for r in recorded)
 
 
 def test_an_mcp_server_cannot_give_away_a_literal_of_its_settings(
-    make_request: Callable[..., ToolRequest], local_books: Any, monkeypatch: pytest.MonkeyPatch
+    make_request: Callable[..., ToolRequest], local_spend: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ODDLY", "handed on words")
     literals = {
@@ -147,7 +147,7 @@ def test_an_mcp_server_cannot_give_away_a_literal_of_its_settings(
     }
     entry = entry_of("variable", "mcp", {"server": server, "tool": "variable"})
     asked = [make_request(entry, {"name": name}) for name in [*literals, "ODDLY"]]
-    texts = [result.text for result in results_of(entry, local_books(), asked)]
+    texts = [result.text for result in results_of(entry, local_spend(), asked)]
     assert texts == [MARK, MARK, "verbose", MARK]
 
 

@@ -35,11 +35,11 @@ def running(load: Mapping[str, Load]) -> int:
     return sum(of_tool.running for of_tool in load.values())
 
 
-def entry_of(name: str, executor: str, settings: Mapping[str, Any], **limits: Any) -> Entry:
-    kind = Kind.MODEL if executor == "endpoint" else Kind.TOOL
+def entry_of(name: str, backend: str, settings: Mapping[str, Any], **limits: Any) -> Entry:
+    kind = Kind.MODEL if backend == "endpoint" else Kind.TOOL
     given = {"retries": 0, "deadline_s": DEADLINE_S, "context_tokens": 4096} | limits
     made = Limits(max_output_tokens=64, **given)
-    return Entry(name, kind, "", executor, TOKENS, 0.0, made, settings=settings)
+    return Entry(name, kind, "", backend, TOKENS, 0.0, made, settings=settings)
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ class World:
         return result
 
     def most(self, request: ToolRequest) -> int:
-        entry = self.catalogue.entries[request.offer.identity]
-        return most_cost_nanousd(entry, request.offer.prices)
+        entry = self.catalogue.entries[request.option.identity]
+        return most_cost_nanousd(entry, request.option.prices)
 
     def balance(self) -> dict[str, float]:
         """What the guard holds is what the ledger's entries sum to, and no call is still open."""
@@ -78,7 +78,7 @@ class World:
         def figures(actor: Any) -> tuple[int, int, int]:
             books = actor._books
             charged = sum(total.charged_nanousd for total in books.ledger.by_identity.values())
-            return books.guard.committed_nanousd, charged, len(books.guard._held)
+            return books.budget.committed_nanousd, charged, len(books.budget._held)
 
         committed, charged, held = ray.get(self.books.__ray_call__.remote(figures))
         assert (committed, held) == (charged, 0)

@@ -14,7 +14,7 @@ import asyncio
 import secrets
 
 from orchestra_ray.core.faults import Failure
-from orchestra_ray.core.records import Asker, Task
+from orchestra_ray.core.records import Caller, Task
 from orchestra_ray.data.catalogue.parsers import Parser, parse
 from orchestra_ray.sandbox.command import Limits, SandboxError
 from orchestra_ray.sandbox.run import Sandbox, source_bytes
@@ -39,13 +39,13 @@ sys.__stderr__.write({word!r})
 """
 
 
-class CodeJudge:
+class CodeGrader:
     def __init__(self) -> None:
         self._sandbox: Sandbox | None = None
         self._starting = asyncio.Lock()
         self._room = asyncio.Semaphore(AT_ONCE)
 
-    async def judge(self, task: Task, answer: str, asker: Asker) -> Verdict | Failure:
+    async def judge(self, task: Task, answer: str, caller: Caller) -> Verdict | Failure:
         program = parse(Parser.CODE, answer)
         if len(program.encode(errors="replace")) > MAX_PROGRAM_BYTES:
             return Verdict(False, f"longer than {MAX_PROGRAM_BYTES} bytes")

@@ -5,7 +5,7 @@ sandbox has none, or cannot score even the reference, there is a failure instead
 """
 
 from orchestra_ray.core.faults import Failure
-from orchestra_ray.core.records import Asker, Task
+from orchestra_ray.core.records import Caller, Task
 from orchestra_ray.data.tasks.scoring import BrokenTask
 from orchestra_ray.data.tasks.source import OWN_SCORER
 from orchestra_ray.sandbox.command import SandboxError
@@ -13,11 +13,11 @@ from orchestra_ray.sandbox.family_scorer import FamilyScorer
 from orchestra_ray.workers.reward.judges.verdict import Verdict, failed
 
 
-class FamilyJudge:
+class FamilyGrader:
     def __init__(self) -> None:
         self._scorer = FamilyScorer()
 
-    async def judge(self, task: Task, answer: str, asker: Asker) -> Verdict | Failure:
+    async def judge(self, task: Task, answer: str, caller: Caller) -> Verdict | Failure:
         try:
             scored = await self._scorer.score(task, answer)
         except (BrokenTask, SandboxError) as error:

@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 from orchestra_ray.config.schema import CassetteConfig, JudgeConfig
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.faults import Failure
-from orchestra_ray.core.records import Asker, LedgerEntry, Task, ToolRequest
+from orchestra_ray.core.records import Caller, LedgerEntry, Task, ToolRequest
 from orchestra_ray.core.seeds import derive_seed
 from orchestra_ray.data.catalogue import Catalogue, Entry, Kind
 from orchestra_ray.data.catalogue.parsers import Parser
-from orchestra_ray.data.catalogue.toolset import plain_offer
+from orchestra_ray.data.catalogue.toolset import plain_option
 from orchestra_ray.data.tasks.private import is_private
 from orchestra_ray.data.tasks.reasoning_gym import reference
 from orchestra_ray.workers.reward.judges.rules import AGAIN, Rule
@@ -39,8 +39,8 @@ def judging_entry(catalogue: Catalogue, config: JudgeConfig) -> Entry:
     if config.model is None:
         raise ConfigError("judge.model: a task needs an LLM judge; name a model of the catalogue")
     entry = catalogue.entries.get(config.model)
-    if entry is None or entry.kind is not Kind.MODEL or entry.executor != "endpoint":
-        others = [n for n, e in catalogue.models.items() if e.executor == "endpoint"]
+    if entry is None or entry.kind is not Kind.MODEL or entry.backend != "endpoint":
+        others = [n for n, e in catalogue.models.items() if e.backend == "endpoint"]
         known = f"choose from: {', '.join(others)}" if others else "the catalogue has none"
         raise ConfigError(f"judge.model: {config.model} is no model behind an endpoint; {known}")
     settings = {**entry.settings, "temperature": config.temperature}
@@ -56,7 +56,7 @@ class Said:
     fault: str | None
 
 
-class JudgeDesk:
+class JudgeCaller:
     """The judging model, for the judges of all rules."""
 
     def __init__(
@@ -65,20 +65,20 @@ class JudgeDesk:
         """On the event loop that will ask; `ConfigError` where the model cannot be asked here."""
         entry = judging_entry(catalogue, config)
         alone = Catalogue({IDENTITY: entry}, catalogue.price_sheet)
-        offer = plain_offer(entry, catalogue.price_sheet)
-        self._offer = replace(offer, identity=IDENTITY, kind=IDENTITY)
-        self.version = version_of(alone.entries, self._offer)
+        option = plain_option(entry, catalogue.price_sheet)
+        self._option = replace(option, identity=IDENTITY, kind=IDENTITY)
+        self.version = version_of(alone.entries, self._option)
         tools = make_tools(alone, cassette.mode)
         self._executor = Executor(alone, tools, books, open_cassette(cassette))
         self._asked: Counter[str] = Counter()
 
-    async def ask(self, prompt: str, key: str, attempt: int, asker: Asker) -> Said:
+    async def ask(self, prompt: str, key: str, attempt: int, caller: Caller) -> Said:
         """`key` names what is judged. Raises `CassetteError` where a replay cannot go on."""
         self._asked[key] += 1
         request = ToolRequest(
-            call_id=f"{asker.episode_id}/{key}.{self._asked[key]}",
-            asker=asker,
-            offer=self._offer,
+            call_id=f"{caller.episode_id}/{key}.{self._asked[key]}",
+            caller=caller,
+            option=self._option,
             arguments={"prompt": prompt},  # by which a recording knows the call
             task=Task(f"judge/{key}", IDENTITY, prompt, {}),
             seed=derive_seed("judge", key),
@@ -94,24 +94,24 @@ class JudgeDesk:
 class LlmJudge:
     """A `Judge` under one rule."""
 
-    def __init__(self, name: str, rule: Rule, desk: JudgeDesk, verdicts: Verdicts, tries: int):
-        self._name, self._rule, self._desk = name, rule, desk
+    def __init__(self, name: str, rule: Rule, caller: JudgeCaller, verdicts: Verdicts, tries: int):
+        self._name, self._rule, self._caller = name, rule, caller
         self._verdicts, self._tries = verdicts, tries
         self._under_way: dict[str, asyncio.Task[Verdict | Failure]] = {}
 
-    async def judge(self, task: Task, answer: str, asker: Asker) -> Verdict | Failure:
+    async def judge(self, task: Task, answer: str, caller: Caller) -> Verdict | Failure:
         known = self._rule.known(reference(task), answer)
         if known is not None:
             return known
         prompt = self._rule.prompt(task.question, reference(task), answer)
-        key = digest(self._name, self._desk.version, prompt)
+        key = digest(self._name, self._caller.version, prompt)
         kept = self._verdicts.get(key)
         if kept is not None:
             return Verdict(kept, "judged before")
         asking = self._under_way.get(key)
         first = asking is None
         if asking is None:
-            asking = asyncio.create_task(self._ask(prompt, key, asker, is_private(task)))
+            asking = asyncio.create_task(self._ask(prompt, key, caller, is_private(task)))
             self._under_way[key] = asking
             asking.add_done_callback(lambda _: self._under_way.pop(key))
         said = await asyncio.shield(asking)  # who gives up leaves the verdict to the others
@@ -121,12 +121,12 @@ class LlmJudge:
         for asking in self._under_way.values():
             asking.cancel()
 
-    async def _ask(self, prompt: str, key: str, asker: Asker, private: bool) -> Verdict | Failure:
+    async def _ask(self, prompt: str, key: str, caller: Caller, private: bool) -> Verdict | Failure:
         said: Said | None = None
         for attempt in range(self._tries):
             shown = prompt if said is None else f"{prompt}\n\n{AGAIN}"
             try:
-                said = await self._desk.ask(shown, key, attempt, asker)
+                said = await self._caller.ask(shown, key, attempt, caller)
             except CassetteError as error:
                 return failed(self._name, str(error))
             if said.fault is not None:

@@ -13,7 +13,7 @@ import re
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.faults import Failure, Fault, FaultKind
 from orchestra_ray.core.money import Prices
-from orchestra_ray.core.records import Asker, Offer, Task, ToolRequest
+from orchestra_ray.core.records import Caller, Task, ToolOption, ToolRequest
 from orchestra_ray.data.tasks.reasoning_gym import reference
 from orchestra_ray.workers.reward.judges.exact import is_exact
 from orchestra_ray.workers.reward.judges.expressions import stated_expression
@@ -26,15 +26,15 @@ FUNCTION = "orchestra_ray.workers.reward.judges.equal:equal"
 LIMITS = FunctionLimits(processes=1, deadline_s=20.0, start_s=60.0, memory_mib=2048)
 _TEXT = re.compile(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}")
 _LETTER = re.compile(r"\([A-Za-z]\)")
-_OFFER = Offer(NAME, NAME, "judge", "", Prices(), 0.0)
+_OPTION = ToolOption(NAME, NAME, "judge", "", Prices(), 0.0)
 
 
-class MathJudge:
+class MathGrader:
     def __init__(self) -> None:
         self._tool: FunctionTool | None = None
         self._one = asyncio.Lock()  # a comparison's deadline holds for it, not for its wait
 
-    async def judge(self, task: Task, answer: str, asker: Asker) -> Verdict | Failure:
+    async def judge(self, task: Task, answer: str, caller: Caller) -> Verdict | Failure:
         right, given = reference(task), stated_expression(answer)
         if given is None:
             return Verdict(False, "no expression")
@@ -43,7 +43,7 @@ class MathJudge:
         if len(given) > MOST_CHARACTERS:
             return Verdict(False, "too long for an expression")
         arguments = {"reference": right, "answer": given}
-        request = ToolRequest(asker.episode_id, asker, _OFFER, arguments, task, 0, 0)
+        request = ToolRequest(caller.episode_id, caller, _OPTION, arguments, task, 0, 0)
         async with self._one:
             try:
                 if self._tool is None:

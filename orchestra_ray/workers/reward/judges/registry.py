@@ -15,21 +15,21 @@ from orchestra_ray.config.validation import cassette_of, run_folder
 from orchestra_ray.core.bugs import bug
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.faults import Failure, FailureKind
-from orchestra_ray.core.records import Asker, GroupSpec, Task, Trajectory
+from orchestra_ray.core.records import Caller, GroupSpec, Task, Trajectory
 from orchestra_ray.data.catalogue import Catalogue
 from orchestra_ray.data.tasks.private import is_private
 from orchestra_ray.data.tasks.reasoning_gym import reference
 from orchestra_ray.data.tasks.source import OWN_SCORER
 from orchestra_ray.workers.reward.judges.choice import is_choice
-from orchestra_ray.workers.reward.judges.code import CodeJudge
+from orchestra_ray.workers.reward.judges.code import CodeGrader
 from orchestra_ray.workers.reward.judges.exact import is_exact
-from orchestra_ray.workers.reward.judges.family import FamilyJudge
+from orchestra_ray.workers.reward.judges.family import FamilyGrader
 from orchestra_ray.workers.reward.judges.hotpotqa import is_exact_match, is_f1_match
-from orchestra_ray.workers.reward.judges.llm import JudgeDesk, LlmJudge
-from orchestra_ray.workers.reward.judges.mathematics import MathJudge
+from orchestra_ray.workers.reward.judges.llm import JudgeCaller, LlmJudge
+from orchestra_ray.workers.reward.judges.mathematics import MathGrader
 from orchestra_ray.workers.reward.judges.number import is_number
 from orchestra_ray.workers.reward.judges.rules import RULES
-from orchestra_ray.workers.reward.judges.verdict import Judge, Verdict, failed
+from orchestra_ray.workers.reward.judges.verdict import Grader, Verdict, failed
 from orchestra_ray.workers.reward.judges.verdicts import Verdicts
 from orchestra_ray.workers.tools.runtime.executor import Books
 
@@ -44,15 +44,15 @@ PLAIN: Mapping[str, Callable[[Task, str], bool]] = {
     "hotpotqa": lambda task, answer: is_exact_match(reference(task), answer),
     "hotpotqa_f1": lambda task, answer: is_f1_match(reference(task), answer),
 }
-PROCESSES: Mapping[str, Callable[[], Judge]] = {
-    OWN_SCORER: FamilyJudge,
-    "math": MathJudge,
-    "code": CodeJudge,
+PROCESSES: Mapping[str, Callable[[], Grader]] = {
+    OWN_SCORER: FamilyGrader,
+    "math": MathGrader,
+    "code": CodeGrader,
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Judging:
+class GraderInputs:
     """What a process needs to judge; a record that travels. The defaults do for plain judges."""
 
     config: JudgeConfig = field(default_factory=JudgeConfig)
@@ -63,8 +63,8 @@ class Judging:
     count_calls: bool = False  # whether calls that cost nothing are reserved too
 
 
-def judging_of(config: Config, catalogue: Catalogue, count_calls: bool = False) -> Judging:
-    return Judging(
+def grader_inputs(config: Config, catalogue: Catalogue, count_calls: bool = False) -> GraderInputs:
+    return GraderInputs(
         config=config.judge,
         catalogue=catalogue,
         cassette=cassette_of(config),
@@ -74,19 +74,19 @@ def judging_of(config: Config, catalogue: Catalogue, count_calls: bool = False) 
     )
 
 
-class Bench:
-    def __init__(self, judging: Judging, books: Books | None = None):
+class GraderRegistry:
+    def __init__(self, judging: GraderInputs, books: Books | None = None):
         """Without `books` there is no LLM judge."""
         self._judging, self._books = judging, books
-        self._judges: dict[str, Judge] = {}
-        self._desk: JudgeDesk | None = None
+        self._judges: dict[str, Grader] = {}
+        self._caller: JudgeCaller | None = None
         self._verdicts: Verdicts | None = None
 
     async def verdicts(
         self, group: GroupSpec, trajectories_G: Sequence[Trajectory]
     ) -> list[Verdict] | Failure:
         """A verdict for each trajectory, in their order."""
-        judge, deadline_s = judge_of(group.task), self._judging.deadline_s
+        judge, deadline_s = grader_of(group.task), self._judging.deadline_s
         try:
             async with asyncio.timeout(deadline_s):
                 verdicts_G = await asyncio.gather(
@@ -104,26 +104,26 @@ class Bench:
 
     async def close(self) -> None:
         await asyncio.gather(*(judge.close() for judge in self._judges.values()))
-        if self._desk is not None:
-            await self._desk.close()
+        if self._caller is not None:
+            await self._caller.close()
 
     async def _verdict(
         self, group: GroupSpec, episode_id: str, answer: str | None
     ) -> Verdict | Failure:
         if answer is None:
             return Verdict(False, "no answer")
-        judge = self._judge(judge_of(group.task))
-        asker = Asker(group.step, group.group_id, f"{episode_id}/judge", 0)
-        return await judge.judge(group.task, answer, asker)
+        judge = self._judge(grader_of(group.task))
+        caller = Caller(group.step, group.group_id, f"{episode_id}/judge", 0)
+        return await judge.judge(group.task, answer, caller)
 
-    def _judge(self, name: str) -> Judge:
+    def _judge(self, name: str) -> Grader:
         if name not in self._judges:
             self._judges[name] = self._made(name)
         return self._judges[name]
 
-    def _made(self, name: str) -> Judge:
+    def _made(self, name: str) -> Grader:
         if name in PLAIN:
-            return PlainJudge(PLAIN[name])
+            return PlainGrader(PLAIN[name])
         if name in PROCESSES:
             return PROCESSES[name]()
         if name not in RULES:
@@ -131,21 +131,23 @@ class Bench:
         if self._books is None:
             raise ConfigError(f"the judge {name} has no books to enter its calls in; give them")
         judging = self._judging
-        if self._desk is None:
-            self._desk = JudgeDesk(judging.catalogue, judging.config, judging.cassette, self._books)
+        if self._caller is None:
+            self._caller = JudgeCaller(
+                judging.catalogue, judging.config, judging.cassette, self._books
+            )
         if self._verdicts is None:
             self._verdicts = Verdicts(judging.folder)
-        return LlmJudge(name, RULES[name], self._desk, self._verdicts, judging.config.tries)
+        return LlmJudge(name, RULES[name], self._caller, self._verdicts, judging.config.tries)
 
 
-class PlainJudge:
+class PlainGrader:
     """A `Judge` that is a pure function; in a thread, so that a slow one holds up nobody's loop."""
 
     def __init__(self, decide: Callable[[Task, str], bool]):
         self._decide = decide
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="judge")
 
-    async def judge(self, task: Task, answer: str, asker: Asker) -> Verdict | Failure:
+    async def judge(self, task: Task, answer: str, caller: Caller) -> Verdict | Failure:
         loop = asyncio.get_running_loop()
         correct = await loop.run_in_executor(self._thread, self._decide, task, answer)
         return Verdict(correct, "matches" if correct else "does not match")
@@ -157,7 +159,7 @@ class PlainJudge:
 NAMES = (*PLAIN, *PROCESSES, *RULES)
 
 
-def judge_of(task: Task) -> str:
+def grader_of(task: Task) -> str:
     return str(task.payload.get("judge", OWN_SCORER))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from orchestra_ray.core.faults import Failure, FailureKind
-from orchestra_ray.core.records import Asker, LedgerEntry, Task
+from orchestra_ray.core.records import Caller, LedgerEntry, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,8 @@ class Verdict:
     unscorable: bool = False
 
 
-class Judge(Protocol):
-    async def judge(self, task: Task, answer: str, asker: Asker) -> Verdict | Failure:
+class Grader(Protocol):
+    async def judge(self, task: Task, answer: str, caller: Caller) -> Verdict | Failure:
         """Ends within limits of its own. `asker` is who stands in the ledger for what it costs."""
         ...
 

@@ -100,7 +100,7 @@ class Calculator:
             text = calculate(request.arguments["expression"])
         except CalculatorError as error:
             raise Fault(FaultKind.BAD_INPUT, str(error)) from None
-        return Reply(text, service_s=request.offer.latency_s)
+        return Reply(text, service_s=request.option.latency_s)
 
     async def close(self) -> None:
         pass

@@ -75,8 +75,8 @@ class Recipe:
 
     async def call(self, request: ToolRequest) -> Reply:
         prompt = prompt_of(request.found, request.task.question, self._task)
-        asked = replace(_about(request, prompt), offer=request.offer.choices[0], arguments={})
-        said, said_s = await _timed(self._models[model_of(request.offer)].call(asked))
+        asked = replace(_about(request, prompt), option=request.option.choices[0], arguments={})
+        said, said_s = await _timed(self._models[model_of(request.option)].call(asked))
         if self._runs is None:
             return replace(said, text=_read(self._parser, said.text), service_s=said_s)
         part = part_of(self._parser, said.text, request.task.question)

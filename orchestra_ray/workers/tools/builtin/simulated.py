@@ -37,7 +37,7 @@ class SimulatedExpert:
                 input_tokens=PROMPT_OVERHEAD_TOKENS + len(task.question) // CHARACTERS_PER_TOKEN,
                 output_tokens=round(entry.output_tokens * rng.uniform(0.5, 1.5)),
             ),
-            service_s=request.offer.latency_s * rng.uniform(0.75, 1.25),
+            service_s=request.option.latency_s * rng.uniform(0.75, 1.25),
         )
 
     async def close(self) -> None:

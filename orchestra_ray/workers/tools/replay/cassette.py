@@ -49,7 +49,7 @@ from orchestra_ray.config.schema import CassetteConfig, Latencies
 from orchestra_ray.config.schema import CassetteMode as Mode
 from orchestra_ray.core.faults import Failure, FailureKind, Fault, FaultKind
 from orchestra_ray.core.money import Usage
-from orchestra_ray.core.records import Offer, ToolRequest
+from orchestra_ray.core.records import ToolOption, ToolRequest
 from orchestra_ray.core.seeds import derive_seed
 from orchestra_ray.data.catalogue import Entry, model_of
 from orchestra_ray.tracking.redact import Redactor
@@ -75,9 +75,9 @@ class ReplayedFault(Fault):
 
 def key_of(request: ToolRequest, version: str) -> Key:
     """The key of a call. `version` names what else decides the answer: code, model, settings."""
-    offer, model = request.offer, model_of(request.offer)
+    option, model = request.option, model_of(request.option)
     asked: dict[str, Any] = {
-        "identity": offer.identity,
+        "identity": option.identity,
         "version": version,
         "arguments": request.arguments,
     }
@@ -85,30 +85,30 @@ def key_of(request: ToolRequest, version: str) -> Key:
         asked["question"] = request.task.question
     if request.messages:
         asked |= {"messages": request.messages, "functions": request.functions, "reply": "turn"}
-    if model and model != offer.identity:
+    if model and model != option.identity:
         asked |= {"model": model, "found": request.found}
     return Key(
-        identity=offer.identity,
+        identity=option.identity,
         version=version,
         content=canonical_digest(asked),
         sample=derive_seed(request.seed, request.attempt),
     )
 
 
-def version_of(entries: Mapping[str, Entry], offer: Offer) -> str:
+def version_of(entries: Mapping[str, Entry], option: ToolOption) -> str:
     """The version of what answers: of the entry, and of the model and tool that a recipe leans on.
 
     Each is the version that the catalogue states with a digest of what it sets up; where a server
     is found is not part of it.
     """
-    entry = entries[offer.identity]
-    parts = dict.fromkeys((entry.name, model_of(offer), entry.runs or ""))
+    entry = entries[option.identity]
+    parts = dict.fromkeys((entry.name, model_of(option), entry.runs or ""))
     return " ".join(_version(entries[name]) for name in parts if name in entries)
 
 
 def _version(entry: Entry) -> str:
     settings = {name: value for name, value in entry.settings.items() if name not in _PLACES}
-    decides = [entry.executor, entry.parser.value, entry.limits.max_output_tokens, settings]
+    decides = [entry.backend, entry.parser.value, entry.limits.max_output_tokens, settings]
     return f"{entry.version}-{canonical_digest(decides).hex()[:8]}"
 
 

@@ -23,21 +23,21 @@ from typing import Protocol
 
 from orchestra_ray.core.faults import MAY_HAVE_ACTED, Fault, FaultKind
 from orchestra_ray.core.money import Prices, Usage
-from orchestra_ray.core.records import Offer, Reservation, ToolRequest
+from orchestra_ray.core.records import Reservation, ToolOption, ToolRequest
 from orchestra_ray.data.catalogue import Entry, model_of
 from orchestra_ray.spend.accounts import call_of
 from orchestra_ray.spend.budget import most_cost_nanousd
 from orchestra_ray.workers.tools.base import Reply, Tool
-from orchestra_ray.workers.tools.runtime.circuit_breaker import Breaker
-from orchestra_ray.workers.tools.runtime.limiter import Gate
+from orchestra_ray.workers.tools.runtime.circuit_breaker import CircuitBreaker
+from orchestra_ray.workers.tools.runtime.limiter import Limiter
 
 RETRY_FIRST_S, RETRY_MOST_S = 0.25, 10.0
 NOTHING_SENT = Usage(billed_s=0.0)  # of a call none of whose attempts left this machine
 
-Share = tuple[int, int]  # (index, executors): whose part of the pool's limits
+Quota = tuple[int, int]  # (index, executors): whose part of the pool's limits
 
 
-class Guard(Protocol):
+class Budget(Protocol):
     @property
     def count_calls(self) -> bool:
         """Whether an attempt that costs nothing is reserved too, for the limits of calls."""
@@ -63,7 +63,7 @@ class Bill:
     attempts: int = 0
     unsent: int = 0  # attempts of them of which no request left this machine
     hedges: int = 0
-    settlements: list[tuple[str, int]] = field(default_factory=list)
+    charges: list[tuple[str, int]] = field(default_factory=list)
 
     @property
     def recorded(self) -> Usage:
@@ -72,8 +72,8 @@ class Bill:
 
     def take_free(self) -> tuple[str, ...]:
         """The keys of the attempts that cost nothing; they are settled with what comes next."""
-        free = tuple(key for key, charged_nanousd in self.settlements if charged_nanousd == 0)
-        self.settlements = [one for one in self.settlements if one[1] != 0]
+        free = tuple(key for key, charged_nanousd in self.charges if charged_nanousd == 0)
+        self.charges = [one for one in self.charges if one[1] != 0]
         return free
 
     def add(self, usage: Usage, service_s: float) -> None:
@@ -104,31 +104,33 @@ class Service:
         self,
         entry: Entry,
         tool: Tool,
-        share: Share | None = (0, 1),
+        quota: Quota | None = (0, 1),
         services: "Mapping[str, Service] | None" = None,
         restarted: bool = False,
     ):
-        self.entry, self.tool, self.gate = entry, tool, Gate()
+        self.entry, self.tool, self.limiter = entry, tool, Limiter()
         self._services = {} if services is None else services
-        self._breakers: defaultdict[str, Breaker] = defaultdict(Breaker)  # by `model_of` the offer
+        self._breakers: defaultdict[str, CircuitBreaker] = defaultdict(
+            CircuitBreaker
+        )  # by `model_of` the offer
         if restarted:
-            self.gate.count_start()
-        self.set_share(share)
+            self.limiter.count_start()
+        self.set_quota(quota)
 
-    def set_share(self, share: Share | None) -> None:
+    def set_quota(self, quota: Quota | None) -> None:
         """None: nothing of any limit, so that a limited tool is not called."""
         most, per_s = self.entry.limits.concurrency, self.entry.limits.calls_per_s
-        if share is None:
-            self.gate.limit(None if most is None and per_s is None else 0, None)
+        if quota is None:
+            self.limiter.limit(None if most is None and per_s is None else 0, None)
             return
-        index, executors = share
+        index, executors = quota
         sharers = executors if most is None else min(executors, most)
-        self.gate.limit(
+        self.limiter.limit(
             None if most is None else share_of(most, index, executors),
             None if per_s is None else per_s / sharers,
         )
 
-    async def call(self, request: ToolRequest, guard: Guard, bill: Bill) -> Reply:
+    async def call(self, request: ToolRequest, budget: Budget, bill: Bill) -> Reply:
         """The reply of the first attempt that has one; raises the last attempt's `Fault`.
 
         A pause that would outlast the call's deadline is not made: its fault is the call's.
@@ -136,60 +138,60 @@ class Service:
         ends_s = time.monotonic() + self.entry.limits.deadline_s
         for retries in range(self.entry.limits.retries):
             try:
-                return await self._hedged(request, guard, bill)
+                return await self._hedged(request, budget, bill)
             except Fault as fault:
                 pause_s = _pause_s(fault, retries)
                 if (
-                    not self._may_try_again(fault, request.offer)
+                    not self._may_try_again(fault, request.option)
                     or time.monotonic() + pause_s >= ends_s
                 ):
                     raise
                 await asyncio.sleep(pause_s)
-        return await self._hedged(request, guard, bill)
+        return await self._hedged(request, budget, bill)
 
     def _gate_of(self, part: str) -> AbstractAsyncContextManager[None]:
         service = self._services.get(part)
-        return nullcontext() if service is None else service.gate
+        return nullcontext() if service is None else service.limiter
 
-    def _may_try_again(self, fault: Fault, offer: Offer) -> bool:
+    def _may_try_again(self, fault: Fault, option: ToolOption) -> bool:
         return fault.kind.retryable and (
-            not fault.may_have_acted or self.entry.may_repeat(offer.prices)
+            not fault.may_have_acted or self.entry.may_repeat(option.prices)
         )
 
-    async def _hedged(self, request: ToolRequest, guard: Guard, bill: Bill) -> Reply:
+    async def _hedged(self, request: ToolRequest, budget: Budget, bill: Bill) -> Reply:
         hedge_after_s = self.entry.limits.hedge_after_s
         if hedge_after_s is None:
-            return await self._attempt(request, guard, bill)
+            return await self._attempt(request, budget, bill)
         racing: set[asyncio.Future[Reply]] = {
-            asyncio.ensure_future(self._attempt(request, guard, bill))
+            asyncio.ensure_future(self._attempt(request, budget, bill))
         }
         try:
             done, _ = await asyncio.wait(racing, timeout=hedge_after_s)
             if not done:
                 bill.hedges += 1
-                racing.add(asyncio.ensure_future(self._attempt(request, guard, bill)))
+                racing.add(asyncio.ensure_future(self._attempt(request, budget, bill)))
             return await _first_success(racing)
         finally:
             for attempt in racing:
                 attempt.cancel()
             await asyncio.gather(*racing, return_exceptions=True)
 
-    async def _attempt(self, request: ToolRequest, guard: Guard, bill: Bill) -> Reply:
-        breaker = self._breakers[model_of(request.offer)]
+    async def _attempt(self, request: ToolRequest, budget: Budget, bill: Bill) -> Reply:
+        breaker = self._breakers[model_of(request.option)]
         if not breaker.admits(time.monotonic()):
-            text = f"{request.offer.alias} keeps failing and rests; use another"
+            text = f"{request.option.alias} keeps failing and rests; use another"
             raise Fault(FaultKind.UNAVAILABLE, text)
         queued_s, granted_s = time.monotonic(), None
-        model, runs = map(self._gate_of, parts_of(self.entry, request.offer))
+        model, runs = map(self._gate_of, parts_of(self.entry, request.option))
         try:
-            async with self.gate, model, runs:
-                most_nanousd = most_cost_nanousd(self.entry, request.offer.prices)
+            async with self.limiter, model, runs:
+                most_nanousd = most_cost_nanousd(self.entry, request.option.prices)
                 bill.attempts += 1
                 key = f"{call_of(request)}.{bill.attempts}"
-                asked = Reservation(key, request.asker, most_nanousd, bill.take_free())
-                reserved = most_nanousd > 0 or guard.count_calls
+                asked = Reservation(key, request.caller, most_nanousd, bill.take_free())
+                reserved = most_nanousd > 0 or budget.count_calls
                 if reserved:
-                    refusal = await guard.reserve(asked)
+                    refusal = await budget.reserve(asked)
                     if refusal is not None:
                         raise Fault(FaultKind.BUDGET, refusal)
                 granted_s = time.monotonic()
@@ -201,9 +203,9 @@ class Service:
     async def _charged(
         self, request: ToolRequest, bill: Bill, asked: Reservation, reserved: bool
     ) -> Reply:
-        breaker, most_nanousd = self._breakers[model_of(request.offer)], asked.most_nanousd
+        breaker, most_nanousd = self._breakers[model_of(request.option)], asked.most_nanousd
         started_s, charged_nanousd = time.monotonic(), most_nanousd
-        prices = request.offer.prices
+        prices = request.option.prices
         try:
             reply = await self.tool.call(request)
             service_s = time.monotonic() - started_s if reply.service_s is None else reply.service_s
@@ -227,12 +229,12 @@ class Service:
         finally:
             bill.charged_nanousd += charged_nanousd
             if reserved:
-                bill.settlements.append((asked.key, charged_nanousd))
+                bill.charges.append((asked.key, charged_nanousd))
 
 
-def parts_of(entry: Entry, offer: Offer) -> tuple[str, str]:
+def parts_of(entry: Entry, option: ToolOption) -> tuple[str, str]:
     """The model that does a call of a recipe, and the tool that it runs; "" for none."""
-    return (model_of(offer), entry.runs or "") if entry.choices else ("", "")
+    return (model_of(option), entry.runs or "") if entry.choices else ("", "")
 
 
 def share_of(limit: int, index: int, executors: int) -> int:

@@ -10,7 +10,7 @@ REST_S = 15.0
 
 
 @dataclass(slots=True)
-class Breaker:
+class CircuitBreaker:
     """Closed until `failures_to_open` in a row; then open for `rest_s`; then one probe decides."""
 
     failures_to_open: int = FAILURES_TO_OPEN

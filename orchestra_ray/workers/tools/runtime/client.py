@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from orchestra_ray.core.faults import Failure, FailureKind
-from orchestra_ray.core.records import Offer, ToolRequest, ToolResult
+from orchestra_ray.core.records import ToolOption, ToolRequest, ToolResult
 from orchestra_ray.data.catalogue import Catalogue
 from orchestra_ray.spend.accounts import call_of
 from orchestra_ray.workers.tools.runtime.attempts import parts_of
@@ -43,7 +43,7 @@ Results = Sequence[tuple[str, ToolResult | Failure]]
 _log = logging.getLogger(__name__)
 
 
-class LineLost(Exception):
+class ExecutorLost(Exception):
     """The executor died, or answers no more; what it had is lost."""
 
 
@@ -84,7 +84,7 @@ class LossReport(Protocol):
 class _Call:
     request: ToolRequest
     future: asyncio.Future[ToolResult | Failure]
-    lane: "_Lane"
+    executor_queue: "_ExecutorQueue"
     asked_s: float
     placed_s: float  # since when this issue waits to be sent
     expiry: asyncio.TimerHandle | None = None
@@ -92,7 +92,7 @@ class _Call:
     @property
     def waits(self) -> tuple[str, float]:
         """Its tool, and how long it has had no result."""
-        return self.request.offer.identity, asyncio.get_running_loop().time() - self.asked_s
+        return self.request.option.identity, asyncio.get_running_loop().time() - self.asked_s
 
     def leaves(self) -> ToolRequest:
         """Its request, with how long this issue waited here; a duration, for clocks differ."""
@@ -101,7 +101,7 @@ class _Call:
         return self.request
 
     def reissue(self) -> None:
-        self.request = replace(self.request, issue=self.request.issue + 1, waited_s=0.0)
+        self.request = replace(self.request, reissues=self.request.reissues + 1, waited_s=0.0)
         self.placed_s = asyncio.get_running_loop().time()
 
     def end(self, result: ToolResult | Failure) -> None:
@@ -112,7 +112,7 @@ class _Call:
 
 
 @dataclass(slots=True, eq=False)
-class _Lane:
+class _ExecutorQueue:
     """The calls that wait for one executor, and those that it has by what the books call them."""
 
     name: str
@@ -148,179 +148,207 @@ class Pool:
 
     def __init__(self, lines: Mapping[str, Line], catalogue: Catalogue, losses: LossReport):
         self._catalogue, self._losses = catalogue, losses
-        self._lanes = [_Lane(name, line) for name, line in lines.items()]
-        self._draining: list[_Lane] = []
+        self._queues = [_ExecutorQueue(name, line) for name, line in lines.items()]
+        self._draining: list[_ExecutorQueue] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def call(self, request: ToolRequest) -> ToolResult | Failure:
         """The result, or the failure of the pool; within the entry's deadline and a margin."""
         loop = asyncio.get_running_loop()
-        now_s, lane = loop.time(), self._lane_for(request)
-        call = _Call(request, loop.create_future(), lane, now_s, now_s)
-        deadline_s = self._catalogue.entries[request.offer.identity].limits.deadline_s + MARGIN_S
+        now_s, executor_queue = loop.time(), self._queue_for(request)
+        call = _Call(request, loop.create_future(), executor_queue, now_s, now_s)
+        deadline_s = self._catalogue.entries[request.option.identity].limits.deadline_s + MARGIN_S
         call.expiry = loop.call_later(deadline_s, self._expire, call, deadline_s)
         self._place(call)
         return await call.future
 
     def add(self, name: str, line: Line) -> None:
         """One more executor, the last in the order."""
-        self._lanes.append(_Lane(name, line))
+        self._queues.append(_ExecutorQueue(name, line))
 
     async def drain(self, name: str, deadline_s: float) -> int:
         """Takes an executor out, once it has no call any more or the deadline is over.
 
         How many calls did not end there: they are lost to it, and made again where they may be.
         """
-        lane = next(lane for lane in self._lanes if lane.name == name)
-        if len(self._lanes) == 1:
+        executor_queue = next(
+            executor_queue for executor_queue in self._queues if executor_queue.name == name
+        )
+        if len(self._queues) == 1:
             raise ValueError(f"{WHERE}: {name} is the last executor; add another first")
-        self._lanes.remove(lane)
-        self._draining.append(lane)
-        lane.emptied = asyncio.Event()
-        waiting, lane.waiting = lane.waiting, []
+        self._queues.remove(executor_queue)
+        self._draining.append(executor_queue)
+        executor_queue.emptied = asyncio.Event()
+        waiting, executor_queue.waiting = executor_queue.waiting, []
         for call in waiting:
             self._place_anew(call)
         try:
             async with asyncio.timeout(deadline_s):
-                if lane.sent:
-                    await lane.emptied.wait()
+                if executor_queue.sent:
+                    await executor_queue.emptied.wait()
         except TimeoutError:
             pass
-        left = len(lane.sent)
-        self._lose(lane, list(lane.sent), "it was taken out of the pool")
-        self._draining.remove(lane)
+        left = len(executor_queue.sent)
+        self._lose(executor_queue, list(executor_queue.sent), "it was taken out of the pool")
+        self._draining.remove(executor_queue)
         return left
 
     @property
     def in_flight(self) -> int:
-        return sum(len(lane) for lane in (*self._lanes, *self._draining))
+        return sum(len(executor_queue) for executor_queue in (*self._queues, *self._draining))
 
     def health(self) -> list[ExecutorHealth]:
         return [
-            ExecutorHealth(lane.name, lane.state, lane.down or "", len(lane), lane.lives)
-            for lane in (*self._lanes, *self._draining)
+            ExecutorHealth(
+                executor_queue.name,
+                executor_queue.state,
+                executor_queue.down or "",
+                len(executor_queue),
+                executor_queue.lives,
+            )
+            for executor_queue in (*self._queues, *self._draining)
         ]
 
     def queues(self) -> Mapping[str, ToolQueue]:
         """By tool; of those that have a call."""
-        lanes = (*self._lanes, *self._draining)
+        executor_queues = (*self._queues, *self._draining)
         return queues_of(
-            [call.waits for lane in lanes for call in lane.waiting],
-            [call.waits for lane in lanes for call in lane.sent.values()],
+            [call.waits for executor_queue in executor_queues for call in executor_queue.waiting],
+            [
+                call.waits
+                for executor_queue in executor_queues
+                for call in executor_queue.sent.values()
+            ],
         )
 
-    def _lane_for(self, request: ToolRequest, avoid: _Lane | None = None) -> _Lane:
-        able = self._lanes[: self._concurrency(request.offer)]  # the others have no part of it
-        return min(able, key=lambda lane: (lane.gone, bool(lane.down), lane is avoid, len(lane)))
+    def _queue_for(
+        self, request: ToolRequest, avoid: _ExecutorQueue | None = None
+    ) -> _ExecutorQueue:
+        able = self._queues[: self._concurrency(request.option)]  # the others have no part of it
+        return min(
+            able,
+            key=lambda executor_queue: (
+                executor_queue.gone,
+                bool(executor_queue.down),
+                executor_queue is avoid,
+                len(executor_queue),
+            ),
+        )
 
-    def _concurrency(self, offer: Offer) -> int | None:
+    def _concurrency(self, option: ToolOption) -> int | None:
         entries = self._catalogue.entries
-        entry = entries[offer.identity]
-        kept = [entry, *(entries[part] for part in parts_of(entry, offer) if part in entries)]
+        entry = entries[option.identity]
+        kept = [entry, *(entries[part] for part in parts_of(entry, option) if part in entries)]
         return min((e.limits.concurrency for e in kept if e.limits.concurrency), default=None)
 
     def _place(self, call: _Call) -> None:
-        lane = call.lane
-        if lane.gone:
-            self._fail(call, str(lane.down))
+        executor_queue = call.executor_queue
+        if executor_queue.gone:
+            self._fail(call, str(executor_queue.down))
             return
-        if not lane.waiting and not lane.down:
-            asyncio.get_running_loop().call_soon(self._send, lane)
-        lane.waiting.append(call)
+        if not executor_queue.waiting and not executor_queue.down:
+            asyncio.get_running_loop().call_soon(self._send, executor_queue)
+        executor_queue.waiting.append(call)
 
-    def _place_anew(self, call: _Call, avoid: _Lane | None = None) -> None:
-        call.lane = self._lane_for(call.request, avoid)
+    def _place_anew(self, call: _Call, avoid: _ExecutorQueue | None = None) -> None:
+        call.executor_queue = self._queue_for(call.request, avoid)
         self._place(call)
 
     def _expire(self, call: _Call, deadline_s: float) -> None:
-        lane = call.lane
-        if lane.take(call_of(call.request)) is None:  # it was never sent
-            lane.waiting = [other for other in lane.waiting if other is not call]
+        executor_queue = call.executor_queue
+        if executor_queue.take(call_of(call.request)) is None:  # it was never sent
+            executor_queue.waiting = [
+                other for other in executor_queue.waiting if other is not call
+            ]
             call.leaves()
         self._losses.lost(call.request)
-        message = f"{call.request.offer.identity}: no result within {deadline_s:g} s"
+        message = f"{call.request.option.identity}: no result within {deadline_s:g} s"
         call.end(Failure(FailureKind.TOOL, WHERE, message))
 
-    def _send(self, lane: _Lane) -> None:
+    def _send(self, executor_queue: _ExecutorQueue) -> None:
         """What waits goes out; where nothing does, results are waited for."""
-        if lane.down or not (lane.waiting or lane.sent and not lane.exchanges):
+        if executor_queue.down or not (
+            executor_queue.waiting or executor_queue.sent and not executor_queue.exchanges
+        ):
             return
-        calls, lane.waiting = lane.waiting, []
+        calls, executor_queue.waiting = executor_queue.waiting, []
         requests = [call.leaves() for call in calls]
-        lane.sent.update(zip(map(call_of, requests), calls, strict=True))
-        self._start(self._exchange(lane, requests))
+        executor_queue.sent.update(zip(map(call_of, requests), calls, strict=True))
+        self._start(self._exchange(executor_queue, requests))
 
-    async def _exchange(self, lane: _Lane, requests: Sequence[ToolRequest]) -> None:
-        lives = lane.lives
-        lane.exchanges += 1
+    async def _exchange(
+        self, executor_queue: _ExecutorQueue, requests: Sequence[ToolRequest]
+    ) -> None:
+        lives = executor_queue.lives
+        executor_queue.exchanges += 1
         try:
-            for key, result in await lane.line.exchange(requests):
-                call = lane.take(key)
+            for key, result in await executor_queue.line.exchange(requests):
+                call = executor_queue.take(key)
                 if call is not None:
                     call.end(result)
-        except LineLost as error:
-            if lives == lane.lives and not lane.down:
-                self._lose_executor(lane, str(error))
+        except ExecutorLost as error:
+            if lives == executor_queue.lives and not executor_queue.down:
+                self._lose_executor(executor_queue, str(error))
             return
         except Unsendable as error:
-            self._refuse(lane, error.reasons)
+            self._refuse(executor_queue, error.reasons)
             rest = [request for request in requests if call_of(request) not in error.reasons]
-            if rest and not lane.down:
-                self._start(self._exchange(lane, rest))
+            if rest and not executor_queue.down:
+                self._start(self._exchange(executor_queue, rest))
         except Exception as error:  # a bug of ours: its calls must not wait for their deadlines
-            _log.exception("an exchange with executor %s broke", lane.name)
-            keys = [call_of(request) for request in requests] or list(lane.sent)
-            self._lose(lane, keys, f"{type(error).__name__}: {error}")
+            _log.exception("an exchange with executor %s broke", executor_queue.name)
+            keys = [call_of(request) for request in requests] or list(executor_queue.sent)
+            self._lose(executor_queue, keys, f"{type(error).__name__}: {error}")
         finally:
-            if lives == lane.lives:
-                lane.exchanges -= 1
-        self._send(lane)
+            if lives == executor_queue.lives:
+                executor_queue.exchanges -= 1
+        self._send(executor_queue)
 
-    def _refuse(self, lane: _Lane, reasons: Mapping[str, str]) -> None:
+    def _refuse(self, executor_queue: _ExecutorQueue, reasons: Mapping[str, str]) -> None:
         """Ends the calls that cannot be sent."""
         for key, why in reasons.items():
-            call = lane.take(key)
+            call = executor_queue.take(key)
             if call is not None:
                 self._losses.lost(call.request)
-                message = f"{call.request.offer.identity}: the call cannot be sent ({why})"
+                message = f"{call.request.option.identity}: the call cannot be sent ({why})"
                 call.end(Failure(FailureKind.TOOL, WHERE, message))
 
-    def _lose_executor(self, lane: _Lane, reason: str) -> None:
-        lane.down = reason
-        self._lose(lane, list(lane.sent), reason)
-        if lane.emptied is None:
-            self._start(self._revive(lane))
+    def _lose_executor(self, executor_queue: _ExecutorQueue, reason: str) -> None:
+        executor_queue.down = reason
+        self._lose(executor_queue, list(executor_queue.sent), reason)
+        if executor_queue.emptied is None:
+            self._start(self._revive(executor_queue))
 
-    def _lose(self, lane: _Lane, keys: Sequence[str], reason: str) -> None:
+    def _lose(self, executor_queue: _ExecutorQueue, keys: Sequence[str], reason: str) -> None:
         """Once more elsewhere, where the call may be made twice; else it ends as a failure."""
-        for call in filter(None, [lane.take(key) for key in keys]):
+        for call in filter(None, [executor_queue.take(key) for key in keys]):
             request = call.request
             self._losses.lost(request)
-            entry = self._catalogue.entries[request.offer.identity]
-            again = request.issue < REISSUES and entry.is_idempotent(request.offer.prices)
+            entry = self._catalogue.entries[request.option.identity]
+            again = request.reissues < REISSUES and entry.is_idempotent(request.option.prices)
             if again and not call.future.done():
                 call.reissue()
-                self._place_anew(call, avoid=lane)
+                self._place_anew(call, avoid=executor_queue)
             else:
                 self._fail(call, reason)
 
-    async def _revive(self, lane: _Lane) -> None:
+    async def _revive(self, executor_queue: _ExecutorQueue) -> None:
         waiting: list[_Call] = []
         try:
-            await lane.line.revived()
-            lane.down, lane.exchanges = None, 0
-            lane.lives += 1
+            await executor_queue.line.revived()
+            executor_queue.down, executor_queue.exchanges = None, 0
+            executor_queue.lives += 1
         except Exception as error:
-            if not isinstance(error, LineLost):
-                _log.exception("executor %s cannot be started again", lane.name)
-            lane.gone = True
-            waiting, lane.waiting = lane.waiting, []
-        self._send(lane)
+            if not isinstance(error, ExecutorLost):
+                _log.exception("executor %s cannot be started again", executor_queue.name)
+            executor_queue.gone = True
+            waiting, executor_queue.waiting = executor_queue.waiting, []
+        self._send(executor_queue)
         for call in waiting:
-            self._place_anew(call, avoid=lane)
+            self._place_anew(call, avoid=executor_queue)
 
     def _fail(self, call: _Call, reason: str) -> None:
-        message = f"{call.request.offer.identity}: its executor was lost ({reason})"
+        message = f"{call.request.option.identity}: its executor was lost ({reason})"
         call.end(Failure(FailureKind.INFRASTRUCTURE, WHERE, message))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from orchestra_ray.core.faults import Failure, Fault, FaultKind
-from orchestra_ray.core.records import LedgerEntry, Posting, ToolRequest, ToolResult
+from orchestra_ray.core.records import LedgerEntry, Settlement, ToolRequest, ToolResult
 from orchestra_ray.data.catalogue import Catalogue, Limits, model_of
 from orchestra_ray.spend.accounts import call_of
 from orchestra_ray.tracking.redact import Redactor
@@ -35,7 +35,7 @@ from orchestra_ray.workers.tools.replay.cassette import (
     key_of,
     version_of,
 )
-from orchestra_ray.workers.tools.runtime.attempts import Bill, Guard, Service, Share, worth
+from orchestra_ray.workers.tools.runtime.attempts import Bill, Budget, Quota, Service, worth
 
 CUT_MARK = " [cut]"
 MAX_CHARACTERS = 200_000  # of any reply, whatever its own limit
@@ -45,10 +45,10 @@ CASSETTE_S = 5.0  # beyond a call's own deadline, for the disk; less than the po
 _log = logging.getLogger(__name__)
 
 
-class Books(Guard, Protocol):
+class Books(Budget, Protocol):
     """Where attempts are reserved and ended calls are entered."""
 
-    def enter(self, posting: Posting) -> asyncio.Event | None:
+    def enter(self, settlement: Settlement) -> asyncio.Event | None:
         """What is set once the books have it; None: they have it already."""
         ...
 
@@ -80,7 +80,7 @@ class Executor:
         tools: Mapping[str, Tool],
         books: Books,
         cassette: Cassette | None = None,
-        share: Share | None = (0, 1),
+        quota: Quota | None = (0, 1),
         restarted: bool = False,
     ):
         self._entries = catalogue.entries
@@ -90,14 +90,14 @@ class Executor:
         self._services: dict[str, Service] = {}
         for name, tool in tools.items():
             entry = catalogue.entries[name]
-            self._services[name] = Service(entry, tool, share, self._services, restarted)
+            self._services[name] = Service(entry, tool, quota, self._services, restarted)
 
     async def execute(self, request: ToolRequest, waited_s: float = 0.0) -> ToolResult:
         """Raises `CassetteError` where the cassette must answer and cannot.
 
         `waited_s`: how long it was in this process before.
         """
-        service, bill = self._services[request.offer.identity], Bill()
+        service, bill = self._services[request.option.identity], Bill()
         fault: Fault | None = None
         fatal: CassetteError | None = None
         text, replayed = "", False
@@ -116,25 +116,25 @@ class Executor:
         if fault is not None:
             text = self._shown(f"error: {fault}", service.entry.limits)
         kind = None if fault is None else fault.kind
-        worth_nanousd = worth(service.entry, request.offer.prices, bill, kind) if replayed else 0
+        worth_nanousd = worth(service.entry, request.option.prices, bill, kind) if replayed else 0
         entry = _entry(request, bill, waited_s, worth_nanousd, replayed, kind)
-        entered = self._books.enter(Posting(call_of(request), entry, tuple(bill.settlements)))
+        entered = self._books.enter(Settlement(call_of(request), entry, tuple(bill.charges)))
         if entered is not None:
             await entered.wait()
         if fatal is not None:
             raise fatal
         return ToolResult(text, entry, entry.error)
 
-    async def set_share(self, share: Share) -> None:
+    async def set_quota(self, quota: Quota) -> None:
         """Returns once nothing runs beyond it: at the latest when all that runs now has ended."""
         services = self._services.values()
         for service in services:
-            service.set_share(share)
+            service.set_quota(quota)
         async with asyncio.timeout(max(s.entry.limits.deadline_s for s in services)):
-            await asyncio.gather(*(service.gate.kept() for service in services))
+            await asyncio.gather(*(service.limiter.kept() for service in services))
 
     def load(self) -> Mapping[str, Load]:
-        return {n: Load(s.gate.inside, s.gate.waiting) for n, s in self._services.items()}
+        return {n: Load(s.limiter.inside, s.limiter.waiting) for n, s in self._services.items()}
 
     async def close(self) -> None:
         await asyncio.gather(*(service.tool.close() for service in self._services.values()))
@@ -145,7 +145,7 @@ class Executor:
         cassette = self._cassette
         if cassette is None or is_pure(service.entry):
             return await self._live(service, request, bill)
-        key = key_of(request, version_of(self._entries, request.offer))
+        key = key_of(request, version_of(self._entries, request.option))
         try:
             async with asyncio.timeout(service.entry.limits.deadline_s + CASSETTE_S):
                 return await cassette.play(key, lambda: self._live(service, request, bill))
@@ -170,8 +170,8 @@ class Executor:
         except Fault as error:
             fault = error
         except Exception as error:
-            _log.warning("%s has a bug", request.offer.identity, exc_info=error)
-            fault = Fault(FaultKind.CRASHED, f"{request.offer.alias} broke; use another")
+            _log.warning("%s has a bug", request.option.identity, exc_info=error)
+            fault = Fault(FaultKind.CRASHED, f"{request.option.alias} broke; use another")
         fault.args = (self._shown(str(fault), limits),)  # as it is recorded
         fault.usage, fault.service_s = bill.recorded, bill.service_s
         raise fault
@@ -199,15 +199,15 @@ def _entry(
     replayed: bool,
     fault: FaultKind | None,
 ) -> LedgerEntry:
-    offer = request.offer
+    option = request.option
     return LedgerEntry(
         call_id=request.call_id,
-        asker=request.asker,
-        identity=offer.identity,
-        alias=offer.alias,
-        kind=offer.kind,
-        model=model_of(offer),
-        price_sheet=offer.price_sheet,
+        caller=request.caller,
+        identity=option.identity,
+        alias=option.alias,
+        kind=option.kind,
+        model=model_of(option),
+        price_sheet=option.price_sheet,
         usage=bill.usage,
         charged_nanousd=bill.charged_nanousd,
         saved_nanousd=saved_nanousd,

@@ -10,7 +10,7 @@ from collections import deque
 from contextlib import suppress
 
 
-class Gate:
+class Limiter:
     """An asynchronous context: whoever is in it is inside. None sets no limit."""
 
     def __init__(self, most: int | None = None, per_s: float | None = None):

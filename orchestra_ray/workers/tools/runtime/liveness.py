@@ -40,18 +40,18 @@ async def hangs(ask: Callable[[], asyncio.Future[object]]) -> bool:
     return True
 
 
-class Lives:
+class Incarnations:
     """Which life of each executor is there, as far as anybody has told. Pure state."""
 
     def __init__(self) -> None:
-        self._lives: dict[str, str] = {}
+        self._incarnations: dict[str, str] = {}
 
-    def begin(self, executor: str, life: str) -> None:
-        self._lives[executor] = life
+    def begin(self, executor: str, incarnation: str) -> None:
+        self._incarnations[executor] = incarnation
 
-    def end(self, executor: str, life: str) -> bool:
+    def end(self, executor: str, incarnation: str) -> bool:
         """Whether this life was there, and was not ended before."""
-        if self._lives.setdefault(executor, life) != life:
+        if self._incarnations.setdefault(executor, incarnation) != incarnation:
             return False
-        self._lives[executor] = _ENDED
+        self._incarnations[executor] = _ENDED
         return True

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Outbox(Generic[T]):
+class Mailbox(Generic[T]):
     def __init__(self) -> None:
         self._ended: list[T] = []
         self._taker: asyncio.Future[None] | None = None

@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 
 from orchestra_ray.core.money import Prices
-from orchestra_ray.core.records import Draw, EpisodeSpec, GroupSpec, Preference, Task, Trajectory
+from orchestra_ray.core.records import (
+    EpisodeSpec,
+    GroupSpec,
+    Preference,
+    Task,
+    ToolsetSample,
+    Trajectory,
+)
 from orchestra_ray.core.states import Stop
 from orchestra_ray.data.catalogue import Catalogue, Entry, Kind, Limits
 
@@ -84,7 +91,7 @@ def judging_catalogue() -> Callable[..., Catalogue]:
             name="grader",
             kind=Kind.MODEL,
             description="compares answers",
-            executor="endpoint",
+            backend="endpoint",
             prices=Prices(call_nanousd=1_000),
             latency_s=1.0,
             limits=Limits(**({"retries": 0, "deadline_s": 20.0} | limits)),
@@ -102,7 +109,7 @@ def make_group() -> MakeGroup:
         ids = [f"{name}/{i}" for i in range(len(answers))]
         preference = Preference("p", "Be right.", 1.0, 0.0, 0.0)
         episodes = tuple(EpisodeSpec(one, 0) for one in ids)
-        group = GroupSpec(name, 3, task, Draw(0, ()), preference, episodes)
+        group = GroupSpec(name, 3, task, ToolsetSample(0, ()), preference, episodes)
         nothing = np.zeros(0, dtype=np.int32)
         trajectories = [
             Trajectory(

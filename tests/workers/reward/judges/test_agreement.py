@@ -10,23 +10,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra_ray.cli import main as cli
-from orchestra_ray.core.records import Asker, Task
+from orchestra_ray.core.records import Caller, Task
 from orchestra_ray.workers.reward.judges import latex as latex_module
 from orchestra_ray.workers.reward.judges.choice import is_choice, letter_of
 from orchestra_ray.workers.reward.judges.exact import is_exact
 from orchestra_ray.workers.reward.judges.expressions import stated_expression
 from orchestra_ray.workers.reward.judges.hotpotqa import f1
 from orchestra_ray.workers.reward.judges.latex import latex
-from orchestra_ray.workers.reward.judges.mathematics import MathJudge
+from orchestra_ray.workers.reward.judges.mathematics import MathGrader
 from orchestra_ray.workers.reward.judges.number import amount, is_number
-from orchestra_ray.workers.reward.judges.registry import PLAIN, PROCESSES, PlainJudge
+from orchestra_ray.workers.reward.judges.registry import PLAIN, PROCESSES, PlainGrader
 from orchestra_ray.workers.reward.judges.rules import RULES, defaced
 from orchestra_ray.workers.reward.judges.verdict import Verdict
 
 SHARED = Path(__file__).parents[5] / "shared" / "data" / "verdict_cases.jsonl"
 TABLE = Path(__file__).parents[3] / "samples" / "verdicts.jsonl"
 ROWS: list[dict[str, Any]] = [json.loads(line) for line in TABLE.read_text().splitlines()]
-ASKER = Asker(1, "g", "g/0/judge", 0)
+CALLER = Caller(1, "g", "g/0/judge", 0)
 
 
 def task_of(row: dict[str, Any]) -> Task:
@@ -46,9 +46,9 @@ def test_judges_agree_with_the_table(name: str) -> None:
         pytest.importorskip("math_verify")
 
     async def verdicts() -> list[Any]:
-        judge = PlainJudge(PLAIN[name]) if name in PLAIN else PROCESSES[name]()
+        judge = PlainGrader(PLAIN[name]) if name in PLAIN else PROCESSES[name]()
         try:
-            return [await judge.judge(task_of(row), row["answer"], ASKER) for row in rows]
+            return [await judge.judge(task_of(row), row["answer"], CALLER) for row in rows]
         finally:
             await judge.close()
 
@@ -194,10 +194,10 @@ def test_an_expression_that_nobody_can_compute_is_wrong_and_spoils_no_other(host
     task = Task("t", "math", "Compute.", {"answer": "\\frac{1}{2}", "judge": "math"})
 
     async def verdicts() -> list[Any]:
-        judge = MathJudge()
+        judge = MathGrader()
         try:
             answers = (hostile, "$\\frac{2}{4}$", hostile, "$0.5$")
-            return list(await asyncio.gather(*(judge.judge(task, a, ASKER) for a in answers)))
+            return list(await asyncio.gather(*(judge.judge(task, a, CALLER) for a in answers)))
         finally:
             await judge.close()
 

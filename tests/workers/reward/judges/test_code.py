@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from orchestra_ray.core.faults import Failure, FailureKind
-from orchestra_ray.core.records import Asker, Task
+from orchestra_ray.core.records import Caller, Task
 from orchestra_ray.sandbox.command import Limits
 from orchestra_ray.workers.reward.judges import code
-from orchestra_ray.workers.reward.judges.code import CodeJudge
+from orchestra_ray.workers.reward.judges.code import CodeGrader
 from orchestra_ray.workers.reward.judges.verdict import Verdict
 
-ASKER = Asker(1, "g", "g/0/judge", 0)
+CALLER = Caller(1, "g", "g/0/judge", 0)
 TESTS = "assert twice(3) == 6\nassert twice(-1) == -2"
 TASK = Task("t", "code", "Write twice(n).", {"answer": "", "judge": "code", "tests": TESTS})
 ANSWERS = {
@@ -33,9 +33,9 @@ ANSWERS = {
 
 
 async def judged(*answers: str) -> list[Any]:
-    judge = CodeJudge()
+    judge = CodeGrader()
     try:
-        return list(await asyncio.gather(*(judge.judge(TASK, one, ASKER) for one in answers)))
+        return list(await asyncio.gather(*(judge.judge(TASK, one, CALLER) for one in answers)))
     finally:
         await judge.close()
 
@@ -95,10 +95,10 @@ RIGHT = [
 
 async def tried(*pairs: tuple[str, str]) -> list[Any]:
     """The verdicts on pairs of a program and its tests."""
-    judge = CodeJudge()
+    judge = CodeGrader()
     tasks = [(Task("t", "code", "", {"tests": tests}), program) for program, tests in pairs]
     try:
-        return await asyncio.gather(*(judge.judge(*one, ASKER) for one in tasks))
+        return await asyncio.gather(*(judge.judge(*one, CALLER) for one in tasks))
     finally:
         await judge.close()
 

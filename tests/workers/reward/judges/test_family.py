@@ -19,7 +19,7 @@ from orchestra_ray.data.tasks.checked_families import CHECKED_FAMILIES
 from orchestra_ray.data.tasks.reasoning_gym import TaskSource, reference, score_here
 from orchestra_ray.data.tasks.scoring import MOST_CHARACTERS, BrokenTask, Scored, refused, score_of
 from orchestra_ray.workers.reward.judges.checks import check_judges
-from orchestra_ray.workers.reward.judges.registry import Bench, Judging
+from orchestra_ray.workers.reward.judges.registry import GraderInputs, GraderRegistry
 
 FAMILIES = sorted(CHECKED_FAMILIES)
 TASKS = [TaskSource([FamilyConfig(name=name)], 5, 2).make(0, 0) for name in FAMILIES]
@@ -56,7 +56,7 @@ ODD = [
 
 def judged(group: Any) -> Any:
     async def play() -> Any:
-        seat = Bench(Judging())
+        seat = GraderRegistry(GraderInputs())
         try:
             return await seat.verdicts(*group)
         finally:

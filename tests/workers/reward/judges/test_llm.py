@@ -18,7 +18,7 @@ from orchestra_ray.data.tasks.files import open_files
 from orchestra_ray.spend.budget import SpendLimits
 from orchestra_ray.spend.ledger import read
 from orchestra_ray.workers.reward.judges.llm import judging_entry
-from orchestra_ray.workers.reward.judges.registry import Bench, Judging
+from orchestra_ray.workers.reward.judges.registry import GraderInputs, GraderRegistry
 from orchestra_ray.workers.reward.judges.rules import AGAIN
 from orchestra_ray.workers.reward.judges.verdicts import FILE, Verdicts
 
@@ -31,32 +31,34 @@ def by_answer(prompt: str, number: int) -> str:
     return YES if "]\nIda M." in prompt else NO
 
 
-def judging(catalogue: Catalogue, **changes: Any) -> Judging:
-    return Judging(config=JudgeConfig(model="grader"), catalogue=catalogue, **changes)
+def judging(catalogue: Catalogue, **changes: Any) -> GraderInputs:
+    return GraderInputs(config=JudgeConfig(model="grader"), catalogue=catalogue, **changes)
 
 
-async def judged(bench: Bench, *groups: Any) -> list[Any]:
+async def judged(graders: GraderRegistry, *groups: Any) -> list[Any]:
     """The outcome of each group, one after the other."""
     try:
-        return [await bench.verdicts(*group) for group in groups]
+        return [await graders.verdicts(*group) for group in groups]
     finally:
-        await bench.close()
+        await graders.close()
 
 
 @pytest.fixture
 def run(
-    serving: Callable[..., Any], judging_catalogue: Callable[..., Catalogue], local_books: Any
+    serving: Callable[..., Any], judging_catalogue: Callable[..., Catalogue], local_spend: Any
 ) -> Callable[..., Any]:
     """Judges groups with an endpoint that replies so; (outcomes, endpoint, books)."""
 
     def run(reply: Callable[[str, int], str | None], *groups: Any, **changes: Any) -> Any:
         async def play() -> Any:
             limits = changes.pop("limits", {})
-            books = changes.pop("books", None) or local_books()
+            books = changes.pop("books", None) or local_spend()
             async with serving(reply) as endpoint:
                 endpoint.pause_s = changes.pop("pause_s", 0.0)
                 catalogue = judging_catalogue(endpoint.url, **limits)
-                outcomes = await judged(Bench(judging(catalogue, **changes), books), *groups)
+                outcomes = await judged(
+                    GraderRegistry(judging(catalogue, **changes), books), *groups
+                )
             return outcomes, endpoint, books
 
         return asyncio.run(play())
@@ -171,9 +173,9 @@ def test_a_group_that_waits_too_long_fails_and_its_verdicts_come_for_the_next(
 
 
 def test_what_judges_cost_stands_apart_in_the_ledger(
-    run: Any, make_group: Any, local_books: Any, tmp_path: Path
+    run: Any, make_group: Any, local_spend: Any, tmp_path: Path
 ) -> None:
-    books = local_books(SpendLimits(run_nanousd=10_000))
+    books = local_spend(SpendLimits(run_nanousd=10_000))
     books.ledger.folder = tmp_path
     ([verdicts], _, _) = run(by_answer, make_group(TASK, "Ida M.", "Bo"), books=books)
     closing = books.books.close_step(3)
@@ -183,18 +185,18 @@ def test_what_judges_cost_stands_apart_in_the_ledger(
         ("judge", "judge", 3, "g")
     }
     assert {r["episode"] for r in rows} == {"g/0/judge", "g/1/judge"}
-    assert sum(r["charged_nanousd"] for r in rows) == 2_000 == books.guard.committed_nanousd
+    assert sum(r["charged_nanousd"] for r in rows) == 2_000 == books.budget.committed_nanousd
     assert [v.entry.charged_nanousd for v in verdicts] == [1_000, 1_000]
 
 
 def test_a_budget_that_is_spent_fails_the_group(
-    run: Any, make_group: Any, local_books: Any
+    run: Any, make_group: Any, local_spend: Any
 ) -> None:
-    books = local_books(SpendLimits(run_nanousd=1_500))
+    books = local_spend(SpendLimits(run_nanousd=1_500))
     outcomes, endpoint, _ = run(by_answer, make_group(TASK, "Ida M.", "Bo"), books=books)
     [failure] = outcomes
     assert isinstance(failure, Failure) and "budget exhausted" in failure.message
-    assert len(endpoint.bodies) == 1 and books.guard.run_refused
+    assert len(endpoint.bodies) == 1 and books.budget.run_refused
 
 
 def test_a_recording_plays_the_same_verdicts_without_a_call(
@@ -212,14 +214,14 @@ def test_a_recording_plays_the_same_verdicts_without_a_call(
 
 
 def test_no_file_holds_a_word_of_a_private_task(
-    run: Any, make_group: Any, local_books: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    run: Any, make_group: Any, local_spend: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Ledger, verdicts, log and failures of judging; a reply repeats what it can."""
     data = Path(__file__).parents[3] / "samples" / "hle_invented.jsonl"
     _, heldout = open_files(TasksConfig("hle", path=str(data)))
     task = heldout.make(0, 0)
     for last_line in ("correct: yes", "no verdict"):
-        books = local_books()
+        books = local_spend()
         books.ledger.folder = tmp_path / "ledger"
         group = make_group(task, f"seventeen of Grendel, {last_line}", name=last_line)
 

@@ -18,14 +18,14 @@ from orchestra_ray.data.tasks.files import FileTasks
 from orchestra_ray.data.tasks.formats import Problem
 from orchestra_ray.data.tasks.reasoning_gym import TaskSource, reference
 from orchestra_ray.data.tasks.source import sources
-from orchestra_ray.workers.reward.judges import registry as bench
+from orchestra_ray.workers.reward.judges import registry as graders
 from orchestra_ray.workers.reward.judges.checks import check_judges
 from orchestra_ray.workers.reward.judges.registry import (
     NAMES,
     OWN_SCORER,
-    Bench,
-    Judging,
-    judging_of,
+    GraderInputs,
+    GraderRegistry,
+    grader_inputs,
 )
 
 
@@ -33,9 +33,9 @@ def task(judge: str, answer: str = "42", **more: Any) -> Task:
     return Task("qa/1", "qa", "What is 6 x 7?", {"answer": answer, "judge": judge, **more})
 
 
-def judged(made: Any, judging: Judging | None = None) -> Any:
+def judged(made: Any, judging: GraderInputs | None = None) -> Any:
     async def play() -> Any:
-        seat = Bench(judging or Judging())
+        seat = GraderRegistry(judging or GraderInputs())
         try:
             return await seat.verdicts(*made)
         finally:
@@ -76,7 +76,7 @@ def test_a_judge_that_breaks_is_a_failure_of_the_group(
     def broken(task: Task, answer: str) -> bool:
         raise RecursionError(answer)
 
-    monkeypatch.setitem(bench.PLAIN, "exact", broken)
+    monkeypatch.setitem(graders.PLAIN, "exact", broken)
     failure = judged(make_group(task("exact"), "what it said"))
     message = "qa/1: RecursionError: what it said"
     assert (failure.kind, failure.where) == (FailureKind.REWARD, "judge exact")
@@ -89,10 +89,10 @@ def test_a_judge_that_hangs_is_a_failure_and_holds_up_no_other(
     make_group: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     released = threading.Event()
-    monkeypatch.setitem(bench.PLAIN, "exact", lambda task, answer: released.wait(60))
+    monkeypatch.setitem(graders.PLAIN, "exact", lambda task, answer: released.wait(60))
 
     async def play() -> Any:
-        seat = Bench(Judging(deadline_s=0.3))
+        seat = GraderRegistry(GraderInputs(deadline_s=0.3))
         hanging = asyncio.create_task(seat.verdicts(*make_group(task("exact"), "42")))
         others = [await seat.verdicts(*make_group(task("number"), "42")) for _ in range(3)]
         try:
@@ -115,7 +115,9 @@ def test_a_judge_that_cannot_be_had_is_a_failure_that_names_it(make_group: Any, 
 def test_a_record_for_the_scorer_is_made_of_the_configuration(
     quickstart: Config, catalogue: Catalogue
 ) -> None:
-    made = judging_of(replace(quickstart, judge=JudgeConfig(model="m", tries=5)), catalogue, True)
+    made = grader_inputs(
+        replace(quickstart, judge=JudgeConfig(model="m", tries=5)), catalogue, True
+    )
     assert (made.config.model, made.config.tries, made.count_calls) == ("m", 5, True)
     assert made.folder is not None and made.folder.endswith("runs/quickstart")
     assert made.deadline_s < quickstart.reward.deadline_s

@@ -9,7 +9,7 @@ import pytest
 
 from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.money import Prices
-from orchestra_ray.core.records import Asker, Offer, Task, ToolRequest
+from orchestra_ray.core.records import Caller, Task, ToolOption, ToolRequest
 from orchestra_ray.sandbox.command import Limits
 from orchestra_ray.workers.tools.builtin.python import CodeTool
 
@@ -27,8 +27,8 @@ LIMITS = Limits(
 def request(code: str) -> ToolRequest:
     return ToolRequest(
         call_id="call",
-        asker=Asker(step=0, group_id="group", episode_id="episode", turn=0),
-        offer=Offer("code", "code", "tool", "runs Python", Prices(), latency_s=0.0),
+        caller=Caller(step=0, group_id="group", episode_id="episode", turn=0),
+        option=ToolOption("code", "code", "tool", "runs Python", Prices(), latency_s=0.0),
         arguments={"code": code},
         task=Task("task", "family", "question", {}),
         seed=0,

@@ -15,12 +15,12 @@ from orchestra_ray.config.schema import CatalogueConfig
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.money import Usage
-from orchestra_ray.core.records import Asker, Draw, Task, ToolRequest, ToolResult
-from orchestra_ray.data.catalogue import Catalogue, draw_offers, load_catalogue
+from orchestra_ray.core.records import Caller, Task, ToolRequest, ToolResult, ToolsetSample
+from orchestra_ray.data.catalogue import Catalogue, load_catalogue, sample_toolset
 from orchestra_ray.data.catalogue.parsers import INSTRUCTIONS, Parser
 from orchestra_ray.spend.budget import most_cost_nanousd
 from orchestra_ray.workers.tools.builtin.recipe import NOTHING, QUERY_CHARACTERS, part_of
-from orchestra_ray.workers.tools.registry import available, check_executors, make_tools
+from orchestra_ray.workers.tools.registry import available, check_backends, make_tools
 from orchestra_ray.workers.tools.runtime.executor import Executor
 from orchestra_ray.workers.tools.validation import resolve
 
@@ -30,7 +30,7 @@ FILE = """
 models:
   - name: writer
     description: writes
-    executor: endpoint
+    backend: endpoint
     prices: {{input_usd_per_mtok: 1, output_usd_per_mtok: 10}}
     latency_s: 1
     parser: boxed
@@ -39,27 +39,27 @@ models:
 tools:
   - name: look_up
     description: looks it up
-    executor: recipe
+    backend: recipe
     runs: passages
     parser: query_tag
     limits: &limits {{retries: 0, deadline_s: 30, context_tokens: 4096, max_output_tokens: 64}}
     choices: &choices [{{name: by-1, model: writer, description: writes, latency_s: 2}}]
   - name: compute
     description: computes it
-    executor: recipe
+    backend: recipe
     runs: sandbox
     parser: code
     limits: {{<<: *limits, max_service_s: 20}}
     choices: *choices
   - name: answer
     description: answers
-    executor: recipe
+    backend: recipe
     terminal: true
     limits: *limits
     choices: *choices
   - name: passages
     description: searches
-    executor: search
+    backend: search
     offered: false
     prices: {{search_usd: 0.002}}
     limits: {{retries: 0}}
@@ -67,7 +67,7 @@ tools:
     settings: {{corpus: {folder}/corpus, cache_dir: {folder}/cache, top_k: 1}}
   - name: sandbox
     description: runs Python
-    executor: python
+    backend: python
     offered: false
     prices: {{second_usd: 0.5}}
     limits: {{retries: 0, max_service_s: 20}}
@@ -100,17 +100,17 @@ class Kitchen:
         path = self.folder / "catalogue.yaml"
         path.write_text(text.format(url=self.server.url, script=script, folder=self.folder))
         catalogue = load_catalogue(path)
-        check_executors(catalogue)
+        check_backends(catalogue)
         return catalogue
 
     def call(self, script: str, tool: str, found: tuple[str, ...] = ()) -> ToolResult:
         catalogue = self.catalogue(script)
-        draw = draw_offers(catalogue, plain_draws(), seed=1)
-        name = next(o.choices[0].alias for o in draw.offers if o.alias == tool)
-        offer = resolve(draw, tool, {"model": name})
+        draw = sample_toolset(catalogue, plain_draws(), seed=1)
+        name = next(o.choices[0].alias for o in draw.options if o.alias == tool)
+        option = resolve(draw, tool, {"model": name})
         task = Task("t", "rivers", QUESTION, {})
-        asker = Asker(1, "g", "g/0", 0)
-        request = ToolRequest(f"{tool}/{script}", asker, offer, {}, task, 0, 0, found)
+        caller = Caller(1, "g", "g/0", 0)
+        request = ToolRequest(f"{tool}/{script}", caller, option, {}, task, 0, 0, found)
 
         async def main() -> ToolResult:
             executor = Executor(catalogue, make_tools(catalogue), self.books)
@@ -134,8 +134,8 @@ def plain_draws() -> CatalogueConfig:
 
 
 @pytest.fixture
-def kitchen(bad_server: Any, tmp_path: Path, local_books: Callable[..., Any]) -> Kitchen:
-    return Kitchen(bad_server, tmp_path, local_books())
+def kitchen(bad_server: Any, tmp_path: Path, local_spend: Callable[..., Any]) -> Kitchen:
+    return Kitchen(bad_server, tmp_path, local_spend())
 
 
 TOKENS_NANOUSD = 100 * 1_000 + 20 * 10_000
@@ -155,7 +155,7 @@ def test_a_query_that_a_model_writes_is_searched_for_and_both_are_charged(
     usage = entry.usage
     assert (usage.input_tokens, usage.output_tokens, usage.searches) == (100, 20, 1)
     assert entry.charged_nanousd == TOKENS_NANOUSD + 2_000_000
-    assert kitchen.books.guard.committed_nanousd == entry.charged_nanousd
+    assert kitchen.books.budget.committed_nanousd == entry.charged_nanousd
 
 
 def test_a_program_that_a_model_writes_is_run_and_its_seconds_alone_are_billed(
@@ -228,18 +228,18 @@ def shipped(name: str) -> Catalogue:
 CATALOGUES = sorted(p.stem for p in SHIPPED.glob("*.yaml") if not p.stem.startswith("prices_"))
 
 
-def draws_of(catalogue: Catalogue) -> list[Draw]:
+def draws_of(catalogue: Catalogue) -> list[ToolsetSample]:
     config = CatalogueConfig(path="none")
-    return [draw_offers(catalogue, config, seed) for seed in range(30)]
+    return [sample_toolset(catalogue, config, seed) for seed in range(30)]
 
 
 @pytest.mark.parametrize("name", CATALOGUES)
 def test_shipped_catalogues_can_be_executed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAVILY_API_KEY", "tvly-none")
     catalogue = shipped(name)
-    check_executors(catalogue)
+    check_backends(catalogue)
     offered, _ = available(catalogue)
-    check_executors(offered)
+    check_backends(offered)
     assert offered.models == catalogue.models
 
 
@@ -252,8 +252,8 @@ def test_the_models_and_recipes_of_shipped_catalogues_start_with_keys(
         if key := entry.settings.get("api_key_env"):
             monkeypatch.setenv(key, "none")
     started = {
-        name: replace(entry, executor="calculator", settings={})
-        if entry.executor in ("search", "python", "web_search")
+        name: replace(entry, backend="calculator", settings={})
+        if entry.backend in ("search", "python", "web_search")
         else entry
         for name, entry in catalogue.entries.items()
     }
@@ -271,10 +271,13 @@ def test_the_models_and_recipes_of_shipped_catalogues_start_with_keys(
 def test_no_call_of_a_recipe_can_cost_more_than_is_reserved(name: str) -> None:
     catalogue = shipped(name)
     for draw in draws_of(catalogue):
-        for offer in draw.offers:
-            for choice in offer.choices:
-                by_model = resolve(draw, offer.alias, {"model": choice.alias})
-                entry, model = catalogue.entries[offer.identity], catalogue.entries[choice.identity]
+        for option in draw.options:
+            for choice in option.choices:
+                by_model = resolve(draw, option.alias, {"model": choice.alias})
+                entry, model = (
+                    catalogue.entries[option.identity],
+                    catalogue.entries[choice.identity],
+                )
                 runs = catalogue.entries.get(entry.runs or "")
                 most = Usage(
                     input_tokens=model.limits.context_tokens,
@@ -288,15 +291,15 @@ def test_no_call_of_a_recipe_can_cost_more_than_is_reserved(name: str) -> None:
 
 def test_a_choice_that_is_not_there_is_a_fault_that_names_those_that_are() -> None:
     draw = draws_of(shipped("orchestrator8b"))[0]
-    offer = next(offer for offer in draw.offers if offer.choices)
+    option = next(option for option in draw.options if option.choices)
     with pytest.raises(
-        Fault, match=f"there is no model gpt-5; .*{offer.choices[0].alias}"
+        Fault, match=f"there is no model gpt-5; .*{option.choices[0].alias}"
     ) as caught:
-        resolve(draw, offer.alias, {"model": "gpt-5"})
+        resolve(draw, option.alias, {"model": "gpt-5"})
     assert caught.value.kind is FaultKind.UNKNOWN_TOOL
     for arguments, kind in (({}, "missing_argument"), ({"model": 1}, "wrong_type")):
         with pytest.raises(Fault) as caught:
-            resolve(draw, offer.alias, arguments)
+            resolve(draw, option.alias, arguments)
         assert caught.value.kind.value == kind
 
 
@@ -304,9 +307,9 @@ def test_a_choice_that_is_not_there_is_a_fault_that_names_those_that_are() -> No
     ("old", "new", "problem"),
     [
         (
-            "executor: recipe\n    runs: passages",
-            "executor: search\n    runs: passages",
-            "write executor: recipe",
+            "backend: recipe\n    runs: passages",
+            "backend: search\n    runs: passages",
+            "write backend: recipe",
         ),
         ("max_service_s: 20}}\n    choices", "max_service_s: 2}}\n    choices", "is below 20"),
         ("required: [query]", "required: []", "has not one required argument"),

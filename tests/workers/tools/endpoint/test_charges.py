@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from orchestra_ray.core.money import Prices
-from orchestra_ray.core.records import Asker, Offer, Task, ToolRequest, ToolResult
+from orchestra_ray.core.records import Caller, Task, ToolOption, ToolRequest, ToolResult
 from orchestra_ray.data.catalogue import Catalogue, Entry, Kind, Limits
-from orchestra_ray.spend.local import LocalBooks
+from orchestra_ray.spend.local import LocalSpendClient
 from orchestra_ray.workers.tools.registry import make_tools
 from orchestra_ray.workers.tools.runtime.executor import Executor
 
@@ -22,14 +22,14 @@ PRICES = Prices(
 LIMITS = Limits(retries=2, deadline_s=20.0, context_tokens=4096, max_output_tokens=512)
 
 
-def called(url: str, script: Any, **settings: Any) -> tuple[ToolResult, LocalBooks]:
+def called(url: str, script: Any, **settings: Any) -> tuple[ToolResult, LocalSpendClient]:
     given = {"base_urls": [url], "model": "m", "extra_body": {"script": script}} | settings
     entry = Entry("m", Kind.MODEL, "", "endpoint", PRICES, 1.0, LIMITS, settings=given)
     catalogue = Catalogue({"m": entry}, "sheet")
-    offer = Offer("nova", "m", "model", "", PRICES, latency_s=1.0)
-    asker = Asker(step=1, group_id="g", episode_id="e", turn=0)
-    request = ToolRequest("c", asker, offer, {}, Task("t", "f", "2 + 2?", {}), seed=0, attempt=0)
-    books = LocalBooks()
+    option = ToolOption("nova", "m", "model", "", PRICES, latency_s=1.0)
+    caller = Caller(step=1, group_id="g", episode_id="e", turn=0)
+    request = ToolRequest("c", caller, option, {}, Task("t", "f", "2 + 2?", {}), seed=0, attempt=0)
+    books = LocalSpendClient()
 
     async def main() -> ToolResult:
         executor = Executor(catalogue, make_tools(catalogue), books)
@@ -39,8 +39,8 @@ def called(url: str, script: Any, **settings: Any) -> tuple[ToolResult, LocalBoo
             await executor.close()
 
     result = asyncio.run(main())
-    assert books.guard.committed_nanousd == result.entry.charged_nanousd
-    assert not books.guard.held_of("c#0")
+    assert books.budget.committed_nanousd == result.entry.charged_nanousd
+    assert not books.budget.held_of("c#0")
     return result, books
 
 

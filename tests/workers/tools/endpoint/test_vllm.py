@@ -22,7 +22,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.money import Prices
-from orchestra_ray.core.records import Asker, Offer, Task, ToolRequest
+from orchestra_ray.core.records import Caller, Task, ToolOption, ToolRequest
 from orchestra_ray.sft.tokenizer import END_OF_TEXT, END_OF_TURN, train_tokenizer
 from orchestra_ray.workers.tools.base import Reply
 from orchestra_ray.workers.tools.endpoint.model import EndpointModel, EndpointSettings
@@ -152,10 +152,10 @@ def settings(server: VllmServer, **changes: Any) -> EndpointSettings:
 
 
 async def ask(model: EndpointModel, question: str = QUESTION) -> Reply:
-    asker = Asker(step=0, group_id="g", episode_id="e", turn=0)
-    offer = Offer("nova", "tiny", "model", "", Prices(), latency_s=1.0)
+    caller = Caller(step=0, group_id="g", episode_id="e", turn=0)
+    option = ToolOption("nova", "tiny", "model", "", Prices(), latency_s=1.0)
     task = Task("t", "sums", question, {})
-    return await model.call(ToolRequest("call", asker, offer, {}, task, seed=0, attempt=0))
+    return await model.call(ToolRequest("call", caller, option, {}, task, seed=0, attempt=0))
 
 
 def replies(asked: EndpointSettings, *questions: str) -> list[Reply]:

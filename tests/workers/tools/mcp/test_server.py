@@ -19,7 +19,7 @@ import pytest
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.money import Prices
-from orchestra_ray.core.records import Asker, Offer, Task, ToolRequest
+from orchestra_ray.core.records import Caller, Task, ToolOption, ToolRequest
 from orchestra_ray.workers.tools.base import Reply
 from orchestra_ray.workers.tools.mcp.server import McpServer, McpTool, list_tools, text_of
 from orchestra_ray.workers.tools.mcp.session import McpSettings
@@ -29,8 +29,8 @@ SERVER = str(Path(__file__).parents[1] / "mcp_server.py")
 RAW_SERVER = str(Path(__file__).parents[1] / "raw_mcp_server.py")
 COMMAND = (sys.executable, SERVER)
 HASTE_S = 1.0
-ASKER = Asker(step=0, group_id="g", episode_id="e", turn=0)
-OFFER = Offer("alias", "identity", "tool", "", Prices(), latency_s=0.0)
+CALLER = Caller(step=0, group_id="g", episode_id="e", turn=0)
+OFFER = ToolOption("alias", "identity", "tool", "", Prices(), latency_s=0.0)
 TASK = Task("t", "sums", "?", {})
 
 
@@ -64,7 +64,7 @@ class Connected:
 
 
 def call(server: McpServer, tool: str, **arguments: Any) -> Coroutine[Any, Any, Reply]:
-    request = ToolRequest("call", ASKER, OFFER, arguments, TASK, seed=0, attempt=0)
+    request = ToolRequest("call", CALLER, OFFER, arguments, TASK, seed=0, attempt=0)
     return McpTool(server, tool).call(request)
 
 

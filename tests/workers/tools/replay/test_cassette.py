@@ -91,7 +91,7 @@ def test_a_replayed_run_sees_what_the_recorded_one_saw(tmp_path: Path) -> None:
     requests = [ask(seed=seed, attempt=attempt) for seed in (1, 2) for attempt in range(2)]
     live = seen(tmp_path / "c", Mode.RECORD, Oracle(*outcomes), requests)
     again = Oracle()
-    cheaper = [replace(one, offer=replace(MODEL, prices=Prices(1))) for one in requests]
+    cheaper = [replace(one, option=replace(MODEL, prices=Prices(1))) for one in requests]
     replayed = seen(tmp_path / "c", Mode.REPLAY_OR_FAIL, again, cheaper)
     assert again.calls == 0
     assert [text(one) for one in replayed] == [text(one) for one in live]
@@ -215,7 +215,7 @@ def test_a_failure_keeps_its_recorded_latency(tmp_path: Path) -> None:
 def test_sampled_latencies_are_drawn_from_the_tools_answers_and_repeat(tmp_path: Path) -> None:
     path, requests = tmp_path / "c", [ask(seed=s) for s in range(10)]
     seen(path, Mode.RECORD, Oracle(), requests)
-    seen(path, Mode.RECORD, Oracle(Reply("x", service_s=99.0)), [ask(offer=SEARCH)])
+    seen(path, Mode.RECORD, Oracle(Reply("x", service_s=99.0)), [ask(option=SEARCH)])
 
     def latencies(kind: Latencies) -> list[float | None]:
         replayed = seen(path, Mode.REPLAY, Oracle(), requests, latencies=kind)

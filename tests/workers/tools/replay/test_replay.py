@@ -179,12 +179,12 @@ def test_a_replay_of_nothing_is_told_when_the_executor_starts(
 def test_the_deadline_covers_a_disk_that_does_not_answer(
     make_entry: Callable[..., Entry],
     make_request: Callable[..., ToolRequest],
-    local_books: Callable[..., Any],
+    local_spend: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
     monkeypatch.setattr("orchestra_ray.workers.tools.runtime.executor.CASSETTE_S", 0.05)
-    entry, books = make_entry(deadline_s=0.05), local_books()
+    entry, books = make_entry(deadline_s=0.05), local_spend()
 
     class Slow(Cassette):
         async def store(self, key: Any, recorded: Recorded) -> Recorded:
@@ -205,4 +205,4 @@ def test_the_deadline_covers_a_disk_that_does_not_answer(
 
     result = asyncio.run(main())
     assert result.text == "error: the cassette does not answer"
-    assert books.guard.committed_nanousd == result.entry.charged_nanousd == 7
+    assert books.budget.committed_nanousd == result.entry.charged_nanousd == 7

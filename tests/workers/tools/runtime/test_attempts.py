@@ -15,7 +15,7 @@ from orchestra_ray.core.money import Prices, Usage
 from orchestra_ray.core.records import Reservation, ToolRequest
 from orchestra_ray.data.catalogue import Choice, Entry, Kind, model_of
 from orchestra_ray.spend.accounts import call_of
-from orchestra_ray.spend.budget import SpendGuard, SpendLimits, most_cost_nanousd
+from orchestra_ray.spend.budget import SpendBudget, SpendLimits, most_cost_nanousd
 from orchestra_ray.workers.tools.base import Reply
 from orchestra_ray.workers.tools.runtime.attempts import Bill, Service, share_of, worth
 
@@ -58,10 +58,10 @@ class Guarded:
     count_calls = False
 
     def __init__(self, limits: SpendLimits | None = None):
-        self.guard = SpendGuard(limits or SpendLimits())
+        self.budget = SpendBudget(limits or SpendLimits())
 
     async def reserve(self, asked: Reservation) -> str | None:
-        return self.guard.reserve(asked)
+        return self.budget.reserve(asked)
 
 
 def passing(kind: FaultKind = FaultKind.SERVER_ERROR, usage: Usage | None = None) -> Fault:
@@ -84,10 +84,10 @@ def attempt(
             return fault
 
     outcome = asyncio.run(main())
-    for key, charged_nanousd in bill.settlements:
-        guarded.guard.settle(key, charged_nanousd)
-    assert not guarded.guard.held_of(call_of(request))
-    assert guarded.guard.committed_nanousd == bill.charged_nanousd
+    for key, charged_nanousd in bill.charges:
+        guarded.budget.settle(key, charged_nanousd)
+    assert not guarded.budget.held_of(call_of(request))
+    assert guarded.budget.committed_nanousd == bill.charged_nanousd
     return outcome, bill, tool
 
 
@@ -163,12 +163,12 @@ def test_a_replay_weighs_a_call_that_never_left_as_nothing(
 def test_what_may_have_been_billed_is_made_again_only_under_a_key(
     make_entry: Callable[..., Entry],
     make_request: Callable[..., ToolRequest],
-    executor: str,
+    backend: str,
     prices: Prices,
     calls: int,
 ) -> None:
     made = make_entry(prices=prices, retries=2, idempotent=None)
-    entry = replace(made, executor=executor)
+    entry = replace(made, backend=backend)
     script = [passing(FaultKind.TIMEOUT)]
     assert attempt(entry, script, make_request(entry), Guarded())[2].calls == calls
 
@@ -217,7 +217,7 @@ def test_hedges_at_the_same_time_do_not_pass_the_limit_of_their_call(
         outcome, bill, tool = attempt(entry, [0.2, 0.2], make_request(entry), guarded)
         assert isinstance(outcome, Reply) and outcome.text == "late"
         assert (tool.calls, bill.charged_nanousd) == (calls, 7 * calls)
-    issues = [make_request(entry, call_id="c"), replace(make_request(entry), issue=1)]
+    issues = [make_request(entry, call_id="c"), replace(make_request(entry), reissues=1)]
     guarded, tool = Guarded(SpendLimits(call_nanousd=20)), Scripted([0.2])
 
     async def main() -> None:
@@ -226,7 +226,7 @@ def test_hedges_at_the_same_time_do_not_pass_the_limit_of_their_call(
         await asyncio.gather(*calls)
 
     asyncio.run(main())
-    assert tool.calls == 2 and guarded.guard.committed_nanousd == 14
+    assert tool.calls == 2 and guarded.budget.committed_nanousd == 14
 
 
 def test_the_tokens_of_a_call_are_those_of_all_its_attempts(
@@ -325,8 +325,8 @@ class Counted:
         self.most: Counter[str] = Counter()
 
     async def call(self, request: ToolRequest) -> Reply:
-        offer = request.offer
-        kept = {offer.identity, model_of(offer), RECIPES.get(offer.identity)} - {"", None}
+        option = request.option
+        kept = {option.identity, model_of(option), RECIPES.get(option.identity)} - {"", None}
         self.inside.update(kept)
         self.most |= self.inside
         try:
@@ -342,8 +342,8 @@ class Counted:
 
 def by(request: ToolRequest, model: str) -> ToolRequest:
     """A recipe's call, done by a model."""
-    choice = replace(request.offer, identity=model, kind="model")
-    return replace(request, offer=replace(request.offer, choices=(choice,)))
+    choice = replace(request.option, identity=model, kind="model")
+    return replace(request, option=replace(request.option, choices=(choice,)))
 
 
 @given(
@@ -380,8 +380,8 @@ def test_limits_hold_for_an_entry_asked_itself_and_through_recipes_and_all_come_
         async with asyncio.timeout(30):
             await asyncio.gather(*(call for call, _ in calls), return_exceptions=True)
         assert all(gives_up or call.result().text == "ok" for call, gives_up in calls)
-        gates = [service.gate for service in services.values()]
-        assert not any(gate.inside or gate.waiting for gate in gates)
+        gates = [service.limiter for service in services.values()]
+        assert not any(limiter.inside or limiter.waiting for limiter in gates)
 
     asyncio.run(main())
     assert all(counted.most[name] <= most for name, most in limits.items())
@@ -395,7 +395,7 @@ def test_a_recipe_rests_from_the_model_that_fails_and_from_no_other(
 
         async def call(self, request: ToolRequest) -> Reply:
             self.calls += 1
-            if model_of(request.offer) == "down":
+            if model_of(request.option) == "down":
                 raise passing()
             return Reply("ok")
 

@@ -13,30 +13,30 @@ from hypothesis import strategies as st
 from orchestra_ray.core.faults import Failure, FailureKind, Fault, FaultKind
 from orchestra_ray.core.money import Prices, Usage
 from orchestra_ray.core.records import (
-    Asker,
+    Caller,
     LedgerEntry,
     Lost,
-    Offer,
-    Posting,
     Reservation,
+    Settlement,
     Task,
+    ToolOption,
     ToolRequest,
 )
 from orchestra_ray.core.serialization import pack, pack_items, unpack
 from orchestra_ray.data.catalogue import Catalogue, Entry
-from orchestra_ray.spend.accounts import SpendBooks, call_of
-from orchestra_ray.spend.budget import SpendGuard, SpendLimits
-from orchestra_ray.spend.client import BooksClient, BooksGone
+from orchestra_ray.spend.accounts import SpendAccounts, call_of
+from orchestra_ray.spend.budget import SpendBudget, SpendLimits
+from orchestra_ray.spend.client import BatchedSpendClient, SpendUnreachable
 from orchestra_ray.spend.ledger import FOLDER, Ledger, read
 from orchestra_ray.workers.tools.runtime.client import Pool, Results, Unsendable
 from orchestra_ray.workers.tools.runtime.health import ExecutorState
 
 from ..pool_lines import LocalLine, Losses, pool_over
 
-ASKER = Asker(1, "g", "g/0", 2)
-OFFER = Offer("nova", "m", "model", "", Prices(call_nanousd=7), 0.5)
-REQUEST = ToolRequest("c", ASKER, OFFER, {}, Task("t", "f", "?", {}), 3, 4)
-ENTRY = LedgerEntry("c", ASKER, "m", "nova", "model", "p", Usage(1, 0, 2), 7, 0.25)
+CALLER = Caller(1, "g", "g/0", 2)
+OFFER = ToolOption("nova", "m", "model", "", Prices(call_nanousd=7), 0.5)
+REQUEST = ToolRequest("c", CALLER, OFFER, {}, Task("t", "f", "?", {}), 3, 4)
+ENTRY = LedgerEntry("c", CALLER, "m", "nova", "model", "p", Usage(1, 0, 2), 7, 0.25)
 
 
 class _Unreadable:
@@ -217,8 +217,8 @@ class OpenDoor:
 
     async def post(self, ended: bytes) -> None:
         await self._way()
-        [postings] = unpack(ended)
-        self.posted += postings
+        [settlements] = unpack(ended)
+        self.posted += settlements
 
     async def _way(self) -> None:
         await asyncio.sleep(0)
@@ -232,14 +232,14 @@ def test_postings_that_cannot_be_sent_are_counted_alone(
 ) -> None:
     async def main() -> None:
         door = OpenDoor()
-        client = BooksClient(door, count_calls=False, deadline_s=5, tries=2)
+        client = BatchedSpendClient(door, count_calls=False, deadline_s=5, tries=2)
         for number, spoil in enumerate(spoilt):
             alias: Any = "nova" if spoil is None else spoil()
-            client.enter(Posting(f"{number}", replace(ENTRY, alias=alias)))
+            client.enter(Settlement(f"{number}", replace(ENTRY, alias=alias)))
         async with asyncio.timeout(5):
             assert await client.drain() == sum(spoil is not None for spoil in spoilt)
         good = [f"{number}" for number, spoil in enumerate(spoilt) if spoil is None]
-        assert [posting.call for posting in door.posted] == good
+        assert [settlement.call for settlement in door.posted] == good
 
     asyncio.run(main())
 
@@ -247,9 +247,9 @@ def test_postings_that_cannot_be_sent_are_counted_alone(
 @given(SPOILT)
 def test_every_reservation_gets_an_answer(spoilt: list[Callable[[], Any] | None]) -> None:
     async def main() -> None:
-        client = BooksClient(OpenDoor(), count_calls=False, deadline_s=5, tries=2)
+        client = BatchedSpendClient(OpenDoor(), count_calls=False, deadline_s=5, tries=2)
         asked = [
-            Reservation(f"c#0.{number}", ASKER, number, () if spoil is None else (spoil(),))
+            Reservation(f"c#0.{number}", CALLER, number, () if spoil is None else (spoil(),))
             for number, spoil in enumerate(spoilt)
         ]
         async with asyncio.timeout(5):
@@ -266,7 +266,7 @@ def test_every_reservation_gets_an_answer(spoilt: list[Callable[[], Any] | None]
 def test_a_lost_call_is_posted_though_its_arguments_cannot_be_packed() -> None:
     async def main() -> None:
         door = OpenDoor()
-        client = BooksClient(door, count_calls=False, deadline_s=5, tries=2)
+        client = BatchedSpendClient(door, count_calls=False, deadline_s=5, tries=2)
         client.lost(replace(REQUEST, arguments={"x": deep()}))
         assert await client.drain() == 0
         assert [call_of(lost.request) for lost in door.posted] == ["c#0"]
@@ -274,14 +274,14 @@ def test_a_lost_call_is_posted_though_its_arguments_cannot_be_packed() -> None:
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("error", [KeyError("a bug"), BooksGone(), TimeoutError()])
+@pytest.mark.parametrize("error", [KeyError("a bug"), SpendUnreachable(), TimeoutError()])
 def test_whatever_the_way_to_the_books_raises_is_an_answer_or_counted(error: Exception) -> None:
     async def main() -> None:
-        client = BooksClient(OpenDoor([error] * 9), count_calls=False, deadline_s=5, tries=2)
+        client = BatchedSpendClient(OpenDoor([error] * 9), count_calls=False, deadline_s=5, tries=2)
         with pytest.raises(Fault) as caught:
-            await client.reserve(Reservation("c#0.1", ASKER, 1))
+            await client.reserve(Reservation("c#0.1", CALLER, 1))
         assert caught.value.kind is FaultKind.UNAVAILABLE
-        entered = client.enter(Posting("c#0", ENTRY))
+        entered = client.enter(Settlement("c#0", ENTRY))
         async with asyncio.timeout(5):
             assert await client.drain() == 1 and entered.is_set()
 
@@ -289,14 +289,14 @@ def test_whatever_the_way_to_the_books_raises_is_an_answer_or_counted(error: Exc
 
 
 def test_a_posting_at_which_the_books_break_is_told_and_the_others_are_entered() -> None:
-    books = SpendBooks(SpendGuard(SpendLimits()), Ledger("run"))
+    books = SpendAccounts(SpendBudget(SpendLimits()), Ledger("run"))
     broken: Any = replace(ENTRY, charged_nanousd="seven")
     good = replace(ENTRY, charged_nanousd=0)
     batch = [
-        Posting("a", replace(good, call_id="a")),
-        Posting("b", broken),
-        Lost(replace(REQUEST, offer=None)),  # type: ignore[arg-type]
-        Posting("c", replace(good, call_id="c")),
+        Settlement("a", replace(good, call_id="a")),
+        Settlement("b", broken),
+        Lost(replace(REQUEST, option=None)),  # type: ignore[arg-type]
+        Settlement("c", replace(good, call_id="c")),
         None,
         Failure(FailureKind.TOOL, "here", "why"),
     ]
@@ -309,9 +309,9 @@ def test_a_posting_at_which_the_books_break_is_told_and_the_others_are_entered()
 
 
 def test_a_reservation_at_which_the_guard_breaks_is_refused_alone() -> None:
-    books = SpendBooks(SpendGuard(SpendLimits(run_nanousd=100)), Ledger("run"))
-    broken: Any = replace(Reservation("c#0.2", ASKER, 1), most_nanousd="much")
-    asked = [Reservation("c#0.1", ASKER, 1), broken, Reservation("c#0.3", ASKER, 1)]
+    books = SpendAccounts(SpendBudget(SpendLimits(run_nanousd=100)), Ledger("run"))
+    broken: Any = replace(Reservation("c#0.2", CALLER, 1), most_nanousd="much")
+    asked = [Reservation("c#0.1", CALLER, 1), broken, Reservation("c#0.3", CALLER, 1)]
     first, refused, last = books.reserve(asked)
     assert first is None and last is None and refused and "cannot read" in refused
     assert len(books.close_step(1).failures) == 1

@@ -1,8 +1,8 @@
-from orchestra_ray.workers.tools.runtime.circuit_breaker import Breaker
+from orchestra_ray.workers.tools.runtime.circuit_breaker import CircuitBreaker
 
 
-def opened() -> Breaker:
-    breaker = Breaker(failures_to_open=3, rest_s=10)
+def opened() -> CircuitBreaker:
+    breaker = CircuitBreaker(failures_to_open=3, rest_s=10)
     for now_s in range(3):
         assert breaker.admits(now_s)
         breaker.failed(now_s)
@@ -28,7 +28,7 @@ def test_a_failed_probe_opens_it_again_and_a_given_up_one_lets_another_probe() -
 
 
 def test_a_success_between_failures_keeps_it_closed() -> None:
-    breaker = Breaker(failures_to_open=2)
+    breaker = CircuitBreaker(failures_to_open=2)
     for now_s in range(10):
         breaker.failed(now_s)
         breaker.succeeded()

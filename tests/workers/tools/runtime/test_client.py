@@ -96,7 +96,7 @@ def test_a_call_without_a_result_ends_at_its_deadline_as_lost_and_is_forgotten(
         pool = pool_over([dead], Catalogue({"slow": entry}, "p"), losses)
         assert isinstance(await pool.call(make_request(entry)), Failure)
         never_sent = losses.requests[-1]
-        assert never_sent.issue == 1 and never_sent.waited_s > 0 and pool.in_flight == 0
+        assert never_sent.reissues == 1 and never_sent.waited_s > 0 and pool.in_flight == 0
 
     asyncio.run(main())
 

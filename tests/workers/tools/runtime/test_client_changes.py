@@ -30,7 +30,7 @@ def test_calls_of_a_dead_executor_are_made_once_more_where_they_may_be(
         await asyncio.sleep(0.05)
         assert [line.batches for line in lines] == [[1], [1]]
         lines[0].dead.set()
-        assert cast(Any, await again).issue == 1
+        assert cast(Any, await again).reissues == 1
         lines[1].dead.set()
         result = await pool.call(make_request(entries["slow-once"], call_id="p"))
         assert isinstance(result, Failure) and result.kind is FailureKind.INFRASTRUCTURE
@@ -153,7 +153,7 @@ def test_calls_that_a_drained_executor_does_not_end_are_made_elsewhere_where_the
         assert await pool.drain("0", deadline_s=0.05) == 2
         result = await once
         assert isinstance(result, Failure) and result.kind is FailureKind.INFRASTRUCTURE
-        assert [cast(Any, r).issue for r in (await again, await other)] == [1, 0]
+        assert [cast(Any, r).reissues for r in (await again, await other)] == [1, 0]
         assert [request.call_id for request in losses.requests] == ["a", "o"]
 
     asyncio.run(main())

@@ -12,7 +12,7 @@ import pytest
 from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.money import Prices, Usage
 from orchestra_ray.core.records import (
-    Asker,
+    Caller,
     GroupSpec,
     LedgerEntry,
     Reservation,
@@ -37,10 +37,10 @@ MOST = 200  # of a token-priced entry with limits of 100 and 100 tokens
 def asked(
     group: GroupSpec, name: str, arguments: Mapping[str, Any], call_id: str = "c", seed: int = 0
 ) -> ToolRequest:
-    offer = resolve(group.draw, name, arguments)
-    asker = Asker(group.step, group.group_id, group.episodes[0].episode_id, 0)
-    given = {} if offer.kind == "model" else arguments
-    return ToolRequest(call_id, asker, offer, given, group.task, seed, 0)
+    option = resolve(group.toolset, name, arguments)
+    caller = Caller(group.step, group.group_id, group.episodes[0].episode_id, 0)
+    given = {} if option.kind == "model" else arguments
+    return ToolRequest(call_id, caller, option, given, group.task, seed, 0)
 
 
 def execute(catalogue: Catalogue, books: Any, *requests: ToolRequest) -> list[ToolResult]:
@@ -55,58 +55,58 @@ def execute(catalogue: Catalogue, books: Any, *requests: ToolRequest) -> list[To
 
 
 def test_a_model_is_charged_at_the_draws_prices(
-    catalogue: Catalogue, sampler: GroupSampler, local_books: Callable[..., Any]
+    catalogue: Catalogue, sampler: GroupSampler, local_spend: Callable[..., Any]
 ) -> None:
-    group, books = sampler.group(0, 1), local_books()
-    offer = group.draw.offers[0]
-    (result,) = execute(catalogue, books, asked(group, "ask", {"model": offer.alias}))
+    group, books = sampler.group(0, 1), local_spend()
+    option = group.toolset.options[0]
+    (result,) = execute(catalogue, books, asked(group, "ask", {"model": option.alias}))
     entry = result.entry
-    assert result.error is None and entry.identity == offer.identity
-    assert entry.charged_nanousd == offer.prices.cost_nanousd(entry.usage) > 0
-    assert 0.75 * offer.latency_s <= entry.service_s <= 1.25 * offer.latency_s
-    assert books.guard.committed_nanousd == entry.charged_nanousd
+    assert result.error is None and entry.identity == option.identity
+    assert entry.charged_nanousd == option.prices.cost_nanousd(entry.usage) > 0
+    assert 0.75 * option.latency_s <= entry.service_s <= 1.25 * option.latency_s
+    assert books.budget.committed_nanousd == entry.charged_nanousd
     assert entry.price_sheet == catalogue.price_sheet
 
 
 def test_the_same_call_has_the_same_outcome(
-    catalogue: Catalogue, sampler: GroupSampler, local_books: Callable[..., Any]
+    catalogue: Catalogue, sampler: GroupSampler, local_spend: Callable[..., Any]
 ) -> None:
     group = sampler.group(0, 1)
-    alias = group.draw.offers[0].alias
+    alias = group.toolset.options[0].alias
     calls = [asked(group, "ask", {"model": alias}, f"c{i}", seed=i // 2) for i in range(10)]
-    results = execute(catalogue, local_books(), *calls)
+    results = execute(catalogue, local_spend(), *calls)
     told = [(r.text, r.entry.usage, r.entry.service_s) for r in results]
     assert told[::2] == told[1::2] and len(set(told)) == 5
 
 
 def test_experts_are_right_as_often_as_their_skill_says(
-    catalogue: Catalogue, sampler: GroupSampler, local_books: Callable[..., Any]
+    catalogue: Catalogue, sampler: GroupSampler, local_spend: Callable[..., Any]
 ) -> None:
     groups = [sampler.group(n, 1) for n in range(400)]
     calls = [
-        (group, asked(group, "ask", {"model": offer.alias}, f"{n}/{offer.alias}"))
+        (group, asked(group, "ask", {"model": option.alias}, f"{n}/{option.alias}"))
         for n, group in enumerate(groups)
-        for offer in group.draw.offers
-        if offer.kind == "model"
+        for option in group.toolset.options
+        if option.kind == "model"
     ]
-    results = execute(catalogue, local_books(), *(request for _, request in calls))
+    results = execute(catalogue, local_spend(), *(request for _, request in calls))
     right = expected = 0.0
     for (group, request), result in zip(calls, results, strict=True):
         right += score_here(group.task, result.text).correct
-        expected += catalogue.models[request.offer.identity].skill_at(group.task.family)
+        expected += catalogue.models[request.option.identity].skill_at(group.task.family)
     assert abs(right - expected) / len(calls) < 0.03
 
 
 def test_pure_tools_need_no_recording_and_run_in_a_replay(
-    catalogue: Catalogue, sampler: GroupSampler, local_books: Callable[..., Any], tmp_path: Path
+    catalogue: Catalogue, sampler: GroupSampler, local_spend: Callable[..., Any], tmp_path: Path
 ) -> None:
     group, tape = with_calculator(sampler), tmp_path / "tape.sqlite"
-    calls = [asked(group, "ask", {"model": group.draw.offers[0].alias}, "a", seed=7)]
+    calls = [asked(group, "ask", {"model": group.toolset.options[0].alias}, "a", seed=7)]
     calls.append(asked(group, "calculator", {"expression": "6*7"}, "b"))
 
     async def heard(mode: Mode) -> list[tuple[str, Usage, float, bool]]:
         tools = make_tools(catalogue, mode)
-        executor = Executor(catalogue, tools, local_books(), Cassette(tape, mode))
+        executor = Executor(catalogue, tools, local_spend(), Cassette(tape, mode))
         results = [await executor.execute(call) for call in calls]
         await executor.close()
         entries = [result.entry for result in results]
@@ -122,19 +122,19 @@ def test_pure_tools_need_no_recording_and_run_in_a_replay(
 
 def with_calculator(sampler: GroupSampler) -> GroupSpec:
     groups = (sampler.group(n, 1) for n in range(50))
-    return next(group for group in groups if group.draw.offer("calculator"))
+    return next(group for group in groups if group.toolset.option("calculator"))
 
 
 def test_the_calculator_computes(
-    catalogue: Catalogue, sampler: GroupSampler, local_books: Callable[..., Any]
+    catalogue: Catalogue, sampler: GroupSampler, local_spend: Callable[..., Any]
 ) -> None:
-    groups = {group.draw.seed: group for group in (sampler.group(n, 1) for n in range(30))}
-    drawn = {g.draw.seed: g.draw.offer("calculator") for g in groups.values()}
-    offers = {seed: offer for seed, offer in drawn.items() if offer is not None}
-    calls = [asked(groups[s], "calculator", {"expression": "6*7"}, f"c{s}") for s in offers]
-    results = execute(catalogue, local_books(), *calls)
+    groups = {group.toolset.seed: group for group in (sampler.group(n, 1) for n in range(30))}
+    sampled = {g.toolset.seed: g.toolset.option("calculator") for g in groups.values()}
+    options = {seed: option for seed, option in sampled.items() if option is not None}
+    calls = [asked(groups[s], "calculator", {"expression": "6*7"}, f"c{s}") for s in options]
+    results = execute(catalogue, local_spend(), *calls)
     assert {result.text for result in results} == {"42"}
-    latencies = [offer.latency_s for offer in offers.values()]
+    latencies = [option.latency_s for option in options.values()]
     assert [result.entry.service_s for result in results] == latencies
     assert len(set(latencies)) == 3  # one for each factor of the draw
 
@@ -156,15 +156,15 @@ def test_a_call_that_is_wrong_in_itself_never_reaches_a_tool(
     sampler: GroupSampler, name: str, arguments: dict[str, Any], kind: FaultKind
 ) -> None:
     with pytest.raises(Fault) as caught:
-        resolve(with_calculator(sampler).draw, name, arguments)
+        resolve(with_calculator(sampler).toolset, name, arguments)
     assert caught.value.kind is kind and kind.is_the_calls_own
 
 
 def test_what_a_tool_cannot_do_is_an_observation_that_names_it_and_is_free(
-    catalogue: Catalogue, sampler: GroupSampler, local_books: Callable[..., Any]
+    catalogue: Catalogue, sampler: GroupSampler, local_spend: Callable[..., Any]
 ) -> None:
     call = asked(with_calculator(sampler), "calculator", {"expression": "import os"})
-    (result,) = execute(catalogue, local_books(), call)
+    (result,) = execute(catalogue, local_spend(), call)
     assert result.text.startswith("error: ")
     assert (result.error, result.entry.error) == ("bad_input", "bad_input")
     assert result.entry.charged_nanousd == 0
@@ -203,7 +203,7 @@ def run_one(
 def spent(books: Any) -> int:
     """Of all entries; what the guard holds must be the same."""
     total = sum(totals.charged_nanousd for totals in books.ledger.by_identity.values())
-    assert books.guard.committed_nanousd == total
+    assert books.budget.committed_nanousd == total
     return total
 
 
@@ -214,9 +214,9 @@ def broken() -> Reply:
 def test_a_bug_of_a_tool_is_an_observation_and_is_charged_at_the_most(
     make_entry: Callable[..., Entry],
     make_request: Callable[..., ToolRequest],
-    local_books: Callable[..., Any],
+    local_spend: Callable[..., Any],
 ) -> None:
-    entry, books = make_entry(prices=TOKENS), local_books()
+    entry, books = make_entry(prices=TOKENS), local_spend()
     result = run_one(entry, make_request(entry), books, broken)
     assert result.text == "error: tool broke; use another"
     assert result.error == FaultKind.CRASHED.value
@@ -227,9 +227,9 @@ def test_a_bug_of_a_tool_is_an_observation_and_is_charged_at_the_most(
 def test_usage_that_cannot_be_is_charged_at_the_most(
     make_entry: Callable[..., Entry],
     make_request: Callable[..., ToolRequest],
-    local_books: Callable[..., Any],
+    local_spend: Callable[..., Any],
 ) -> None:
-    entry, books = make_entry(prices=TOKENS), local_books()
+    entry, books = make_entry(prices=TOKENS), local_spend()
     result = run_one(entry, make_request(entry), books, lambda: Reply("ok", Usage(1, 2)))
     assert result.error == FaultKind.CRASHED.value and spent(books) == MOST
 
@@ -237,9 +237,9 @@ def test_usage_that_cannot_be_is_charged_at_the_most(
 def test_a_tool_that_hangs_is_cut_off_at_its_deadline(
     make_entry: Callable[..., Entry],
     make_request: Callable[..., ToolRequest],
-    local_books: Callable[..., Any],
+    local_spend: Callable[..., Any],
 ) -> None:
-    entry, books = make_entry(prices=TOKENS, deadline_s=0.05), local_books()
+    entry, books = make_entry(prices=TOKENS, deadline_s=0.05), local_spend()
     result = run_one(entry, make_request(entry), books, lambda: asyncio.Event().wait())
     assert result.text == "error: no answer within 0.05 s"
     assert result.error == FaultKind.TIMEOUT.value and spent(books) == MOST
@@ -248,13 +248,13 @@ def test_a_tool_that_hangs_is_cut_off_at_its_deadline(
 def test_a_call_that_a_limit_holds_until_its_deadline_waited_and_was_not_served(
     make_entry: Callable[..., Entry],
     make_request: Callable[..., ToolRequest],
-    local_books: Callable[..., Any],
+    local_spend: Callable[..., Any],
 ) -> None:
-    entry, books = make_entry(deadline_s=0.05, concurrency=1), local_books()
+    entry, books = make_entry(deadline_s=0.05, concurrency=1), local_spend()
 
     async def main() -> list[ToolResult]:
         tools = {entry.name: Doing(lambda: asyncio.Event().wait())}
-        executor = Executor(Catalogue({entry.name: entry}, "prices"), tools, books, share=(1, 2))
+        executor = Executor(Catalogue({entry.name: entry}, "prices"), tools, books, quota=(1, 2))
         return [await executor.execute(make_request(entry))]
 
     (result,) = asyncio.run(main())
@@ -265,9 +265,9 @@ def test_a_call_that_a_limit_holds_until_its_deadline_waited_and_was_not_served(
 def test_a_deadline_while_the_guard_is_asked_leaves_nothing_reserved(
     make_entry: Callable[..., Entry],
     make_request: Callable[..., ToolRequest],
-    local_books: type,
+    local_spend: type,
 ) -> None:
-    class Slow(local_books):
+    class Slow(local_spend):
         """Grants at once, and its answer gets lost on the way."""
 
         async def reserve(self, asked: Reservation) -> str | None:
@@ -283,9 +283,9 @@ def test_a_deadline_while_the_guard_is_asked_leaves_nothing_reserved(
 def test_a_grant_that_comes_after_the_end_of_its_call_is_refused(
     make_entry: Callable[..., Entry],
     make_request: Callable[..., ToolRequest],
-    local_books: type,
+    local_spend: type,
 ) -> None:
-    class Late(local_books):
+    class Late(local_spend):
         """Its answer is late; the request arrives later still."""
 
         asked: Reservation
@@ -304,32 +304,32 @@ def test_a_grant_that_comes_after_the_end_of_its_call_is_refused(
 def test_calls_are_counted_also_where_they_are_free(
     make_entry: Callable[..., Entry],
     make_request: Callable[..., ToolRequest],
-    local_books: Callable[..., Any],
+    local_spend: Callable[..., Any],
 ) -> None:
-    entry, books = make_entry(prices=Prices()), local_books(SpendLimits(run_calls=2))
+    entry, books = make_entry(prices=Prices()), local_spend(SpendLimits(run_calls=2))
     results = [
         run_one(entry, make_request(entry, call_id=f"c{i}"), books, lambda: Reply("ok"))
         for i in range(3)
     ]
     assert [r.text for r in results] == ["ok", "ok", "error: budget exhausted: 2 calls for the run"]
-    assert results[2].error == FaultKind.BUDGET.value and books.guard.run_refused
+    assert results[2].error == FaultKind.BUDGET.value and books.budget.run_refused
 
 
 def test_output_beyond_all_limits_is_cut_with_a_mark(
     make_entry: Callable[..., Entry],
     make_request: Callable[..., ToolRequest],
-    local_books: Callable[..., Any],
+    local_spend: Callable[..., Any],
 ) -> None:
     entry = make_entry()
     endless = Reply("x" * (MAX_CHARACTERS + 1))
-    result = run_one(entry, make_request(entry), local_books(), lambda: endless)
+    result = run_one(entry, make_request(entry), local_spend(), lambda: endless)
     assert result.text == "x" * MAX_CHARACTERS + CUT_MARK
 
 
 def test_a_tools_own_limit_cuts_what_it_says_and_the_line_of_a_fault(
     make_entry: Callable[..., Entry],
     make_request: Callable[..., ToolRequest],
-    local_books: Callable[..., Any],
+    local_spend: Callable[..., Any],
     tmp_path: Path,
 ) -> None:
     def failing() -> Reply:
@@ -338,31 +338,31 @@ def test_a_tools_own_limit_cuts_what_it_says_and_the_line_of_a_fault(
     entry, tape = make_entry(max_reply_characters=9), tmp_path / "tape.sqlite"
     asked, again = make_request(entry), make_request(entry, {"again": True})
     said = run_one(
-        entry, asked, local_books(), lambda: Reply("x" * 10), Cassette(tape, Mode.RECORD)
+        entry, asked, local_spend(), lambda: Reply("x" * 10), Cassette(tape, Mode.RECORD)
     )
     assert said.text == "x" * 9 + CUT_MARK
-    assert run_one(entry, again, local_books(), failing).text == "error: nn" + CUT_MARK
-    replayed = run_one(entry, asked, local_books(), failing, Cassette(tape, Mode.REPLAY))
+    assert run_one(entry, again, local_spend(), failing).text == "error: nn" + CUT_MARK
+    replayed = run_one(entry, asked, local_spend(), failing, Cassette(tape, Mode.REPLAY))
     assert replayed.text == said.text
 
 
 def test_an_entry_names_the_sheet_that_its_price_is_from_and_who_did_it(
     make_entry: Callable[..., Entry],
     make_request: Callable[..., ToolRequest],
-    local_books: Callable[..., Any],
+    local_spend: Callable[..., Any],
 ) -> None:
-    entry, books = make_entry(), local_books()
+    entry, books = make_entry(), local_spend()
     request = make_request(entry)
-    model = replace(request.offer, alias="model-1", identity="nova", kind="model")
-    recipe = replace(request.offer, price_sheet="cheap@1", choices=(model,))
+    model = replace(request.option, alias="model-1", identity="nova", kind="model")
+    recipe = replace(request.option, price_sheet="cheap@1", choices=(model,))
     entries = [
         run_one(
             entry,
-            replace(request, call_id=f"{offer.price_sheet}", offer=offer),
+            replace(request, call_id=f"{option.price_sheet}", option=option),
             books,
             lambda: Reply("ok"),
         ).entry
-        for offer in (request.offer, recipe)
+        for option in (request.option, recipe)
     ]
     assert [(e.price_sheet, e.model) for e in entries] == [("", ""), ("cheap@1", "nova")]
 
@@ -370,16 +370,16 @@ def test_an_entry_names_the_sheet_that_its_price_is_from_and_who_did_it(
 def test_a_replay_is_not_charged_and_says_what_it_would_have_cost(
     make_entry: Callable[..., Entry],
     make_request: Callable[..., ToolRequest],
-    local_books: Callable[..., Any],
+    local_spend: Callable[..., Any],
     tmp_path: Path,
 ) -> None:
     entry = make_entry(prices=TOKENS)
     request = make_request(entry)
     reply = Reply("ok", Usage(10, output_tokens=5), service_s=2.5)
-    recorded, replayed = local_books(), local_books()
+    recorded, replayed = local_spend(), local_spend()
     tape = tmp_path / "tape.sqlite"
     live = run_one(entry, request, recorded, lambda: reply, Cassette(tape, Mode.RECORD))
-    dearer = replace(request, offer=replace(request.offer, prices=TWICE))
+    dearer = replace(request, option=replace(request.option, prices=TWICE))
     again = run_one(entry, dearer, replayed, broken, Cassette(tape, Mode.REPLAY))
     assert (live.text, spent(recorded)) == ("ok", 15)
     assert (again.text, spent(replayed), again.entry.saved_nanousd) == ("ok", 0, 30)
@@ -389,7 +389,7 @@ def test_a_replay_is_not_charged_and_says_what_it_would_have_cost(
 def test_a_recording_holds_the_tokens_of_all_attempts(
     make_entry: Callable[..., Entry],
     make_request: Callable[..., ToolRequest],
-    local_books: Callable[..., Any],
+    local_spend: Callable[..., Any],
     tmp_path: Path,
 ) -> None:
     script: list[Reply | Fault] = [
@@ -407,10 +407,10 @@ def test_a_recording_holds_the_tokens_of_all_attempts(
 
     entry, tape = make_entry(prices=TOKENS, retries=1), tmp_path / "tape.sqlite"
     for arguments, usage, cost in (({}, Usage(40, 20, 5), 25), ({"again": 1}, Usage(7), 7)):
-        request, books = make_request(entry, arguments), local_books()
+        request, books = make_request(entry, arguments), local_spend()
         live = run_one(entry, request, books, scripted, Cassette(tape, Mode.RECORD))
         assert (live.entry.usage, spent(books), live.entry.retries) == (usage, cost, 1)
-        again = run_one(entry, request, local_books(), broken, Cassette(tape, Mode.REPLAY))
+        again = run_one(entry, request, local_spend(), broken, Cassette(tape, Mode.REPLAY))
         assert (again.entry.usage, again.entry.saved_nanousd) == (usage, cost)
         assert again.entry.cache_hit == live.entry.cache_hit == (usage.cached_tokens > 0)
 
@@ -418,9 +418,9 @@ def test_a_recording_holds_the_tokens_of_all_attempts(
 def test_the_wait_at_the_client_and_in_this_process_is_in_the_queue_seconds(
     make_entry: Callable[..., Entry],
     make_request: Callable[..., ToolRequest],
-    local_books: Callable[..., Any],
+    local_spend: Callable[..., Any],
 ) -> None:
-    entry, books = make_entry(deadline_s=0.05), local_books()
+    entry, books = make_entry(deadline_s=0.05), local_spend()
 
     async def main() -> list[LedgerEntry]:
         tools = {entry.name: Doing(lambda: asyncio.Event().wait())}
@@ -436,11 +436,11 @@ def test_the_wait_at_the_client_and_in_this_process_is_in_the_queue_seconds(
 def test_a_replay_that_must_answer_and_cannot_is_entered_and_ends_the_episode(
     make_entry: Callable[..., Entry],
     make_request: Callable[..., ToolRequest],
-    local_books: Callable[..., Any],
+    local_spend: Callable[..., Any],
     tmp_path: Path,
 ) -> None:
-    entry, books, tape = make_entry(), local_books(), tmp_path / "tape.sqlite"
-    run_one(entry, make_request(entry), local_books(), broken, Cassette(tape, Mode.RECORD))
+    entry, books, tape = make_entry(), local_spend(), tmp_path / "tape.sqlite"
+    run_one(entry, make_request(entry), local_spend(), broken, Cassette(tape, Mode.RECORD))
     replay = Cassette(tape, Mode.REPLAY_OR_FAIL)
     with pytest.raises(CassetteError, match="no call of tool"):
         run_one(entry, make_request(entry, {"other": 1}), books, broken, replay)

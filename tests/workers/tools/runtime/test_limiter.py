@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from orchestra_ray.core.money import Prices
 from orchestra_ray.core.records import ToolRequest
 from orchestra_ray.data.catalogue import Entry
-from orchestra_ray.spend.local import LocalBooks
+from orchestra_ray.spend.local import LocalSpendClient
 from orchestra_ray.workers.tools.base import Reply
 from orchestra_ray.workers.tools.runtime.attempts import Bill, Service
-from orchestra_ray.workers.tools.runtime.limiter import Gate
+from orchestra_ray.workers.tools.runtime.limiter import Limiter
 
 STEPS = st.lists(
     st.one_of(
@@ -26,12 +26,12 @@ STEPS = st.lists(
 
 
 class Visitor:
-    def __init__(self, gate: Gate):
+    def __init__(self, limiter: Limiter):
         self.inside, self.leaves = False, asyncio.Event()
-        self.task = asyncio.create_task(self._visit(gate))
+        self.task = asyncio.create_task(self._visit(limiter))
 
-    async def _visit(self, gate: Gate) -> None:
-        async with gate:
+    async def _visit(self, limiter: Limiter) -> None:
+        async with limiter:
             self.inside = True
             try:
                 await self.leaves.wait()
@@ -48,37 +48,37 @@ async def settle() -> None:
 def test_nobody_is_let_in_beyond_the_limit_and_nobody_waits_below_it(steps: list) -> None:
     async def main() -> None:
         most: int | None = 2
-        gate, visitors = Gate(most), []
+        limiter, visitors = Limiter(most), []
         for step in steps:
-            before = gate.inside
+            before = limiter.inside
             if step == "enter":
-                visitors.append(Visitor(gate))
+                visitors.append(Visitor(limiter))
             elif step[0] == "limit":
                 most = step[1]
-                gate.limit(most, None)
+                limiter.limit(most, None)
             elif visitors:
                 visitor = visitors[step[1] % len(visitors)]
                 visitor.leaves.set() if step[0] == "leave" else visitor.task.cancel()
             await settle()
             visitors = [visitor for visitor in visitors if not visitor.task.done()]
             inside = [visitor.inside for visitor in visitors]
-            assert gate.inside == sum(inside) and gate.waiting == len(inside) - sum(inside)
-            assert most is None or gate.inside <= max(most, before)
-            assert gate.waiting == 0 or most is not None and gate.inside >= most
+            assert limiter.inside == sum(inside) and limiter.waiting == len(inside) - sum(inside)
+            assert most is None or limiter.inside <= max(most, before)
+            assert limiter.waiting == 0 or most is not None and limiter.inside >= most
         for visitor in visitors:
             visitor.task.cancel()
         await settle()
-        assert (gate.inside, gate.waiting) == (0, 0)
+        assert (limiter.inside, limiter.waiting) == (0, 0)
 
     asyncio.run(main())
 
 
 def test_who_asks_first_goes_first() -> None:
     async def main() -> None:
-        gate, order = Gate(1), []
+        limiter, order = Limiter(1), []
 
         async def visit(number: int) -> None:
-            async with gate:
+            async with limiter:
                 order.append(number)
                 await asyncio.sleep(0)
 
@@ -90,16 +90,16 @@ def test_who_asks_first_goes_first() -> None:
 
 def test_a_smaller_limit_is_kept_once_enough_have_left() -> None:
     async def main() -> None:
-        gate = Gate(3)
-        visitors = [Visitor(gate) for _ in range(4)]
+        limiter = Limiter(3)
+        visitors = [Visitor(limiter) for _ in range(4)]
         await settle()
-        gate.limit(1, None)
-        kept = asyncio.create_task(gate.kept())
+        limiter.limit(1, None)
+        kept = asyncio.create_task(limiter.kept())
         for visitor, done in zip(visitors, (False, True), strict=False):
             visitor.leaves.set()
             await settle()
             assert kept.done() == done
-        assert (gate.inside, gate.waiting) == (1, 1)
+        assert (limiter.inside, limiter.waiting) == (1, 1)
         for visitor in visitors:
             visitor.leaves.set()
         await asyncio.gather(*(visitor.task for visitor in visitors))
@@ -109,20 +109,20 @@ def test_a_smaller_limit_is_kept_once_enough_have_left() -> None:
 
 def test_a_rate_that_changes_holds_for_those_who_wait_already() -> None:
     async def main() -> None:
-        gate, entered_s = Gate(None, 1.0), []
+        limiter, entered_s = Limiter(None, 1.0), []
         loop = asyncio.get_running_loop()
 
         async def visit() -> None:
-            async with gate:
+            async with limiter:
                 entered_s.append(loop.time())
 
         visits = [asyncio.create_task(visit()) for _ in range(4)]
         await settle()
-        assert len(entered_s) == 1 and gate.waiting == 3
-        gate.limit(None, 50.0)
+        assert len(entered_s) == 1 and limiter.waiting == 3
+        limiter.limit(None, 50.0)
         await asyncio.wait_for(asyncio.gather(*visits), 10)
         assert all(b - a >= 0.02 for a, b in zip(entered_s, entered_s[1:], strict=False))
-        assert gate.inside == 0
+        assert limiter.inside == 0
 
     asyncio.run(main())
 
@@ -132,7 +132,7 @@ def test_a_restarted_service_starts_nothing_before_its_rate_allows_it(
 ) -> None:
     async def main() -> None:
         entry, loop = make_entry(prices=Prices(), calls_per_s=20.0), asyncio.get_running_loop()
-        made_s, free = loop.time(), LocalBooks()
+        made_s, free = loop.time(), LocalSpendClient()
         services = [Service(entry, Idle(), (0, 2), restarted=late) for late in (False, True)]
         calls = [asyncio.create_task(s.call(make_request(entry), free, Bill())) for s in services]
         await settle()
@@ -160,9 +160,9 @@ def test_shares_that_change_one_after_the_other_never_sum_to_more_than_the_limit
         services = [Service(entry, Idle(), (0, 1))]
 
         def check() -> None:
-            gates = [service.gate for service in services]
-            assert sum(gate.most or 0 for gate in gates) <= limit
-            assert sum(gate.per_s or 0 for gate in gates if gate.most) <= 100.0 + 1e-9
+            gates = [service.limiter for service in services]
+            assert sum(limiter.most or 0 for limiter in gates) <= limit
+            assert sum(limiter.per_s or 0 for limiter in gates if limiter.most) <= 100.0 + 1e-9
 
         for grow in grows:
             if grow:
@@ -170,8 +170,8 @@ def test_shares_that_change_one_after_the_other_never_sum_to_more_than_the_limit
             elif len(services) > 1:
                 services.pop(len(grows) % len(services))
             for index, service in enumerate(services):
-                service.set_share((index, len(services)))
+                service.set_quota((index, len(services)))
                 check()
-        assert sum(service.gate.most or 0 for service in services) == limit
+        assert sum(service.limiter.most or 0 for service in services) == limit
 
     asyncio.run(main())

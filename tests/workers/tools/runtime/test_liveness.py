@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra_ray.workers.tools.runtime import liveness
-from orchestra_ray.workers.tools.runtime.liveness import PROBES, Lives, answer, hangs
+from orchestra_ray.workers.tools.runtime.liveness import PROBES, Incarnations, answer, hangs
 
 
 def test_what_came_while_the_loop_stood_still_has_come() -> None:
@@ -47,21 +47,21 @@ def test_one_answer_in_time_is_life(monkeypatch: pytest.MonkeyPatch, answered: i
 
 @given(st.lists(st.tuples(st.sampled_from(["begin", "end"]), st.integers(0, 3))))
 def test_a_life_is_ended_once_and_only_while_it_is_there(events: list[tuple[str, int]]) -> None:
-    lives, ended, there = Lives(), set(), None
-    for event, life in events:
+    lives, ended, there = Incarnations(), set(), None
+    for event, incarnation in events:
         if event == "begin":
-            there, ended = life, ended - {life}
-            lives.begin("x", f"{life}")
-        elif lives.end("x", f"{life}"):
-            assert life not in ended and there in (life, None)
-            there = life
-            ended.add(life)
+            there, ended = incarnation, ended - {incarnation}
+            lives.begin("x", f"{incarnation}")
+        elif lives.end("x", f"{incarnation}"):
+            assert incarnation not in ended and there in (incarnation, None)
+            there = incarnation
+            ended.add(incarnation)
         else:
-            assert life in ended or there != life
+            assert incarnation in ended or there != incarnation
 
 
 def test_each_executor_has_lives_of_its_own() -> None:
-    lives = Lives()
+    lives = Incarnations()
     assert lives.end("x", "1") and lives.end("y", "1")
     assert not lives.end("x", "1") and not lives.end("x", "2")
     lives.begin("x", "2")

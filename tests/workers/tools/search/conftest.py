@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestra_ray.core.money import Prices
-from orchestra_ray.core.records import Asker, Offer, Task, ToolRequest
+from orchestra_ray.core.records import Caller, Task, ToolOption, ToolRequest
 from orchestra_ray.workers.tools.search.passages import Passages, open_passages
 
 CITIES = (
@@ -38,7 +38,7 @@ def passages(
 @pytest.fixture
 def request_for() -> Callable[..., ToolRequest]:
     """A request with `query`, or without arguments where it is None."""
-    offer = Offer(
+    option = ToolOption(
         alias="search-1",
         identity="local_search",
         kind="tool",
@@ -50,8 +50,8 @@ def request_for() -> Callable[..., ToolRequest]:
     def make(query: str | None, question: str = "What is the capital of France?") -> ToolRequest:
         return ToolRequest(
             call_id="c",
-            asker=Asker(step=1, group_id="g", episode_id="e", turn=0),
-            offer=offer,
+            caller=Caller(step=1, group_id="g", episode_id="e", turn=0),
+            option=option,
             arguments={} if query is None else {"query": query},
             task=Task(task_id="t", family="qa", question=question, payload={}),
             seed=1,

@@ -14,7 +14,7 @@ from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.money import Prices
 from orchestra_ray.core.records import ToolRequest, ToolResult
 from orchestra_ray.data.catalogue import Catalogue, Entry, Kind
-from orchestra_ray.spend.local import LocalBooks
+from orchestra_ray.spend.local import LocalSpendClient
 from orchestra_ray.workers.tools.registry import make_tools
 from orchestra_ray.workers.tools.runtime.executor import Executor
 from orchestra_ray.workers.tools.search.dense import DenseRetriever, DenseSettings, Encoder
@@ -129,7 +129,7 @@ def test_an_executor_searches_by_vectors_as_the_catalogue_asks(
         "dense": {"model": model, "query_prefix": "", "max_tokens": 64},
     }
     entry = Entry("local_search", Kind.TOOL, "", "search", Prices(), 0.0, settings=settings)
-    catalogue, books = Catalogue({entry.name: entry}, "prices"), LocalBooks()
+    catalogue, books = Catalogue({entry.name: entry}, "prices"), LocalSpendClient()
 
     async def search_for_each_city() -> list[ToolResult]:
         executor = Executor(catalogue, make_tools(catalogue), books)

@@ -10,7 +10,7 @@ import pytest
 
 from orchestra_ray.workers.tools.builtin.function import FunctionLimits, FunctionTool
 
-from .hosted import Held, Open, Shared, share
+from .hosted import Held, Open, Shared, quota
 
 MODULE = '''
 import asyncio, ctypes, dataclasses, os, subprocess, sys, threading, time
@@ -156,17 +156,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def convert(folder: Path) -> Iterator[Shared]:
-    yield from share(folder, "convert")
+    yield from quota(folder, "convert")
 
 
 @pytest.fixture(scope="module")
 def act(folder: Path) -> Iterator[Shared]:
-    yield from share(folder, "act", deadline_s=5.0, memory_mib=2048)
+    yield from quota(folder, "act", deadline_s=5.0, memory_mib=2048)
 
 
 @pytest.fixture(scope="module")
 def echo(folder: Path) -> Iterator[Shared]:
-    yield from share(folder, "echo")
+    yield from quota(folder, "echo")
 
 
 @pytest.fixture

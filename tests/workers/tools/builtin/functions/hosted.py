@@ -12,12 +12,12 @@ import pytest
 
 from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.money import Prices
-from orchestra_ray.core.records import Asker, Offer, Task, ToolRequest
+from orchestra_ray.core.records import Caller, Task, ToolOption, ToolRequest
 from orchestra_ray.workers.tools.builtin.function import FunctionLimits, FunctionTool
 
 REPOSITORY = Path(__file__).parents[5]
-OFFER = Offer("function", "function", "tool", "", Prices(), 0.0)
-ASKER = Asker(step=1, group_id="g", episode_id="e", turn=0)
+OFFER = ToolOption("function", "function", "tool", "", Prices(), 0.0)
+CALLER = Caller(step=1, group_id="g", episode_id="e", turn=0)
 TASK = Task("t", "family", "question", {})
 
 
@@ -38,7 +38,7 @@ class Shared:
         return self.runner.run(fault(self.tool, **arguments))
 
 
-def share(folder: Path, name: str, **limits: Any) -> Iterator[Shared]:
+def quota(folder: Path, name: str, **limits: Any) -> Iterator[Shared]:
     with asyncio.Runner() as runner:
         tool = FunctionTool(f"mine.tools:{name}", FunctionLimits(**limits), [folder])
         yield Shared(tool, runner)
@@ -49,7 +49,7 @@ Open = Callable[..., Any]
 
 
 def asked(arguments: dict[str, Any]) -> ToolRequest:
-    return ToolRequest("call", ASKER, OFFER, arguments, TASK, 0, 0)
+    return ToolRequest("call", CALLER, OFFER, arguments, TASK, 0, 0)
 
 
 async def text(tool: FunctionTool, **arguments: Any) -> str:
