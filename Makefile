@@ -8,7 +8,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test check bench bench-tools bench-peers study clean
+.PHONY: help install quickstart test check bench bench-tools bench-peers study docs clean
 
 help: ## list the commands
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -40,6 +40,9 @@ bench-peers: install ## compare loss and advantages with TRL's and verl's, in an
 study: install ## train with three seeds, show what the paper claims, write docs/results.md
 	-@benchmarks/peers/install.sh
 	$(BIN)/python benchmarks/study.py $(ARGS)
+
+docs: ## draw docs/architecture.svg again, with graphviz
+	dot -Tsvg docs/architecture.dot -o docs/architecture.svg
 
 clean: ## remove .venv, build outputs and caches; runs stay
 	rm -rf .venv benchmarks/peers/.venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

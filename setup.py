@@ -69,6 +69,7 @@ setup(
     description="Reinforcement learning of tool-calling orchestrators on Ray, vLLM and DeepSpeed",
     license="Apache-2.0",
     packages=find_packages(include=["orchestra_ray", "orchestra_ray.*"]),
+    package_data={"orchestra_ray": ["py.typed"]},
     python_requires=">=3.11,<3.15",  # vLLM's bounds
     install_requires=BASE,
     extras_require={"cpu": CPU, "gpu": GPU, "dense": DENSE, "dev": DEV},

@@ -1,9 +1,9 @@
-"""Where the seconds of a training step go, beside a plain vLLM run on the same model and lengths.
+"""Times the phases of a training step, and a plain vLLM run on the same model and lengths.
 
     python benchmarks/step.py --steps 8
 
-Runs the quick start's training without its evaluation, then asks a bare vLLM engine for as many
-responses of the same lengths to prompts of the same lengths, with nothing in between.
+Runs the quick start's training without its evaluation, then the same number of responses of the
+same lengths on a bare vLLM engine, without tools or scoring.
 """
 
 import argparse
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from orchestra_ray.workers.rollout.engine import Engine
 
 CONFIG = "configs/quickstart.yaml"
-WARM_UP_STEPS = 2  # of the measured run, left out of the means
-REPEATS = 3  # of a step on the plain engine, beside a first one that is left out
+WARM_UP_STEPS = 2  # of the measured run, not in the means
+REPEATS = 3  # of a step on the plain engine, after one for warm-up
 OBSERVATION = 16  # tokens between two turns
 
 
 def main() -> None:
-    # Here, for vLLM's processes import this module, and stumble over numba's wrappers of LLVM.
+    # Imported here, since vLLM's processes import this module and fail on numba's LLVM wrappers.
     import orchestra_ray
-    from orchestra_ray.driver.run import load_world, policy_folder
+    from orchestra_ray.driver.run import load_inputs, policy_folder
 
-    parser = argparse.ArgumentParser(description="Where the seconds of a training step go.")
+    parser = argparse.ArgumentParser(description="Times the phases of a training step.")
     parser.add_argument("--steps", type=int, default=8, help="steps to measure (default: 8)")
     steps = parser.parse_args().steps
     with tempfile.TemporaryDirectory() as folder:
@@ -51,16 +51,16 @@ def main() -> None:
         result = orchestra_ray.train(config)
         lines = (result.folder / "metrics.jsonl").read_text().splitlines()
         measured = [json.loads(line) for line in lines][WARM_UP_STEPS:]
-    model_path = policy_folder(load_world(config))
+    model_path = policy_folder(load_inputs(config))
     plain_tokens_per_s = asyncio.run(plain_vllm(config, model_path, measured))
     print(table(measured, plain_tokens_per_s))
 
 
 async def plain_vllm(config: Config, model_path: str, steps: list[dict[str, Any]]) -> float:
-    """Response tokens a second of a bare engine on a step's load.
+    """Returns the response tokens a second of a bare engine on a step's load.
 
-    As in a step, a group's episodes open with one prompt, and each turn's prompt is the last one
-    with its response and an observation, so that both find as much in the prefix cache.
+    As in a step, a group's episodes share the first prompt, and each turn's prompt extends the last
+    one by its response and an observation, so that the prefix cache hits equally often.
     """
     from orchestra_ray.workers.rollout.engine import Engine
 
@@ -87,7 +87,7 @@ async def plain_step(
     prompts = [list(prompt) for prompt in groups for _ in range(training.group_size)]
 
     async def episode(number: int, ids: list[int]) -> int:
-        said = 0
+        generated = 0
         for turn in range(turns):
             completion = await engine.generate(
                 request_id=f"{repeat}/{number}/{turn}",
@@ -100,17 +100,17 @@ async def plain_step(
             )
             if isinstance(completion, Failure):
                 raise SystemExit(f"plain vLLM: {completion.message}")
-            said += len(completion.token_ids)
+            generated += len(completion.token_ids)
             ids = [*ids, *completion.token_ids, *noise(OBSERVATION)]
-        return said
+        return generated
 
     started_s = time.monotonic()
-    said = await asyncio.gather(*(episode(n, ids) for n, ids in enumerate(prompts)))
-    return sum(said) / (time.monotonic() - started_s)
+    generated = await asyncio.gather(*(episode(n, ids) for n, ids in enumerate(prompts)))
+    return sum(generated) / (time.monotonic() - started_s)
 
 
 def table(steps: list[dict[str, Any]], plain_tokens_per_s: float) -> str:
-    """A Markdown table of means over the measured steps."""
+    """Returns a Markdown table of means over the measured steps."""
 
     def mean(key: str) -> float:
         return fmean(step[key] for step in steps if key in step)

@@ -1,10 +1,10 @@
 """`make study`: the paper's claims in miniature. Trains, measures, and writes docs/results.md.
 
-For each seed: a policy as the quick start trains it, the same with three changes of the reward and
-by TRL's trainer, the first one measured where prices and experts are new, and two of them on the
-same held-out tasks once for each user. A run whose summary is there is not made again, so an
-interrupted study goes on. One that fails leaves `failed.txt` in its folder and the study goes on
-without it; the next study tries it again. The page is made of the runs' own files alone.
+For each seed: a policy as the quick start trains it, three variants of the reward, and the same
+policy by TRL's trainer (first seed only); the first policy with unseen prices and unseen experts;
+and two policies on the same held-out tasks, once for each user. A run with a summary is kept, so an
+interrupted study resumes. A failed run leaves `failed.txt` in its folder and is retried by the next
+study; the others go on. The page is made from the runs' own files alone.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from study_page import FAILED, Study, render
-from study_wishes import USERS, user_arm
+from study_preferences import USERS, user_arm
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIGS = REPOSITORY / "configs"
@@ -35,10 +35,10 @@ TRL = (
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One kind of run. `of`: the arm whose checkpoint it measures; None: it trains.
+    """One kind of run. `of`: the arm whose checkpoint it evaluates; None: it trains.
 
-    keys: overrides of its own, after its configs. trainer: the program that trains. once: with the
-    first seed alone, for the time that it takes.
+    keys: overrides after its configs. trainer: the program that trains. once: run with the first
+    seed only, to save time.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Arm:
 
 
 def users_of(arm: str) -> list[Arm]:
-    """Its policy on the same held-out tasks under each preference of the quick start."""
+    """Returns arms with its policy on the same held-out tasks, one for each preference."""
     return [
         Arm(
             user_arm(arm, user),
@@ -75,19 +75,19 @@ ARMS = (
 
 
 def planned(seeds: Sequence[int]) -> dict[str, Sequence[int]]:
-    """The seeds of each arm, by name."""
+    """Returns the seeds of each arm, by name."""
     return {arm.name: seeds[:1] if arm.once else seeds for arm in ARMS}
 
 
 def command(arm: Arm, seed: int, runs: Path, overrides: Sequence[str]) -> list[str]:
-    """Raises FileNotFoundError where it is to measure a checkpoint that is not there."""
+    """Returns the command of a run. Raises FileNotFoundError if its checkpoint is absent."""
     configs = [part for path in (*BASE, *arm.configs) for part in ("--config", str(path))]
     keys = [f"name={arm.name}-{seed}", f"seed={seed}", f"model.tiny.seed={seed}", *arm.keys]
     if arm.of is not None:
         source = runs / f"{arm.of}-{seed}"
         checkpoints = list((source / "checkpoints").glob("step_*"))
         if not checkpoints or not (source / "summary.json").exists():
-            raise FileNotFoundError(f"{source.name} left no policy to measure")
+            raise FileNotFoundError(f"{source.name} left no policy to evaluate")
         last = max(checkpoints, key=lambda path: int(path.name.removeprefix("step_")))
         keys += [f"model.path={last / 'policy'}", "model.tiny=null"]
     program = arm.trainer if arm.of is None else (*ORCHESTRA, "eval")
@@ -95,11 +95,11 @@ def command(arm: Arm, seed: int, runs: Path, overrides: Sequence[str]) -> list[s
 
 
 def make(arm: Arm, seed: int, runs: Path, overrides: Sequence[str]) -> str | None:
-    """Makes the run where it is not there yet. Returns why it failed, which its folder says too."""
+    """Makes the run if it is absent. Returns the reason of a failure, also written to disk."""
     folder = runs / f"{arm.name}-{seed}"
     if (folder / "summary.json").exists():
         return None
-    shutil.rmtree(folder, ignore_errors=True)  # a run of the study that was cut short or failed
+    shutil.rmtree(folder, ignore_errors=True)  # left by an interrupted or failed run
     print(f"study: {arm.name}, seed {seed}", flush=True)
     try:
         problem = failure(command(arm, seed, runs, overrides), runs / f"{folder.name}.stderr")
@@ -115,9 +115,9 @@ def make(arm: Arm, seed: int, runs: Path, overrides: Sequence[str]) -> str | Non
 
 
 def failure(run: Sequence[str], stderr: Path) -> str | None:
-    """The last line of what `run` wrote to stderr, which is kept there; None where it ended well.
+    """Runs a command with stderr in a file. Returns its last line, or None after exit code 0.
 
-    A file and not a pipe, which what the run leaves behind could hold open.
+    A file and not a pipe, since processes left by the run could hold a pipe open.
     """
     stderr.parent.mkdir(parents=True, exist_ok=True)
     with stderr.open("wb") as file:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from study_preferences import USERS, user_arm
 from study_runs import Study
 from study_tables import (
     HEAD,
@@ -15,11 +16,10 @@ from study_tables import (
     spread,
     table,
 )
-from study_wishes import USERS, user_arm
 
 from orchestra_ray.core.policy_names import EXPERT
 
-COST_SHARE = 0.4  # of the expert's: what the study is to show
+COST_SHARE = 0.4  # of the expert's cost: the criterion of the study
 _HEAD = ("expert", "accuracy, points from the expert's", "95% interval", "cost, % of the expert's")
 
 
@@ -47,8 +47,8 @@ def experts(study: Study) -> str:
 The strongest expert alone is {best.removeprefix(EXPERT)}. Over {study.over("ours")} the policy's
 accuracy is {spread(found.gains, 1, 100, "+")} points from the expert's, 95% interval
 {found.interval()} (paired bootstrap over tasks, the seeds pooled), at
-{spread(found.costs, 1, 100)} % of its cost. To show was more accuracy at {COST_SHARE:.0%} of the
-cost or less: {found.verdict()}.
+{spread(found.costs, 1, 100)} % of its cost. Criterion: more accuracy at {COST_SHARE:.0%} of the
+cost or less. Result: {found.verdict()}.
 
 {table(("seed", "accuracy, points from the expert's", "cost, % of the expert's"), by_seed)}
 
@@ -68,12 +68,12 @@ def _by_user(study: Study, best: str) -> str:
         seeds = study.ended("ours", arm)
         if seeds:
             rows.append([user, *_against(study, best, seeds, arm, "policy").cells()])
-    asked = [g.preference for g in study.groups("ours", study.ended("ours")[0]).values()]
-    quick = [intent for intent in asked if intent.name == "quick"]
-    return f"""These are means over users, and not all of them ask for the likeliest answer: to
-the quick ones, {len(quick) / len(asked):.0%} of the tasks, time weighs {quick[0].latency:g} and a
-right answer {quick[0].outcome:g}. The same policy with all of the tasks under one user, against
-{best.removeprefix(EXPERT)} on the same tasks and draws:
+    intents = [g.preference for g in study.groups("ours", study.ended("ours")[0]).values()]
+    quick = [intent for intent in intents if intent.name == "quick"]
+    return f"""These are means over users, and not all users ask for the most accurate answer:
+the quick ones, {len(quick) / len(intents):.0%} of the tasks, give time a weight of
+{quick[0].latency:g} and a right answer {quick[0].outcome:g}. The same policy with all tasks under
+one user, against {best.removeprefix(EXPERT)} on the same tasks and toolsets:
 
 {table(("user", *_HEAD[1:]), rows)}"""
 
@@ -85,20 +85,20 @@ class Against:
     gains: Sequence[float]  # of accuracy
     low: float
     high: float
-    costs: Sequence[float]  # as a share of the expert's
+    costs: Sequence[float]  # as a fraction of the expert's
 
     def interval(self) -> str:
         return f"[{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
 
     def cells(self) -> list[str]:
-        """In the columns of _HEAD, but for the first."""
+        """Returns the columns of _HEAD after the first."""
         gains, costs = spread(self.gains, 1, 100, "+"), spread(self.costs, 1, 100)
         return [gains, self.interval(), costs]
 
     def verdict(self) -> str:
         short = [] if self.low > 0 else ["the interval does not lie above 0"]
         short += [] if fmean(self.costs) <= COST_SHARE else ["the cost is higher"]
-        return f"not shown, for {' and '.join(short)}" if short else "shown"
+        return f"not shown, since {' and '.join(short)}" if short else "shown"
 
 
 def _against(study: Study, best: str, seeds: Sequence[int], arm: str, policy: str) -> Against:
@@ -107,7 +107,7 @@ def _against(study: Study, best: str, seeds: Sequence[int], arm: str, policy: st
         mine, theirs = study.episodes(arm, seed, policy), study.episodes("ours", seed, best)
         both = sorted(set(mine) & set(theirs))
         gains.append({n: float(mine[n].correct) - float(theirs[n].correct) for n in both})
-        spent = [sum(played[n].price_nanousd for n in both) for played in (mine, theirs)]
+        spent = [sum(episodes[n].price_nanousd for n in both) for episodes in (mine, theirs)]
         costs.append(spent[0] / spent[1])
     means = [fmean(found.values()) for found in gains]
     return Against(means, *paired_interval(gains), costs)

@@ -1,7 +1,7 @@
 """docs/results.md from the runs of the study: every number is read from a run's own files.
 
-A cell is the mean over seeds, with the lowest and the highest seed in brackets. Means are over the
-seeds that ended, in a comparison of two arms over those where both did; a run that failed is named.
+An entry of a table is the mean over the completed seeds, with the lowest and the highest seed in
+brackets; a comparison of two arms is over the seeds that completed in both. Failed runs are named.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,8 @@ from textwrap import fill
 from typing import Any
 
 from study_experts import experts
-from study_runs import FAILED, LAST_STEPS, Row, Study, faulty_share, unasked
+from study_preferences import preferences
+from study_runs import FAILED, LAST_STEPS, Row, Study, faulty_share, without_calls
 from study_tables import (
     HEAD,
     ROUTERS,
@@ -22,23 +23,23 @@ from study_tables import (
     spread,
     table,
 )
-from study_wishes import preferences
 
 WIDTH = 100
-REWARD_SHARE = 0.9  # of the oracle's: what the study is to show
+REWARD_SHARE = 0.9  # of the oracle's: the criterion of the study
 
 
 def render(study: Study) -> str:
-    """The page. Raises ValueError where no seed of `ours` ended: all is compared with it."""
+    """Returns the page. Raises ValueError if no seed of `ours` ended: all is compared with it."""
     if not study.ended("ours"):
         raise ValueError(f"{study.runs}: no seed of `ours` ended; its {FAILED} says why")
-    released = """The preset `released` computes what the published code does: right answers are
-worth more the dearer and the slower they were, so that another call before the answer pays.
-Held-out tasks are played at temperature 0, where a policy that prefers to call never answers. The
-slow experts are cheap here, so what pays for seconds works against what pays for cents. The preset
-has the published loss too: clip-higher, dual clip, a KL, no entropy bonus."""
-    outcome = """The same instructions, and only right answers are rewarded. The likeliest expert of
-a task is its specialist, who is cheap and slow here: what this saves in money it takes in time."""
+    released = """The preset `released` computes the rewards of the published code: a right answer
+is worth more the dearer and the slower it was, which favours another call before the answer.
+Held-out tasks run at temperature 0, where a policy that prefers calls never answers. The slow
+experts are cheap here, so the terms for seconds and for cents oppose each other. The preset also
+has the published loss: clip-higher, dual clip, a KL term, no entropy bonus."""
+    outcome = """The same instructions, with a reward for right answers only. The most accurate
+expert of a task is its specialist, which is cheap and slow here: the policy saves money and takes
+more time."""
     sections = [
         _head(study),
         experts(study),
@@ -54,27 +55,27 @@ a task is its specialist, who is cheap and slow here: what this saves in money i
 
 
 def _wrapped(block: str) -> str:
-    """A paragraph at the width of the docs; tables, headings and lists as they are."""
+    """Wraps a paragraph at the width of the docs; keeps tables, headings and lists."""
     return block if block[0] in "|#-" else fill(" ".join(block.split()), WIDTH)
 
 
 def _head(study: Study) -> str:
-    config, world = study.config(), study.world("ours", study.ended("ours")[0])
+    config, inputs = study.config(), study.inputs("ours", study.ended("ours")[0])
     tasks = sorted({study.summary("ours", seed)["tasks"] for seed in study.ended("ours")})
     runs = sum(len(seeds) for seeds in study.arms.values())
     failed = runs - sum(len(study.ended(arm)) for arm in study.arms)
     return f"""# Results in miniature
 
 `make study` makes this page from its runs' own files. A policy of {study.parameters():,}
-parameters, {len(config.tasks.families)} families of reasoning-gym, {len(world.catalogue.models)}
+parameters, {len(config.tasks.families)} families of reasoning-gym, {len(inputs.catalogue.models)}
 simulated experts, {config.training.steps} steps of {config.training.groups_per_step} groups of
-{config.training.group_size} episodes: it is to show whether the method does what the paper says,
-and shows nothing of how large models do. {len(study.seeds)} seeds of policy and training,
-{" or ".join(map(str, tasks))} held-out tasks each; a cell is the mean over the seeds that ended,
-the lowest and the highest seed in brackets. {runs - failed} of {runs} runs ended; the last section
-names those that failed. What was tuned was tuned on the tasks of other evaluation seeds. A reward
-is Eq. 1 and 2 over the policies of one comparison; those of two comparisons do not compare. The
-runs took {study.wall_s() / 60:.0f} minutes in all."""
+{config.training.group_size} episodes: the study tests whether the method behaves as the paper
+says, and is no evidence on large models. {len(study.seeds)} seeds of policy and training,
+{" or ".join(map(str, tasks))} held-out tasks each; an entry is the mean over the seeds that
+ended, with the lowest and the highest seed in brackets. {runs - failed} of {runs} runs ended;
+the last section names those that failed. All tuning used the tasks of other evaluation seeds.
+Rewards are Eq. 1 and 2 over the policies of one comparison, and are not comparable across
+comparisons. The runs took {study.wall_s() / 60:.0f} minutes in all."""
 
 
 def _oracle(study: Study) -> str:
@@ -88,16 +89,16 @@ def _oracle(study: Study) -> str:
     ]
     verdict = "above" if fmean(shares) > REWARD_SHARE else "short of"
     prompted = [a["reward"] / b["reward"] for a, b in zip(start, oracle, strict=True)]
-    played = [study.episodes("ours", seed, "after") for seed in study.ended("ours")]
-    alone = [unasked(found) for found in played]
-    silent = [len(found) / len(of) for found, of in zip(alone, played, strict=True)]
+    evaluated = [study.episodes("ours", seed, "after") for seed in study.ended("ours")]
+    alone = [without_calls(found) for found in evaluated]
+    silent = [len(found) / len(of) for found, of in zip(alone, evaluated, strict=True)]
     right = sum(one.correct for found in alone for one in found)
     return f"""## 2. Against the oracle router, and against TRL
 
 The oracle knows every expert's skill. Over {study.over("ours")} the policy has
 {spread(shares, 1, 100)} % of its reward: {verdict} {REWARD_SHARE:.0%}. Prompted alone, before
-training, it has {spread(prompted, 1, 100)} %. In {spread(silent, 1, 100)} % of its episodes it asks
-nobody; {right} of those {sum(map(len, alone))} answers are right.
+training, it has {spread(prompted, 1, 100)} %. In {spread(silent, 1, 100)} % of its episodes no
+call reaches a tool or model; {right} of those {sum(map(len, alone))} answers are right.
 
 {table(HEAD, rows)}
 
@@ -109,27 +110,28 @@ def _trl(study: Study) -> str:
     if not seeds:
         return "No seed of `trl` ended."
     own, theirs = "**after training**", "TRL's GRPOTrainer"
-    baselines = {own: ("ours", "after"), theirs: ("trl", "policy")}
-    baselines |= {name: ("ours", name) for name in ROUTERS}
-    found = [study.together(seed, baselines) for seed in seeds]
+    policies = {own: ("ours", "after"), theirs: ("trl", "policy")}
+    policies |= {name: ("ours", name) for name in ROUTERS}
+    found = [study.together(seed, policies) for seed in seeds]
     shares = [one[own].reward / one[theirs].reward for one in found]
-    low, high = paired_interval([study.reward_gains(seed, baselines) for seed in seeds])
-    rows = [policy_row(name, [one[name].to_json() for one in found]) for name in baselines]
+    low, high = paired_interval([study.reward_gains(seed, policies) for seed in seeds])
+    rows = [policy_row(name, [one[name].to_json() for one in found]) for name in policies]
     some = len(study.planned("trl")) < len(study.seeds)
-    once = "; it runs with the first seed alone, for the time" if some else ""
+    once = "; it runs with the first seed alone, to save time" if some else ""
     faulty, faulty_there = (
         fmean(faulty_share(study.episodes(arm, seed, name)) for seed in seeds)
-        for arm, name in (baselines[own], baselines[theirs])
+        for arm, name in (policies[own], policies[theirs])
     )
-    return f"""TRL has no tools with prices that change from task to task. So its trainer was
-given the same start, tasks, episodes (by its `rollout_func`), rewards, optimizer and settings,
-which were tuned with this project's trainer{once}. Its own are the loop, the advantages and the
-loss, and it trains every episode, where this one drops as the paper does groups that are alike and
-episodes without an answer or out of format. In one comparison of both, over
+    return f"""TRL has no tools with prices that differ between tasks. Its trainer therefore gets
+the same initial policy, tasks, episodes (through its `rollout_func`), rewards, optimizer and
+settings, which were tuned with this project's trainer{once}. The loop, the advantages and the loss
+are TRL's, and it trains on every episode, whereas this project drops, as the paper does,
+homogeneous groups and episodes without an answer or out of format. In one comparison of both, over
 {study.over("ours", "trl")}, the policy has
 {spread(shares, 1, 100)} % of the reward of TRL's; the difference is in [{low:+.3f}, {high:+.3f}]
-(95%, paired bootstrap over tasks). To show was more: {_more(low, high)}. Of the calls,
-{faulty:.1%} reach nobody, of TRL's {faulty_there:.1%}: an episode that is dropped unlearns nothing.
+(95%, paired bootstrap over tasks). Criterion: a higher reward. Result: {_more(low, high)}.
+Of the calls, {faulty:.1%} are faulty, of TRL's {faulty_there:.1%}: a dropped episode is no training
+against faulty calls.
 
 {table(HEAD, rows)}"""
 
@@ -137,11 +139,11 @@ episodes without an answer or out of format. In one comparison of both, over
 def _more(low: float, high: float) -> str:
     if low > 0:
         return "shown"
-    return "not shown, TRL's has more" if high < 0 else "not shown, for the interval holds 0"
+    return "not shown, TRL's is higher" if high < 0 else "not shown, the interval contains 0"
 
 
 def gain_share(study: Study, arm: str, seed: int) -> float:
-    """How far from the random router's reward to the oracle's, in one comparison of these."""
+    """Returns the reward between the random router (0) and the oracle (1), in one comparison."""
     own = ("ours", "after") if arm == "ours" else (arm, "policy")
     found = study.together(seed, {"own": own, **{name: (arm, name) for name in ROUTERS}})
     random, oracle = found["random"].reward, found["oracle"].reward
@@ -152,7 +154,7 @@ def _unseen(study: Study) -> str:
     shares, parts = [], []
     for arm, label in (
         ("ours", "prices and experts of the training"),
-        ("unseen_prices", "prices and latencies that no training draw has"),
+        ("unseen_prices", "prices and latencies that no training toolset has"),
         ("unseen_experts", "experts with other names, strengths and prices"),
     ):
         seeds = study.ended("ours", arm)
@@ -169,17 +171,17 @@ def _unseen(study: Study) -> str:
             rows = [policy_row(name, study.rows(arm, baseline(name), "ours")) for name in ROUTERS]
             own = policy_row("**trained policy**", study.rows(arm, after, "ours"))
             parts.append(f"With {label}:\n\n{table(HEAD, [own, *rows])}")
-    gain, left = "gain, % of the oracle's", "what remains of the gain, %"
-    head = ("world", "over", gain, left, "calls that reach nobody, %")
+    gain, left = "gain, % of the oracle's", "remaining gain, %"
+    head = ("setting", "over", gain, left, "faulty calls, %")
     return "\n\n".join(
         [
             "## 4. Unseen prices, unseen experts",
-            "The gain is (own - random) / (oracle - random) of the rewards of one comparison of the"
-            " policy with the four routers; what remains is its share of that in the world of the"
-            " training, seed by seed. One of the unseen experts has two strengths, as none has in"
-            " training. A draw numbers its"
-            " models in a random order (`catalogue.aliases`), so a policy knows them by description"
-            " and price alone; new names by themselves change nothing.",
+            "The gain is (own - random) / (oracle - random), from the rewards of one comparison of"
+            " the policy with the four routers; the remaining gain is its ratio to the gain with"
+            " the training's prices and experts, seed by seed. One of the unseen experts has two"
+            " strengths, unlike any in training. A toolset numbers its models in a random order"
+            " (`catalogue.aliases`), so a policy knows them by description and price alone, and new"
+            " names have no effect.",
             table(head, shares),
             *parts,
         ]
@@ -191,7 +193,7 @@ def _ablation(study: Study, arm: str, title: str, words: str) -> str:
         return f"## {title}\n\n{words} No seed of it ended beside one of `ours`."
     own, other = study.rows("ours", after, arm), study.rows(arm, after, "ours")
     own_sampled, sampled = study.sampled("ours", arm), study.sampled(arm, "ours")
-    # Without the reward: it is over a run's own comparison and does not compare across runs.
+    # Without the reward, which is not comparable across runs.
     rows = [
         policy_row("as the paper", own)[:-1],
         policy_row(arm, other)[:-1],
@@ -202,19 +204,20 @@ def _ablation(study: Study, arm: str, title: str, words: str) -> str:
 
 {words}
 
-Over {study.over("ours", arm)} its policy {_changes(own, other)}. As it was sampled in the last
+Over {study.over("ours", arm)} its policy {_changes(own, other)}. As sampled in the last
 {LAST_STEPS} steps of training, it {_changes(own_sampled, sampled)}.
 
 {table(HEAD[:-1], rows)}"""
 
 
 def _changes(own: Sequence[Row], other: Sequence[Row]) -> str:
-    """Of `other` against `own`, seed by seed."""
+    """Describes `other` relative to `own`, seed by seed."""
     pairs = list(zip(own, other, strict=True))
     costs, times = ([b[name] / a[name] for a, b in pairs] for name in ("cost_usd", "latency_s"))
     right = [b["accuracy"] - a["accuracy"] for a, b in pairs]
     return f"""costs {spread(costs, 1)} times as much and takes
-{spread(times, 1)} times as long, and its accuracy is {spread(right, 1, 100, "+")} points away"""
+{spread(times, 1)} times as long, and its accuracy differs by
+{spread(right, 1, 100, "+")} points"""
 
 
 def _seeds(study: Study) -> str:
@@ -240,9 +243,9 @@ TRL's trainer: `benchmarks/peers/trl_train.py`."""
 
 
 def _figures(summary: Mapping[str, Any]) -> list[str]:
-    """As in the head of the table; a run that only measures has nothing before, and few others."""
+    """Returns the columns after the first; a run without training has no figures before."""
     start, own, others = summary.get("before"), after(summary), summary["baselines"]
-    own_reward = own if others else None  # alone it would be over itself
+    own_reward = own if others else None  # without others it would compare with itself
     found = [(start, "accuracy"), (own, "accuracy"), (start, "reward"), (own_reward, "reward")]
     found += [(others.get(name), "reward") for name in ("strongest", "oracle")]
     return ["" if row is None else f"{row[name]:.3f}" for row, name in found]

@@ -1,4 +1,4 @@
-"""Rows, spreads over seeds and intervals, as the sections of the study's page show them."""
+"""Rows, spreads over seeds and intervals for the sections of the study's page."""
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
@@ -35,9 +35,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def paired_interval(by_seed: Sequence[Mapping[int, float]]) -> tuple[float, float]:
-    """The 95% percentile bootstrap interval of the mean difference, which is given by task.
+    """Returns the 95% percentile bootstrap interval of the mean difference.
 
-    Tasks are resampled, each with its differences of all seeds.
+    by_seed: the differences by task. Tasks are resampled, each with its differences of all seeds.
     """
     pooled: dict[int, list[float]] = {}
     for differences in by_seed:
@@ -55,7 +55,7 @@ HEAD = ("policy", "accuracy, %", "cost, cents", "latency, s", "turns", "reward")
 
 
 def policy_row(name: str, rows: Sequence[Row]) -> list[str]:
-    """In the columns of HEAD; without the reward where the rows have none."""
+    """Returns the columns of HEAD, without the reward if the rows have none."""
     cells = [
         name,
         spread([row["accuracy"] for row in rows], 1, 100),

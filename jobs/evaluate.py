@@ -3,7 +3,7 @@
     ray job submit --runtime-env-json '{"working_dir": "."}' -- \
         python jobs/evaluate.py --config configs/paper_qwen3_8b.yaml evaluation.tasks=200
 
-What jobs/train.py says of the working directory and of paths holds here too.
+For the working directory and paths, see jobs/train.py.
 """
 
 import sys

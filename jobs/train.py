@@ -5,9 +5,9 @@ From the root of the repository, with the cluster's dashboard at RAY_API_SERVER_
     ray job submit --runtime-env-json '{"working_dir": "."}' -- \
         python jobs/train.py --config configs/paper_qwen3_8b.yaml training.steps=100
 
-`working_dir` uploads this checkout (without what .gitignore names) and puts it before the installed
-package on every node, so that the job runs the code it was submitted with. Paths in the
-configuration are those of the cluster's nodes; `runs_dir` must be one that all of them share.
+`working_dir` uploads this checkout (without the files that .gitignore names) and puts it before the
+installed package on every node, so that the job runs the submitted code. Paths in the configuration
+refer to the cluster's nodes; `runs_dir` must be on a file system that all of them share.
 """
 
 import sys

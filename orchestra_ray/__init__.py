@@ -8,7 +8,10 @@ if TYPE_CHECKING:
 
 
 def train(config: "Config") -> "RunResult":
-    """Trains the policy of `config` and compares it; `ConfigError` before any actor starts."""
+    """Trains and evaluates the policy of `config`.
+
+    Raises `ConfigError` before any actor starts.
+    """
     from orchestra_ray.driver.preflight import preflight
 
     preflight(config)
@@ -18,9 +21,10 @@ def train(config: "Config") -> "RunResult":
 
 
 def evaluate(config: "Config", resume: bool = False) -> "EvalReport":
-    """Compares the policy of `config` with the baselines; `ConfigError` before any actor starts.
+    """Compares the policy of `config` with the baselines.
 
-    resume: goes on with an evaluation of this name that was interrupted.
+    Raises `ConfigError` before any actor starts. resume: continue an interrupted evaluation of this
+    name.
     """
     from orchestra_ray.driver.preflight import preflight
 

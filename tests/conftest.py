@@ -1,4 +1,4 @@
-"""Fixtures that the whole session shares: one Ray cluster, one configuration, one tokenizer."""
+"""Fixtures of the whole session, such as one Ray cluster, configuration and tokenizer."""
 
 import os
 import secrets
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parents[1]
 
-# A token of this session's own: Ray's clusters ask for one, and every process must know it.
+# This session's token: Ray's clusters require one, and every process must have it.
 os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(16)
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["WANDB_MODE"] = "offline"
 
-# How fast an example runs says more of the machine than of the code.
+# The duration of an example depends on the machine more than on the code.
 settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -38,7 +38,7 @@ settings.load_profile("any machine")
 
 @pytest.fixture(scope="module")
 def chat_url() -> Iterator[str]:
-    """The base URL of a server of chat completions, of this module's own."""
+    """The base URL of a server of chat completions for this module."""
     command = [sys.executable, str(REPOSITORY / "tests" / "cli" / "chat_server.py")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -57,7 +57,7 @@ def local_spend() -> "type[LocalSpendClient]":
 
 @pytest.fixture(autouse=True, scope="session")
 def in_repository() -> Iterator[None]:
-    """Configs name their files from the repository's root."""
+    """Runs tests in the repository's root, from which configurations name their files."""
     before = Path.cwd()
     os.chdir(REPOSITORY)
     yield
@@ -66,7 +66,7 @@ def in_repository() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[str]:
-    """A local cluster of two processors; the address of its GCS."""
+    """A local cluster of two CPUs; yields the address of its GCS."""
     import ray
 
     context = ray.init(
@@ -132,15 +132,15 @@ def sampler(quickstart: "Config", catalogue: "Catalogue") -> "GroupSampler":
 
 @pytest.fixture(scope="session")
 def sandbox_here() -> None:
-    """Skips where no sandbox can be had; fails where one must be, or could have been installed."""
+    """Skips without a sandbox; fails in CI, and where bubblewrap can be installed."""
     from orchestra_ray.sandbox.run import check
 
-    if (why := check()) is None:
+    if (problem := check()) is None:
         return
     could_install = os.geteuid() == 0 and shutil.which("apt-get") and not shutil.which("bwrap")
     if os.environ.get("CI") == "true" or could_install:
-        pytest.fail(why)
-    pytest.skip(why)
+        pytest.fail(problem)
+    pytest.skip(problem)
 
 
 @pytest.fixture(scope="session")
@@ -152,7 +152,7 @@ def caller() -> "Caller":
 
 @pytest.fixture(scope="session")
 def make_request(caller: "Caller") -> "Callable[..., ToolRequest]":
-    """A request for an entry, as its draw offers it."""
+    """Makes a request for a catalogue entry."""
     from orchestra_ray.core.records import Task, ToolOption, ToolRequest
 
     def make(
@@ -170,7 +170,7 @@ def make_request(caller: "Caller") -> "Callable[..., ToolRequest]":
 
 @pytest.fixture(scope="session")
 def make_entry() -> "Callable[..., Entry]":
-    """A tool at 7 nano-dollars a call, with the given limits."""
+    """Makes a tool of 7 nano-dollars a call, with the given limits."""
     from orchestra_ray.core.money import Prices
     from orchestra_ray.data.catalogue import Entry, Kind, Limits
 

@@ -1,4 +1,4 @@
-"""The commands of README and docs: each is taken by the command line, and tried if it can be."""
+"""The commands of README and docs parse, and those that need no cluster succeed."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestra_ray.cli.main import _parse, main
+from orchestra_ray.cli.main import main, parse
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = [REPOSITORY / "README.md", *sorted(REPOSITORY.glob("*/README.md"))]
@@ -18,7 +18,7 @@ MINE = "name: mine\n"
 
 
 def commands(page: Path) -> Iterator[list[str]]:
-    """The arguments of each `orchestra` in a fenced block; a job's are those of its command."""
+    """Yields the arguments of each `orchestra` in a fenced block; for a job, of its command."""
     for block in re.findall(r"^```[a-z]*\n(.*?)^```", page.read_text(), re.M | re.S):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
@@ -38,14 +38,14 @@ def test_commands_are_found() -> None:
 
 
 @pytest.mark.parametrize("words", ALL)
-def test_a_command_is_one_that_the_command_line_takes(words: list[str]) -> None:
-    options = _parse(words)
+def test_a_command_parses(words: list[str]) -> None:
+    options = parse(words)
     assert options.command
 
 
 @pytest.fixture
 def workplace(tmp_path: Path, policy_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder as a user of the examples has it: configurations, a run, a file of preferences."""
+    """A folder for the examples: configurations, a run, a file of preferences."""
     (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
     mine = (REPOSITORY / "configs/quickstart.yaml").read_text()
     (tmp_path / "mine.yaml").write_text(re.sub(r"^name: .*\n", MINE, mine, flags=re.M))

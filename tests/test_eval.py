@@ -1,4 +1,4 @@
-"""Whole evaluations through the command line: no engine, real endpoints, a recording, a replay."""
+"""Whole evaluations through the command line: no engine, real endpoints, a cassette, a replay."""
 
 import json
 import os
@@ -19,21 +19,21 @@ from orchestra_ray.spend.ledger import FOLDER, read
 
 pytestmark = [pytest.mark.cpu, pytest.mark.timeout(300)]
 TASKS = 6
-PLAYERS = ["expert:solver", "random", "orchestrator:solver"]
+BASELINES = ["expert:solver", "random", "orchestrator:solver"]
 SERVER = Path(__file__).parent / "cli" / "chat_server.py"
 HLE = Path(__file__).parent / "samples" / "hle_invented.jsonl"
 
 
 @dataclass
 class World:
-    """A folder with a catalogue, and the server that its models are behind."""
+    """A folder with a catalogue, and the server of its models."""
 
     folder: Path
     server: subprocess.Popen[str]
     port: int
 
     def evaluate(self, name: str, *more: str) -> dict[str, Any]:
-        """The summary of `orchestra eval`."""
+        """Runs `orchestra eval` and returns its summary."""
         command = [sys.executable, "-m", "orchestra_ray.cli.main", "eval"]
         command += ["--config", "configs/quickstart.yaml", "--config", str(self.folder / "e.yaml")]
         environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
@@ -47,8 +47,8 @@ class World:
         assert done.returncode == 0, done.stderr[-3000:]
         return json.loads((self.folder / "runs" / name / "summary.json").read_text())
 
-    def asked(self) -> int:
-        """How many questions the server has had so far."""
+    def requests(self) -> int:
+        """Returns the number of requests to the server so far."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/seen") as reply:
             return len(json.load(reply))
 
@@ -82,7 +82,7 @@ runs_dir: {folder}/runs
 model: {{cache_dir: {folder}/models, tiny: {{warmup_steps: 0}}}}
 tasks: {{families: [{{name: chain_sum, topic: sums, settings: {{max_terms: 3}}}}]}}
 catalogue: {{path: {folder}/catalogue.yaml, models_min: 2, models_max: 2, submit: false}}
-evaluation: {{tasks: {TASKS}, policy: false, baselines: {json.dumps(PLAYERS)}, bootstrap: 50}}
+evaluation: {{tasks: {TASKS}, policy: false, baselines: {json.dumps(BASELINES)}, bootstrap: 50}}
 tracking: {{wandb: disabled}}
 """
     )
@@ -100,15 +100,15 @@ def without_time(summary: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in summary.items() if name != "wall_s"}
 
 
-def test_every_player_is_measured_on_the_same_tasks(world: World, first: dict[str, Any]) -> None:
+def test_every_baseline_is_evaluated_on_the_same_tasks(world: World, first: dict[str, Any]) -> None:
     rows = first["baselines"]
-    assert list(rows) == PLAYERS and first["tasks"] == TASKS and "policy" not in first
+    assert list(rows) == BASELINES and first["tasks"] == TASKS and "policy" not in first
     assert rows["expert:solver"]["accuracy"] == 1.0
     assert rows["expert:solver"]["calls"] == {"solver": 1.0}
     assert rows["orchestrator:solver"]["turns"] == 1.0 and rows["orchestrator:solver"]["cost_usd"]
     entries = read(world.folder / "runs" / "first" / FOLDER).to_pylist()
     paid = [entry for entry in entries if entry["kind"] == "model" and not entry["replayed"]]
-    assert world.asked() == len(paid) <= 3 * TASKS  # two that ask the same share one call
+    assert world.requests() == len(paid) <= 3 * TASKS  # equal requests share one call
     worth = sum(entry["charged_nanousd"] + entry["saved_nanousd"] for entry in entries) / 1e9
     means = sum(row["cost_usd"] for row in rows.values())
     assert worth == pytest.approx(means * TASKS)
@@ -116,7 +116,7 @@ def test_every_player_is_measured_on_the_same_tasks(world: World, first: dict[st
 
 @dataclass
 class Again:
-    """What two runs made of the recording of the first while nobody could be asked."""
+    """The summaries of two runs on the first one's cassette, without a reachable endpoint."""
 
     resumed: dict[str, Any]
     replayed: dict[str, Any]
@@ -124,13 +124,13 @@ class Again:
 
 @pytest.fixture(scope="module")
 def again(world: World, first: dict[str, Any]) -> Again:
-    """Goes on with the first, half of which is lost, and beside it plays it back."""
+    """Resumes the first run, with half of it lost, and replays it in another run."""
     folder = world.folder / "runs" / "first"
     log, tape = folder / FILE, folder / "cassette.sqlite"
     lines = log.read_bytes().splitlines(keepends=True)
     log.write_bytes(b"".join(lines[: TASKS + 2]) + lines[TASKS + 2][:20])  # a crash in a write
     replay = ("cassette.mode=replay_or_fail", f"cassette.path={tape}")
-    os.kill(world.server.pid, signal.SIGSTOP)  # whoever asked would wait for ever
+    os.kill(world.server.pid, signal.SIGSTOP)  # a request would wait for ever
     try:
         with ThreadPoolExecutor() as both:
             resumed = both.submit(world.evaluate, "first", "--resume")
@@ -140,17 +140,17 @@ def again(world: World, first: dict[str, Any]) -> Again:
         os.kill(world.server.pid, signal.SIGCONT)
 
 
-def test_an_evaluation_that_stopped_goes_on_and_pays_nothing_twice(
+def test_a_resumed_evaluation_pays_nothing_twice(
     world: World, first: dict[str, Any], again: Again
 ) -> None:
     assert without_time(again.resumed) == without_time(first)
     entries = read(world.folder / "runs" / "first" / FOLDER).to_pylist()
-    assert len(entries) > len(first["baselines"]) * TASKS  # those that were lost were played again
+    assert len(entries) > len(first["baselines"]) * TASKS  # lost episodes ran again
     paid = sum(not entry["replayed"] for entry in entries if entry["kind"] == "model")
-    assert paid == world.asked()
+    assert paid == world.requests()
 
 
-def test_a_recorded_run_is_played_back_without_its_endpoints(
+def test_a_recorded_run_is_replayed_without_its_endpoints(
     world: World, first: dict[str, Any], again: Again
 ) -> None:
     assert without_time(again.replayed) == without_time(first)
@@ -160,7 +160,7 @@ def test_a_recorded_run_is_played_back_without_its_endpoints(
     assert sum(entry["saved_nanousd"] for entry in entries) > 0
 
 
-def test_no_file_of_a_run_over_private_tasks_holds_what_they_say(world: World) -> None:
+def test_no_file_of_a_run_over_private_tasks_holds_their_text(world: World) -> None:
     rows = [json.loads(line) for line in HLE.read_text().splitlines()]
     private = ("tasks.source=hle", f"tasks.heldout_path={HLE}", "tasks.judge=exact")
     summary = world.evaluate("private", *private, "evaluation.tasks=2")

@@ -1,4 +1,4 @@
-"""A model folder as hubs ship it, from the check before a run to a checkpoint that loads again.
+"""A model folder in the form of a hub's, from the check before a run to a loadable checkpoint.
 
 Tied, with the alias of its output layer and an old buffer, in shards, with two stop tokens, and
 with a template that opens the thought.
@@ -18,14 +18,14 @@ import ray
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
-from orchestra_ray.cli import doctor
+from orchestra_ray.cli import findings
 from orchestra_ray.config import Config
 from orchestra_ray.config.model_folder import stop_token_ids
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.records import Caller, Trajectory, Turn
 from orchestra_ray.core.states import Stop
 from orchestra_ray.data.tasks.sampler import GroupSampler
-from orchestra_ray.weights.actor import WeightRegistryActor, start_registry
+from orchestra_ray.weights.actor import RegistryHandle, start_registry
 from orchestra_ray.weights.tensors import check_folder
 from orchestra_ray.workers.learner.actor import POLICY, LearnerGroup
 from orchestra_ray.workers.learner.parts import TrainingSequence
@@ -40,7 +40,7 @@ from .hub_folders import as_hubs_ship
 from .workers.rollout.templates import OPENS_THOUGHT, with_template
 
 TOKENS = 24
-LATER_STOP = 5  # the place of the token that becomes a stop
+LATER_STOP = 5  # index of the token that becomes a stop
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def config(quickstart: Config, shipped: Path) -> Config:
     return replace(quickstart, model=model, rollout=limits, learner=learner)
 
 
-def test_such_a_folder_is_taken_before_a_run(config: Config, shipped: Path) -> None:
+def test_such_a_folder_passes_the_check_before_a_run(config: Config, shipped: Path) -> None:
     check_model(config, str(shipped))
 
 
@@ -87,9 +87,7 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(
         check_model(small, str(tmp_path))
 
 
-def test_what_the_hub_refuses_is_told_in_one_line(
-    config: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refusal_of_the_hub_is_one_line(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ConfigError, match=r"model.path: owner/gated is no folder here.*; give a"):
         check_model(config, "owner/gated")
@@ -98,23 +96,23 @@ def test_what_the_hub_refuses_is_told_in_one_line(
 def test_the_doctor_looks_at_the_model_of_a_configuration(
     config: Config, shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "MODULES", ())
-    whole = {finding.subject: finding for finding in doctor.findings(config)}
-    assert whole["model"].verdict is doctor.Verdict.OK
+    monkeypatch.setattr(findings, "MODULES", ())
+    whole = {finding.subject: finding for finding in findings.findings(config)}
+    assert whole["model"].verdict is findings.Verdict.OK
     other = with_template(shipped, "{% for m in messages %}{{ m.content }}{% endfor %}", tmp_path)
     for name in ("config.json", "generation_config.json", *(p.name for p in shipped.glob("m*"))):
         (other / name).symlink_to(shipped / name)
     strange = replace(config, model=replace(config.model, path=str(other)))
-    found = {finding.subject: finding for finding in doctor.findings(strange)}["model"]
-    assert found.verdict is doctor.Verdict.FAIL and "no generation prompt" in found.detail
+    found = {finding.subject: finding for finding in findings.findings(strange)}["model"]
+    assert found.verdict is findings.Verdict.FAIL and "no generation prompt" in found.detail
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What an engine said after it had loaded what was trained, and the checkpoint of that."""
+    """Responses of an engine with the trained weights, and their checkpoint."""
 
     prompt_ids: list[int]
-    said: Completion
+    response: Completion
     stopped: Completion
     checkpoint: Path
 
@@ -131,11 +129,11 @@ def trained(
     registry = start_registry(namespace)
     group = replace(sampler.group(0, 1), greedy=True)
     prompt_ids = Chat(str(shipped)).opening([{"role": "user", "content": "Which one?"}], [])
-    view = PolicyInput("r", Caller(1, "g", "e", 0), prompt_ids, group, 0, (), 60.0)
+    policy_input = PolicyInput("r", Caller(1, "g", "e", 0), prompt_ids, group, 0, (), 60.0)
 
     async def respond(engine: Engine) -> Completion:
         """By a worker's own policy, with the stop tokens that the folder names now."""
-        said = await ModelPolicy(engine, config, Chat(str(shipped)).stop_ids).respond(view)
+        said = await ModelPolicy(engine, config, Chat(str(shipped)).stop_ids).respond(policy_input)
         assert isinstance(said, Completion), said
         return said
 
@@ -154,11 +152,11 @@ def trained(
 
 
 async def train(
-    config: Config, shipped: Path, registry: WeightRegistryActor, folder: Path
+    config: Config, shipped: Path, registry: RegistryHandle, folder: Path
 ) -> LearnerGroup:
     """One step on two made-up responses of one prompt; publishes version 1 and saves it.
 
-    The group lives on, since the published bytes do so with it.
+    The group stays alive, since the published bytes are in its memory.
     """
     chat = Chat(str(shipped))
     prompt_ids = chat.opening([{"role": "user", "content": "Which one?"}], [])
@@ -193,7 +191,7 @@ def one_turn(prompt_ids: list[int], response_ids: list[int]) -> Trajectory:
 
 @asynccontextmanager
 async def engine_on(
-    config: Config, shipped: Path, gcs_address: str, namespace: str, registry: WeightRegistryActor
+    config: Config, shipped: Path, gcs_address: str, namespace: str, registry: RegistryHandle
 ) -> AsyncIterator[Engine]:
     engine = await Engine.start(config, str(shipped), seed=0)
     try:
@@ -206,20 +204,20 @@ async def engine_on(
 @pytest.mark.cpu
 def test_the_engine_serves_what_was_trained(trained: Trained) -> None:
     model = AutoModelForCausalLM.from_pretrained(trained.checkpoint, dtype=torch.float32)
-    ids = trained.prompt_ids + list(trained.said.token_ids)
+    ids = trained.prompt_ids + list(trained.response.token_ids)
     with torch.no_grad():
         logits = model(torch.tensor([ids])).logits[0, len(trained.prompt_ids) - 1 : -1]
-    assert logits.argmax(-1).tolist() == list(trained.said.token_ids)
-    chosen = logits.log_softmax(-1).gather(-1, torch.tensor(trained.said.token_ids)[:, None])
-    assert (chosen[:, 0] - torch.tensor(list(trained.said.logprobs))).abs().max() < 1e-3
-    assert set(trained.said.versions) == {1}
+    assert logits.argmax(-1).tolist() == list(trained.response.token_ids)
+    chosen = logits.log_softmax(-1).gather(-1, torch.tensor(trained.response.token_ids)[:, None])
+    assert (chosen[:, 0] - torch.tensor(list(trained.response.logprobs))).abs().max() < 1e-3
+    assert set(trained.response.versions) == {1}
 
 
 @pytest.mark.cpu
 def test_a_response_stops_at_every_token_that_the_generation_config_names(
     trained: Trained,
 ) -> None:
-    free = list(trained.said.token_ids)
+    free = list(trained.response.token_ids)
     first = free.index(free[LATER_STOP])
     assert list(trained.stopped.token_ids) == free[: first + 1]
     assert trained.stopped.finish == "stop"

@@ -24,7 +24,7 @@ from orchestra_ray.workers.rollout.episode import FAULTY
 from orchestra_ray.workers.rollout.policies import Completion
 
 STEPS, TASKS = 3, 12
-CALLS = 20  # that the budget of a run allows: fewer than its first step asks for
+CALLS = 20  # limit of a run's calls: fewer than its first step makes
 SMALL = [
     "model.tiny.warmup_steps=60",
     "model.tiny.warmup_batch=16",
@@ -82,7 +82,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def failing(run: Path, cache: Path) -> dict[str, subprocess.CompletedProcess[str]]:
-    """Two runs that are to end early, side by side: each waits for much that is not a processor."""
+    """Two runs that end early, in parallel: each mostly waits."""
     where, module = f"runs_dir={run.parent}", ["-m", "orchestra_ray.cli.main"]
     limit = f"spend.run_calls={CALLS}"
     with ThreadPoolExecutor() as both:
@@ -96,7 +96,7 @@ def steps_of(run: Path) -> list[dict]:
 
 
 @pytest.mark.timeout(300)
-def test_every_step_is_written_and_its_books_balance(run: Path) -> None:
+def test_every_step_is_written_and_its_accounting_balances(run: Path) -> None:
     steps = steps_of(run)
     assert [step["step"] for step in steps] == list(range(1, STEPS + 1))
     for step in steps:
@@ -107,7 +107,7 @@ def test_every_step_is_written_and_its_books_balance(run: Path) -> None:
 
 
 def test_what_was_sampled_is_what_was_trained(run: Path) -> None:
-    """The learner sees the engine's own tokens: on others its log-probabilities would differ."""
+    """The learner gets the engine's own tokens: on others its log-probabilities would differ."""
     trained = [step for step in steps_of(run) if step["trained_episodes"]]
     assert trained
     for step in trained:
@@ -123,7 +123,7 @@ def test_the_summary_has_every_policy_on_the_same_tasks(run: Path) -> None:
     assert summary["tasks"] == TASKS and summary["wall_s"] > 0
     episodes = map(json.loads, (run / "evaluation.jsonl").read_text().splitlines())
     called = {episode["policy"] for episode in episodes if episode["calls"]}
-    assert called >= set(summary["baselines"])  # the trained policy may call nobody after so little
+    assert called >= set(summary["baselines"])  # the barely trained policy may make no call
     rows = {name: summary[name] for name in ("before", "after")} | summary["baselines"]
     for name, row in rows.items():
         calls = {"calls", "calls_ci95"} if name in called else set()
@@ -226,15 +226,15 @@ def test_a_run_without_an_engine_ends_at_once_and_says_why(
     events = [json.loads(line) for line in (run.parent / "dead/events.jsonl").open()]
     kinds = [event["kind"] for event in events]
     assert kinds.count("worker lost") == 1 and kinds[-1] == "stopped"
-    books = events[kinds.index("books")]
-    assert books["accounting/in_flight"] == 0
+    accounting = events[kinds.index("books")]
+    assert accounting["accounting/in_flight"] == 0
     lost = events[kinds.index("worker lost")]
     assert Path(lost["log"]).is_file() and lost["log"] in last_line
     assert lost["last_lines"] and events[-1]["log"] == lost["log"]
     assert "--debug" not in last_line
-    # One step where it trained something; one that trains nothing publishes nothing.
+    # One more step if it trained something: a step without training publishes nothing.
     ended = len(steps_of(run.parent / "dead"))
-    assert books["accounting/dispatched"] == TASKS + (ended + 1) * 64
+    assert accounting["accounting/dispatched"] == TASKS + (ended + 1) * 64
 
 
 @pytest.mark.timeout(300)

@@ -1,7 +1,7 @@
-"""The inputs and settings that this project and its peers are given, and this project's answers.
+"""Inputs and settings for this project and its peers, and this project's results.
 
-Everything is float64. A `LossCase` has the keys of `LossConfig` under `ours`, and under `verl` and
-`trl` the same settings in their words; None where that peer has no such loss.
+Everything is float64. A `LossCase` has the keys of `LossConfig` under `ours`, and the peers' own
+names of the same settings under `verl` and `trl`; None if the peer has no such loss.
 """
 
 from collections.abc import Mapping
@@ -12,14 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orchestra_ray.config.schema import Aggregation, KlEstimator, LossConfig, Surrogate
+from orchestra_ray.config.enums import Aggregation, KlEstimator, Surrogate
+from orchestra_ray.config.learning import LossConfig
 from orchestra_ray.workers.learner.loss import policy_loss
 
 SEED = 20261124
 ROWS, LENGTH = 5, 8
 CONSTANT = 16  # Dr. GRPO's fixed length
 GROUPS, GROUP_SIZE = 4, 6
-# GDPO's: the weight of each, and whether less is better
+# of GDPO: weight, and whether less is better
 OBJECTIVES = {
     "calls": (0.3, False),
     "right": (0.6, False),
@@ -31,7 +32,7 @@ _ENUMS = {"surrogate": Surrogate, "aggregation": Aggregation, "kl_estimator": Kl
 
 @dataclass(frozen=True)
 class Outcome:
-    """A loss, its gradient in each log-probability, and where a peer tells, clipped shares."""
+    """A loss, its gradient in each log-probability, and the clipped fractions if reported."""
 
     loss: float
     gradient: list[list[float]]
@@ -148,51 +149,51 @@ LOSSES = [
 
 
 def loss_inputs(seed: int = SEED) -> dict[str, Any]:
-    """Plain lists, so that they can be written down; every row has response tokens."""
-    toolset = np.random.default_rng(seed)
+    """Returns plain lists, which serialize to JSON; every row has response tokens."""
+    rng = np.random.default_rng(seed)
 
     def near(values: np.ndarray, by: float) -> np.ndarray:
-        return np.minimum(values + toolset.normal(0, by, values.shape), -1e-3).round(4)
+        return np.minimum(values + rng.normal(0, by, values.shape), -1e-3).round(4)
 
-    logp = near(-toolset.exponential(1.0, (ROWS, LENGTH)), 0.0)
-    mask = toolset.random((ROWS, LENGTH)) < 0.7
+    logp = near(-rng.exponential(1.0, (ROWS, LENGTH)), 0.0)
+    mask = rng.random((ROWS, LENGTH)) < 0.7
     mask[:, 0] = True
     return {
         "logp": logp.tolist(),
         "old_logp": near(logp, 0.4).tolist(),
         "behaviour_logp": near(logp, 0.6).tolist(),
         "ref_logp": near(logp, 0.5).tolist(),
-        "entropy": toolset.uniform(0, 3, (ROWS, LENGTH)).round(4).tolist(),
-        "advantages": toolset.normal(0, 1, ROWS).round(4).tolist(),
+        "entropy": rng.uniform(0, 3, (ROWS, LENGTH)).round(4).tolist(),
+        "advantages": rng.normal(0, 1, ROWS).round(4).tolist(),
         "mask": mask.tolist(),
     }
 
 
 def reward_inputs(seed: int = SEED) -> dict[str, Any]:
-    """Rewards and response tokens of each episode, [groups, episodes of a group]."""
-    toolset = np.random.default_rng(seed)
-    # large beside the epsilons of the estimators, which differ: 1e-6 on a standard deviation here,
-    # 1e-8 on a variance there
-    rewards = toolset.normal(0, 20, (GROUPS, GROUP_SIZE)).round(3)
+    """Returns rewards and response tokens of each episode, [groups, episodes of a group]."""
+    rng = np.random.default_rng(seed)
+    # Large relative to the estimators' epsilons, which differ: 1e-6 on a standard deviation here,
+    # 1e-8 on a variance there.
+    rewards = rng.normal(0, 20, (GROUPS, GROUP_SIZE)).round(3)
     return {
         "rewards": rewards.tolist(),
-        "tokens": toolset.integers(1, 12, (GROUPS, GROUP_SIZE)).tolist(),
+        "tokens": rng.integers(1, 12, (GROUPS, GROUP_SIZE)).tolist(),
     }
 
 
 def objective_inputs(seed: int = SEED) -> dict[str, Any]:
-    """Amounts of each objective and response tokens of each episode, [groups, episodes of a group].
+    """Returns amounts by objective, and response tokens, [groups, episodes of a group].
 
-    All are right: of wrong ones this project takes the paper's conditioned reward, verl does not.
+    All answers are right: for wrong ones only this project has the paper's conditioned reward.
     """
-    toolset = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     shape = (GROUPS, GROUP_SIZE)
     return {
-        "calls": toolset.integers(0, 40, shape).tolist(),
+        "calls": rng.integers(0, 40, shape).tolist(),
         "right": np.ones(shape).tolist(),
-        "usd": toolset.exponential(20, shape).round(3).tolist(),
-        "seconds": toolset.exponential(20, shape).round(3).tolist(),
-        "tokens": toolset.integers(1, 12, shape).tolist(),
+        "usd": rng.exponential(20, shape).round(3).tolist(),
+        "seconds": rng.exponential(20, shape).round(3).tolist(),
+        "tokens": rng.integers(1, 12, shape).tolist(),
     }
 
 

@@ -1,11 +1,11 @@
 """Compares this project's loss and advantages with TRL's and verl's on the same random inputs.
 
     make bench-peers                  # a table of the largest differences; fails over a bound
-    make bench-peers ARGS=--write     # and writes their answers for the tests
+    make bench-peers ARGS=--write     # also writes the fixture of the tests
 
 For each case of `cases.LOSSES`: the loss, its gradient in every log-probability, and the shares of
-clipped tokens where the peer reports them. For each estimator: the advantage of every episode. The
-bound is 1e-6, of GDPO 1e-5, which verl computes in single precision.
+clipped tokens if the peer reports them. For each estimator: the advantage of every episode. The
+bound is 1e-6, for GDPO 1e-5, since verl computes it in single precision.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from orchestra_ray.workers.reward.advantage import batch_advantages, group_advan
 from orchestra_ray.workers.reward.objectives import group_rewards
 
 TOLERANCE, SINGLE_TOLERANCE = 1e-6, 1e-5
-FIXTURE = Path(__file__).parents[2] / "tests" / "learner" / "peers.json"
+FIXTURE = Path(__file__).parents[2] / "tests" / "workers" / "learner" / "peers.json"
 Peer = Callable[[LossCase, Mapping[str, Any]], Outcome]
 
 
@@ -100,7 +100,7 @@ def _advantage_difference(preset: str, seed: int) -> float:
 
 
 def _fixture() -> Mapping[str, Any]:
-    """Inputs and the peers' answers; nothing of it is computed by this project."""
+    """Returns inputs and the peers' results, none computed by this project."""
     loss_inputs, reward_inputs = cases.loss_inputs(), cases.reward_inputs()
     objective_inputs = cases.objective_inputs()
     return {

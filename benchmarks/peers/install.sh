@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes an environment of its own, benchmarks/peers/.venv, which sees what .venv has and adds TRL and
-# verl; nothing where that is done.
+# Makes the environment benchmarks/peers/.venv, which extends .venv by TRL and verl; does nothing if
+# it is complete.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Compares this project's loss and advantages with TRL's and verl's, in the environment beside.
+# Compares this project's loss and advantages with TRL's and verl's, in benchmarks/peers/.venv.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 

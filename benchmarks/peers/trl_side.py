@@ -1,8 +1,8 @@
-"""TRL's answers: `GRPOTrainer._compute_loss` as it stands, on an object with what it reads.
+"""TRL's results: the unmodified `GRPOTrainer._compute_loss` on a stand-in for the trainer.
 
-The method is TRL's own code from the log-probabilities to the loss. What surrounds it is replaced:
-the model's forward pass by the given log-probabilities and entropies, and the accelerator by one
-process. Its advantages are computed in the middle of its generation, which has no function to call.
+The method is TRL's own code from the log-probabilities to the loss. The stand-in replaces the
+model's forward pass by the given log-probabilities and entropies, and the accelerator by one
+process. TRL computes advantages inside its generation, without a function to call.
 """
 
 from collections import defaultdict
@@ -44,7 +44,7 @@ def loss_outcome(case: LossCase, inputs: Mapping[str, Any]) -> Outcome:
             ("clip_low", "clip_ratio/low_mean"),
             ("clip_high", "clip_ratio/high_mean"),
         )
-        # a sequence counts once there and by its tokens here
+        # a sequence counts once in TRL, by its tokens here
         if theirs in metrics and case.ours.get("surrogate") != "gspo"
     }
     return Outcome(loss.item(), gradient.tolist(), stats)

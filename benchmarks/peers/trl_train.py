@@ -1,9 +1,9 @@
-"""Trains the policy of a configuration with TRL's GRPOTrainer, and measures it as `orchestra eval`.
+"""Trains a configuration's policy with TRL's GRPOTrainer, and evaluates it like `orchestra eval`.
 
-TRL's are the loop, the advantages, the loss and which episodes are trained. This project's are the
-tasks, the draws, the episodes and their rewards, handed over by TRL's own hook, `rollout_func`: its
-tools are the same for all tasks and have no price. The optimizer, its rates and the settings are
-the configuration's; one that asks for what TRL would do otherwise is refused.
+TRL supplies the loop, the advantages, the loss and the choice of trained episodes. This project
+supplies the tasks, the toolsets, the episodes and their rewards through TRL's hook `rollout_func`,
+since TRL's own tools are the same for all tasks and have no price. The optimizer, its rates and the
+settings are the configuration's; a setting that TRL implements differently is refused.
 """
 
 import argparse
@@ -22,15 +22,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from trl import GRPOConfig, GRPOTrainer
 
 from orchestra_ray.config import Config, load
+from orchestra_ray.config.derived import run_folder
 from orchestra_ray.config.enums import Aggregation, ContextPolicy, Surrogate
-from orchestra_ray.config.validation import check_run_folder, run_folder
+from orchestra_ray.config.start_checks import check_run_folder
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.records import Trajectory
 from orchestra_ray.driver.filters import ScoredGroup
-from orchestra_ray.driver.run import World, evaluate, load_world, policy_folder
+from orchestra_ray.driver.run import RunInputs, evaluate, load_inputs, policy_folder
 from orchestra_ray.driver.session import ray_session
 from orchestra_ray.driver.worker_group import RunFailed, WorkerGroup
-from orchestra_ray.weights.actor import WeightRegistryActor, publish, start_registry
+from orchestra_ray.weights.actor import RegistryHandle, publish, start_registry
 from orchestra_ray.workers.learner.checkpoint import copy_tokenizer
 from orchestra_ray.workers.learner.zero import make_optimizer, make_schedule
 
@@ -38,22 +39,26 @@ MICROBATCH = 8  # episodes; TRL counts them, not tokens
 
 
 class Rollouts:
-    """TRL's `rollout_func`: the next groups of the run, played by the model as it now is."""
+    """TRL's `rollout_func`: runs the next groups of episodes with the current weights."""
 
     def __init__(
-        self, world: World, crew: WorkerGroup, registry: WeightRegistryActor, runner: asyncio.Runner
+        self,
+        inputs: RunInputs,
+        worker_group: WorkerGroup,
+        registry: RegistryHandle,
+        runner: asyncio.Runner,
     ):
-        self._world, self._worker_group, self._registry, self._runner = (
-            world,
-            crew,
+        self._inputs, self._worker_group, self._registry, self._runner = (
+            inputs,
+            worker_group,
             registry,
             runner,
         )
         self._version = 0
 
     def __call__(self, prompts: Sequence[str], trainer: GRPOTrainer) -> Mapping[str, Any]:
-        """`prompts` only say how many episodes are wanted: a task's prompt is made by its draw."""
-        groups = self._runner.run(self._play(trainer.model))
+        """Returns episodes. Only the number of `prompts` matters; the tasks are this project's."""
+        groups = self._runner.run(self._run_groups(trainer.model))
         for group in groups:
             failure = group.score.failure or next(iter(group.failed.values()), None)
             if failure is not None:
@@ -65,29 +70,29 @@ class Rollouts:
         ]
         return {key: [row[key] for row in rows] for key in rows[0]}
 
-    async def _play(self, model: PreTrainedModel) -> Sequence[ScoredGroup]:
-        config, workers = self._world.config, list(self._worker_group.workers)
+    async def _run_groups(self, model: PreTrainedModel) -> Sequence[ScoredGroup]:
+        config, workers = self._inputs.config, list(self._worker_group.workers)
         if self._version:
             tensors, weights = model.named_parameters(), config.weights
             size = weights.bucket_mib * 2**20
             publish(self._registry.actor, self._version, tensors, size, weights.deadline_s)
             await self._worker_group.update_weights(self._version)
         self._version += 1
-        training, sampler = config.training, self._world.train
-        playing = [
-            self._worker_group.play_and_score(
+        training, sampler = config.training, self._inputs.train
+        running = [
+            self._worker_group.run_and_score(
                 workers[n % len(workers)],
                 sampler.next_group(training.group_size, self._version),
             )
             for n in range(training.groups_per_step)
         ]
-        groups = await asyncio.gather(*playing)
+        groups = await asyncio.gather(*running)
         await self._worker_group.close_step(self._version)
         return groups
 
 
 def _row(trajectory: Trajectory) -> dict[str, list[Any]]:
-    """An episode as TRL takes it: what comes after the prompt, and which of it was sampled."""
+    """Returns an episode in TRL's format, with a mask of the sampled tokens."""
     first = trajectory.turns[0].start
     return {
         "prompt_ids": trajectory.tokens_T[:first].tolist(),
@@ -102,7 +107,7 @@ def reward(scored: Sequence[float], **_: Any) -> Sequence[float]:
 
 
 def check(config: Config) -> None:
-    """Raises ConfigError where TRL would do something else than the configuration says."""
+    """Raises ConfigError if TRL would deviate from the configuration."""
     loss, learner = config.learner.loss, config.learner
     for key, found, wanted in (
         ("learner.loss.surrogate", loss.surrogate, Surrogate.CLIP),
@@ -145,17 +150,17 @@ def settings(config: Config, folder: Path) -> GRPOConfig:
     )
 
 
-def train(config: Config, world: World) -> str:
-    """The folder of the trained policy."""
+def train(config: Config, inputs: RunInputs) -> str:
+    """Trains, and returns the folder of the policy."""
     folder = run_folder(config).absolute()
     prompts = Dataset.from_dict({"prompt": ["-"] * config.training.groups_per_step})
     with ray_session(config) as session, asyncio.Runner() as runner:
-        start = policy_folder(world)
+        start = policy_folder(inputs)
         registry = start_registry()
-        crew = WorkerGroup(
-            config, world.catalogue, start, folder, lambda kind, **told: print(kind, told)
+        worker_group = WorkerGroup(
+            config, inputs.catalogue, start, folder, lambda kind, **told: print(kind, told)
         )
-        runner.run(crew.start(session.gcs_address, session.namespace, registry))
+        runner.run(worker_group.start(session.gcs_address, session.namespace, registry))
         try:
             model = AutoModelForCausalLM.from_pretrained(start, dtype=config.model.dtype)
             optimizer = make_optimizer(model, config)
@@ -165,12 +170,12 @@ def train(config: Config, world: World) -> str:
                 reward_funcs=reward,
                 args=settings(config, folder),
                 train_dataset=prompts,
-                rollout_func=Rollouts(world, crew, registry, runner),
+                rollout_func=Rollouts(inputs, worker_group, registry, runner),
                 optimizers=(optimizer, make_schedule(optimizer, config)),
             )
             trainer.train()
         finally:
-            runner.run(crew.stop())
+            runner.run(worker_group.stop())
             ray.kill(registry.actor)
         policy = folder / "checkpoints" / f"step_{config.training.steps}" / "policy"
         model.save_pretrained(policy)
@@ -191,7 +196,7 @@ def main() -> None:
     config = load(options.config, options.overrides)
     check(config)
     check_run_folder(config)
-    policy = train(config, load_world(config))
+    policy = train(config, load_inputs(config))
     evaluate(replace(config, model=replace(config.model, path=policy, tiny=None)))
     path = run_folder(config) / "summary.json"
     summary = json.loads(path.read_text()) | {"wall_s": time.monotonic() - started_s}

@@ -1,4 +1,4 @@
-"""verl's answers: the functions of `verl.trainer.ppo.core_algos`, called as its actor does."""
+"""verl's results: the functions of `verl.trainer.ppo.core_algos`, called as by its actor."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from cases import OBJECTIVES, LossCase, Outcome, tensors_of
 from verl.trainer.ppo import core_algos
 from verl.workers.config import ActorConfig
 
-# the preset of `reward.advantage` here, and the estimator and its options there
+# `reward.advantage` here: the estimator and its options in verl
 ESTIMATORS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "grpo": ("grpo", {}),
     "dr_grpo": ("grpo", {"norm_adv_by_std_in_grpo": False}),
@@ -19,7 +19,7 @@ ESTIMATORS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 
 
 def loss_outcome(case: LossCase, inputs: Mapping[str, Any]) -> Outcome:
-    """The policy loss, plus the KL, minus the entropy, each by the same aggregation."""
+    """Returns the policy loss, plus the KL, minus the entropy, all with the same aggregation."""
     assert case.verl is not None
     given = tensors_of(inputs)
     logp, mask = given["logp"].requires_grad_(), given["mask"]
@@ -60,7 +60,7 @@ def loss_outcome(case: LossCase, inputs: Mapping[str, Any]) -> Outcome:
 
 
 def advantages(preset: str, inputs: Mapping[str, Any]) -> list[list[float]]:
-    """Of each episode, from its reward on its last token, as verl's trainer places it."""
+    """Returns an advantage for each episode, from its reward on its last token, as in verl."""
     name, options = ESTIMATORS[preset]
     rewards_N, tokens_N = np.ravel(inputs["rewards"]), np.ravel(inputs["tokens"])
     groups, size = np.shape(inputs["rewards"])
@@ -79,7 +79,7 @@ def advantages(preset: str, inputs: Mapping[str, Any]) -> list[list[float]]:
 
 
 def gdpo_advantages(inputs: Mapping[str, Any]) -> list[list[float]]:
-    """The same from the amounts of each objective, which verl takes in single precision."""
+    """Returns the same from the amounts by objective, in verl's single precision."""
     tokens_N = np.ravel(inputs["tokens"])
     groups, size = np.shape(inputs["tokens"])
     mask = _mask(tokens_N)

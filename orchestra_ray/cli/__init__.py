@@ -1,1 +1,1 @@
-"""What the commands of the command line do beside starting runs. No Ray, no torch."""
+"""The command line: `main`, one file a command, and the modules that do the work."""

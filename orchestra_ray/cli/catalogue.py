@@ -1,7 +1,7 @@
 """`orchestra tools list`: the catalogue as a table, and what is absent on this machine.
 
-Of what reaches outside, "yes" means that its settings are complete and its key is set, until
-`--probe` tries it.
+For an entry that calls an outside service, "yes" means that its settings are complete and its key
+is set; only `--probe` tries it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,16 +12,19 @@ from orchestra_ray.cli.tables import add_row, plain_table, show
 from orchestra_ray.config.schema import Config
 from orchestra_ray.data.catalogue import Catalogue, Entry, read_catalogue
 from orchestra_ray.data.catalogue.signatures import price_words
-from orchestra_ray.workers.tools.availability import lacking
+from orchestra_ray.workers.tools.availability import unavailable_entries
 from orchestra_ray.workers.tools.probing import OUTSIDE, Probed, probe
 
-WORDS = ("name", "kind", "backend", "isolation", "prices", "in a draw", "here")
+WORDS = ("name", "kind", "backend", "isolation", "prices", "in a toolset", "here")
 
 
 def show_catalogue(config: Config, tries: bool = False) -> bool:
-    """Prints it; whether all that was tried answered. Without `tries` nothing outside is called."""
+    """Prints the catalogue and returns whether every entry that was tried answered.
+
+    Without `tries` nothing outside is called.
+    """
     catalogue = read_catalogue(config.catalogue)
-    why = lacking(catalogue)
+    why = unavailable_entries(catalogue)
     probed = probe(catalogue, why) if tries else {}
     show(catalogue_table(catalogue, why, probed))
     for line in remarks(catalogue, why):
@@ -32,7 +35,7 @@ def show_catalogue(config: Config, tries: bool = False) -> bool:
 def catalogue_table(
     catalogue: Catalogue, why: Mapping[str, str], probed: Mapping[str, Probed] = {}
 ) -> Table:
-    """A row an entry, in the file's order. Prices are the entry's own."""
+    """Returns a row for each entry, in the file's order, with the entry's own prices."""
     table = plain_table(WORDS, ["latency s"])
     for entry in catalogue.entries.values():
         add_row(
@@ -52,10 +55,11 @@ def catalogue_table(
 
 
 def remarks(catalogue: Catalogue, why: Mapping[str, str]) -> Iterator[str]:
+    """Yields the price sheets, then the reasons for absent entries."""
     yield f"prices: {catalogue.price_sheet}"
     if catalogue.sheets:
         versions = ", ".join(sheet.version for sheet in catalogue.sheets)
-        yield f"a draw's prices are from one of: {versions}"
+        yield f"toolsets are priced by one of: {versions}"
     yield from dict.fromkeys(why.values())
 
 

@@ -1,4 +1,4 @@
-"""`orchestra train --dry-run`: what the run may spend, beside its limits, and what that assumes."""
+"""`orchestra train --dry-run`: a forecast of the spend, with the limits and the assumptions."""
 
 import sys
 from collections.abc import Iterator
@@ -32,7 +32,10 @@ TASKS_A_FAMILY = 8
 
 
 def show_forecast(config: Config, training: bool, calls: float | None) -> None:
-    """Prints it. `ConfigError` where catalogue or tasks forbid the run; starts nothing."""
+    """Prints the forecast and starts nothing.
+
+    Raises ConfigError if the catalogue or the tasks do not allow the run.
+    """
     if calls is not None and not 0 <= calls <= config.rollout.max_turns:
         raise ConfigError(
             f"--calls {calls:g}: an episode has {config.rollout.max_turns} turns"
@@ -58,7 +61,7 @@ def show_forecast(config: Config, training: bool, calls: float | None) -> None:
 
 
 def usual_question_tokens(config: Config) -> int:
-    """The mean length of the first tasks' questions."""
+    """Returns the mean length of the first questions, in tokens."""
     train, heldout = sources(config.tasks)
     source = train if train.size else heldout
     count = min(TASKS_A_FAMILY, source.size)
@@ -71,7 +74,9 @@ def usual_question_tokens(config: Config) -> int:
 
 
 def forecast_table(found: Forecast) -> Table:
-    """A row a model or tool, the dearest first: calls and tokens as expected, dollars by case."""
+    """Returns a row for each model or tool, the dearest first: expected calls and tokens, dollars
+    by case.
+    """
     table = plain_table(["model or tool"], FIGURES)
     expected = found.by_case[Case.EXPECTED]
     for name in sorted(expected, key=lambda name: -expected[name].nanousd):
@@ -83,13 +88,13 @@ def forecast_table(found: Forecast) -> Table:
 
 
 def remarks(config: Config, found: Forecast, question_tokens: int) -> Iterator[str]:
-    """The limits with what each holds back, what they refuse, and what was assumed."""
+    """Yields the limits with their effect, the calls that they refuse, and the assumptions."""
     yield f"At worst ${total(found.by_case[Case.WORST]).nanousd / 1e9:,.4f}"
     yield "Limits"
     for one in found.limits:
         yield f"  {one.key} {one.limit:g}: {_when_reached(one)}"
     for name, most_nanousd in sorted(found.refused.items()):
-        most = f"it may cost ${usd(most_nanousd):,.4g} and a limit of spend is below that"
+        most = f"it may cost ${usd(most_nanousd):,.4g}, which is above a limit of spend"
         yield f"  no call of {name} is granted: {most}; raise the limit"
     if config.spend == SpendConfig():
         yield "  none: spend.run_usd=N sets one, see `spend` in the configuration"
@@ -99,18 +104,18 @@ def remarks(config: Config, found: Forecast, question_tokens: int) -> Iterator[s
         f"  calls an episode: 1 (low), {found.calls:.2g} (expected; --calls sets it), "
         f"{rollout.max_turns} (high, worst: one a turn)"
     )
-    yield "  all in a draw are called alike; at worst always the dearest"
-    yield "  calls have their usual length; in high and worst they go to their limits"
+    yield "  all tools of a toolset are called equally often; at worst only the dearest"
+    yield "  calls have their usual length; in high and worst they reach their limits"
     yield f"  a question has {question_tokens} tokens, each of four letters or a Chinese character"
     yield "  an answer has the catalogue's output_tokens, a call its latency and one search"
     yield (
-        f"  the policy says {LEAST_RESPONSE_TOKENS} tokens a turn (low), {found.response_tokens} "
-        f"(expected), as many as rollout allows (high, worst)"
+        f"  the policy generates {LEAST_RESPONSE_TOKENS} tokens a turn (low), "
+        f"{found.response_tokens} (expected), as many as rollout allows (high, worst)"
     )
-    yield "  no attempt is made twice, nothing is played back from a cassette"
+    yield "  no call is retried, and none is replayed from a cassette"
     yield "  the limits hold for calls; the policy's own tokens are priced and not limited"
     if found.sampled_toolsets:
-        yield f"  the run's first {MOST_SAMPLES} draws stand for all"
+        yield f"  the run's first {MOST_SAMPLES} toolsets stand for all"
 
 
 def _cells(name: str, by_case: dict[Case, Amount]) -> list[str]:

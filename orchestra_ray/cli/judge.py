@@ -1,298 +1,41 @@
-"""`orchestra judge`: what the judges say of answers that a person has labelled.
+"""`orchestra judge`: try the judges on answers with labels."""
 
-A row is {judge, reference, answer, right, question?, choices?, tests?, private?} or, for a family
-of reasoning-gym, {judge: reasoning_gym, family, seed, settings?, answer, right, private?}. The
-judges are those of a run, through the same `Bench`. All rows are checked before the first verdict.
-Of a private row nothing is printed but its line, its judge and the verdict.
-"""
+import argparse
 
-import asyncio
-import difflib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-from rich.table import Table
-
-from orchestra_ray.cli.ledger import ledger_table
-from orchestra_ray.cli.tables import add_row, plain_table, show
-from orchestra_ray.config.schema import Config, FamilyConfig
+from orchestra_ray.cli.exit_codes import FAILED
+from orchestra_ray.cli.parser import Commands, add_command, add_config
 from orchestra_ray.core.errors import ConfigError
-from orchestra_ray.core.faults import Failure
-from orchestra_ray.core.records import (
-    EpisodeSpec,
-    GroupSpec,
-    Preference,
-    Task,
-    ToolsetSample,
-    Trajectory,
-)
-from orchestra_ray.core.states import Stop
-from orchestra_ray.data.catalogue import Catalogue, read_catalogue
-from orchestra_ray.data.tasks.private import PRIVATE, is_private
-from orchestra_ray.data.tasks.reasoning_gym import FAMILIES, TaskSource, reference
-from orchestra_ray.data.tasks.rows import BadRow, Row, rows
-from orchestra_ray.data.tasks.source import OWN_SCORER
-from orchestra_ray.sandbox.family_scorer import require
-from orchestra_ray.sandbox.run import check
-from orchestra_ray.spend.budget import limits_of
-from orchestra_ray.spend.ledger import table
-from orchestra_ray.spend.local import LocalSpendClient
-from orchestra_ray.spend.summary import By, spend_summary
-from orchestra_ray.tracking.progress import phase
-from orchestra_ray.workers.reward.judges.hotpotqa import f1
-from orchestra_ray.workers.reward.judges.llm import judging_entry
-from orchestra_ray.workers.reward.judges.registry import (
-    NAMES,
-    GraderInputs,
-    GraderRegistry,
-    grader_inputs,
-    grader_of,
-)
-from orchestra_ray.workers.reward.judges.rules import RULES
-from orchestra_ray.workers.reward.judges.verdict import Verdict
-from orchestra_ray.workers.tools.availability import check_keys
-
-AT_ONCE = 16  # answers; few enough that none waits for longer than its deadline
-SHOWN_CHARACTERS = 60
-_WORDS = {True: "right", False: "wrong"}
-_KEYS = (
-    *("judge", "reference", "answer", "right", "question", "choices", "tests"),
-    *("family", "seed", "settings", "private", "id"),
-)
-_BENCHMARK = {"hotpotqa", "hotpotqa_f1"}  # of which the mean F1 is printed too
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    line: int
-    task: Task
-    answer: str
-    right: bool
-
-    @property
-    def judge(self) -> str:
-        return grader_of(self.task)
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    case: Case
-    verdict: Verdict | Failure
-
-    @property
-    def agrees(self) -> bool:
-        return isinstance(self.verdict, Verdict) and self.verdict.correct == self.case.right
-
-
-def judge_cases(path: Path, config: Config | None) -> bool:
-    """Prints the verdicts that differ from the labels and the counts; whether there are none."""
-    cases = read_cases(path, can_ask=config is not None)
-    asked = {case.judge for case in cases}
-    books = None if config is None else LocalSpendClient(limits_of(config.spend), config.name)
-    judging = _judging(config, asked)
-    _check_sandbox(cases)
-    try:
-        judged = asyncio.run(_judge_all(cases, GraderRegistry(judging, books)))
-    finally:
-        if books is not None and books.entries:
-            show(ledger_table(spend_summary(table("judge", books.entries), By.MODEL), By.MODEL))
-    differing = [one for one in judged if not one.agrees]
-    for one in differing:
-        print(line_of(path, one))
-    show(counts_table(judged))
-    return not differing
-
-
-def read_cases(path: Path, can_ask: bool) -> list[Case]:
-    """`ConfigError` for the first row that cannot be judged."""
-    cases = []
-    for line, row in rows(path, "CASES to a file that can be read"):
-        try:
-            if isinstance(row, BadRow):
-                raise row
-            case = Case(line, _task(row), _answer(row), _label(row))
-            if case.judge in RULES and not can_ask:
-                problem = f"the judge {case.judge} asks a model"
-                raise BadRow(f"{problem}; give --config FILE with judge.model, or leave it out")
-        except (BadRow, ConfigError) as error:
-            raise ConfigError(f"{path}:{line}: {error}") from None
-        cases.append(case)
-    if not cases:
-        raise ConfigError(f"{path}: no rows in it; write a JSON object on each line")
-    return cases
-
-
-def line_of(path: Path, judged: Judged) -> str:
-    case, verdict = judged.case, judged.verdict
-    place = f"{path}:{case.line}: {case.judge}"
-    told = "private" if is_private(case.task) else _quoted(case)
-    if isinstance(verdict, Failure):
-        why = verdict.kind.value if is_private(case.task) else verdict.message
-        return f"{place}: {told}: no verdict ({why}), should be {_WORDS[case.right]}"
-    said = f"{_WORDS[verdict.correct]} ({verdict.reason})"
-    return f"{place}: {told}: {said}, should be {_WORDS[case.right]}"
-
-
-def counts_table(judged: Sequence[Judged]) -> Table:
-    """A row a judge. A verdict that differs calls an answer right by mistake, or wrong."""
-    columns = ["answers", "agree", "wrongly right", "wrongly wrong", "no verdict"]
-    names = list(dict.fromkeys(one.case.judge for one in judged))
-    has_f1 = any(name in _BENCHMARK for name in names)
-    made = plain_table(["judge"], [*columns, *(["mean F1"] if has_f1 else [])])
-    for name in names:
-        of_judge = [one for one in judged if one.case.judge == name]
-        cells = [name, *(str(count) for count in _counts(of_judge))]
-        add_row(made, [*cells, *([_mean_f1(name, of_judge)] if has_f1 else [])])
-    if len(names) > 1:
-        made.add_section()
-        total = ["total", *(str(count) for count in _counts(judged))]
-        add_row(made, [*total, *([""] if has_f1 else [])], bold=True)
-    return made
-
-
-def _counts(judged: Sequence[Judged]) -> list[int]:
-    differing = [one for one in judged if not one.agrees]
-    verdicts = [one.verdict for one in differing if isinstance(one.verdict, Verdict)]
-    wrongly_right = sum(verdict.correct for verdict in verdicts)
-    agree, failed = len(judged) - len(differing), len(differing) - len(verdicts)
-    return [len(judged), agree, wrongly_right, len(verdicts) - wrongly_right, failed]
-
-
-def _mean_f1(name: str, judged: Sequence[Judged]) -> str:
-    if name not in _BENCHMARK:
-        return ""
-    scores = [f1(reference(one.case.task), one.case.answer) for one in judged]
-    return f"{sum(scores) / len(scores):.1%}"
-
-
-def _quoted(case: Case) -> str:
-    right, answer = (_shown(text) for text in (reference(case.task), case.answer))
-    return f"reference {right}, answer {answer}"
-
-
-def _shown(text: str) -> str:
-    """One line; of a long text its end, where the result stands."""
-    line = " ".join(text.split())
-    return repr(line if len(line) <= SHOWN_CHARACTERS else f"...{line[-SHOWN_CHARACTERS:]}")
-
-
-async def _judge_all(cases: Sequence[Case], graders: GraderRegistry) -> list[Judged]:
-    room = asyncio.Semaphore(AT_ONCE)
-    with phase("judging", len(cases), enabled=len(cases) > AT_ONCE) as bar:
-
-        async def one(case: Case) -> Judged:
-            async with room:
-                said = await graders.verdicts(*_group(case))
-            bar.advance()
-            return Judged(case, said if isinstance(said, Failure) else said[0])
-
-        try:
-            return list(await asyncio.gather(*map(one, cases)))
-        finally:
-            await graders.close()
-
-
-def _group(case: Case) -> tuple[GroupSpec, list[Trajectory]]:
-    """The answer as the one episode of a group, as the bench takes it."""
-    name = f"line/{case.line}"
-    preference = Preference("judge", "", 1.0, 0.0, 0.0)
-    group = GroupSpec(name, 0, case.task, ToolsetSample(0, ()), preference, (EpisodeSpec(name, 0),))
-    none, no_logprobs = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32)
-    trajectory = Trajectory(
-        episode_id=name,
-        tokens_T=none,
-        mask_T=none > 0,
-        logprobs_T=no_logprobs,
-        versions_T=none,
-        turns=(),
-        ledger=(),
-        answer=case.answer,
-        stop=Stop.ANSWERED,
+def add_judge(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        judge,
+        "judge",
+        "try the judges on labelled answers; exit code 1 if a verdict differs from its label",
+        "orchestra judge cases.jsonl, with lines such as"
+        ' {"judge": "number", "reference": "42", "answer": "The answer is 42.", "right": true}',
     )
-    return group, [trajectory]
+    parser.usage = "orchestra judge CASES [--config FILE ...] [key=value ...] [--debug]"
+    parser.add_argument(
+        "cases",
+        metavar="CASES",
+        help="JSONL: {judge, reference, answer, right, choices?, tests?, question?, private?},"
+        " or {judge: reasoning_gym, family, seed, answer, right}",
+    )
+    add_config(parser, required=False)
 
 
-def _judging(config: Config | None, asked: set[str]) -> GraderInputs:
-    if config is None:
-        return GraderInputs()
-    catalogue = read_catalogue(config.catalogue)
-    if asked & RULES.keys():
-        check_keys(Catalogue({"judge": judging_entry(catalogue, config.judge)}, ""))
-    return replace(grader_inputs(config, catalogue), folder=None)  # it writes no files
+def judge(options: argparse.Namespace) -> int:
+    from pathlib import Path
 
+    if options.overrides and not options.config:
+        raise ConfigError(f"{options.overrides[0]}: there is nothing to override; give --config")
+    config = None
+    if options.config:
+        from orchestra_ray.config import load
 
-def _check_sandbox(cases: Sequence[Case]) -> None:
-    if any(case.judge == "code" for case in cases) and (why := check()) is not None:
-        raise ConfigError(f"the judge code runs programs: {why}")
+        config = load(options.config, options.overrides)
+    from orchestra_ray.cli.judge_cases import judge_cases
 
-
-def _task(row: Row) -> Task:
-    judge = row.get("judge")
-    if judge not in NAMES:
-        raise BadRow(f"`judge` names none; choose from {', '.join(NAMES)}")
-    for key in row:
-        if key not in _KEYS:
-            raise BadRow(f"there is no key `{key}`; {hint(key, _KEYS)}")
-    private = {PRIVATE: True} if _typed(row, "private", bool, False) else {}
-    if judge == OWN_SCORER:
-        made = _generated(row)
-        return replace(made, payload={**made.payload, **private})
-    tests = _typed(row, "tests", str, "")
-    if judge == "code" and not tests:
-        raise BadRow("no `tests`, which the judge code runs; give them as text")
-    right = "" if judge == "code" and row.get("reference") is None else _text(row, "reference")
-    choices = _typed(row, "choices", list, [])
-    if not all(isinstance(choice, str) for choice in choices):
-        raise BadRow("`choices` is no list of texts; write the texts of the choices")
-    payload = {"judge": judge, "answer": right, "choices": choices, "tests": tests, **private}
-    return Task(str(row.get("id", "case")), "cases", _typed(row, "question", str, ""), payload)
-
-
-def _generated(row: Row) -> Task:
-    family, seed = _typed(row, "family", str), _typed(row, "seed", int)
-    settings = _typed(row, "settings", dict, {})
-    if family not in FAMILIES:
-        raise BadRow(f"`family`: reasoning-gym has no {family}; {hint(family, FAMILIES)}")
-    require([family])
-    return TaskSource([FamilyConfig(family, settings=settings)], seed, 1).make(0, 0)
-
-
-def hint(given: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(given, known, n=1)
-    return f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}"
-
-
-def _answer(row: Row) -> str:
-    value = row.get("answer")
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str):
-        raise BadRow("`answer` is no text; write what the model answered")
-    return value
-
-
-def _text(row: Row, key: str) -> str:
-    value = row.get(key)
-    if isinstance(value, bool) or not isinstance(value, str | int | float) or not str(value):
-        raise BadRow(f"`{key}` is no text and no number; write what is right")
-    return str(value)
-
-
-def _label(row: Row) -> bool:
-    if not isinstance(row.get("right"), bool):
-        raise BadRow("`right` is neither true nor false; say what a judge should say")
-    return row["right"]
-
-
-def _typed(row: Row, key: str, kind: Callable[..., Any], *default: Any) -> Any:
-    value = row.get(key)
-    if value is None and default:
-        return default[0]
-    assert isinstance(kind, type)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        names = {str: "a text", int: "a whole number", bool: "true or false", list: "a list"}
-        raise BadRow(f"`{key}` is not {names.get(kind, 'an object')}; write it so")
-    return value
+    return 0 if judge_cases(Path(options.cases), config) else FAILED

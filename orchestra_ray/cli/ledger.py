@@ -1,80 +1,39 @@
-"""`orchestra ledger`: the sums of a run's ledger as a table."""
+"""`orchestra ledger`: the spend of a run, summed by model, tool, step, episode or error."""
 
-from pathlib import Path
+import argparse
 
-import pyarrow as pa
-from rich.table import Table
-
-from orchestra_ray.cli.tables import add_row, exact_usd, plain_table, show
-from orchestra_ray.core.errors import ConfigError
-from orchestra_ray.spend.ledger import FOLDER, read
-from orchestra_ray.spend.summary import By, Line, shortened, spend_summary, total
-
-FIGURES = (
-    "calls",
-    "tokens in",
-    "cached",
-    "tokens out",
-    "reasoning",
-    "charged $",
-    "saved $",
-    "queue s",
-    "service s",
-    "retries",
-    "hedges",
-    "cache hits",
-    "replayed",
-    "faults",
-)
+from orchestra_ray.cli.parser import Commands, add_command, count
 
 
-def show_ledger(run: Path, by: By, most: int) -> None:
-    """Prints at most `most` lines and their total; `ConfigError` where there is no ledger."""
-    show(ledger_table(shortened(spend_summary(entries_of(run), by), most), by))
+def add_ledger(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        ledger,
+        "ledger",
+        "print what a run spent",
+        "orchestra ledger runs/quickstart --by step",
+    )
+    parser.add_argument("run", metavar="RUN", help="the folder of a run")
+    parser.add_argument(
+        "--by",
+        choices=["model", "tool", "step", "episode", "error"],
+        default="model",
+        help="what a line stands for (default: model)",
+    )
+    parser.add_argument(
+        "--top",
+        metavar="N",
+        type=count,
+        default=40,
+        help="at most so many lines; the cheapest become one (default: 40)",
+    )
 
 
-def entries_of(run: Path) -> pa.Table:
-    if not run.is_dir():
-        raise ConfigError(f"{run}: no such run; give the folder of one, such as runs/NAME")
-    try:
-        return read(run / FOLDER)
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{run / FOLDER}: no ledger; the run's first step writes it, or choose another run"
-        ) from None
-    except (pa.ArrowException, OSError) as error:
-        line = str(error).splitlines()[0]
-        raise ConfigError(
-            f"{run / FOLDER}: cannot be read ({line}); restore the file or move it away"
-        ) from None
+def ledger(options: argparse.Namespace) -> int:
+    from pathlib import Path
 
+    from orchestra_ray.cli.ledger_table import show_ledger
+    from orchestra_ray.spend.summary import By
 
-def ledger_table(lines: list[Line], by: By) -> Table:
-    """The lines and their total; dollars to the last nano-dollar that is not zero."""
-    table = plain_table([by.value], FIGURES)
-    rows = [*lines, total(lines)]
-    charged = exact_usd([line.charged_nanousd for line in rows])
-    saved = exact_usd([line.saved_nanousd for line in rows])
-    for line, charged_usd, saved_usd in zip(rows, charged, saved, strict=True):
-        if line is rows[-1]:
-            table.add_section()
-        tokens = (
-            line.input_tokens,
-            line.cached_tokens,
-            line.output_tokens,
-            line.reasoning_tokens,
-        )
-        counts = (line.retries, line.hedges, line.cache_hits, line.replayed, line.faults)
-        add_row(
-            table,
-            [
-                line.name,
-                *(f"{count:,}" for count in (line.calls, *tokens)),
-                charged_usd,
-                saved_usd,
-                *(f"{seconds:,.1f}" for seconds in (line.queue_s, line.service_s)),
-                *(f"{count:,}" for count in counts),
-            ],
-            bold=line is rows[-1],
-        )
-    return table
+    show_ledger(Path(options.run), By(options.by), options.top)
+    return 0

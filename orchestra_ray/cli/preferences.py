@@ -1,117 +1,42 @@
-"""`orchestra preferences make`: pairs of instruction and weights into a file, with their split.
+"""`orchestra preferences make`: a file of instructions and the weights that they mean."""
 
-From templates, which costs nothing, or from a model with a second one that checks. Everything that
-can be refused is refused before the first call is paid. What was spent is printed, however it ends.
-"""
+import argparse
 
-import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
-from rich.table import Table
-
-from orchestra_ray.cli.describe import CANNOT_WRITE
-from orchestra_ray.cli.ledger import ledger_table
-from orchestra_ray.cli.tables import add_row, plain_table, show
-from orchestra_ray.config.schema import Config
-from orchestra_ray.core.errors import ConfigError
-from orchestra_ray.data.catalogue import Catalogue, read_catalogue
-from orchestra_ray.data.preferences.generate import count_by, generate
-from orchestra_ray.data.preferences.llm_written import LlmWritten, Writer
-from orchestra_ray.data.preferences.load import Cell, Pair, write_pairs
-from orchestra_ray.data.preferences.split import split
-from orchestra_ray.spend.budget import limits_of
-from orchestra_ray.spend.ledger import table
-from orchestra_ray.spend.local import LocalSpendClient
-from orchestra_ray.spend.summary import By, spend_summary
-from orchestra_ray.workers.tools.standalone import StandaloneCaller
-
-ABOUT = "users' preferences"
+from orchestra_ray.cli.parser import Commands, add_configured, add_group, count
 
 
-@dataclass(frozen=True, slots=True)
-class Models:
-    """Who proposes, and who checks."""
-
-    by: str
-    validator: str
-
-
-def make_preferences(
-    config: Config, out: str, count: int, by: str | None, validator: str | None
-) -> None:
-    """Writes `out`; `ConfigError` where it cannot."""
-    catalogue = read_catalogue(config.catalogue)
-    models, target = resolve(catalogue, out, by, validator)
-    if models is None:
-        pairs = generate(catalogue, config.catalogue.aliases, config.seed, count)
-    else:
-        pairs = split(_written(config, catalogue, models, count), config.seed)
-    write_pairs(target, pairs)
-    show(pairs_table(pairs))
-    print(f"written: {target}; catalogue.preferences_path={target} uses it")
-
-
-def resolve(
-    catalogue: Catalogue, out: str, by: str | None, validator: str | None
-) -> tuple[Models | None, Path]:
-    """`ConfigError` where it cannot be done, before anything is spent."""
-    target = Path(out)
-    if target.exists():
-        raise ConfigError(f"--out {target}: the file exists; give it another name")
-    if not target.parent.is_dir():
-        raise ConfigError(f"--out {target}: no folder {target.parent}; make it first")
-    if by is None and validator is None:
-        return None, target
-    if by is None or validator is None:
-        given, absent = ("--by", "--validator") if validator is None else ("--validator", "--by")
-        raise ConfigError(f"{given}: one model writes and another checks; give {absent} too")
-    for option, name in (("--by", by), ("--validator", validator)):
-        if name not in catalogue.models:
-            known = ", ".join(catalogue.models)
-            raise ConfigError(f"{option} {name}: no such model; choose from: {known}")
-        if catalogue.entries[name].backend == CANNOT_WRITE:
-            raise ConfigError(f"{option} {name}: a simulated expert writes nothing; name another")
-    if by == validator:
-        raise ConfigError(f"--validator {validator}: what it wrote is checked by another; name one")
-    return Models(by, validator), target
+def add_preferences(commands: Commands) -> None:
+    nested = add_group(
+        commands,
+        "preferences",
+        "make instructions of users and the weights that they mean",
+        "Makes instructions of users and the weights that they mean.",
+        "orchestra preferences make --config mine.yaml --out preferences.jsonl",
+    )
+    parser = add_configured(
+        nested,
+        make,
+        "preferences make",
+        "write pairs of instruction and weights, split into train and held out",
+        "orchestra preferences make --config configs/quickstart.yaml --out preferences.jsonl",
+        "--out FILE [--count N] [--by NAME --validator NAME]",
+    )
+    parser.add_argument("--out", metavar="FILE", required=True, help="the new file, JSONL")
+    parser.add_argument(
+        "--count", metavar="N", type=count, default=1_000, help="pairs in all (default: 1000)"
+    )
+    parser.add_argument(
+        "--by", metavar="NAME", help="a model that proposes them (default: none, by templates)"
+    )
+    parser.add_argument(
+        "--validator", metavar="NAME", help="a second model that checks what the first proposes"
+    )
 
 
-def pairs_table(pairs: Sequence[Pair]) -> Table:
-    """A row a kind of user, and their sum."""
-    counts = count_by(pairs)
-    counted = plain_table(["user"], [cell.value.replace("_", " ") for cell in Cell])
-    for kind, row in counts.items():
-        add_row(counted, [kind, *(str(row[cell]) for cell in Cell)])
-    sums = [str(sum(row[cell] for row in counts.values())) for cell in Cell]
-    add_row(counted, ["total", *sums], bold=True)
-    return counted
+def make(options: argparse.Namespace) -> int:
+    from orchestra_ray.cli.make_preferences import make_preferences
+    from orchestra_ray.config import load
 
-
-def _written(config: Config, catalogue: Catalogue, models: Models, count: int) -> LlmWritten:
-    books = LocalSpendClient(limits_of(config.spend), config.name)
-    try:
-        written = asyncio.run(_write(config, catalogue, models, count, books))
-    finally:
-        if books.entries:
-            show(ledger_table(spend_summary(table(config.name, books.entries), By.MODEL), By.MODEL))
-    dropped = ", ".join(f"{n} {reason.value}" for reason, n in written.dropped.items())
-    print(f"kept {len(written.kept)}; dropped: {dropped or 'none'}")
-    if not written.kept:
-        why = written.fault or f"all that {models.by} proposed was dropped"
-        raise ConfigError(f"no preference was written: {why}; name other models, or try again")
-    return written
-
-
-async def _write(
-    config: Config, catalogue: Catalogue, models: Models, count: int, books: LocalSpendClient
-) -> LlmWritten:
-    caller = StandaloneCaller(catalogue, [models.by, models.validator], books, config.seed)
-    patience_s = max(caller.patience_s(models.by), caller.patience_s(models.validator))
-    ask, check = caller.asking(models.by, ABOUT), caller.asking(models.validator, ABOUT)
-    try:
-        writer = Writer(catalogue, config.catalogue.aliases, ask, check, patience_s)
-        return await writer.write(count)
-    finally:
-        await caller.close()
+    config = load(options.config, options.overrides)
+    make_preferences(config, options.out, options.count, options.by, options.validator)
+    return 0

@@ -1,4 +1,4 @@
-"""SIGTERM as Ctrl-C: what a command started is stopped, and its files are closed."""
+"""SIGTERM handled as Ctrl-C, so that a command stops its processes and closes its files."""
 
 import signal
 import threading
@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def interrupted_by_sigterm() -> Iterator[list[int]]:
-    """Inside, SIGTERM is a KeyboardInterrupt. Yields the list of those that came.
+    """Context in which SIGTERM raises KeyboardInterrupt. Yields the list of signals received.
 
-    Only the main thread can have a handler; in another one nothing changes.
+    Only the main thread can have a handler; in any other thread nothing changes.
     """
     came: list[int] = []
     if threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""Tables on the terminal, and whole where there is none: a pipe has no width to keep to."""
+"""Tables on the terminal; in a pipe they are not cut to a width."""
 
 from collections.abc import Iterable, Sequence
 
@@ -7,11 +7,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-WIDE = 400  # columns; of what is no terminal
+WIDE = 400  # columns of an output that is no terminal
 
 
 def plain_table(names: Sequence[str], figures: Sequence[str]) -> Table:
-    """Columns of words, then columns of figures, which are aligned to the right."""
+    """Returns a table with columns of text, then right-aligned columns of figures."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in names:
         table.add_column(heading, overflow="fold")
@@ -21,7 +21,7 @@ def plain_table(names: Sequence[str], figures: Sequence[str]) -> Table:
 
 
 def add_row(table: Table, cells: Iterable[str], bold: bool = False) -> None:
-    """Cells as they are: a name with brackets in it is no markup."""
+    """Adds the cells verbatim: brackets in a name are no markup."""
     table.add_row(*(Text(cell) for cell in cells), style="bold" if bold else None)
 
 
@@ -33,7 +33,7 @@ def show(table: Table) -> None:
 
 
 def exact_usd(amounts_nanousd: Sequence[int]) -> list[str]:
-    """Dollars, exact, with as many decimals as the one that needs most; two at least."""
+    """Returns exact dollars, all with the same number of decimals, at least two."""
     texts = [f"{abs(amount):010d}" for amount in amounts_nanousd]
     decimals = max([2, *(len(text[-9:].rstrip("0")) for text in texts)])
     return [

@@ -1,4 +1,4 @@
-"""What a key of the configuration can be, where it is one of a few words."""
+"""The choices of configuration keys that are enumerations."""
 
 from enum import IntEnum, StrEnum
 
@@ -12,32 +12,32 @@ class ZeroStage(IntEnum):
 
 
 class Surrogate(StrEnum):
-    """What of a token is maximised, and what its ratio of policy to old policy is."""
+    """The objective of a token, and its ratio of policy to old policy."""
 
     CLIP = "clip"  # the clipped ratio of the token times the advantage: PPO, GRPO, DAPO
-    GSPO = "gspo"  # the same with the ratio of the whole sequence, the mean over its tokens
+    GSPO = "gspo"  # as `clip`, with the geometric mean of the ratios of the sequence
     CISPO = "cispo"  # the log-probability, weighted by the clipped ratio as a constant
 
 
 class Aggregation(StrEnum):
     """How the loss of an optimizer batch is averaged."""
 
-    TOKEN = "token"  # over all its response tokens
+    TOKEN = "token"  # over all response tokens
     TURN = "turn"  # over the mean of each turn
     SEQUENCE = "sequence"  # over the mean of each sequence
-    EPISODE = "episode"  # over the mean of each episode, which may be several sequences
+    EPISODE = "episode"  # over the mean of each episode, which can have several sequences
     CONSTANT = "constant"  # over the sum of each sequence divided by `constant_tokens`
 
 
 class ContextPolicy(StrEnum):
-    """What the policy reads before each turn; see `orchestra_ray.workers.rollout.context`."""
+    """The prompt of each turn; see `orchestra_ray.workers.rollout.context`."""
 
     TRANSCRIPT = "transcript"  # the conversation so far; an episode is one training sequence
-    REBUILD = "rebuild"  # a fresh prompt of what is known; every turn is one
+    REBUILD = "rebuild"  # a fresh two-message prompt; every turn is a training sequence
 
 
 class KlEstimator(StrEnum):
-    """An estimate of KL(policy, reference) from the two probabilities of a sampled token."""
+    """An estimator of KL(policy, reference) from the two log-probabilities of a sampled token."""
 
     K1 = "k1"  # the log-ratio
     K2 = "k2"  # half its square
@@ -45,36 +45,36 @@ class KlEstimator(StrEnum):
 
 
 class WandbMode(StrEnum):
-    AUTO = "auto"  # online where a key is set, else offline
+    AUTO = "auto"  # online if a key is set, else offline
     ONLINE = "online"
     OFFLINE = "offline"
     DISABLED = "disabled"
 
 
 class ToolMode(StrEnum):
-    """What an evaluation offers of each draw."""
+    """The part of each toolset sample that an evaluation offers."""
 
     ALL = "all"  # tools and models
-    BASIC = "basic"  # tools that no model stands behind
-    NONE = "none"  # nothing: the policy answers by itself
+    BASIC = "basic"  # tools that run on no model
+    NONE = "none"  # nothing: the policy answers without tools
 
 
 class Overlong(StrEnum):
-    """What becomes of an episode that a token limit cut short (DAPO, arXiv 2503.14476)."""
+    """The treatment of an episode that a token limit cut short (DAPO, arXiv 2503.14476)."""
 
     FILTER = "filter"  # it is not trained
-    KEEP = "keep"  # it is trained, as one that is wrong
-    PENALISE = "penalise"  # the same, and long responses lose reward before they reach the limit
+    KEEP = "keep"  # it is trained as incorrect
+    PENALISE = "penalise"  # as `keep`, and the reward falls as a response nears the limit
 
 
 class CassetteMode(StrEnum):
-    """What tools do beside a recording of earlier calls."""
+    """How tools use a recording of calls."""
 
-    LIVE = "live"  # call; there is no recording
-    RECORD = "record"  # call, and record what came of it
-    REPLAY_OR_LIVE = "replay_or_live"  # play what is recorded; call and record the rest
-    REPLAY = "replay"  # play; what is not recorded is a fault that the policy reads
-    REPLAY_OR_FAIL = "replay_or_fail"  # play; what is not recorded ends the episode
+    LIVE = "live"  # call, without a recording
+    RECORD = "record"  # call and record
+    REPLAY_OR_LIVE = "replay_or_live"  # replay recorded calls; call and record the others
+    REPLAY = "replay"  # replay; an unrecorded call is a fault that the policy reads
+    REPLAY_OR_FAIL = "replay_or_fail"  # replay; an unrecorded call ends the episode
 
     @property
     def records(self) -> bool:
@@ -86,7 +86,7 @@ class CassetteMode(StrEnum):
 
 
 class Latencies(StrEnum):
-    """How long a call that is played back took."""
+    """The service seconds of a replayed call."""
 
-    RECORDED = "recorded"  # the service seconds of the outcome that is played
-    SAMPLED = "sampled"  # those of some answered call of the same tool, by the call's seed
+    RECORDED = "recorded"  # those of the recorded outcome
+    SAMPLED = "sampled"  # those of a random answered call of the same tool, by the call's seed

@@ -1,4 +1,4 @@
-"""Mistakes in a configuration: `ConfigError` is one line for a person, `BadValue` knows its key."""
+"""Errors of a configuration: `BadValue` is a `ConfigError` with its key."""
 
 from orchestra_ray.core.errors import ConfigError
 
@@ -6,7 +6,7 @@ __all__ = ["BadValue", "ConfigError"]
 
 
 class BadValue(ConfigError):
-    """A value that cannot be used. `key` lets the loader name the file that gave it."""
+    """An unusable value. The loader finds the file that set it by `key`."""
 
     def __init__(self, key: str, problem: str, remedy: str):
         super().__init__(f"{key}: {problem}; {remedy}")

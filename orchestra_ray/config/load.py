@@ -1,9 +1,9 @@
-"""Loading: schema <- YAML files in order <- `key=value` overrides.
+"""Loads a configuration: the schema's defaults, YAML files in order, `key=value` overrides.
 
-Every mistake is a `ConfigError` of one line that names the file (or the override) and the full
-key. Relative paths of inputs count from the current directory, then from the folder of the
-configuration file and the folders above it, so that a configuration inside a repository finds its
-catalogue from wherever it is run.
+Every error is a `ConfigError` of one line that names the file or override and the full key.
+Relative paths of inputs are searched in the current directory, then in the folder of the
+configuration file and its parents, so that a configuration inside a repository finds its catalogue
+from any directory.
 """
 
 import re
@@ -20,19 +20,20 @@ from orchestra_ray.config.errors import BadValue, ConfigError
 from orchestra_ray.config.schema import Config
 from orchestra_ray.config.tree import typed_tree
 from orchestra_ray.config.validation import check
+from orchestra_ray.core.errors import first_line
 
 _OVERRIDE = re.compile(r"[^\s=.]+(\.[^\s=.]+)*=")
 
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """One file or override: where it is from, and its values."""
+    """The values of one file or override, and its name."""
 
     source: str
     tree: Mapping[str, Any]
 
     def gives(self, key: str) -> bool:
-        """Whether this layer sets `key` or a part of it; list indices do not count."""
+        """Returns whether this layer sets `key` or a part of it; list indices do not count."""
         node: Any = self.tree
         for name in re.sub(r"\[\d+\]", "", key).split("."):
             if not isinstance(node, Mapping) or name not in node:
@@ -42,7 +43,7 @@ class _Layer:
 
 
 def load(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
-    """The resolved, checked configuration; `ConfigError` for every mistake in it."""
+    """Returns the resolved and checked configuration; raises `ConfigError` for its first error."""
     layers = [_file_layer(Path(path)) for path in paths]
     layers += [_override_layer(text) for text in overrides]
     config = _merge(layers)
@@ -60,11 +61,12 @@ def _file_layer(path: Path) -> _Layer:
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; give --config a YAML file") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({_line(error)}); give a YAML file") from None
+        reason = first_line(error)
+        raise ConfigError(f"{path}: cannot be read ({reason}); give a YAML file") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}{_mark(error)}; correct the YAML there") from None
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{path}: {error.full_key}: {_line(error)}; correct it") from None
+        raise ConfigError(f"{path}: {error.full_key}: {first_line(error)}; correct it") from None
     return _typed(str(path), tree)
 
 
@@ -75,7 +77,7 @@ def _override_layer(text: str) -> _Layer:
     try:
         tree = OmegaConf.to_container(OmegaConf.from_dotlist([text]))
     except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"{source}: {_line(error)}; quote the value") from None
+        raise ConfigError(f"{source}: {first_line(error)}; quote the value") from None
     return _typed(source, tree)
 
 
@@ -96,13 +98,13 @@ def _merge(layers: Sequence[_Layer]) -> Config:
             raise ConfigError(f"{files}: {what}; give it there or as an override")
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{files}: {error.full_key}: {_line(error)}; correct it") from None
+        raise ConfigError(f"{files}: {error.full_key}: {first_line(error)}; correct it") from None
     assert isinstance(config, Config)
     return config
 
 
 def _locate_inputs(config: Config, files: Sequence[Path]) -> None:
-    """Makes the paths of inputs absolute; a `BadValue` where one is not there."""
+    """Makes the paths of inputs absolute; raises `BadValue` if one does not exist."""
     catalogue = config.catalogue
     catalogue.path = _located("catalogue.path", catalogue.path, files)
     catalogue.price_sheets = [
@@ -123,7 +125,7 @@ def _locate_inputs(config: Config, files: Sequence[Path]) -> None:
 
 
 def looks_local(model_path: str) -> bool:
-    """Whether a model's path can only be a folder; `name` and `owner/name` may be on the hub."""
+    """Returns whether the path can only be a folder; the Hub has `name` and `owner/name`."""
     return re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", model_path) is None
 
 
@@ -131,7 +133,7 @@ def _located(key: str, text: str, files: Sequence[Path]) -> str:
     found = _find(text, files)
     if found is None:
         remedy = "give a path from this folder or from the configuration file's"
-        raise BadValue(key, f"{text} is not there", remedy)
+        raise BadValue(key, f"{text} does not exist", remedy)
     return str(found)
 
 
@@ -146,7 +148,7 @@ def _find(text: str, files: Sequence[Path]) -> Path | None:
 
 
 def _placed(error: BadValue, layers: Sequence[_Layer]) -> ConfigError:
-    """The error with the last layer that gave the key; a default's has the key alone."""
+    """Returns the error with the last layer that sets the key; none sets a default."""
     sources = [layer.source for layer in layers if layer.gives(error.key)]
     return ConfigError(f"{sources[-1]}: {error}") if sources else error
 
@@ -155,8 +157,4 @@ def _mark(error: yaml.YAMLError) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return f":{mark.line + 1}:{mark.column + 1}: {error.problem}"
-    return f": {_line(error)}"
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).splitlines()[:1])
+    return f": {first_line(error)}"

@@ -1,22 +1,21 @@
-"""Where the policy's files are on this machine, whichever way `model.path` names them."""
+"""The policy's files on this machine, for a `model.path` that is a folder or a name on the Hub."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 from orchestra_ray.config.errors import BadValue
-from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.errors import ConfigError, first_line
 
 FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # no second format of weights
 TEXT_FILES = [pattern for pattern in FILES if pattern != "*.safetensors"]
 
 
 def model_folder(path: str, weights: bool = True) -> str:
-    """The folder itself, or that of the hub's model in the cache; downloaded where it is absent.
+    """Returns the folder itself, or the Hub's model in the cache, downloaded if it is absent.
 
-    Every node calls it for itself; processes of one node wait for each other's download. Without
-    `weights` only configuration and tokenizer are there for sure. Raises what the hub's client
-    raises.
+    Every node calls it; processes of one node wait for each other's download. weights: if False,
+    only the configuration and the tokenizer are downloaded. Raises the errors of the Hub's client.
     """
     if Path(path).is_dir():
         return path
@@ -26,13 +25,13 @@ def model_folder(path: str, weights: bool = True) -> str:
 
 
 def not_from_hub(path: str, error: Exception) -> BadValue:
-    """In one line: that the hub's client raised `error` for this model."""
-    problem = f"{path} is no folder here, and the hub does not give it ({type(error).__name__})"
-    return BadValue("model.path", problem, "give a folder, or a name the hub knows")
+    """Returns the error of the Hub's client for this model as a `BadValue`."""
+    problem = f"{path} is no folder here and not available on the Hub ({type(error).__name__})"
+    return BadValue("model.path", problem, "give a folder, or the name of a model on the Hub")
 
 
 def stop_token_ids(folder: str) -> tuple[int, ...]:
-    """The ids that end a generation, by the generation config, else by the model's own config.
+    """Returns the ids that end a generation: the generation config's, else the model config's.
 
     Raises `ConfigError` if one of these files cannot be read.
     """
@@ -51,6 +50,5 @@ def _read(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        why = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ConfigError(f"{file}: cannot be read ({why}); correct it") from None
+        raise ConfigError(f"{file}: cannot be read ({first_line(error)}); correct it") from None
     return content if isinstance(content, dict) else {}

@@ -1,4 +1,4 @@
-"""Intervals and choices of single values, as tables. A value of None is an option not taken."""
+"""Intervals and choices of single values, as tables. None is an unset option and always valid."""
 
 from typing import Any, Literal, get_args
 
@@ -29,7 +29,7 @@ _CHOICES: dict[str, Any] = {
     "weights.backend": WeightBackend,
 }
 
-# An interval, and the keys that lie in it. Square brackets include the end.
+# Intervals and their keys. Square brackets include the end.
 _INTERVALS: dict[str, str] = {
     "[0, inf)": """
         model.input_usd_per_mtok model.output_usd_per_mtok model.seconds_per_token
@@ -80,7 +80,7 @@ _INTERVALS: dict[str, str] = {
 
 
 def check_ranges(config: Config) -> None:
-    """`BadValue` for the first value outside its interval or its choices."""
+    """Raises `BadValue` for the first value outside its interval or its choices."""
     for key, choices in _CHOICES.items():
         check_choice(key, value_at(config, key), get_args(choices))
     for interval, keys in _INTERVALS.items():
@@ -96,7 +96,7 @@ def check_choice(key: str, value: str | list[str] | None, choices: tuple[str, ..
 
 
 def check_interval(key: str, value: float | None, interval: str) -> None:
-    """`BadValue` unless `value` is None or lies in `interval`, written as in "[0, 1)"."""
+    """Raises `BadValue` unless `value` is None or in `interval`, such as "[0, 1)"."""
     if value is None:
         return
     low, high = (float(end) for end in interval[1:-1].split(","))
@@ -107,7 +107,7 @@ def check_interval(key: str, value: float | None, interval: str) -> None:
 
 
 def value_at(config: Config, key: str) -> Any:
-    """The value under a dotted key; None where an optional section on the way is absent."""
+    """Returns the value of a dotted key; None if an optional section on its path is absent."""
     node: Any = config
     for name in key.split("."):
         node = None if node is None else getattr(node, name)

@@ -1,7 +1,7 @@
 """The configuration as dataclasses: every key, its type, its default and its unit.
 
-Values that a file must give are `MISSING`. Checks of a single value's type are OmegaConf's;
-checks of ranges and across fields are in `checks.py`.
+`MISSING` marks a value that a file must give. OmegaConf checks types, `ranges.py` intervals and
+choices, `validation.py` combinations. `learning.py` has the sections of reward, loss and loop.
 """
 
 from dataclasses import dataclass, field
@@ -9,22 +9,23 @@ from dataclasses import dataclass, field
 from omegaconf import MISSING
 
 from orchestra_ray.config.enums import (
-    Aggregation,
     CassetteMode,
     ContextPolicy,
-    KlEstimator,
     Latencies,
-    Overlong,
-    Surrogate,
     ToolMode,
     WandbMode,
-    ZeroStage,
+)
+from orchestra_ray.config.learning import (
+    LearnerConfig,
+    RewardConfig,
+    TrainingConfig,
+    WeightsConfig,
 )
 
 
 @dataclass
 class TinyModelConfig:
-    """A Qwen3-architecture model made on the spot and warm-started on demonstrations."""
+    """A small Qwen3 model, built at the start and warm-started on demonstrations."""
 
     vocab_size: int = 2048
     hidden_size: int = 192
@@ -40,7 +41,7 @@ class TinyModelConfig:
 
 @dataclass
 class ShapeConfig:
-    """Dimensions of a Qwen3-like decoder: what the plan needs of a model not on this disk."""
+    """Dimensions of a Qwen3-like decoder, for the plan of a model that is not on this disk."""
 
     layers: int = MISSING
     hidden_size: int = MISSING
@@ -55,7 +56,7 @@ class ShapeConfig:
 
 @dataclass
 class ModelConfig:
-    """The policy: a folder in Hugging Face format, or a tiny model to make."""
+    """The policy: a folder in Hugging Face format, or a tiny model that is built."""
 
     path: str | None = None
     tiny: TinyModelConfig | None = None
@@ -64,9 +65,9 @@ class ModelConfig:
     chat_template: str = "qwen3"
     tool_parser: str = "hermes"
     attention: str = "sdpa"  # or flash_attention_2, which packs without padding
-    shape: ShapeConfig | None = None  # for the plan, where the model is not on this disk
-    parameters: int | None = None  # for the plan, where the shape does not give their number
-    input_usd_per_mtok: float = 0.0  # what the policy's own tokens cost the episode
+    shape: ShapeConfig | None = None  # for the plan, if the model is not on this disk
+    parameters: int | None = None  # for the plan, if the shape does not give their number
+    input_usd_per_mtok: float = 0.0  # price of the policy's own tokens
     output_usd_per_mtok: float = 0.0
     seconds_per_token: float | None = None  # None: the policy's time is measured
 
@@ -76,7 +77,7 @@ class FamilyConfig:
     """One reasoning-gym family with the settings of its generator."""
 
     name: str = MISSING
-    topic: str = ""  # the word for it in the models' descriptions; warm-start thoughts name it
+    topic: str = ""  # its word in the models' descriptions and the warm start's thoughts
     settings: dict[str, int] = field(default_factory=dict)
 
 
@@ -84,8 +85,8 @@ class FamilyConfig:
 class TasksConfig:
     """Where tasks come from, and which of them are held out.
 
-    reasoning_gym makes them: train and held-out ones from disjoint ranges of generator seeds. Every
-    other source reads a file; what is held out of it is decided by a hash of each question.
+    The source reasoning_gym generates training and held-out tasks from disjoint ranges of seeds.
+    Every other source reads a file and holds tasks out by a hash of the question.
     """
 
     source: str = "reasoning_gym"
@@ -94,26 +95,26 @@ class TasksConfig:
     train_size: int = 100_000  # tasks a family
     heldout_seed: int = 1_000_000_000
     heldout_size: int = 1_000
-    path: str | None = None  # of the file: lines of JSON, a JSON list, or Parquet
-    heldout_path: str | None = None  # a file of held-out tasks; then none of `path` are held out
+    path: str | None = None  # a file of JSON lines, a JSON list, or Parquet
+    heldout_path: str | None = None  # a file of held-out tasks; then none of `path` is held out
     heldout_share: float = 0.1  # of the tasks in `path`
     split_seed: int = 0
-    judge: str | None = None  # of the tasks that name none; None: what the source's format says
-    private: bool = False  # no file of a run may hold a question or an answer; hle is private
+    judge: str | None = None  # for tasks that name none; None: the default of the source's format
+    private: bool = False  # keep questions and answers out of every file of a run; hle always is
 
 
 @dataclass
 class JudgeConfig:
-    """The LLM judge: a model of the catalogue, which stands in the ledger as `judge`."""
+    """The LLM judge: a model of the catalogue; its calls are in the ledger under `judge`."""
 
-    model: str | None = None  # its entry, with backend endpoint; offered: false keeps it out
-    temperature: float | None = 0.0  # None leaves it to a server that takes no other than its own
-    tries: int = 3  # times an answer is shown to it, until a verdict can be read
+    model: str | None = None  # a catalogue entry with backend endpoint; `offered: false` hides it
+    temperature: float | None = 0.0  # None: not sent, for servers that refuse a temperature
+    tries: int = 3  # calls for one answer, until a verdict can be parsed
 
 
 @dataclass
 class PreferenceConfig:
-    """An instruction that stands in the prompt and the weights that stand in the reward."""
+    """A user preference: the instruction in the prompt, and the weights of the reward."""
 
     name: str = MISSING
     instruction: str = MISSING
@@ -121,29 +122,29 @@ class PreferenceConfig:
     cost: float = 0.0
     latency: float = 0.0
     tools: dict[str, float] = field(default_factory=dict)
-    share: int = 1  # 2: as often as two of the others together, in training and measurement
+    share: int = 1  # relative frequency, in training and evaluation
 
 
 @dataclass
 class CatalogueConfig:
-    """The models and tools on offer, and how a task's draw is made from them."""
+    """The models and tools, and how the toolset of a task is sampled from them."""
 
     path: str = MISSING
-    models_min: int = 3  # models in a draw, and choices of a tool that a model does
+    models_min: int = 3  # models in a toolset, and choices of a tool that runs on a model
     models_max: int = 6
-    aliases: bool = True  # hide which model is which behind model-1, model-2, ...
-    price_sheets: list[str] = field(default_factory=list)  # a draw has one's; []: the file's own
-    tools_json: str | None = None  # the released interface, word for word, from this copy of it
+    aliases: bool = True  # hide the models behind the aliases model-1, model-2, ...
+    price_sheets: list[str] = field(default_factory=list)  # one per toolset; []: none
+    tools_json: str | None = None  # a copy of the released code's tools.json, used verbatim
     price_factors: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])
     latency_factors: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])
-    submit: bool = False  # offer `submit(reply)`, which answers with a reply as it stands
+    submit: bool = False  # offer `submit(reply)`, which answers with a reply unchanged
     preferences: list[PreferenceConfig] = field(default_factory=list)
-    preferences_path: str | None = None  # more, from `orchestra preferences make`, with a split
+    preferences_path: str | None = None  # further ones, from `orchestra preferences make`
 
 
 @dataclass
 class RolloutConfig:
-    """Workers with a vLLM engine each, and the limits of an episode."""
+    """Workers, each with a vLLM engine, and the limits of an episode."""
 
     workers: int = 1
     cpus_per_worker: float = 1.0
@@ -151,11 +152,13 @@ class RolloutConfig:
     tensor_parallel: int = 1
     context: ContextPolicy = ContextPolicy.TRANSCRIPT
     rebuild_system: str = "You are good at using tools."  # the system message under `rebuild`
-    rebuild_instruction: str = "Choose the tool that brings the solution nearer."  # its last line
+    rebuild_instruction: str = (
+        "Choose the tool that brings the solution nearer."  # the last line there
+    )
     max_turns: int = 50
     max_prompt_tokens: int = 24_000
     max_response_tokens: int = 8_000  # a turn
-    max_observation_tokens: int = 8_000  # a tool's answer; the rest is cut with a mark
+    max_observation_tokens: int = 8_000  # of a tool's reply; its middle is cut, with a mark
     temperature: float = 1.0
     max_sequences: int = 256
     gpu_memory_utilization: float = 0.85
@@ -167,7 +170,7 @@ class RolloutConfig:
 
 @dataclass
 class ToolsConfig:
-    """The pool of CPU actors that run tool calls. A call's own limits stand in the catalogue."""
+    """The pool of CPU actors that run tool calls. The limits of a call are in the catalogue."""
 
     actors: int = 2
     cpus_per_actor: float = 0.25
@@ -176,20 +179,20 @@ class ToolsConfig:
 
 @dataclass
 class CassetteConfig:
-    """What tools answered, in a file that a later run plays back without a call outside.
+    """A recording of tool calls, which a later run replays without external calls.
 
-    All executors open the file, so it lies on a disk of their one machine: SQLite's locks do not
-    reach over a network.
+    All executors open the file, so they must run on one machine and the file must be on its local
+    disk: SQLite's locks do not work over a network.
     """
 
     mode: CassetteMode = CassetteMode.LIVE
-    path: str | None = None  # None: cassette.sqlite in the run's folder; to replay, give one
+    path: str | None = None  # None: cassette.sqlite in the run's folder; a replay needs a path
     latencies: Latencies = Latencies.RECORDED
 
 
 @dataclass
 class SpendConfig:
-    """Hard limits on what tool and model calls may cost, and on their number; null sets none."""
+    """Hard limits on the cost and the number of tool and model calls; null: no limit."""
 
     call_usd: float | None = None
     episode_usd: float | None = None
@@ -201,113 +204,18 @@ class SpendConfig:
 
 
 @dataclass
-class RewardWeightsConfig:
-    """Of the preset `scalarised`: what one unit of each amount is worth, in reward."""
-
-    outcome: float = 1.0
-    usd: float = 0.0
-    seconds: float = 0.0
-    tools: dict[str, float] = field(default_factory=dict)  # by the call
-
-
-@dataclass
-class RewardConfig:
-    """How a group is scored. Presets and estimators: see `orchestra_ray.workers.reward`."""
-
-    preset: str = "paper"  # or released, gdpo, scalarised, budgeted
-    advantage: str | None = None  # the estimator; None: the preset's own, or grpo
-    advantage_clip: float | None = None  # the largest absolute advantage
-    turn_credit: bool = False  # a turn is charged what the episode spends from it on
-    weights: RewardWeightsConfig = field(default_factory=RewardWeightsConfig)
-    budget_usd: float | None = None  # of `budgeted`: the mean cost of an episode
-    multiplier: float = 0.0  # of `budgeted`: where it starts
-    multiplier_rate: float = 0.1  # of `budgeted`: how fast it follows the cost
-    cpus: float = 0.25
-    deadline_s: float = 300.0
-
-
-@dataclass
-class LossConfig:
-    """The policy-gradient loss (paper section 3.2; SPEC section 4)."""
-
-    surrogate: Surrogate = Surrogate.CLIP
-    clip_low: float = 0.2
-    clip_high: float = 0.2
-    dual_clip: float | None = None  # bounds the loss of a negative advantage; not of cispo
-    kl_coef: float = 0.0
-    kl_estimator: KlEstimator = KlEstimator.K2
-    entropy_coef: float = 0.0  # of the bonus for the entropy of each token's distribution
-    measure_entropy: bool = False  # report it where the coefficient is 0 too
-    importance_cap: float | None = None  # truncates pi_old / pi_behaviour; None leaves it out
-    aggregation: Aggregation = Aggregation.TOKEN
-    constant_tokens: int = 8_000  # of aggregation `constant`
-    drop_malformed_turns: bool = False  # train no token of a turn whose format is wrong
-
-
-@dataclass
-class LearnerConfig:
-    """DeepSpeed ranks and the optimizer."""
-
-    ranks: int = 2
-    cpus_per_rank: float = 0.5
-    gpus_per_rank: int = 0
-    zero_stage: ZeroStage = ZeroStage.TWO
-    offload_optimizer: bool = False
-    gradient_checkpointing: bool = False
-    lr: float = 1e-6
-    lr_warmup_steps: int = 0  # of the optimizer, over which the rate rises linearly to `lr`
-    lr_final: float = 1.0  # the last step's rate as a share of `lr`; falls linearly
-    weight_decay: float = 0.01
-    beta1: float = 0.9
-    beta2: float = 0.999
-    adam_eps: float = 1e-8  # beside the root of a gradient's mean square: smaller ones move little
-    grad_clip: float = 1.0
-    minibatches: int = 1  # optimizer steps a batch; 1 makes the update on-policy
-    tokens_per_microbatch: int = 32_768
-    loss: LossConfig = field(default_factory=LossConfig)
-    start_deadline_s: float = 900.0
-    step_deadline_s: float = 1_800.0
-
-
-@dataclass
-class WeightsConfig:
-    """How new weights reach the rollout workers."""
-
-    backend: str = "object_store"
-    bucket_mib: int = 512
-    deadline_s: float = 300.0
-
-
-@dataclass
-class TrainingConfig:
-    """The loop. `max_staleness: 0` is synchronous; more of it needs an importance cap."""
-
-    steps: int = MISSING
-    groups_per_step: int = 16
-    group_size: int = 8
-    max_staleness: int = 0
-    sampling_factor: int = 1  # above 1: sample up to so many times the groups, until enough teach
-    overlong: Overlong = Overlong.FILTER
-    # Ends a run that trained nothing in so many steps in a row; 0 or null: never.
-    idle_steps_max: int | None = 20
-    overlong_margin: float = 0.2  # of `penalise`: the share before the limit where it grows
-    checkpoint_every: int = 0  # steps; 0: only at the end
-    keep_checkpoints: int = 2
-
-
-@dataclass
 class EvaluationConfig:
-    """The held-out comparison: before and after training, and the baselines beside them.
+    """The held-out comparison of the policy, before and after training, with baselines.
 
-    Who can be a baseline: see `orchestra_ray.evaluation.baselines`.
+    The names of baselines: see `orchestra_ray.evaluation.baselines`.
     """
 
     tasks: int = 0  # 0: no evaluation
-    policy: bool = True  # whether the model itself is measured; without it no engine is started
-    before: str | None = None  # of `eval`: a run of the start of training, for the row `before`
+    policy: bool = True  # evaluate the model itself; if false, no engine is started
+    before: str | None = None  # of `eval`: a run of the initial policy, for the row `before`
     tools: ToolMode = ToolMode.ALL
-    preferences: list[str] = field(default_factory=list)  # the users' names; []: all held out
-    turn_budgets: list[int] = field(default_factory=list)  # a further row for each
+    preferences: list[str] = field(default_factory=list)  # by name; []: all held-out ones
+    turn_budgets: list[int] = field(default_factory=list)  # one further row each
     baselines: list[str] = field(
         default_factory=lambda: ["random", "cheapest", "strongest", "oracle"]
     )
@@ -325,9 +233,9 @@ class TrackingConfig:
 
 @dataclass
 class ClusterConfig:
-    """The Ray cluster: one that runs, or a local one that the command starts and stops."""
+    """The Ray cluster: a running one, or a local one for the duration of the command."""
 
-    address: str | None = None  # None: a local cluster; "auto": the one of this machine
+    address: str | None = None  # None: a local cluster; "auto": the one on this machine
     cpus: int | None = None  # of a local cluster; None: all
     object_store_mib: int = 512
     gpu_memory_gib: int = 80  # of one GPU, for the plan

@@ -1,7 +1,7 @@
-"""A raw tree from YAML against the schema's dataclasses: names, nesting and types.
+"""Checks a raw YAML tree against the schema's dataclasses: names, nesting and types.
 
-OmegaConf converts and checks the leaves. The walk is ours because its own errors lose the path
-inside lists of records and inside whole sections; here every error names the full key.
+OmegaConf converts and checks the leaves. The walk over the tree is ours, because OmegaConf's errors
+lose the path inside lists of records and inside sections; here every error names the full key.
 """
 
 import difflib
@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from orchestra_ray.config.errors import BadValue
+from orchestra_ray.core.errors import first_line
 
 _WORDS = {
     int: "a whole number",
@@ -25,7 +26,10 @@ _WORDS = {
 
 
 def typed_tree(record: type, raw: Any, prefix: str = "") -> dict[str, Any]:
-    """`raw` with enums by value or name made members; `BadValue` where it does not fit `record`."""
+    """Returns `raw` with enum members for their values or names.
+
+    Raises `BadValue` if `raw` does not fit `record`.
+    """
     hints = get_type_hints(record)
     section = prefix.rstrip(".") or "the configuration"
     if not isinstance(raw, Mapping):
@@ -43,7 +47,9 @@ def _value(blank: DictConfig, name: str, hint: Any, raw: Any, prefix: str) -> An
     inner, optional, many = _record_of(hint)
     if inner is not None and many:
         if not isinstance(raw, list):
-            raise BadValue(key, f"is {raw!r}, not a list", f"write {key}: [{{...}}], whole")
+            raise BadValue(
+                key, f"is {raw!r}, not a list", f"write the whole list, {key}: [{{...}}]"
+            )
         return [typed_tree(inner, item, f"{key}[{i}].") for i, item in enumerate(raw)]
     if inner is not None and not (raw is None and optional):
         return typed_tree(inner, raw, f"{key}.")
@@ -53,7 +59,7 @@ def _value(blank: DictConfig, name: str, hint: Any, raw: Any, prefix: str) -> An
 
 
 def _record_of(hint: Any) -> tuple[type | None, bool, bool]:
-    """The dataclass behind a hint, whether it may be null, and whether it stands in a list."""
+    """Returns the dataclass of a type hint, whether it is optional, and whether it is in a list."""
     arguments = get_args(hint)
     many = get_origin(hint) is list
     optional = type(None) in arguments
@@ -68,7 +74,7 @@ def _member(kind: type[Enum], raw: Any, key: str) -> Enum:
         if wanted in (str(member.value).lower(), member.name.lower()):
             return member
     choices = ", ".join(str(member.value) for member in kind)
-    raise BadValue(key, f"{raw!r} is not one of them", f"choose from {choices}")
+    raise BadValue(key, f"{raw!r} is unknown", f"choose from {choices}")
 
 
 def _leaf(blank: DictConfig, name: str, hint: Any, raw: Any, prefix: str) -> Any:
@@ -76,13 +82,13 @@ def _leaf(blank: DictConfig, name: str, hint: Any, raw: Any, prefix: str) -> Any
         OmegaConf.update(blank, name, raw)
     except OmegaConfBaseException as error:
         key = f"{prefix}{error.full_key or name}"
-        problem = str(error).splitlines()[0].rstrip(".")
+        problem = first_line(error).rstrip(".")
         raise BadValue(key, problem, f"{prefix}{name} takes {_words(hint)}") from None
     return raw
 
 
 def _words(hint: Any) -> str:
-    """A type for people: "a number or null", "a list of text"."""
+    """Returns the description of a type: "a number or null", "a list, each text"."""
     inner = [_words(argument) for argument in get_args(hint)]
     match get_origin(hint):
         case None:

@@ -1,1 +1,1 @@
-"""Records, money, states and failures that every role shares. Imports no Ray and no torch."""
+"""Records, money, states and failures that all roles share. Imports neither Ray nor torch."""

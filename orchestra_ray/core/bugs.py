@@ -1,4 +1,4 @@
-"""Unexpected exceptions as values: a traceback in the log of this process, and a `Failure`."""
+"""Turns unexpected exceptions into a traceback in this process's log and a `Failure`."""
 
 import logging
 import traceback
@@ -10,9 +10,9 @@ _log = logging.getLogger(__name__)
 
 
 def is_bug(error: BaseException) -> bool:
-    """Whether an unexpected exception would be raised again.
+    """Returns whether an unexpected exception would be raised again by the same input.
 
-    What the system refuses may pass, and what Ray raises tells of a process or an object lost.
+    Errors of the operating system may be transient, and Ray's tell of a lost process or object.
     """
     from_ray = any(cls.__module__.partition(".")[0] == "ray" for cls in type(error).__mro__)
     return not from_ray and not isinstance(error, OSError | MemoryError)
@@ -21,9 +21,10 @@ def is_bug(error: BaseException) -> bool:
 def bug(
     kind: FailureKind, where: str, error: Exception, private: bool, message: str | None = None
 ) -> Failure:
-    """The failure of an unexpected exception. message: in place of its class and its text.
+    """Logs an unexpected exception and returns it as a `Failure`.
 
-    private: its text may quote a private task, and the log tells only where it was raised.
+    message: replaces the exception's class and text. private: the text may quote a private task, so
+    the log gets the class and the stack only.
     """
     name = type(error).__name__
     if private:
@@ -31,5 +32,5 @@ def bug(
         _log.error("%s: %s\n%s", where, name, stack)
     else:
         _log.error("%s", where, exc_info=error)
-    said = f"{name}: {error}" if message is None else message
-    return Failure(kind, where, said, is_bug(error), path_of_own_log())
+    text = f"{name}: {error}" if message is None else message
+    return Failure(kind, where, text, is_bug(error), path_of_own_log())

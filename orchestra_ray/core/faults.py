@@ -1,13 +1,12 @@
-"""Every kind of failure, and the values that carry them between processes.
+"""All kinds of failure, and the values that carry them.
 
-Who uses which:
-
-- `FaultKind`, raised inside an executor as a `Fault`: one tool call failed. The policy reads its
-  text, the ledger has its kind, and the episode goes on.
-- `FailureKind`, sent between processes as a `Failure`: an episode, a group, an actor or a file of
-  the run failed. Rollout workers, scorer, learner and tracker return it; the driver maps that of
-  an episode to its terminal state (`Ended.failed`).
-- `DropReason`, counted by the scorer: a whole group teaches nothing. Nothing failed.
+- `FaultKind`, raised inside a tool executor as a `Fault`: one tool call failed. The fault's text
+  becomes the tool's reply to the policy, its kind goes into the ledger, and the episode continues.
+- `FailureKind`, returned between processes as a `Failure`: an episode, a group, an actor or a file
+  of the run failed. Rollout workers, tool executors, the scorer, the learner and the tracker return
+  it to their caller. The driver maps an episode's to its terminal state (`Ended.failed`).
+- `DropReason`, in a `GroupScore` from the scorer to the driver: a group was scored and is not
+  trained, because its rewards carry no signal. Nothing failed.
 """
 
 from dataclasses import dataclass
@@ -18,8 +17,8 @@ from orchestra_ray.core.process_log import LogTail, with_log
 
 
 class FailureKind(StrEnum):
-    ENGINE = "engine"  # the inference engine refused, died or lost the request
-    TOOL = "tool"  # a tool failed in a way that is not the policy's fault
+    ENGINE = "engine"  # the inference engine rejected the request, or died
+    TOOL = "tool"  # a tool failed through no fault of the policy
     REWARD = "reward"  # the scorer could not score the group
     INFRASTRUCTURE = "infrastructure"  # an actor, a node or the object store was lost
     DEADLINE = "deadline"  # the episode ran past its deadline
@@ -28,10 +27,10 @@ class FailureKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What failed, where, and the first line of why.
+    """A failed part of the run: its kind, its place, and the reason in one line.
 
-    permanent: the same would happen again with any weights at any time, as with a bug of ours or a
-    template that does not fit the tokenizer. log: of the process that failed, where it has one.
+    permanent: it would recur with any weights at any time, as with a bug or a chat template that
+    does not fit the tokenizer. log: of the failed process, if it has one.
     """
 
     kind: FailureKind
@@ -42,7 +41,7 @@ class Failure:
 
     @property
     def line(self) -> str:
-        """The message with the reason and the path that the log gives."""
+        """The message, with the reason and the path of the log."""
         return with_log(self.message, self.log)
 
 
@@ -50,35 +49,35 @@ class FaultKind(StrEnum):
     """The class of a failed call, in the ledger and the metrics."""
 
     BAD_JSON = "bad_json"  # the arguments are not a JSON object
-    UNKNOWN_TOOL = "unknown_tool"  # no such tool or model in the draw
+    UNKNOWN_TOOL = "unknown_tool"  # no such tool or model in the toolset sample
     MISSING_ARGUMENT = "missing_argument"
     EXTRA_ARGUMENT = "extra_argument"
-    WRONG_TYPE = "wrong_type"  # an argument against its schema
-    BAD_INPUT = "bad_input"  # well typed, and the tool cannot do it: a bad expression
-    CONNECTION = "connection"  # the endpoint is not there, or hung up
+    WRONG_TYPE = "wrong_type"  # an argument violates its schema
+    BAD_INPUT = "bad_input"  # well typed, but invalid for the tool, such as a bad expression
+    CONNECTION = "connection"  # the endpoint is unreachable, or closed the connection
     TIMEOUT = "timeout"  # no answer before the deadline
-    RATE_LIMITED = "rate_limited"  # the endpoint said so
-    SERVER_ERROR = "server_error"  # the endpoint failed
-    BAD_REPLY = "bad_reply"  # an answer that cannot be read
-    REJECTED = "rejected"  # the endpoint refused the request for what it is: size, content
-    DENIED = "denied"  # the endpoint refuses us, whatever we ask: key, quota, no such model
+    RATE_LIMITED = "rate_limited"  # by the endpoint
+    SERVER_ERROR = "server_error"  # an error inside the endpoint
+    BAD_REPLY = "bad_reply"  # the reply cannot be parsed
+    REJECTED = "rejected"  # the endpoint rejected this request: its size or content
+    DENIED = "denied"  # the endpoint rejects every request: key, quota, no such model
     UNAVAILABLE = "unavailable"  # the tool cannot run here, or its circuit is open
-    BUDGET = "budget"  # the spend guard refused it
-    NOT_RECORDED = "not_recorded"  # replay found nothing
-    LOST = "lost"  # the executor's process died under it, or never answered
-    CRASHED = "crashed"  # the tool has a bug: it raised what no tool may raise
+    BUDGET = "budget"  # refused by the spend budget
+    NOT_RECORDED = "not_recorded"  # the recording that is replayed lacks the call
+    LOST = "lost"  # the executor died during the call, or never answered
+    CRASHED = "crashed"  # a bug of the tool: an unexpected exception
 
     @property
     def retryable(self) -> bool:
-        return self in _PASSING
+        return self in _TRANSIENT
 
     @property
-    def is_the_calls_own(self) -> bool:
-        """The policy asked for something wrong, and can ask better."""
-        return self in _OWN
+    def is_invalid_call(self) -> bool:
+        """Whether the call itself is invalid, so that the policy can correct it."""
+        return self in _INVALID_CALL
 
 
-_PASSING = {
+_TRANSIENT = {
     FaultKind.CONNECTION,
     FaultKind.TIMEOUT,
     FaultKind.RATE_LIMITED,
@@ -86,7 +85,7 @@ _PASSING = {
     FaultKind.BAD_REPLY,
 }
 MAY_HAVE_ACTED = {FaultKind.TIMEOUT, FaultKind.BAD_REPLY, FaultKind.CONNECTION}
-_OWN = {
+_INVALID_CALL = {
     FaultKind.BAD_JSON,
     FaultKind.UNKNOWN_TOOL,
     FaultKind.MISSING_ARGUMENT,
@@ -97,10 +96,10 @@ _OWN = {
 
 
 class Fault(Exception):
-    """A call that failed: its class, a line for the policy to read, and what is billed for it.
+    """A failed tool call: its kind, a line for the policy, and the billed usage.
 
-    `retry_after_s` is what the endpoint asked for; `service_s` as of a `Reply`. `sent` is False if
-    no request left this machine, so that nothing was done and nothing is billed.
+    retry_after_s: the wait that the endpoint asked for. service_s: as in a `Reply`. sent: False if
+    no request left this machine, so that nothing was executed and nothing is billed.
     """
 
     def __init__(
@@ -119,14 +118,14 @@ class Fault(Exception):
 
     @property
     def may_have_acted(self) -> bool:
-        """Whether the request may have been carried out, and billed, although it failed."""
+        """Whether the request may have been executed, and billed, although it failed."""
         return self.sent and self.kind in MAY_HAVE_ACTED
 
 
 class DropReason(StrEnum):
-    """Why a group teaches nothing."""
+    """Why a scored group is not trained."""
 
-    SINGLE = "single"  # one episode has nothing to be measured against
-    ALL_WRONG = "all_wrong"  # nobody was right, and the rewards are equal
-    EQUAL = "equal"  # the rewards are equal, with a right one among them
-    CLOSE = "close"  # the rewards differ by less than the estimator asks for
+    SINGLE = "single"  # one episode, which has no other to be compared with
+    ALL_WRONG = "all_wrong"  # no episode is correct, and the rewards are equal
+    EQUAL = "equal"  # the rewards are equal, and some episode is correct
+    CLOSE = "close"  # the rewards differ by less than the estimator requires

@@ -1,4 +1,4 @@
-"""Peak memory of processes, as Linux counts it."""
+"""Peak memory of processes, from Linux's /proc."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ MIB_IN_KIB = 1024
 
 
 def peak_mib(pid: int | str = "self") -> float:
-    """The largest resident set that the process has had; 0 where it is gone."""
+    """Returns the peak resident set of the process in MiB; 0 if it has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except FileNotFoundError:

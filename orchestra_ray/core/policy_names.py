@@ -1,8 +1,8 @@
-"""How those who can play an episode are called: the names in `GroupSpec.policy`.
+"""Names of the policies that can run an episode, as in `GroupSpec.policy`.
 
-The rules of `orchestra_ray.workers.rollout.policies.routers` are policies by their own names.
+The rules of `orchestra_ray.workers.rollout.policies.routers` are further policies, by their names.
 """
 
-MODEL = "model"  # the policy behind vLLM
-EXPERT = "expert:"  # then a model of the catalogue: it is always asked, whatever the task
-ORCHESTRATOR = "orchestrator:"  # then one with an endpoint: it plays in the policy's place
+MODEL = "model"  # the policy that vLLM serves
+EXPERT = "expert:"  # and the name of a catalogue model, which is called for every task
+ORCHESTRATOR = "orchestrator:"  # and the name of a model with an endpoint, which is the policy

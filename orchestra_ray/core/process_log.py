@@ -1,10 +1,10 @@
-"""The log of a process: the files behind its standard error and output, and how they end.
+"""The log of a process: the files behind its standard error and output, and their last lines.
 
-Ray sends what an actor writes to plain files, and every process below the actor inherits them. They
-outlive the processes and the run, so they tell why a process died when it could not. A process
-tells where it writes while it lives (`own_log`); the files are read after its death (`tail`).
+Ray redirects an actor's output to plain files, which the actor's child processes inherit and which
+outlive them, so they show why a process died. A process reports its files while it runs
+(`own_log`); they are read after its death (`tail`).
 
-What is read is bounded in bytes, lines and characters. Reading never raises.
+Reading is bounded in bytes, lines and characters, and never raises.
 """
 
 import os
@@ -36,7 +36,7 @@ _ERRORS = (
     re.compile(r"((?:thread '.*' (?:\(\d+\) )?)?panicked at .*)$"),  # Rust
     re.compile(r"^((?:panic|fatal error): .*)$"),  # Go
     re.compile(r"(Segmentation fault.*|Out of memory: .*)$"),
-    # what a shell says of a process that a signal ended
+    # a shell's message about a process that a signal ended
     re.compile(
         r"(?:^|: +|: line \d+: +\d+ |\d )((?:Bus error|Illegal instruction|Killed|Aborted"
         r"|Floating point exception)(?: \(core dumped\))?)(?:\s{2,}.*)?$"
@@ -44,68 +44,68 @@ _ERRORS = (
 )
 _TRACEBACK = "Traceback (most recent call last):"
 _RAISED = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:: .*)?$")
-# The level that a log gives a line near its head; Ray and glog have a letter for it.
+# The level of a log line, near its start; Ray and glog write a letter.
 _HARMLESS = re.compile(
     r"^.{0,60}?(?:(?<![\w.])(?:WARNING|WARN|INFO|DEBUG)(?![\w.])|\d [IWD] \d)|^[IWD]\d{4} \d"
 )
-# Errors that say no more than that another error came before them.
+# Errors that only refer to an earlier error.
 _CONSEQUENCES = re.compile(r"EngineDeadError|(?:root cause|stack ?trace|error)s? above", re.I)
-_MARKERS = re.compile(r":(?:job_id|actor_name|task_name):")  # Ray's own, at the head of a file
+_MARKERS = re.compile(r":(?:job_id|actor_name|task_name):")  # Ray's own, at the start of a file
 _CLASS = re.compile(r"[\w.]*\w")
 
 
 @dataclass(frozen=True, slots=True)
 class LogTail:
-    """The end of a log. `path` names the host too where the log is on another one.
+    """The end of a log. `path` includes the host if the log is on another machine.
 
-    lines: empty where they cannot be read from here, or must not be told. reason: the last error
-    among them, or "".
+    lines: empty if they cannot be read from here, or are private. reason: the last error among
+    them, or "".
     """
 
     path: str
     lines: tuple[str, ...] = ()
     reason: str = ""
 
-    def without_words(self) -> "LogTail":
-        """For private tasks: the path and the class of the error."""
+    def redacted(self) -> "LogTail":
+        """Returns the path and the class of the error only, for private tasks."""
         found = _CLASS.match(self.reason)
         return LogTail(self.path, (), found.group() if found else "")
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessLog:
-    """Where a process writes. `paths` are files, those of errors first; there may be none."""
+    """The files that a process writes to, standard error first; possibly none."""
 
     host: str
     pid: int
     paths: tuple[str, ...]
 
     def tail(self) -> LogTail | None:
-        """The end of the file that has an error in it, else of the first that has anything."""
+        """Returns the end of the file that has an error, else of the first that is not empty."""
         if not self.paths:
             return None
         here = self.host == socket.gethostname()
         if not here:
             return LogTail(f"{self.host}:{self.paths[0]} (process {self.pid})")
         tails = [LogTail(path, lines, reason_in(lines)) for path, lines in _read(self.paths)]
-        told = [one for one in tails if one.reason] or [one for one in tails if one.lines]
-        return next(iter(told), LogTail(self.paths[0]))
+        useful = [one for one in tails if one.reason] or [one for one in tails if one.lines]
+        return next(iter(useful), LogTail(self.paths[0]))
 
 
 def own_log() -> ProcessLog:
-    """Of this process. What is no plain file, such as a terminal or a pipe, is left out."""
+    """Returns the log of this process, without streams that are no plain file."""
     paths = dict.fromkeys(filter(None, map(_file_behind, _STANDARD_STREAMS)))
     return ProcessLog(socket.gethostname(), os.getpid(), tuple(paths))
 
 
 def path_of_own_log() -> LogTail | None:
-    """For a failure whose traceback this process logs."""
+    """Returns the path of the log alone, for a failure whose traceback this process logs."""
     paths = own_log().paths
     return LogTail(paths[0]) if paths else None
 
 
 def last_lines(path: str | Path) -> tuple[str, ...]:
-    """The last lines of a file without empty ones; none where it cannot be read."""
+    """Returns the last lines of a file, without empty ones; none if it cannot be read."""
     try:
         with open(path, "rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -115,18 +115,18 @@ def last_lines(path: str | Path) -> tuple[str, ...]:
         return ()
 
 
-def lines_of(written: bytes) -> tuple[str, ...]:
-    """The last lines of what a process wrote, as text without the codes of a terminal."""
-    text = _TERMINAL_CODES.sub("", written[-MAX_BYTES:].decode(errors="replace"))
+def lines_of(output: bytes) -> tuple[str, ...]:
+    """Returns the last lines of a process's output, as text without terminal codes."""
+    text = _TERMINAL_CODES.sub("", output[-MAX_BYTES:].decode(errors="replace"))
     lines = [line.rstrip()[:MAX_CHARACTERS] for line in text.splitlines()]
     return tuple([line for line in lines if line and not _MARKERS.match(line)][-MAX_LINES:])
 
 
 def reason_in(lines: Sequence[str]) -> str:
-    """The last error that the lines name, or "".
+    """Returns the last error in the lines, or "".
 
-    Errors that only point at another do not count, and those that the log itself calls no error
-    only if there is no other.
+    Errors that only refer to another do not count. Lines that the log marks as warnings or below
+    count only if there is no other error.
     """
     harmless = ""
     for at in reversed(range(len(lines))):
@@ -156,7 +156,7 @@ def _is_harmless(lines: Sequence[str], at: int) -> bool:
 
 
 def _traceback_of(lines: Sequence[str], at: int) -> tuple[int, int]:
-    """The first line of the traceback that ends at a line, and its column; else the line itself."""
+    """Returns the first line and column of the traceback that ends at `at`, else (at, 0)."""
     for start in reversed(range(at)):
         column = lines[start].find(_TRACEBACK)
         if column >= 0:
@@ -167,7 +167,10 @@ def _traceback_of(lines: Sequence[str], at: int) -> tuple[int, int]:
 
 
 def with_log(message: str, log: LogTail | None) -> str:
-    """One line: `message`, the last error of the log unless it says that, and the log's path."""
+    """Returns one line: the message, the last error of the log, and the log's path.
+
+    Parts that the message already contains are not repeated.
+    """
     if log is None:
         return message
     parts = [message]
@@ -179,7 +182,7 @@ def with_log(message: str, log: LogTail | None) -> str:
 
 
 def without_reason(log: LogTail | None) -> LogTail | None:
-    """For a failure that tells its reason itself."""
+    """Returns the log without its reason, for a failure whose message has the reason."""
     return None if log is None else replace(log, reason="")
 
 

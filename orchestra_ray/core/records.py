@@ -1,8 +1,15 @@
-"""The records that travel between roles: frozen, picklable, without behaviour of their own.
+"""Records that processes exchange: frozen, picklable, without behaviour of their own.
 
-From the driver to a worker: `GroupSpec` (task, draw, preference, seeds). From a worker: a
-`Trajectory` into the object store and its `Card` to the driver. Axis suffixes: `_T` tokens of one
-trajectory, `_G` episodes of one group, `_K` reward features.
+- driver to rollout worker: `GroupSpec`, with the task, toolset, preference and seeds of a group.
+- rollout worker to object store: `Trajectory`, which the scorer and the learner read from there.
+- rollout worker to driver: `EpisodeSummary`, beside the reference of the trajectory.
+- scorer to driver: `GroupScore`, with an `EpisodeScore` for each episode.
+- rollout worker to tool executor: `ToolRequest`; back: `ToolResult`, with its `LedgerEntry`.
+- tool executor to spend actor: `Reservation` before each attempt, `Settlement` after the call. A
+  rollout worker settles the policy's own tokens.
+- rollout worker to spend actor: `Lost`, in place of the settlement of an executor that died.
+
+Axis suffixes: `_T` tokens of one trajectory, `_G` episodes of one group, `_K` reward features.
 """
 
 from collections.abc import Mapping
@@ -11,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestra_ray.core import policy_names as baselines
+from orchestra_ray.core import policy_names
 from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.money import Prices, Usage
 from orchestra_ray.core.states import Stop
@@ -19,7 +26,7 @@ from orchestra_ray.core.states import Stop
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A problem with a checker. `payload` is what the checker needs, plain JSON."""
+    """A problem with a grader. `payload` is the grader's input, plain JSON."""
 
     task_id: str
     family: str
@@ -29,19 +36,19 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class ToolOption:
-    """One model or tool as one task sees it: an alias with this draw's price and latency."""
+    """One model or tool of a toolset sample, with the sample's alias, prices and latency."""
 
     alias: str
-    identity: str  # the catalogue's name for what stands behind the alias
+    identity: str  # the name of its catalogue entry
     kind: str  # "model" or "tool"
     description: str
     prices: Prices
     latency_s: float
-    parameters: Mapping[str, Any] = field(default_factory=dict)  # of a tool: their JSON schema
-    price_sheet: str = ""  # the version of the sheet that the prices are from
-    choices: tuple["ToolOption", ...] = ()  # of a recipe: the models that it can be done by
-    terminal: bool = False  # the reply ends the episode as its answer
-    signature: Mapping[str, Any] | None = None  # the function word for word, where it is given so
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # of a tool: a JSON schema
+    price_sheet: str = ""  # the version of the price sheet
+    choices: tuple["ToolOption", ...] = ()  # of a recipe: its models
+    terminal: bool = False  # the reply is the answer and ends the episode
+    signature: Mapping[str, Any] | None = None  # the function's schema, if it is given verbatim
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +64,9 @@ class ToolsetSample:
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """What the user asks for: the instruction stands in the prompt, the weights in the reward.
+    """A user preference: the instruction is part of the prompt, the weights of the reward.
 
-    Weights lie in [0, 1]. `tools` maps an offer's identity to its weight; absent means 0.
+    Weights lie in [0, 1]. `tools` maps the identity of an option to its weight; absent means 0.
     """
 
     name: str
@@ -72,7 +79,7 @@ class Preference:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeSpec:
-    """One attempt. `seed` decides the sampling and every simulated outcome in it."""
+    """One attempt at a task. `seed` determines its sampling and all its simulated outcomes."""
 
     episode_id: str
     seed: int
@@ -80,9 +87,9 @@ class EpisodeSpec:
 
 @dataclass(frozen=True, slots=True)
 class GroupSpec:
-    """G episodes of one task under one draw and one preference.
+    """G episodes of one task with one toolset sample and one preference.
 
-    `step` is the training step that the group was dispatched for; 0 stands for a measurement.
+    step: the training step that the group is dispatched for; 0 in an evaluation.
     """
 
     group_id: str
@@ -91,14 +98,14 @@ class GroupSpec:
     toolset: ToolsetSample
     preference: Preference
     episodes: tuple[EpisodeSpec, ...]
-    policy: str = baselines.MODEL  # who plays
+    policy: str = policy_names.MODEL  # the name of the policy that runs it
     max_turns: int | None = None  # None: as configured
     greedy: bool = False  # evaluation: temperature 0
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asked: a turn of an episode of a group, in a step."""
+    """The turn, episode, group and step that make a call."""
 
     step: int
     group_id: str
@@ -108,31 +115,31 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class ToolRequest:
-    """One well-formed call that the policy asked for. `call_id` is its idempotency key."""
+    """One well-formed call of the policy. `call_id` is its idempotency key."""
 
     call_id: str
     caller: Caller
-    option: ToolOption  # what is called, under this draw's alias, price and latency
-    arguments: Mapping[str, Any]  # of a tool, checked against its schema; a model has none
+    option: ToolOption  # the called model or tool
+    arguments: Mapping[str, Any]  # of a tool, validated against its schema; empty for a model
     task: Task
     seed: int
-    attempt: int  # how many calls of this episode went before
-    found: tuple[str, ...] = ()  # by tools of this episode before; what a recipe's model reads
-    reissues: int = 0  # how often the call was given to an executor that died
-    waited_s: float = 0.0  # at its client, until this issue was sent
-    messages: tuple[Mapping[str, Any], ...] = ()  # of a model that is the policy: what it reads
-    functions: tuple[Mapping[str, Any], ...] = ()  # and what it may call
+    attempt: int  # the number of earlier calls of the episode
+    found: tuple[str, ...] = ()  # results of earlier tools of the episode, for a recipe's model
+    reissues: int = 0  # how many executors died during the call
+    waited_s: float = 0.0  # at the client, until the request was sent
+    messages: tuple[Mapping[str, Any], ...] = ()  # the prompt of a model that is the policy
+    functions: tuple[Mapping[str, Any], ...] = ()  # and its functions
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """One call and what it cost; all its attempts together, charged once.
+    """One call and its cost: all its attempts together, charged once.
 
-    charged_nanousd: what a provider bills, failed attempts included; 0 for a replay.
-    usage: what all attempts together told. saved_nanousd: what a replay would have cost. queue_s:
-    waiting at the client, in the executor, and for limits and the guard. service_s: the tool's own
-    time, on a simulated clock where it has one. cache_hit: a result from a cache of ours, or input
-    that the provider had cached.
+    charged_nanousd: the provider's bill, failed attempts included; 0 for a replay.
+    saved_nanousd: the bill that a replay avoided. usage: the sum over all attempts. queue_s: the
+    wait at the client, in the executor, and for limits and the spend budget. service_s: the tool's
+    own time, simulated if the tool is. cache_hit: the result is from our cache, or the provider had
+    cached a part of the input.
     """
 
     call_id: str
@@ -149,8 +156,8 @@ class LedgerEntry:
     retries: int = 0
     hedges: int = 0
     replayed: bool = False
-    error: str | None = None  # the class of its fault
-    model: str = ""  # who did it: the model itself, or the one behind a recipe
+    error: str | None = None  # the kind of its fault
+    model: str = ""  # the model called, or the model of a recipe
     cache_hit: bool = False
 
     def __post_init__(self) -> None:
@@ -158,34 +165,34 @@ class LedgerEntry:
 
     @property
     def price_nanousd(self) -> int:
-        """What the call is worth to who asked: a replay weighs as much as the call that it is."""
+        """The price of the call in the reward: a replay costs as much as the recorded call."""
         return self.charged_nanousd + self.saved_nanousd
 
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What came back: the text that the policy reads, and the entry that was charged."""
+    """The reply to a call: the text for the policy, and the ledger entry."""
 
     text: str
     entry: LedgerEntry
-    error: str | None = None  # the class of the fault, where it was the call's own
+    error: str | None = None  # the kind of the fault, if the call was invalid
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Response tokens [start, end) of the trajectory."""
+    """A turn: the response tokens [start, end) of the trajectory."""
 
     start: int
     end: int
-    format_ok: bool  # a well-formed tool call or a final answer
+    format_ok: bool  # it is a well-formed tool call or a final answer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trajectory:
-    """The payload of an ended episode: what was sampled is what will be trained.
+    """The payload of an ended episode: exactly the sampled tokens are trained.
 
-    tokens_T: int32, prompt, responses and observations in the order the engine saw them; where the
-    context policy starts new sequences (at `starts`, ascending from 0), one after another.
+    tokens_T: int32, prompt, responses and observations in the order of the engine's input. If the
+    context policy starts new sequences, they are concatenated; `starts` ascend from 0.
     mask_T: bool, True where the policy sampled the token.
     logprobs_T: float32, the behaviour policy's; 0 outside the mask.
     versions_T: int32, the weight version that sampled the token; -1 outside the mask.
@@ -210,7 +217,7 @@ class Part:
     tokens: int
     response_tokens: int
     turns: int
-    format_ok: bool  # of one turn of it at least
+    format_ok: bool  # of at least one of its turns
 
 
 OK = "ok"  # the outcome of a call without a fault
@@ -218,10 +225,10 @@ OK = "ok"  # the outcome of a call without a fault
 
 @dataclass(frozen=True, slots=True)
 class EpisodeSummary:
-    """The metadata of an ended episode: some hundred bytes, all that the driver sees of it.
+    """The metadata of an ended episode: some hundred bytes, and all that reaches the driver.
 
-    `outcomes` counts the calls that were made: of tools and models, and the turns of a policy that
-    is behind an endpoint. A call that was wrong in itself was not made.
+    outcomes: counts the executed calls of tools and models, and the turns of a policy behind an
+    endpoint. An invalid call is not executed.
     """
 
     episode_id: str
@@ -240,17 +247,17 @@ class EpisodeSummary:
     generate_s: float
     tools_s: float
     calls: Mapping[str, int] = field(default_factory=dict)  # by identity
-    parts: tuple[Part, ...] = ()  # the trajectory's sequences, in their order
-    models: Mapping[str, int] = field(default_factory=dict)  # calls by the model that did them
-    outcomes: Mapping[str, int] = field(default_factory=dict)  # calls by class of fault, or OK
+    parts: tuple[Part, ...] = ()  # the trajectory's training sequences, in order
+    models: Mapping[str, int] = field(default_factory=dict)  # calls by the model that ran them
+    outcomes: Mapping[str, int] = field(default_factory=dict)  # calls by kind of fault, or OK
 
 
 @dataclass(frozen=True, slots=True)
 class EpisodeScore:
-    """One episode's part of a scored group.
+    """The score of one episode of a group.
 
-    turn_advantages: one a turn; empty: every turn has `advantage`. parts: what the outcome, cost,
-    latency and tools add to the reward.
+    turn_advantages: one per turn; if empty, every turn has `advantage`. parts: the contributions of
+    outcome, cost, latency and tools to the reward.
     """
 
     episode_id: str
@@ -263,9 +270,10 @@ class EpisodeScore:
 
 @dataclass(frozen=True, slots=True)
 class GroupScore:
-    """`keep` is False where the group teaches nothing; `reason` then names why, for a counter.
+    """The scores of a group, or the failure of its scoring.
 
-    `unscorable`: answers that are wrong because their scorer could not score them.
+    keep: False if the group is not trained; `reason` is then the `DropReason`. unscorable: the
+    number of answers that count as wrong because their grader failed.
     """
 
     group_id: str
@@ -278,9 +286,10 @@ class GroupScore:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """`key` is the attempt's: its call's, a point, its number. `most_nanousd` bounds its bill.
+    """A request to the spend budget before one attempt of a call.
 
-    `free`: the keys of attempts of the same issue that have ended and cost nothing.
+    key: "<call id>#<reissues>.<attempt>". most_nanousd: an upper bound of the attempt's bill.
+    free: the keys of earlier attempts of the same request that have ended without a charge.
     """
 
     key: str
@@ -290,20 +299,20 @@ class Reservation:
 
     @property
     def call(self) -> str:
-        """One issue of a call."""
+        """The call with the number of its reissues."""
         return self.key.rpartition(".")[0]
 
     @property
     def call_id(self) -> str:
-        """The call with all its issues."""
+        """The id of the call, the same over all reissues."""
         return self.call.rpartition("#")[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """An ended call: its entry, and (key, charged) of each of its attempts that was made.
+    """An ended call: its ledger entry, and (key, nano-dollars) of each attempt that was made.
 
-    `call` is the entry's call id with the number of its issue, and the head of the attempts' keys.
+    call: "<call id>#<reissues>", the prefix of the attempts' keys; the id alone of a policy's turn.
     """
 
     call: str
@@ -313,6 +322,6 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A call whose executor died, or never answered."""
+    """A call whose executor died or never answered, so that its outcome is unknown."""
 
     request: ToolRequest

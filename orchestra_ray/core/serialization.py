@@ -1,12 +1,12 @@
-"""Batches of records as bytes, for their way between the processes of the pool.
+"""Serialization of batches of records between rollout workers, tool executors and the spend actor.
 
-Ray pickles each record through Python code, which costs more than the rest of a call. Here a record
-is its class and its fields, read and made by C code, and what several of a batch share (a task, an
-offer) travels once. The bytes are pickle's: only processes of the same version read them.
+Ray's pickling runs Python code for each record, which costs more than the rest of a call. Here a
+record is reduced to its class and fields by C code, and values that items share (a task, a tool
+option) are written once. The format is pickle: only processes of the same version can read it.
 
-An item that cannot be packed, or not be read back, never takes its batch along: `pack_items` leaves
-it out and says why. Plain data and records are always read back; a batch that holds anything else
-is read once by its sender.
+An item that cannot be packed or unpacked does not fail its batch: `pack_items` leaves it out and
+returns the reason. A batch of plain data and records can always be unpacked; any other is unpacked
+once by its sender as a check.
 """
 
 import io
@@ -17,6 +17,7 @@ from enum import Enum
 from operator import attrgetter
 from typing import Any
 
+from orchestra_ray.core.errors import first_line
 from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.money import Prices, Usage
 from orchestra_ray.core.process_log import LogTail
@@ -41,7 +42,7 @@ RECORDS = (
 def _reducer(record: type) -> Callable[[Any], tuple[type, tuple[Any, ...]]]:
     names = [field.name for field in fields(record)]
     values = attrgetter(*names)
-    if len(names) == 1:  # of one name alone attrgetter makes no tuple
+    if len(names) == 1:  # attrgetter returns no tuple for a single name
         return lambda one: (record, (values(one),))
     return lambda one: (record, values(one))
 
@@ -50,39 +51,39 @@ _REDUCERS = {record: _reducer(record) for record in RECORDS}
 
 
 class _Pickler(pickle.Pickler):
-    odd = False  # whether anything but plain data, records and enums went in
+    foreign = False  # whether anything but plain data, records and enums was packed
 
     def reducer_override(self, obj: Any) -> Any:
-        """Asked for all that is not plain data, the classes of records among it."""
+        """Called by pickle for everything but plain data, including the classes of records."""
         reducer = _REDUCERS.get(type(obj))
         if reducer is not None:
             return reducer(obj)
         kind = obj if isinstance(obj, type) else type(obj)
-        self.odd = self.odd or not (kind in _REDUCERS or issubclass(kind, Enum))
+        self.foreign = self.foreign or not (kind in _REDUCERS or issubclass(kind, Enum))
         return NotImplemented
 
 
 def pack(batch: Any) -> bytes:
-    """Raises whatever an object in it raises when it is packed or read back."""
+    """Returns `batch` as bytes; raises any exception of an object that is packed or unpacked."""
     stream = io.BytesIO()
     pickler = _Pickler(stream, protocol=pickle.HIGHEST_PROTOCOL)
     pickler.dump(batch)
     packed = stream.getvalue()
-    if pickler.odd:
+    if pickler.foreign:
         unpack(packed)
     return packed
 
 
 def pack_items(items: Sequence[Any], *head: Any) -> tuple[bytes, Mapping[int, str]]:
-    """`(*head, items)` packed, and why for each index of an item that had to be left out."""
+    """Packs `(*head, items)`; returns the bytes and the reason for each item left out, by index."""
     try:
         return pack((*head, items)), {}
     except Exception:
-        bad = {index: why for index, item in enumerate(items) if (why := _why_not(item))}
+        bad = {index: reason for index, item in enumerate(items) if (reason := _problem(item))}
     try:
         good = [item for index, item in enumerate(items) if index not in bad]
         return pack((*head, good)), bad
-    except Exception as error:  # each of them can be packed, and all together cannot
+    except Exception as error:  # each can be packed alone, but not all together
         everything = dict.fromkeys(range(len(items)), _line(error))
         return pack((*head, [])), everything
 
@@ -91,13 +92,13 @@ def unpack(packed: bytes) -> Any:
     return pickle.loads(packed)
 
 
-def _why_not(item: Any) -> str | None:
+def _problem(item: Any) -> str | None:
     try:
-        pack([[[item]]])  # deeper than in its batch: what passes here passes there
+        pack([[[item]]])  # nested deeper than in its batch, where it then passes too
     except Exception as error:
         return _line(error)
     return None
 
 
 def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    return f"{type(error).__name__}: {first_line(error)}"

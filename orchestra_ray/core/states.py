@@ -1,7 +1,7 @@
 """How an episode stops and how it ends.
 
-`Stop` is set by the rollout worker: why the conversation went no further.
-`Ended` is set by the driver: the one terminal state of each dispatched episode.
+`Stop` is set by the rollout worker: why generation ended.
+`Ended` is set by the driver: the single terminal state of each dispatched episode.
 """
 
 from enum import StrEnum
@@ -18,19 +18,19 @@ class Stop(StrEnum):
 
 class Ended(StrEnum):
     TRAINED = "trained"  # its tokens were in an optimizer step
-    EVALUATED = "evaluated"  # it was measured, not trained on
-    HOMOGENEOUS = "filtered_homogeneous"  # its group's rewards hardly differ: no signal
+    EVALUATED = "evaluated"  # it was part of an evaluation
+    HOMOGENEOUS = "filtered_homogeneous"  # the rewards of its group differ too little
     INVALID = "filtered_invalid"  # it gave no answer
-    FORMAT = "filtered_format"  # no turn of it kept the tool-call format
+    FORMAT = "filtered_format"  # none of its turns has the tool-call format
     OVERLONG = "filtered_overlong"  # a token limit cut it short
-    STALE = "stale"  # sampled by weights older than max_staleness allows
+    STALE = "stale"  # its weights are older than max_staleness allows
     FAILED_ENGINE = "failed_engine"
     FAILED_TOOL = "failed_tool"
     FAILED_REWARD = "failed_reward"
     FAILED_INFRASTRUCTURE = "failed_infrastructure"
     FAILED_DEADLINE = "failed_deadline"
     FAILED_BUDGET = "failed_budget"
-    CANCELLED = "cancelled"  # the run ended first
+    CANCELLED = "cancelled"  # the run ended before it
 
     @staticmethod
     def failed(kind: FailureKind) -> "Ended":

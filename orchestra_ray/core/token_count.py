@@ -1,19 +1,19 @@
-"""Counting the tokens of a text whose model is behind an endpoint, and cutting it to fit.
+"""Token counts for models behind an endpoint, and truncation of a text to a token limit.
 
-A tokenizer that an entry names counts exactly. Without one, two figures come from the characters:
+If a catalogue entry names a tokenizer, counts are exact. Otherwise two are made from characters:
 
-- `tokens`, the usual count, for bills that a server does not tell and for forecasts: four ASCII
-  characters a token, and three bytes of UTF-8 for all else, which is one Chinese character.
-- `most_tokens`, a bound, for what must fit into a context. A token of a byte-level vocabulary holds
-  one byte or more, so a character outside ASCII counts as its bytes in UTF-8: no script can have
-  more. For ASCII that bound would waste four fifths of a context on English, so lower-case letters
-  count 2/5, capitals and spaces 1/2, and digits, punctuation and control characters 1 each.
+- `tokens`, an estimate, for forecasts and for bills that a server does not report: four ASCII
+  characters a token, and three bytes of UTF-8 otherwise, which is one Chinese character.
+- `most_tokens`, an upper bound, for texts that must fit into a context. A token of a byte-level
+  vocabulary has at least one byte, so a character outside ASCII counts as its bytes in UTF-8, which
+  no script can exceed. For ASCII that bound would waste four fifths of a context on English, so
+  lower-case letters count 2/5, capitals and spaces 1/2, and all other characters 1 each.
 
-Measured on vocabularies of 131k (Tekken) and 32k (Mistral 7B) tokens over 30 scripts and formats:
-tokens a character are at most 0.21 in English, 0.53 in code, 1 in digits, 1.4 in Chinese, 1.6 in
-Burmese, 2.3 in Amharic and Tibetan, 2.9 in emoji, 4.0 in cuneiform, and the bound holds for all of
-them. It does not for random letters and base64 (0.5 and 0.8), which are no language: if a server
-still refuses a question for its length, the bytes of the question bound it (`byte_count`).
+Measured on vocabularies of 131k (Tekken) and 32k (Mistral 7B) tokens over 30 scripts and formats,
+tokens per character are at most 0.21 in English, 0.53 in code, 1 in digits, 1.4 in Chinese, 1.6 in
+Burmese, 2.3 in Amharic and Tibetan, 2.9 in emoji and 4.0 in cuneiform; the bound holds for all of
+them. It does not hold for random letters and base64 (0.5 and 0.8): if a server rejects a question
+for its length, `byte_count` bounds it.
 """
 
 from collections.abc import Callable
@@ -21,31 +21,31 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.errors import ConfigError, first_line
 
 USUAL_ASCII_PER_TOKEN, USUAL_BYTES_PER_TOKEN = 4, 3
 TOKENIZER_FILE = "tokenizer.json"
 _LOWER = b"abcdefghijklmnopqrstuvwxyz"
 _UPPER_OR_SPACE = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ "
 _NOT_ASCII = bytes(range(128, 256))
-_SPARE = 4  # how much sparser than the whole text its ends may be, for the search
-_PRECISION = 256  # a cut may leave out 1/256 more than it must
+_SPARE = 4  # for the search: how many times fewer tokens the ends may have than the average
+_PRECISION = 256  # a truncation may leave out 1/256 more than necessary
 
 Count = Callable[[str], int]
 
 
 class TokenCounter(Protocol):
     def usual(self, text: str) -> int:
-        """About how many tokens `text` has."""
+        """Returns an estimate of the tokens of `text`."""
         ...
 
     def most(self, text: str) -> int:
-        """How many tokens `text` has at most."""
+        """Returns an upper bound of the tokens of `text`."""
         ...
 
 
 def tokens(text: str) -> int:
-    """About how many tokens `text` has."""
+    """Returns an estimate of the tokens of `text`."""
     data = text.encode(errors="replace")
     other = len(data) - len(data.translate(None, _NOT_ASCII))
     parts = (len(data) - other) * USUAL_BYTES_PER_TOKEN + other * USUAL_ASCII_PER_TOKEN
@@ -53,7 +53,7 @@ def tokens(text: str) -> int:
 
 
 def most_tokens(text: str) -> int:
-    """How many tokens `text` has at most, in any script."""
+    """Returns an upper bound of the tokens of `text`, in any script."""
     data = text.encode(errors="replace")
     lower = len(data) - len(data.translate(None, _LOWER))
     upper = len(data) - len(data.translate(None, _UPPER_OR_SPACE))
@@ -62,7 +62,7 @@ def most_tokens(text: str) -> int:
 
 
 def byte_count(text: str) -> int:
-    """The bytes of `text`: no byte-level vocabulary makes more tokens of it."""
+    """Returns the bytes of `text`, the upper bound of its tokens in a byte-level vocabulary."""
     return len(text.encode(errors="replace"))
 
 
@@ -77,13 +77,13 @@ class ByCharacters:
 
 
 class ByTokenizer:
-    """Counts tokens with the model's own tokenizer."""
+    """Counts tokens with the model's tokenizer."""
 
     def __init__(self, name: str):
         self._tokenizer = _tokenizer(name)
 
     def usual(self, text: str) -> int:
-        # Half of a surrogate pair, which JSON can hold, is no text to a tokenizer.
+        # A lone surrogate, which JSON allows, is rejected by a tokenizer.
         clean = text.encode(errors="replace").decode()
         return len(self._tokenizer.encode(clean, add_special_tokens=False).ids)
 
@@ -91,12 +91,15 @@ class ByTokenizer:
 
 
 def counter(tokenizer: str | None) -> TokenCounter:
-    """Raises `ConfigError` if the tokenizer is not on this machine."""
+    """Returns the counter of a tokenizer, or that by characters.
+
+    Raises `ConfigError` if the tokenizer is not on this machine.
+    """
     return ByCharacters() if tokenizer is None else ByTokenizer(tokenizer)
 
 
 def cut_to_fit(text: str, room: int, count: Count) -> str:
-    """Returns `text`, without as much of its middle as makes it longer than `room` tokens."""
+    """Returns `text`, its middle cut until it has at most `room` tokens."""
     whole = count(text)
     if whole <= room:
         return text
@@ -111,7 +114,7 @@ def cut_to_fit(text: str, room: int, count: Count) -> str:
 
 
 def cut_middle(text: str, characters: int) -> str:
-    """`text`, its middle left out where it is longer than `characters`, with a mark."""
+    """Returns `text`, its middle replaced by a mark if it is longer than `characters`."""
     if len(text) <= characters:
         return text
     mark = f"\n[... {len(text) - characters} characters left out ...]\n"
@@ -132,7 +135,7 @@ def _tokenizer(name: str):
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing narrower
-        line = next(iter(str(error).splitlines()), type(error).__name__)
+        line = first_line(error)
         raise ConfigError(f"tokenizer {path}: cannot be read ({line}); replace it") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -140,7 +143,7 @@ def _tokenizer(name: str):
 
 
 def _file(name: str) -> Path | None:
-    """In a folder, or in the cache of the Hub; nothing is downloaded."""
+    """Returns the file in a folder or in the Hub's cache, else None; downloads nothing."""
     path = Path(name).expanduser()
     if path.is_file():
         return path

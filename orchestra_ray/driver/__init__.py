@@ -1,1 +1,1 @@
-"""The driver: the loop, and the state machines that decide for it. Holds cards and references."""
+"""The driver: the training loop and its state machines. Holds episode summaries and references."""

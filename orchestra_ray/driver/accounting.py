@@ -1,7 +1,7 @@
 """The accounting identity: each dispatched episode ends exactly once, in one named state.
 
-dispatched = ended + in flight, at all times. A breach is an error in the driver itself, so it
-raises: a run whose books are wrong must not go on.
+dispatched = ended + in flight, at all times. A violation is a bug in the driver, so it raises and
+ends the run.
 """
 
 from collections import Counter
@@ -34,7 +34,7 @@ class Accounting:
         self._ended[state] += 1
 
     def end_all_in_flight(self, state: Ended) -> int:
-        """For the end of a run; returns how many there were."""
+        """Ends all episodes in flight, at the end of a run; returns their number."""
         left = sorted(self._in_flight)
         for episode_id in left:
             self.end(episode_id, state)
@@ -45,7 +45,7 @@ class Accounting:
         return len(self._in_flight)
 
     def check(self) -> None:
-        """Raises `AccountingError` where the identity does not hold."""
+        """Raises `AccountingError` if the identity does not hold."""
         ended = self._ended.total()
         if self.dispatched != ended + self.in_flight:
             raise AccountingError(

@@ -1,6 +1,6 @@
-"""From the episodes of a step to what the learner is given: a line for every training sequence.
+"""Turns the trainable episodes of a step into the training sequences for the learner.
 
-Where the advantage estimator whitens over the batch, it happens here: the driver alone sees the
+Whitening over the batch, if the advantage estimator has it, is done here: only the driver sees the
 whole batch, and it sees advantages, not tokens.
 """
 
@@ -15,31 +15,31 @@ from orchestra_ray.workers.reward.settings import RewardSettings
 
 
 def training_sequences(
-    chosen: Sequence[TrainableEpisode], settings: RewardSettings
+    episodes: Sequence[TrainableEpisode], settings: RewardSettings
 ) -> list[TrainingSequence]:
-    """In the order of the episodes.
+    """Returns the sequences in the order of the episodes.
 
-    The batch's statistics are over the response tokens of the sequences that are trained, those of
-    a sequence spread evenly over its turns.
+    Statistics of the batch are over the response tokens of the trained sequences, where the tokens
+    of a sequence are divided evenly among its turns.
     """
-    raw_N = np.array([a for episode in chosen for a in episode.advantages])
-    tokens_N = np.array([tokens for episode in chosen for tokens in _turn_tokens(episode)])
+    raw_N = np.array([a for episode in episodes for a in episode.advantages])
+    tokens_N = np.array([tokens for episode in episodes for tokens in _turn_tokens(episode)])
     whitened = iter(batch_advantages(raw_N, settings.advantage, settings.clip, tokens_N).tolist())
     return [
         sequence
-        for episode in chosen
+        for episode in episodes
         for sequence in _sequences(episode, [next(whitened) for _ in episode.advantages])
     ]
 
 
-def dropped_sequences(chosen: Sequence[TrainableEpisode]) -> Mapping[str, float]:
-    """How many sequences of trained episodes are out of format and not trained, and their tokens.
+def dropped_sequences(episodes: Sequence[TrainableEpisode]) -> Mapping[str, float]:
+    """Returns metrics of the sequences of trained episodes that broke the format and are dropped.
 
-    Of a transcript there are none: it is one sequence.
+    A transcript has none, since it is a single sequence.
     """
     dropped = [
         part
-        for episode in chosen
+        for episode in episodes
         for n, part in enumerate(episode.rollout.summary.parts)
         if n not in episode.parts
     ]
@@ -50,7 +50,7 @@ def dropped_sequences(chosen: Sequence[TrainableEpisode]) -> Mapping[str, float]
 
 
 def _turn_tokens(episode: TrainableEpisode) -> Iterator[float]:
-    """Response tokens of each turn: a sequence's, over its turns; 0 where it is not trained."""
+    """Yields the response tokens per turn of each turn's sequence; 0 if it is not trained."""
     for n, part in enumerate(episode.rollout.summary.parts):
         tokens = part.response_tokens / part.turns if n in episode.parts else 0.0
         yield from [tokens] * part.turns

@@ -1,8 +1,8 @@
 """When to dispatch the next group, and to which worker. A pure state machine on counts.
 
 At most (1 + max_staleness) batches of groups are dispatched and not yet consumed by a step. With
-max_staleness 0 that is one batch, generated wholly by the weights that it trains: synchronous
-training. A group that others overtake can still be older: selection drops it as stale.
+max_staleness 0, training is synchronous: one batch, generated entirely by the weights that it
+trains. A group that is overtaken can still be older; the filters drop it as stale.
 """
 
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ class Dispatcher:
         self._load = dict.fromkeys(workers, 0)
 
     def next_worker(self, wanted: int | None = None) -> int | None:
-        """The least loaded worker for one more group, or None where none is due now.
+        """Returns the least loaded worker for the next group, or None if none is due.
 
-        wanted: what the step that is under way still needs, where it needs more than its batch.
+        wanted: the groups that the current step still needs, if it needs more than its batch.
         """
         ahead = min(self._batches, self._steps_left) - 1
         own = self._groups_per_step if wanted is None else wanted
@@ -32,7 +32,7 @@ class Dispatcher:
 
     @property
     def step(self) -> int:
-        """The step that the next group is for, if groups are consumed in their order."""
+        """The step of the next group, if groups are consumed in order."""
         return self._steps_ended + self._outstanding // self._groups_per_step + 1
 
     def dispatched(self, worker: int) -> None:
@@ -40,12 +40,12 @@ class Dispatcher:
         self._load[worker] += 1
 
     def returned(self, worker: int) -> None:
-        """A group left its worker, whatever became of it."""
+        """Records that a group has left its worker, with or without success."""
         if worker in self._load:
             self._load[worker] -= 1
 
     def consumed(self, groups: int) -> None:
-        """A step has taken these groups out of the buffer."""
+        """Records that a step has taken groups from the buffer."""
         self._outstanding -= groups
 
     def step_ended(self) -> None:
@@ -53,7 +53,7 @@ class Dispatcher:
         self._steps_left -= 1
 
     def lost(self, worker: int) -> None:
-        """The worker is gone; it gets no more groups."""
+        """Removes a worker that is gone."""
         self._load.pop(worker, None)
 
     @property

@@ -1,8 +1,8 @@
-"""Measuring policies on the held-out tasks: the same tasks, draws and seeds for all of them.
+"""Evaluates policies on the held-out tasks: the same tasks, toolset samples and seeds for all.
 
-Every policy plays each task once. What was measured before is not played again. A task that any
-policy lost, or that could not be judged, counts for none of them. Why an episode of a private task
-failed is told by the kind alone: a refusal may quote the task.
+Every policy runs one episode per task; episodes in the log are not repeated. A task that failed for
+any policy, or could not be graded, counts for none. A failure on a private task is reported by its
+kind alone, since its message may quote the task.
 """
 
 import asyncio
@@ -16,13 +16,13 @@ from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.records import GroupSpec
 from orchestra_ray.core.states import Ended
 from orchestra_ray.data.catalogue import Catalogue
-from orchestra_ray.data.tasks.private import told
+from orchestra_ray.data.tasks.private import redact_private
 from orchestra_ray.data.tasks.sampler import GroupSampler
 from orchestra_ray.driver.accounting import Accounting
 from orchestra_ray.driver.idle import Reasons
 from orchestra_ray.driver.logs import failure_fields
 from orchestra_ray.driver.worker_group import RunFailed, WorkerGroup
-from orchestra_ray.evaluation.baselines import seat
+from orchestra_ray.evaluation.baselines import group_for_policy
 from orchestra_ray.evaluation.compare import compare
 from orchestra_ray.evaluation.episode_log import EpisodeLog, EvalEpisode
 from orchestra_ray.evaluation.significance import subject
@@ -32,12 +32,12 @@ from orchestra_ray.evaluation.tradeoffs import Tradeoffs, tradeoffs
 from orchestra_ray.tracking.progress import phase
 from orchestra_ray.tracking.redact import Redactor
 
-MAX_FAILED_SHARE = 0.02  # more lost episodes than this, and the figures mean nothing
+MAX_FAILED_SHARE = 0.02  # of the episodes; beyond it the evaluation fails
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A summary by policy, the number of tasks that all are measured on; what accuracy costs."""
+    """A summary per policy, the number of common tasks, and the trade-offs of accuracy and cost."""
 
     summaries: Mapping[str, Summary]
     tasks: int
@@ -45,7 +45,7 @@ class Comparison:
 
 
 class Evaluator:
-    """Plays policies, one after another; `comparison` says what they reached."""
+    """Evaluates policies one after another; `comparison` compares them."""
 
     def __init__(
         self,
@@ -63,86 +63,88 @@ class Evaluator:
             accounting,
             log,
         )
-        # No more than the engines take at once, so that no deadline runs while an episode queues.
+        # As many as the engines run at once, so that no deadline runs while an episode queues.
         self._room = asyncio.Semaphore(
             max(1, len(worker_group.workers)) * config.rollout.max_sequences
         )
-        self._played: dict[str, Mapping[int, EvalEpisode]] = {}
-        self._unscorable = 0  # answers of the policy that plays
+        self._episodes: dict[str, Mapping[int, EvalEpisode]] = {}
+        self._unscorable = 0  # answers of the current policy
 
-    async def play(self, name: str, player: str) -> None:
-        """Every held-out task that `name` has not played yet, spread over the workers in turn."""
+    async def evaluate(self, name: str, policy: str) -> None:
+        """Runs the held-out tasks that the log lacks for `name`, on the workers in turn."""
         done = self._log.done(name)
         left = [n for n in range(self._config.evaluation.tasks) if n not in done]
         failures: list[Failure] = []
         self._unscorable = 0
         with phase(f"held-out tasks: {name}", len(left), self._config.tracking.progress) as bar:
 
-            async def play(n: int) -> None:
-                failure = await self._play_one(name, player, n)
+            async def run(n: int) -> None:
+                failure = await self._run_task(name, policy, n)
                 if failure is not None:
                     failures.append(failure)
                 bar.advance()
 
-            await asyncio.gather(*(play(n) for n in left))
+            await asyncio.gather(*(run(n) for n in left))
         self._accounting.check()
         if self._unscorable:
             self._worker_group.on_event("unscorable_answers", policy=name, count=self._unscorable)
-        self._tell(name, failures)
-        self._played[name] = self._log.done(name)
+        self._report_failures(name, failures)
+        self._episodes[name] = self._log.done(name)
 
-    def adopt(self, name: str, played: Mapping[int, EvalEpisode]) -> None:
-        """What another run has measured of the same tasks."""
-        self._played[name] = played
+    def adopt(self, name: str, episodes: Mapping[int, EvalEpisode]) -> None:
+        """Adds a policy that another run has evaluated on the same tasks."""
+        self._episodes[name] = episodes
 
     def comparison(self) -> Comparison:
-        """Of all that has been played."""
-        evaluation, played = self._config.evaluation, self._played
+        """Compares all evaluated policies; raises `RunFailed` if they have no task in common."""
+        evaluation, episodes = self._config.evaluation, self._episodes
         numbers = range(evaluation.tasks)
         groups = {
-            n: self._group(n, "heldout") for n in numbers if all(n in p for p in played.values())
+            n: self._group(n, "heldout")
+            for n in numbers
+            if all(n in of for of in episodes.values())
         }
         if not groups:
-            raise RunFailed("held-out tasks: there is none that every policy has played")
-        start = START if START in played else None
-        summaries = compare(played, groups, evaluation.bootstrap, evaluation.seed, start)
+            raise RunFailed("held-out tasks: no task has an episode of every policy")
+        start = START if START in episodes else None
+        summaries = compare(episodes, groups, evaluation.bootstrap, evaluation.seed, start)
         own = subject(summaries)
-        costs = tradeoffs(played, list(groups), own, evaluation.bootstrap, evaluation.seed)
+        costs = tradeoffs(episodes, list(groups), own, evaluation.bootstrap, evaluation.seed)
         return Comparison(summaries, len(groups), costs)
 
     def _group(self, n: int, prefix: str) -> GroupSpec:
         return self._sampler.group(n, 1, prefix=prefix, greedy=self._config.evaluation.greedy)
 
-    async def _play_one(self, name: str, player: str, n: int) -> Failure | None:
+    async def _run_task(self, name: str, policy: str, n: int) -> Failure | None:
         group = self._group(n, f"heldout/{name}")
-        spec = seat(group, player, self._config.evaluation, self._catalogue)
+        spec = group_for_policy(group, policy, self._config.evaluation, self._catalogue)
         (episode_id,) = (episode.episode_id for episode in spec.episodes)
         async with self._room:
             workers = list(self._worker_group.workers)
             if not workers:
                 raise self._worker_group.no_worker_left()
             self._accounting.dispatch([episode_id])
-            came_back, lost = await self._worker_group.play(workers[n % len(workers)], spec)
+            rollouts, lost = await self._worker_group.run_episodes(workers[n % len(workers)], spec)
         failure = lost.get(episode_id)
-        for rollout in came_back:
-            verdict = await self._worker_group.judge(spec, rollout)
+        for rollout in rollouts:
+            verdict = await self._worker_group.grade(spec, rollout)
             if isinstance(verdict, Failure):
                 failure = verdict
                 continue
             self._unscorable += verdict.unscorable
             task, summary = spec.task, rollout.summary
-            measured = EvalEpisode.of(n, task.task_id, task.family, summary, verdict.correct)
-            unwritten = self._log.add(name, measured)
+            episode = EvalEpisode.of(n, task.task_id, task.family, summary, verdict.correct)
+            unwritten = self._log.add(name, episode)
             if unwritten is not None:
                 self._event(unwritten)
         if failure is not None:
-            failure = told(failure, spec.task)
+            failure = redact_private(failure, spec.task)
         ended = Ended.EVALUATED if failure is None else Ended.failed(failure.kind)
         self._accounting.end(episode_id, ended)
         return failure
 
-    def _tell(self, name: str, failures: Sequence[Failure]) -> None:
-        """Writes down what failed; `RunFailed` where it is too much to measure anything."""
+    def _report_failures(self, name: str, failures: Sequence[Failure]) -> None:
+        """Records failures as events; raises `RunFailed` if there are too many."""
         reasons = Reasons()
         for failure, times in Counter(failures).items():
             self._event(failure, times)
@@ -151,7 +153,7 @@ class Evaluator:
         if not failures:
             return
         of = self._config.evaluation.tasks
-        what = f"held-out tasks: {len(failures)} of {of} failed: {reasons.words()}"
+        what = f"held-out tasks: {len(failures)} of {of} failed: {reasons.summary()}"
         if len(failures) > MAX_FAILED_SHARE * of:
             first = failures[0]
             line = f"{what}; the first at {first.where}; events.jsonl has every failure"

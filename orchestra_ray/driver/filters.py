@@ -1,15 +1,15 @@
-"""Which episodes of a scored group are trained, and the terminal state of those that are not.
+"""Divides a scored group into trainable episodes and dropped ones with their terminal states.
 
 The three filters of the paper (section 4.4): homogeneous groups, episodes without an answer, and
-episodes in which no turn kept the format; where it is asked for, those that a token limit cut short
-as well. Filtered episodes still count in their group's mean.
+episodes without a well-formed turn; optionally, episodes that a token limit truncated. Dropped
+episodes still count in the mean of their group.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestra_ray.config.schema import Overlong
+from orchestra_ray.config.enums import Overlong
 from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.records import EpisodeScore, EpisodeSummary, GroupScore, GroupSpec
 from orchestra_ray.core.states import Ended, Stop
@@ -17,7 +17,7 @@ from orchestra_ray.core.states import Ended, Stop
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """An episode that came back: its card and the reference to its trajectory."""
+    """An episode that did not fail: its summary and the reference to its trajectory."""
 
     summary: EpisodeSummary
     ref: Any
@@ -25,7 +25,7 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class ScoredGroup:
-    """What the loop holds of a group. `rollouts` and `score.episodes` are in one order."""
+    """A group after scoring. `rollouts` and `score.episodes` are in the same order."""
 
     spec: GroupSpec
     worker: int
@@ -40,7 +40,7 @@ class ScoredGroup:
 
 @dataclass(frozen=True, slots=True)
 class TrainableEpisode:
-    """An episode to train: its advantages, one a turn, and its sequences that kept the format."""
+    """An episode to train: an advantage per turn, and the indices of the sequences to train."""
 
     rollout: Rollout
     advantages: tuple[float, ...]
@@ -49,16 +49,16 @@ class TrainableEpisode:
 
 @dataclass(frozen=True, slots=True)
 class FilteredGroup:
-    """What to train of each episode, and the states of the episodes that are not trained."""
+    """The episodes of a group to train, and the terminal states of all others by episode id."""
 
-    trained: tuple["TrainableEpisode", ...]
+    trainable: tuple[TrainableEpisode, ...]
     dropped: Mapping[str, Ended]
 
 
 def filter_group(
     group: ScoredGroup, stale_before: int, overlong: Overlong = Overlong.FILTER
 ) -> FilteredGroup:
-    """Applies staleness and the filters; `stale_before` is the oldest version still allowed."""
+    """Applies the filters. `stale_before` is the oldest weight version that may be trained."""
     dropped = {
         episode_id: Ended.failed(failure.kind) for episode_id, failure in group.failed.items()
     }
@@ -66,19 +66,20 @@ def filter_group(
         state = Ended.failed(group.score.failure.kind)
         dropped |= {rollout.summary.episode_id: state for rollout in group.rollouts}
         return FilteredGroup((), dropped)
-    trained: list[TrainableEpisode] = []
+    trainable: list[TrainableEpisode] = []
     for rollout, score in group.pairs():
         state = _reason_to_drop(rollout.summary, group.score.keep, stale_before, overlong)
         if state is None:
             advantages = score.turn_advantages or (score.advantage,) * rollout.summary.turns
-            trained.append(TrainableEpisode(rollout, advantages, _parts_to_train(rollout.summary)))
+            parts = _parts_to_train(rollout.summary)
+            trainable.append(TrainableEpisode(rollout, advantages, parts))
         else:
             dropped[rollout.summary.episode_id] = state
-    return FilteredGroup(tuple(trained), dropped)
+    return FilteredGroup(tuple(trainable), dropped)
 
 
 def _parts_to_train(summary: EpisodeSummary) -> tuple[int, ...]:
-    """Those that kept the format; and the one that a limit cut, for which it could not."""
+    """Returns the well-formed parts, and the last one of an episode that a limit truncated."""
     last = len(summary.parts) - 1 if summary.stop is Stop.LENGTH else None
     return tuple(n for n, part in enumerate(summary.parts) if part.format_ok or n == last)
 
@@ -87,7 +88,7 @@ def _reason_to_drop(
     summary: EpisodeSummary, keep_group: bool, stale_before: int, overlong: Overlong
 ) -> Ended | None:
     if summary.turns == 0:
-        return Ended.INVALID  # its prompt was over the limit: nothing was sampled
+        return Ended.INVALID  # the prompt exceeded the limit: nothing was sampled
     if summary.version_min < stale_before:
         return Ended.STALE
     if not keep_group:

@@ -1,8 +1,8 @@
-"""Steps that train nothing: when they end the run, and the one line that says why. Pure.
+"""Decides whether steps that train nothing end the run, and explains why in one line. Pure.
 
-A step is idle where no episode was trained, or the gradient of all that were is zero. A run ends
-after `limit` idle steps in a row, and at once after a step in which every episode failed for one
-permanent reason. Of private tasks no word is kept (`tasks/private.py`).
+A step is idle if it trained no episode, or its gradient was zero. A run ends after `limit` idle
+steps in a row, and at once after a step in which every episode failed for the same permanent
+reason. Failures on private tasks are redacted (`tasks/private.py`).
 """
 
 import re
@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.process_log import LogTail
-from orchestra_ray.data.tasks.private import told
+from orchestra_ray.data.tasks.private import redact_private
 from orchestra_ray.driver.filters import ScoredGroup
 
-MOST_REASONS = 3  # kinds of failures that a line names
-MAX_CHARACTERS = 300  # of a message in it
+MOST_REASONS = 3  # kinds of failures in a line
+MAX_CHARACTERS = 300  # of a message in a line
 ZERO_GRADIENT = "zero gradient"
 Metrics = Mapping[str, float]
 
@@ -25,29 +25,29 @@ _WORD = re.compile(r"[\w./#-]+")  # or a path
 _NUMBERED = re.compile(r"[\d#]")
 
 _ADVICE = {
-    "all_wrong": "no episode of these groups was right: give easier tasks or a better policy",
+    "all_wrong": "no episode of these groups was correct: use easier tasks or a better policy",
     "equal": "the rewards within a group are equal: raise rollout.temperature or"
-    " training.group_size, or give harder tasks",
+    " training.group_size, or use harder tasks",
     "close": "the rewards within a group hardly differ: raise rollout.temperature or"
     " training.group_size",
-    "single": "one episode of a group came back: see the failures in events.jsonl",
+    "single": "only one episode of a group succeeded: see the failures in events.jsonl",
     "stale": "the episodes are too old: raise training.max_staleness",
     "filtered_format": "no turn kept the tool-call format: train longer on demonstrations, or"
     " choose a policy that knows it",
     "filtered_invalid": "no episode gave an answer: raise rollout.max_turns or the token limits",
-    "filtered_overlong": "every episode met a token limit: raise rollout.max_response_tokens or"
+    "filtered_overlong": "every episode reached a token limit: raise rollout.max_response_tokens or"
     " rollout.max_prompt_tokens",
     "failed_deadline": "the episodes run past their deadline: raise rollout.episode_deadline_s",
     "failed_budget": "a spending limit ends the episodes: raise the limits under spend",
-    ZERO_GRADIENT: "what is trained has no gradient: look at learner.loss and at the advantages",
+    ZERO_GRADIENT: "the trained episodes have no gradient: check learner.loss and the advantages",
 }
-_SEE_FAILURES = "events.jsonl has every failure; correct what they name"
+_SEE_FAILURES = "events.jsonl has every failure; correct their causes"
 _SEE_METRICS = "metrics.jsonl has every step"
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """A failure up to ids and numbers: what is the same of many failures."""
+    """A failure without ids and numbers, which many failures share."""
 
     kind: str
     where: str
@@ -56,15 +56,15 @@ class Reason:
 
 @dataclass(slots=True)
 class Reasons:
-    """Failures by their reason, each with the first message that gave it."""
+    """Counts of failures by reason, with the first message of each."""
 
     counts: Counter[Reason] = field(default_factory=Counter)
     messages: dict[Reason, str] = field(default_factory=dict)
     permanent: Counter[Reason] = field(default_factory=Counter)
-    log: LogTail | None = None  # of the first that has one
+    log: LogTail | None = None  # of the first failure with a log
 
     def add(self, failure: Failure, ids: Sequence[str] = ()) -> None:
-        """`ids` are those of the task, the group and the episode."""
+        """Adds a failure. `ids` are of its task, group and episodes."""
         reason = reason_of(failure, ids)
         self.counts[reason] += 1
         self.permanent[reason] += failure.permanent
@@ -81,15 +81,15 @@ class Reasons:
     def total(self) -> int:
         return self.counts.total()
 
-    def the_permanent_one(self) -> Reason | None:
-        """Where all have one reason, and all are permanent."""
+    def sole_permanent(self) -> Reason | None:
+        """Returns the reason if all failures share it and all are permanent."""
         if len(self.counts) != 1:
             return None
         ((reason, count),) = self.counts.items()
         return reason if self.permanent[reason] == count else None
 
-    def words(self) -> str:
-        """The most frequent: "128 infrastructure (KeyError: '<think>'), 3 deadline (...)"."""
+    def summary(self) -> str:
+        """Returns the commonest kinds: "128 infrastructure (KeyError: 'x'), 3 deadline (...)"."""
         kinds = Counter[str]()
         for reason, count in self.counts.items():
             kinds[reason.kind] += count
@@ -104,10 +104,10 @@ class Reasons:
 
 
 def reason_of(failure: Failure, ids: Sequence[str] = ()) -> Reason:
-    """The same for failures that differ in `ids` and in words and paths with a digit only.
+    """Returns the same reason for failures that differ only in `ids`, numbers and numbered paths.
 
-    Permanent ones are the same if their exceptions are of one class: a bug meets other words in
-    every episode.
+    Permanent failures are compared by the class of their exceptions, since the message of a bug
+    differs by episode.
     """
     message = failure.message
     if failure.permanent and (found := _CLASS.search(message)):
@@ -122,10 +122,10 @@ def _without(text: str, ids: Sequence[str]) -> str:
 
 
 class IdleSteps:
-    """Told of each step by `after`; `ending` is then why the run has to end, if it has to."""
+    """Updated after each step by `after`; `ending` is the reason to end the run, or None."""
 
     def __init__(self, limit: int | None):
-        """limit: 0 and None never end a run for idle steps."""
+        """limit: 0 and None mean unlimited."""
         self._limit = limit or None
         self._steps = 0
         self._trained_steps = 0
@@ -133,7 +133,7 @@ class IdleSteps:
         self.ending: str | None = None
 
     def after(self, step: int, groups: Sequence[ScoredGroup], metrics: Metrics) -> None:
-        """`metrics` are those of the step, with the groups that were dropped and the gradient."""
+        """`metrics` of the step include the dropped groups and the gradient norm."""
         self._steps += 1
         if metrics.get("trained_episodes") and metrics.get("grad_norm", 1.0) != 0.0:
             self._trained_steps += 1
@@ -143,11 +143,11 @@ class IdleSteps:
         self._in_a_row += 1
         self._episodes += episodes
         self._note(failed, metrics)
-        reason = failed.the_permanent_one()
+        reason = failed.sole_permanent()
         if reason is not None and failed.total == episodes:
             self.ending = (
-                f"step {step}: every one of {episodes} episodes failed for one reason, which any"
-                f" other step would meet again: {failed.words()}; {_SEE_FAILURES}"
+                f"step {step}: every one of {episodes} episodes failed for one reason, which every"
+                f" further step would repeat: {failed.summary()}; {_SEE_FAILURES}"
             )
             self.log = failed.log
         elif self._limit is not None and self._in_a_row >= self._limit:
@@ -157,7 +157,7 @@ class IdleSteps:
             )
 
     def nothing_trained(self) -> str | None:
-        """At the end of a run: why no step of it trained anything; None where one did."""
+        """Returns, at the end of a run, why no step trained anything; None if one did."""
         if self._trained_steps or not self._steps:
             return None
         steps = "1 step" if self._steps == 1 else f"{self._steps} steps"
@@ -180,12 +180,12 @@ class IdleSteps:
         self.log = self._failed.log
 
     def _why(self) -> str:
-        """Dropped groups by reason, failures by kind with their commonest message, what to do."""
+        """Returns dropped groups by reason, failures by kind with a message, and the remedy."""
         ranked = self._dropped.most_common()
         dropped = ", ".join(f"{count} {reason}" for reason, count in ranked)
         parts = [f"groups dropped: {dropped}"] if dropped else []
         if self._failed.total:
-            failed = self._failed.words()
+            failed = self._failed.summary()
             parts.append(f"{self._failed.total} of {self._episodes} episodes failed: {failed}")
         return "; ".join([*parts, self._advice(ranked)])
 
@@ -197,7 +197,7 @@ class IdleSteps:
 
 
 def _failures(groups: Sequence[ScoredGroup]) -> Reasons:
-    """Of each failed episode; where a group could not be scored, of all that came back."""
+    """Returns the failures of all episodes; an unscored group fails all its rollouts."""
     reasons = Reasons()
     for group in groups:
         task = group.spec.task
@@ -206,5 +206,5 @@ def _failures(groups: Sequence[ScoredGroup]) -> Reasons:
         if group.score.failure is not None:
             failures += [group.score.failure] * len(group.rollouts)
         for failure in failures:
-            reasons.add(told(failure, task), ids)
+            reasons.add(redact_private(failure, task), ids)
     return reasons

@@ -1,8 +1,8 @@
-"""The logs of a run's actors, so that a dead one tells why it died.
+"""The logs of a run's actors, so that a failure includes the last lines of the process.
 
-Each actor says where it writes while it lives; its log is read here once it has failed. Of a run on
-private tasks no line of a log is kept, since it may quote them: only its path, and the class of the
-last error.
+Each actor reports the paths of its log after its start; the log is read once the actor has failed.
+In a run on private tasks, only the path and the class of the last error are kept, since lines may
+quote tasks.
 """
 
 import asyncio
@@ -14,11 +14,11 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from orchestra_ray.core.bugs import is_bug
 from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.process_log import LogTail, ProcessLog, without_reason
-from orchestra_ray.data.tasks.private import wordless
+from orchestra_ray.data.tasks.private import redact
 
 
 class ActorLogs:
-    """By the names that events give to the actors."""
+    """Logs by the name of the actor in events."""
 
     def __init__(self, private: bool):
         self._private = private
@@ -26,38 +26,38 @@ class ActorLogs:
         self._asking: set[asyncio.Task[None]] = set()
 
     async def ask(self, where: str, actor: Any) -> None:
-        """Has the actor say where it writes. Raises what the call raises."""
+        """Asks the actor for the paths of its log. Raises the errors of the call."""
         self._logs[where] = await actor.process_log.remote()
 
     def ask_again(self, where: str, actor: Any, deadline_s: float) -> None:
-        """In the background, of an actor that Ray starts again: it then writes elsewhere."""
+        """Asks in the background an actor that Ray restarts, since its log has a new path."""
         task = asyncio.get_running_loop().create_task(self._ask_within(where, actor, deadline_s))
         self._asking.add(task)  # the loop itself holds tasks only weakly
         task.add_done_callback(self._asking.discard)
 
     def tail(self, where: str, error: BaseException | None = None) -> LogTail | None:
-        """Of the actor at `where`, or of the process below it that the error of its code names.
+        """Returns the end of the log of the actor, or of the child process that `error` names.
 
-        The last error in the log is the reason only where the actor could not tell one itself.
+        The last error in the log counts as the reason only if the actor itself died.
         """
         own = getattr(_cause(error), "log", None)
         if isinstance(own, LogTail):
-            return own.without_words() if self._private else own
+            return own.redacted() if self._private else own
         known = self._logs.get(where)
         tail = None if known is None else known.tail()
         if not isinstance(error, RayActorError):
             tail = without_reason(tail)
-        return tail.without_words() if tail is not None and self._private else tail
+        return tail.redacted() if tail is not None and self._private else tail
 
     def failure(
         self, kind: FailureKind, where: str, message: str, error: BaseException | None = None
     ) -> Failure:
-        """The failure of an actor, with its log."""
+        """Returns the failure of an actor, with the end of its log."""
         return Failure(kind, where, message, is_permanent(error), self.tail(where, error))
 
-    def told(self, failure: Failure) -> Failure:
-        """What may be written of a failure that no task is known of."""
-        return wordless(failure) if self._private and failure.log is not None else failure
+    def redacted(self, failure: Failure) -> Failure:
+        """Returns a failure of no known task as it may be written."""
+        return redact(failure) if self._private and failure.log is not None else failure
 
     async def _ask_within(self, where: str, actor: Any, deadline_s: float) -> None:
         try:
@@ -68,7 +68,7 @@ class ActorLogs:
 
 
 def is_permanent(error: BaseException | None) -> bool:
-    """Whether an actor's code has a bug: an exception that neither a death nor a part explains."""
+    """Returns whether the error is a bug of the actor's code, not a death or a failed child."""
     cause = _cause(error)
     if cause is None or not isinstance(error, RayTaskError):
         return False
@@ -76,7 +76,7 @@ def is_permanent(error: BaseException | None) -> bool:
 
 
 def log_fields(log: LogTail | None) -> Mapping[str, Any]:
-    """Of an event: the path of the log, its last lines, and the last error among them."""
+    """Returns the fields of an event: the path of the log, its last lines and its last error."""
     if log is None:
         return {}
     found = {"log": log.path, "last_lines": list(log.lines), "reason": log.reason}
@@ -84,7 +84,7 @@ def log_fields(log: LogTail | None) -> Mapping[str, Any]:
 
 
 def failure_fields(failure: Failure) -> Mapping[str, Any]:
-    """Of an event: what is known of a failure."""
+    """Returns the fields of an event on a failure."""
     return {
         "failure": failure.kind.value,
         "where": failure.where,
@@ -95,7 +95,7 @@ def failure_fields(failure: Failure) -> Mapping[str, Any]:
 
 
 def _cause(error: BaseException | None) -> BaseException | None:
-    """The exception of the actor's own code, where there is one."""
+    """Returns the exception of the actor's own code, if there is one."""
     if not isinstance(error, RayTaskError):
         return error
     return error.cause if isinstance(error.cause, BaseException) else None

@@ -1,8 +1,8 @@
-"""The training loop: one for synchronous and asynchronous training.
+"""The training loop, for synchronous and asynchronous training.
 
-Each group is one asyncio task that ends in a scored group; the loop wakes on those ends, never on
-a timer. A step takes the next `groups_per_step` scored groups, trains what the filters leave of
-them, publishes the weights, and lets the dispatcher fill up again. Owned by one event loop.
+Each group is an asyncio task that ends with a scored group; the loop waits for these, never for a
+timer. A step takes the next `groups_per_step` scored groups, trains those that pass the filters,
+publishes the weights, and dispatches new groups. Owned by one event loop.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.money import usd
 from orchestra_ray.core.records import GroupSpec
 from orchestra_ray.core.states import Ended
-from orchestra_ray.data.tasks.private import told
+from orchestra_ray.data.tasks.private import redact_private
 from orchestra_ray.data.tasks.sampler import GroupSampler
 from orchestra_ray.driver.accounting import Accounting
 from orchestra_ray.driver.batch import dropped_sequences, training_sequences
@@ -36,7 +36,7 @@ Metrics = Mapping[str, float]
 
 
 class TrainingLoop:
-    """`run` plays, trains and publishes `config.training.steps` times."""
+    """Samples, trains and publishes `config.training.steps` times."""
 
     def __init__(
         self,
@@ -60,17 +60,17 @@ class TrainingLoop:
             workers=list(worker_group.workers),
         )
         self._scored: asyncio.Queue[ScoredGroup | Exception] = asyncio.Queue()
-        self._playing: set[asyncio.Task[None]] = set()
+        self._in_flight: set[asyncio.Task[None]] = set()
         self._throughput = Throughput()
         self._workers = len(worker_group.workers)
         self.idle = IdleSteps(self._training.idle_steps_max)
         self.version = 0
 
     async def run(self, on_step: Callable[[int, Metrics], Awaitable[None]]) -> None:
-        """`on_step(step, metrics)` is awaited after each step, 1 to `steps`.
+        """Runs all steps, and awaits `on_step(step, metrics)` after each, from 1 to `steps`.
 
-        Ends early, after a whole step, where the spending limit of the run has refused a call.
-        Raises `RunFailed` after a step that `IdleSteps` ends the run with.
+        Ends early, after a complete step, if the spending limit of the run has refused a call.
+        Raises `RunFailed` after a step at which `IdleSteps` ends the run.
         """
         try:
             for step in range(1, self._training.steps + 1):
@@ -81,9 +81,9 @@ class TrainingLoop:
                 if self.idle.ending is not None:
                     raise RunFailed(self.idle.ending, self.idle.log)
         finally:
-            for task in self._playing:
+            for task in self._in_flight:
                 task.cancel()
-            await asyncio.gather(*self._playing, return_exceptions=True)
+            await asyncio.gather(*self._in_flight, return_exceptions=True)
 
     async def _step(self, step: int) -> Metrics:
         started_s, cpu_s = time.monotonic(), _cpu_s()
@@ -91,23 +91,23 @@ class TrainingLoop:
         groups = await self._sample()
         generated_s, rates = time.monotonic(), self._throughput.take()
         self._dispatcher.step_ended()
-        selections = [self._select(group) for group in groups]
-        chosen = self._choose(selections)
-        trained = await self._train(chosen)
+        filtered = [self._filter(group) for group in groups]
+        trainable = self._end_dropped(filtered)
+        trained = await self._train(trainable)
         trained_s = time.monotonic()
-        published = await self._publish() if chosen else {}
+        published = await self._publish() if trainable else {}
         ended_s = time.monotonic()
         self._accounting.check()
         measured = {
             **group_metrics(groups, self._worker_group.reward.combination),
             **rates,
-            **self._follow(groups),
-            **filter_metrics(groups, selections),
-            **failure_metrics(groups, selections),
+            **self._update_multiplier(groups),
+            **filter_metrics(groups, filtered),
+            **failure_metrics(groups, filtered),
         }
         self.idle.after(step, groups, {**measured, **trained})
-        closing = await self._worker_group.close_step(step - 1 - self._training.max_staleness)
-        report(self._on_event, closing.failures)
+        closed = await self._worker_group.close_step(step - 1 - self._training.max_staleness)
+        report(self._on_event, closed.failures)
         return {
             **measured,
             **trained,
@@ -120,25 +120,28 @@ class TrainingLoop:
             "seconds/publish": ended_s - trained_s,
             "seconds/step": ended_s - started_s,
             "driver_cpu_s": _cpu_s() - cpu_s,
-            **closing.totals,
+            **closed.totals,
             **await self._worker_group.peak_mib(),
         }
 
     async def _sample(self) -> list[ScoredGroup]:
-        """The next groups; with a sampling factor, until enough teach (DAPO's dynamic sampling)."""
-        wanted, groups, teaching = self._training.groups_per_step, [], 0
+        """Returns the next groups; with a sampling factor, until enough of them are trainable.
+
+        This is DAPO's dynamic sampling (arXiv 2503.14476, section 3.2).
+        """
+        wanted, groups, trainable = self._training.groups_per_step, [], 0
         for batches_left in reversed(range(self._training.sampling_factor)):
-            more = [await self._next_group() for _ in range(wanted - teaching)]
+            more = [await self._next_group() for _ in range(wanted - trainable)]
             self._dispatcher.consumed(len(more))
             groups += more
-            teaching += sum(bool(self._select(group).trained) for group in more)
-            if teaching >= wanted or not batches_left:
-                break  # more that were dispatched now would be nobody's
-            self._dispatch(wanted - teaching)
+            trainable += sum(bool(self._filter(group).trainable) for group in more)
+            if trainable >= wanted or not batches_left:
+                break  # further groups would not be used by this step
+            self._dispatch(wanted - trainable)
         return groups
 
-    def _follow(self, groups: Sequence[ScoredGroup]) -> Metrics:
-        """The multiplier of a budgeted reward, moved by what the episodes have cost."""
+    def _update_multiplier(self, groups: Sequence[ScoredGroup]) -> Metrics:
+        """Updates the multiplier of a budgeted reward by the mean cost of the episodes."""
         settings = self._worker_group.reward
         summaries = [rollout.summary for group in groups for rollout in group.rollouts]
         if settings.combination != "budgeted" or settings.budget_usd is None or not summaries:
@@ -150,9 +153,9 @@ class TrainingLoop:
         return {"reward/multiplier": multiplier}
 
     def _dispatch(self, wanted: int | None = None) -> None:
-        """What is due; in the middle of a synchronous step only the `wanted` groups of this step.
+        """Dispatches all groups that are due; within a synchronous step, only `wanted` ones.
 
-        More of them would wait for the next step, and be stale in it.
+        Others would wait for the next step, and be stale in it.
         """
         for lost in set(self._dispatcher.workers) - self._worker_group.workers.keys():
             self._dispatcher.lost(lost)
@@ -162,14 +165,14 @@ class TrainingLoop:
             self._accounting.dispatch(episode.episode_id for episode in spec.episodes)
             self._dispatcher.dispatched(worker)
             self._throughput.begin()
-            task = asyncio.create_task(self._play(worker, spec))
-            self._playing.add(task)  # the event loop itself holds tasks only weakly
-            task.add_done_callback(self._playing.discard)
+            task = asyncio.create_task(self._run_group(worker, spec))
+            self._in_flight.add(task)  # the event loop itself holds tasks only weakly
+            task.add_done_callback(self._in_flight.discard)
 
-    async def _play(self, worker: int, spec: GroupSpec) -> None:
+    async def _run_group(self, worker: int, spec: GroupSpec) -> None:
         try:
-            group = await self._worker_group.play_and_score(worker, spec)
-        except Exception as error:  # a bug: who waits for the group has to hear of it
+            group = await self._worker_group.run_and_score(worker, spec)
+        except Exception as error:  # a bug: raised by the step that waits for the group
             self._throughput.end()
             self._scored.put_nowait(error)
             return
@@ -199,34 +202,32 @@ class TrainingLoop:
             ids = [rollout.summary.episode_id for rollout in group.rollouts]
             failures.setdefault(group.score.failure, []).extend(ids)
         for failure, episode_ids in failures.items():
-            fields = failure_fields(told(failure, group.spec.task))
+            fields = failure_fields(redact_private(failure, group.spec.task))
             self._on_event("failure", **fields, episodes=episode_ids)
 
-    def _choose(self, selections: Sequence[FilteredGroup]) -> list[TrainableEpisode]:
-        """What to train; everything else ends here, in its named state."""
-        chosen: list[TrainableEpisode] = []
-        for selection in selections:
-            chosen.extend(selection.trained)
-            for episode_id, state in selection.dropped.items():
+    def _end_dropped(self, filtered: Sequence[FilteredGroup]) -> list[TrainableEpisode]:
+        """Ends the dropped episodes in their terminal states; returns the trainable ones."""
+        for group in filtered:
+            for episode_id, state in group.dropped.items():
                 self._accounting.end(episode_id, state)
-        return chosen
+        return [episode for group in filtered for episode in group.trainable]
 
-    def _select(self, group: ScoredGroup) -> FilteredGroup:
+    def _filter(self, group: ScoredGroup) -> FilteredGroup:
         stale_before = self.version - self._training.max_staleness
         return filter_group(group, stale_before, self._training.overlong)
 
-    async def _train(self, chosen: Sequence[TrainableEpisode]) -> Metrics:
-        if not chosen:
+    async def _train(self, trainable: Sequence[TrainableEpisode]) -> Metrics:
+        if not trainable:
             return {"trained_episodes": 0}
-        sequences = training_sequences(chosen, self._worker_group.reward)
+        sequences = training_sequences(trainable, self._worker_group.reward)
         stats = await self._learner.train(sequences)
-        for episode in chosen:
+        for episode in trainable:
             self._accounting.end(episode.rollout.summary.episode_id, Ended.TRAINED)
         return {
             **stats,
-            "trained_episodes": len(chosen),
+            "trained_episodes": len(trainable),
             "trained_sequences": len(sequences),
-            **dropped_sequences(chosen),
+            **dropped_sequences(trainable),
         }
 
     async def _publish(self) -> Metrics:
@@ -240,7 +241,7 @@ class TrainingLoop:
 
 
 def budget_is_spent(totals: Metrics) -> bool:
-    """Whether the spending limit of the whole run has refused a call."""
+    """Returns whether a spending limit of the whole run has refused a call."""
     return totals.get(RUN_REFUSED, 0.0) > 0
 
 

@@ -1,4 +1,4 @@
-"""The metrics of a step that come from its scored groups."""
+"""Metrics of a step that are computed from its scored groups."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,7 @@ from orchestra_ray.driver.filters import FilteredGroup, ScoredGroup
 
 
 def group_metrics(groups: Sequence[ScoredGroup], combination: str = "paper") -> Mapping[str, float]:
-    """Means over the episodes that came back, before any filter.
-
-    Without an episode there is nothing to tell.
-    """
+    """Returns means over all scored episodes, before any filter; empty without an episode."""
     pairs = [pair for group in groups if group.score.failure is None for pair in group.pairs()]
     if not pairs:
         return {}
@@ -48,18 +45,18 @@ def group_metrics(groups: Sequence[ScoredGroup], combination: str = "paper") -> 
 
 
 def filter_metrics(
-    groups: Sequence[ScoredGroup], selections: Sequence[FilteredGroup]
+    groups: Sequence[ScoredGroup], filtered: Sequence[FilteredGroup]
 ) -> Mapping[str, float]:
-    """What the filters leave: groups by why nothing of them is trained, and of the episodes that
-    came back and are not trained, turns and response tokens by the state that they end in.
+    """Returns the numbers of kept groups and of dropped groups by reason, and the turns and
+    response tokens of dropped episodes by terminal state.
     """
     reasons: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
-    for group, selection in zip(groups, selections, strict=True):
-        if not selection.trained:
-            reasons[_why_dropped(group, selection)] += 1
+    for group, kept in zip(groups, filtered, strict=True):
+        if not kept.trainable:
+            reasons[_why_dropped(group, kept)] += 1
         for summary in (rollout.summary for rollout in group.rollouts):
-            state = selection.dropped.get(summary.episode_id)
+            state = kept.dropped.get(summary.episode_id)
             if state is not None:
                 dropped[f"dropped/{state}_turns"] += summary.turns
                 dropped[f"dropped/{state}_tokens"] += summary.response_tokens
@@ -72,11 +69,11 @@ def filter_metrics(
 
 
 def failure_metrics(
-    groups: Sequence[ScoredGroup], selections: Sequence[FilteredGroup]
+    groups: Sequence[ScoredGroup], filtered: Sequence[FilteredGroup]
 ) -> Mapping[str, float]:
-    """The episodes of the groups, and how many of them failed, by the kind of failure."""
+    """Returns the numbers of dispatched episodes, and of failed ones by kind of failure."""
     kinds = {Ended.failed(kind): kind.value for kind in FailureKind}
-    states = Counter(state for selection in selections for state in selection.dropped.values())
+    states = Counter(state for group in filtered for state in group.dropped.values())
     failed = {kind: states[state] for state, kind in kinds.items() if states[state]}
     return {
         "episodes_dispatched": sum(len(group.spec.episodes) for group in groups),
@@ -85,15 +82,15 @@ def failure_metrics(
     }
 
 
-def _why_dropped(group: ScoredGroup, selection: FilteredGroup) -> str:
-    """The reason of its score; else the state that most of its episodes end in."""
+def _why_dropped(group: ScoredGroup, filtered: FilteredGroup) -> str:
+    """Returns the reason of the score, else the most common terminal state."""
     if group.score.reason is not None:
         return group.score.reason
-    return Counter(selection.dropped.values()).most_common(1)[0][0]
+    return Counter(filtered.dropped.values()).most_common(1)[0][0]
 
 
 def _unscorable(groups: Sequence[ScoredGroup]) -> Mapping[str, float]:
-    """Answers that no scorer could score, where there were any."""
+    """Returns the number of unscorable answers, if there are any."""
     count = sum(group.score.unscorable for group in groups)
     return {"unscorable_answers": count} if count else {}
 
@@ -103,9 +100,9 @@ def _stops(summaries: Sequence[EpisodeSummary]) -> Mapping[str, float]:
 
 
 def _choices(summaries: Sequence[EpisodeSummary]) -> Mapping[str, float]:
-    """How the calls are spread: their entropy in nats, and the share of the one called most.
+    """Returns the entropy of the calls in nats, and the share of the most called tool.
 
-    A share near 1 is a collapse on one tool.
+    A share near 1 means a collapse onto one tool.
     """
     counts: Counter[str] = Counter()
     for summary in summaries:
@@ -119,16 +116,17 @@ def _choices(summaries: Sequence[EpisodeSummary]) -> Mapping[str, float]:
 
 
 def _parts(scores: Sequence[EpisodeScore]) -> Mapping[str, float]:
-    """What each objective adds to the mean reward."""
+    """Returns the contribution of each objective to the mean reward."""
     names = sorted({name for score in scores for name in score.parts})
     return {f"reward/{n}": fmean(score.parts.get(n, 0.0) for score in scores) for n in names}
 
 
 def _adherence(groups: Sequence[ScoredGroup]) -> Mapping[str, float]:
-    """How far right episodes go where their user wants: 1 is the best of each group throughout.
+    """Returns how well correct episodes follow the preference; 1 is the best of each group.
 
-    What cost, time and tools add to the reward, by the sum of their weights. As in the reward, an
-    amount in which a group agrees adds nothing, so 1 needs groups that differ in all of them.
+    The contribution of cost, latency and tools to the reward, divided by the sum of their weights.
+    As in the reward, an amount that is equal within a group contributes nothing, so 1 requires
+    groups that differ in all amounts.
     """
     shares = []
     for group in groups:
@@ -142,7 +140,7 @@ def _adherence(groups: Sequence[ScoredGroup]) -> Mapping[str, float]:
 
 
 def _calls(summaries: Sequence[EpisodeSummary]) -> Mapping[str, float]:
-    """Calls an episode by identity."""
+    """Returns calls per episode by identity."""
     names = sorted({name for summary in summaries for name in summary.calls})
     return {
         f"calls/{n}": sum(summary.calls.get(n, 0) for summary in summaries) / len(summaries)

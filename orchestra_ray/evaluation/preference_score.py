@@ -1,15 +1,15 @@
 """How well a policy follows its users: the paper's preference score (App. L, Eq. 5 and 6).
 
-A policy is measured against the one that training started from, example by example. Columns are
-calls of each tool or model, then outcome (1 right, 0 wrong), cents and seconds, both not negative.
-By Eq. 5, what is wanted more is M_s / max(1, M_0), and what is wanted less M_0 / max(1, M_s), where
-M_s is the policy's amount and M_0 the start's. By Eq. 6, an example's score is their sum by the
-user's weights where the policy is right, else 0.
+A policy is compared with the one before training, example by example. Columns are calls of each
+tool or model, then outcome (1 right, 0 wrong), cents and seconds, none of them negative. By Eq. 5
+an amount to be raised gives M_s / max(1, M_0), and one to be lowered M_0 / max(1, M_s), where M_s
+is the policy's amount and M_0 the start's. By Eq. 6 an example's score is their sum by the user's
+weights if the policy is right, else 0.
 
-The floor of 1 has a unit, so the score has too: below one cent or one second a policy gains nothing
-by saving more, its term is M_0 as it stands, and in dollars or minutes the same episodes would
-score otherwise. The paper states no unit. Here they are cents and seconds, always, and scores in
-other ones do not compare. Where calls cost less than a cent, compare mean costs beside the score.
+The floor of 1 has a unit, so the score depends on units: below one cent or one second further
+savings do not count (the term is M_0), and in dollars or minutes the same episodes would have
+another score. The paper states no unit; here it is always cents and seconds. If calls cost less
+than a cent, compare mean costs as well.
 
 The paper's benchmark score is the sum over examples, which grows with their number; the mean does
 not.
@@ -31,7 +31,7 @@ NANOUSD_PER_CENT = NANOUSD_PER_USD // 100
 
 @dataclass(frozen=True, slots=True)
 class PreferenceScore:
-    """R^e of each example, in the order given."""
+    """R^e of each example, in the order of the input."""
 
     scores_N: np.ndarray
 
@@ -51,9 +51,9 @@ def preference_score(
     preference_N_K: np.ndarray,
     correct_N: np.ndarray,
 ) -> PreferenceScore:
-    """Eq. 5 and 6 in float64; `features` are the policy's, `baseline` the start's.
+    """Returns Eq. 5 and 6 in float64; `features` are the policy's, `baseline` the start's.
 
-    preference_N_K: weights in [0, 1]. correct_N: bool, of the policy. Raises ValueError where the
+    preference_N_K: weights in [0, 1]. correct_N: bool, of the policy. Raises ValueError if the
     shapes do not fit, or an amount is negative or not finite.
     """
     features_N_K, baseline_N_K, preference_N_K = (
@@ -77,13 +77,13 @@ def feature_row(
     price_nanousd: int,
     latency_s: float,
 ) -> np.ndarray:
-    """An episode's features_K. `names` are all that any draw can offer; `calls` are by name."""
+    """Returns an episode's features_K. `names`: all tools and models that any toolset offers."""
     counts = [float(calls.get(name, 0)) for name in names]
     return np.array([*counts, float(correct), price_nanousd / NANOUSD_PER_CENT, latency_s])
 
 
 def weight_row(names: Sequence[str], preference: Preference) -> np.ndarray:
-    """A preference's weights_K, in the columns of `feature_row`."""
+    """Returns a preference's weights_K, in the columns of `feature_row`."""
     tools = [preference.tools.get(name, 0.0) for name in names]
     return np.array([*tools, preference.outcome, preference.cost, preference.latency])
 

@@ -1,8 +1,8 @@
-"""What the numbers of an evaluation show, in words, and nothing that they do not show.
+"""The conclusions that an evaluation's figures support, as sentences.
 
-The subject is the policy "after" training, or "policy" where an evaluation trained none; the other
-rows are what it is compared to. Two policies differ "outside both intervals" where the mean of each
-lies outside the 95% interval of the other.
+The subject is the policy "after" training, or "policy" in an evaluation without training; it is
+compared with every other row. Two policies differ "outside both intervals" if the mean of each lies
+outside the 95% interval of the other.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,15 +10,15 @@ from dataclasses import dataclass
 
 from orchestra_ray.evaluation.summary import Summary
 
-MEASURED = ("before", "after", "policy")  # the rows that are no baselines, in their order
-BOUNDS = ("oracle",)  # baselines that know what no policy can know
+MEASURED = ("before", "after", "policy")  # the rows of the own policy, in their order
+BOUNDS = ("oracle",)  # baselines with knowledge that no policy has
 ALL_FAILED = 1 - 1e-9
-INTERVALS, RANGES = "95% intervals", "ranges over seeds"  # what may be given of a mean
+INTERVALS, RANGES = "95% intervals", "ranges over seeds"  # the kinds of intervals
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The subject's reward against another policy's. `difference` is the subject's minus that."""
+    """The subject's reward against another policy's. `difference`: the subject's minus it."""
 
     other: str
     other_reward: float
@@ -33,36 +33,36 @@ class Comparison:
 
 
 def in_order(rows: Mapping[str, Summary]) -> dict[str, Summary]:
-    """The same rows, what was measured before the baselines."""
+    """Returns the rows with the own policy before the baselines."""
     measured = [name for name in MEASURED if name in rows]
     return {name: rows[name] for name in dict.fromkeys([*measured, *rows])}
 
 
 def failed_calls(rows: Mapping[str, Summary]) -> list[str]:
-    """A sentence on each policy some of whose calls failed, those of which all failed first."""
+    """Returns a sentence for each policy with failed calls, the highest fraction first."""
     failing = {name: one for name, one in rows.items() if one.failed_share > 0.0}
     found = []
     for name, one in sorted(failing.items(), key=lambda item: -item[1].failed_share):
         mostly = f"mostly {one.failed_mostly}" if len(one.failed) > 1 else one.failed_mostly
         if one.failed_share >= ALL_FAILED:
-            found.append(f"{name}: ALL CALLS FAILED ({mostly}); its figures say nothing of it")
+            found.append(f"{name}: ALL CALLS FAILED ({mostly}); ignore its figures")
         else:
             found.append(f"{name}: {share_words(one.failed_share)} of its calls failed ({mostly})")
     return found
 
 
 def share_words(share: float) -> str:
-    """A share in percent; one that is not 0 does not read 0."""
+    """Returns a fraction in percent; a small one does not read as 0."""
     return f"{share:.1%}" if share >= 0.001 else "below 0.1%"
 
 
 def subject(rows: Mapping[str, Summary]) -> str:
-    """The name of the row that is compared to the others: the model's own, else the first."""
+    """Returns the name of the row that is compared with the others; without one, the first."""
     return next((name for name in ("after", "policy") if name in rows), next(iter(rows)))
 
 
 def compare(one: Summary, name: str, other: Summary) -> Comparison:
-    """`one` against `other`, which is called `name`."""
+    """Compares `one` with `other`, the row `name`."""
     apart = not _inside(one.reward, other.reward_ci95) and not _inside(
         other.reward, one.reward_ci95
     )
@@ -70,15 +70,15 @@ def compare(one: Summary, name: str, other: Summary) -> Comparison:
 
 
 def compare_all(rows: Mapping[str, Summary]) -> dict[str, Comparison]:
-    """The subject against every other row, by name."""
+    """Compares the subject with every other row, by name."""
     own = subject(rows)
     return {name: compare(rows[own], name, other) for name, other in rows.items() if name != own}
 
 
 def sentences(rows: Mapping[str, Summary], ends: str = INTERVALS) -> str:
-    """One sentence on the subject, and one on the baselines where there are some.
+    """Returns a sentence on the subject, and one on the baselines if there are any.
 
-    `ends` says what the intervals of the rows are.
+    `ends`: the kind of the rows' intervals, INTERVALS or RANGES.
     """
     reward, comparisons = rows[subject(rows)].reward, compare_all(rows)
     before = comparisons.pop("before", None)
@@ -116,7 +116,7 @@ def _against(baselines: Sequence[Comparison], ends: str) -> str:
 
 
 def _inside(value: float, interval: tuple[float, float]) -> bool:
-    """Also where a number is missing (NaN): what cannot be compared is not shown to differ."""
+    """Returns True for NaN too: a missing value never shows a difference."""
     return not (value < interval[0] or value > interval[1])
 
 

@@ -1,7 +1,7 @@
-"""The prompt-only policy: the episodes of the model that training started from, of another run.
+"""The prompt-only policy: episodes of the untrained model, taken from another run.
 
-They are that run's row `before`, or its `policy` where it only measured. They stand beside others
-where both runs ask for the same tasks, draws and preferences; its files are read and never written.
+They are that run's row `before`, or `policy` if it was an evaluation. They are comparable if both
+runs have the same tasks, toolsets and preferences. The other run's files are never written.
 """
 
 import json
@@ -14,16 +14,16 @@ import yaml
 
 from orchestra_ray.config.errors import BadValue
 from orchestra_ray.config.schema import Config
-from orchestra_ray.config.validation import difference
+from orchestra_ray.config.start_checks import difference
 from orchestra_ray.evaluation.episode_log import FILE, EvalEpisode, read_episodes
 
-START = "before"  # the row that preference scores are measured from
+START = "before"  # the reference row of preference scores
 SAME = ("seed", "tasks", "catalogue")
 SAME_OF_EVALUATION = ("seed", "tools", "greedy", "preferences")
 
 
 def start_of(config: Config) -> Mapping[int, EvalEpisode]:
-    """By the tasks' numbers, all that are evaluated. `BadValue` where that run cannot give them."""
+    """Returns the episodes of all evaluated tasks, by number. Raises BadValue if any is missing."""
     assert config.evaluation.before is not None
     folder = Path(config.evaluation.before).expanduser()
     if not (folder / FILE).is_file() or not (folder / "config.yaml").is_file():
@@ -33,17 +33,17 @@ def start_of(config: Config) -> Mapping[int, EvalEpisode]:
     episodes = rows.get(START) or rows.get("policy", {})
     wanted = range(config.evaluation.tasks)
     if missing := [n for n in wanted if n not in episodes]:
-        problem = f"{folder} has not measured {len(missing)} of {len(wanted)} tasks"
-        raise _unfit(problem, "go on with it by --resume, or lower evaluation.tasks")
+        problem = f"{folder} has not evaluated {len(missing)} of {len(wanted)} tasks"
+        raise _unfit(problem, "continue it with --resume, or lower evaluation.tasks")
     return {n: episodes[n] for n in wanted}
 
 
 def check_before(config: Config, training: bool) -> None:
-    """`BadValue` where `evaluation.before` is given and cannot be had."""
+    """Raises BadValue if `evaluation.before` is set and cannot be used."""
     if config.evaluation.before is None:
         return
     if training:
-        raise _unfit("training measures its own start", "leave it out")
+        raise _unfit("training evaluates its own start", "leave it out")
     start_of(config)
 
 
@@ -52,7 +52,7 @@ def _check_same(config: Config, folder: Path) -> None:
     now: dict[str, Any] = json.loads(json.dumps(asdict(config)))
     other = difference(_compared(was), _compared(now))
     if other is not None:
-        raise _unfit(f"{folder} was measured with {other[0]}={other[1]}", "give that")
+        raise _unfit(f"{folder} was evaluated with {other[0]}={other[1]}", "give that")
 
 
 def _compared(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,6 +1,6 @@
-"""What an evaluation says in numbers: means over episodes with bootstrap intervals over tasks.
+"""The figures of an evaluation: means over episodes with bootstrap intervals over tasks.
 
-Pure NumPy. Episodes of one task are not independent, so tasks are what is resampled.
+Pure NumPy. Episodes of one task are not independent, so tasks are resampled.
 """
 
 import math
@@ -15,7 +15,7 @@ from orchestra_ray.core.faults import FaultKind
 from orchestra_ray.core.records import OK
 
 Interval = tuple[float, float]  # [low, high] of a figure, at 95%
-AT_REST = FaultKind.UNAVAILABLE.value  # what keeps failing is left alone for a while
+AT_REST = FaultKind.UNAVAILABLE.value  # of calls refused by an open circuit breaker
 MIDDLE_AND_TAIL = (50, 95)  # percentiles
 
 
@@ -29,7 +29,7 @@ class EpisodeOutcome:
     latency_s: float
     reward: float
     turns: int
-    family: str = ""  # of its task; where all have none, there is nothing by family
+    family: str = ""  # of its task; without any, nothing is reported by family
     calls: Mapping[str, int] = field(default_factory=dict)  # by identity of the tool or model
     outcomes: Mapping[str, int] = field(default_factory=dict)  # calls by class of fault, or OK
 
@@ -54,8 +54,8 @@ class FamilySummary:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Means over episodes; `_ci95` are [low, high] of a figure. What is optional may be unknown:
-    a summary that was written without it has none.
+    """Means over episodes; `_ci95` are [low, high] of a figure. None: the stored summary lacks the
+    figure.
     """
 
     accuracy: float
@@ -80,17 +80,17 @@ class Summary:
 
     @property
     def failed_share(self) -> float:
-        """Of the calls that were made, the share that failed; 0 if it is not known."""
+        """The fraction of calls that failed; 0 if unknown."""
         return min(1.0, math.fsum(self.failed.values()))
 
     @property
     def failed_mostly(self) -> str:
-        """The commonest class of fault. A tool at rest is unavailable because of another class."""
+        """The most frequent class of fault; circuit-breaker refusals only if there is no other."""
         causes = {name: s for name, s in self.failed.items() if name != AT_REST} or self.failed
         return max(causes, key=lambda name: causes[name], default="")
 
     def to_json(self) -> dict[str, Any]:
-        """The object M of `summary.json`, without what is unknown."""
+        """Returns the object M of `summary.json`, without unknown figures."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         values = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
         values["by_family"] = {name: one.to_json() for name, one in self.by_family.items()}
@@ -133,7 +133,7 @@ class Summary:
 
 
 def summarise(outcomes: Sequence[EpisodeOutcome], bootstrap: int, seed: int) -> Summary:
-    """Means of the outcomes, in any order, with intervals from `bootstrap` resamples.
+    """Returns means of the outcomes, in any order, with intervals from `bootstrap` resamples.
 
     Raises ValueError without an outcome or a resample.
     """
@@ -175,14 +175,14 @@ def summarise(outcomes: Sequence[EpisodeOutcome], bootstrap: int, seed: int) -> 
 
 
 def percentiles(values: Sequence[float] | np.ndarray, percents: Sequence[float]) -> list[float]:
-    """The values below which `percents` of all lie, on the line between the nearest two."""
+    """Returns the percentiles, by linear interpolation between neighbours."""
     return [float(found) for found in np.percentile(np.asarray(values, np.float64), percents)]
 
 
 def _by_family(
     outcomes: Sequence[EpisodeOutcome], bootstrap: int, seed: int
 ) -> dict[str, FamilySummary]:
-    """By name; nothing where no outcome names its family."""
+    """Returns the families by name; {} if no outcome names its family."""
     families: dict[str, list[EpisodeOutcome]] = {}
     for outcome in outcomes:
         families.setdefault(outcome.family, []).append(outcome)
@@ -198,7 +198,7 @@ def _by_family(
 
 
 def _calls(outcomes: Sequence[EpisodeOutcome]) -> dict[str, float]:
-    """Calls an episode of each identity that was called at all."""
+    """Returns the mean calls of an episode, for each identity that was called."""
     sums: Counter[str] = Counter()
     for outcome in outcomes:
         sums.update(outcome.calls)
@@ -206,7 +206,7 @@ def _calls(outcomes: Sequence[EpisodeOutcome]) -> dict[str, float]:
 
 
 def _failed(outcomes: Sequence[EpisodeOutcome]) -> dict[str, float]:
-    """The share of all calls that ended with each class of fault."""
+    """Returns the fraction of all calls for each class of fault."""
     sums: Counter[str] = Counter()
     for outcome in outcomes:
         sums.update(outcome.outcomes)
@@ -226,15 +226,15 @@ def _mean(values_N: Sequence[float]) -> float:
 def mean_interval(
     task_ids_N: Sequence[str], values_N: Sequence[float], bootstrap: int, seed: int
 ) -> Interval:
-    """The 95% interval of the mean of `values_N`, from `bootstrap` resamples of the tasks."""
+    """Returns the 95% interval of the mean of `values_N`, from `bootstrap` resamples of tasks."""
     return _Resamples(task_ids_N, bootstrap, seed).of_mean(values_N)
 
 
 class _Resamples:
     """Percentile bootstrap (Efron and Tibshirani 1993, chapter 13), clustered by task.
 
-    A resample takes as many tasks as there are, with replacement, and all episodes of each. Where
-    all values agree an interval has no width, however few they are.
+    A resample takes as many tasks as there are, with replacement, and all episodes of each. If all
+    values agree, the interval has no width.
     """
 
     def __init__(self, task_ids_N: Sequence[str], bootstrap: int, seed: int):
@@ -262,6 +262,6 @@ class _Resamples:
 
 
 def interval95(figures_B: np.ndarray) -> Interval:
-    """The 2.5th and 97.5th percentile of a figure over resamples."""
+    """Returns the 2.5th and 97.5th percentile of a figure over resamples."""
     low, high = np.percentile(figures_B, [2.5, 97.5])
     return float(low), float(high)

@@ -11,12 +11,12 @@ from orchestra_ray.tracking.units import column_decimals, cost_unit
 
 
 def render_table(summaries: Mapping[str, Summary], experts: str) -> Table:
-    """A table of at most 80 columns; ± is half of the 95% interval.
+    """Returns a table of at most 80 columns; ± is half of the 95% interval.
 
-    `experts` says what kind of models were asked: figures of simulated ones are no claim.
+    `experts`: the label of the experts, since figures of simulated ones are no evidence.
 
-    The row after training is bold and marked, so that it stands out without colour too. A row in
-    which calls failed is marked "!", and a line below says how many; red if all did.
+    The row after training is bold and has a mark, so that it stands out without colour too. A row
+    with failed calls is marked "!", with their fraction in a line below; red if all failed.
     """
     rows, own = in_order(summaries), subject(summaries)
     unit = cost_unit(summary.cost_usd for summary in rows.values())

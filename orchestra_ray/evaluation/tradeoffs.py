@@ -1,8 +1,8 @@
-"""What accuracy costs over all policies of a comparison at once, with intervals over its tasks.
+"""Accuracy against cost over all policies of a comparison, with intervals over its tasks.
 
-The front, the hypervolume under it, and what each other policy's accuracy costs the measured one.
-A resample draws tasks and takes what every policy did on them, so differences between policies on
-the same task stay together.
+The Pareto front, the hypervolume under it, and the own policy's cost at each other policy's
+accuracy. A resample takes tasks with the episodes of every policy, which keeps differences on the
+same task together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,16 +17,16 @@ from orchestra_ray.evaluation.pareto import Tradeoff, equal_cost, hypervolume_sh
 from orchestra_ray.evaluation.significance import BOUNDS
 from orchestra_ray.evaluation.summary import Interval, interval95
 
-Points = Mapping[str, Tradeoff]  # by policy: dollars and a share of right answers
+Points = Mapping[str, Tradeoff]  # by policy: dollars, and accuracy as a fraction
 
 
 @dataclass(frozen=True, slots=True)
 class Tradeoffs:
     """front: from the cheapest to the dearest, without bounds.
 
-    hypervolume: the share of the box from no cost to the dearest policy's and from none to all
-    right that the front dominates. equal_cost_usd: by policy, see `pareto.equal_cost`; its interval
-    is over the resamples in which there is one, and is left out where those are less than half.
+    hypervolume: the fraction that the front dominates of the box from zero to the dearest policy's
+    cost and from 0 to 100% accuracy. equal_cost_usd: by policy, see `pareto.equal_cost`; its
+    interval is over the resamples that have such a cost, and absent if they are less than half.
     """
 
     front: tuple[str, ...]
@@ -36,7 +36,7 @@ class Tradeoffs:
     equal_cost_usd_ci95: Mapping[str, Interval]
 
     def to_json(self) -> dict[str, Any]:
-        """The object `tradeoffs` of `summary.json`."""
+        """Returns the object `tradeoffs` of `summary.json`."""
         intervals = {name: list(ends) for name, ends in self.equal_cost_usd_ci95.items()}
         return {
             "front": list(self.front),
@@ -48,7 +48,7 @@ class Tradeoffs:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Tradeoffs":
-        """What `to_json` made."""
+        """Reverses `to_json`."""
         low, high = values["hypervolume_ci95"]
         costs = values["equal_cost_usd_ci95"]
         return cls(
@@ -61,15 +61,15 @@ class Tradeoffs:
 
 
 def tradeoffs(
-    played: Mapping[str, Mapping[int, EvalEpisode]],
+    by_policy: Mapping[str, Mapping[int, EvalEpisode]],
     numbers: Sequence[int],
     own: str,
     bootstrap: int,
     seed: int,
 ) -> Tradeoffs:
-    """Of all policies on the tasks `numbers`, which each of them has played; `own` is measured."""
-    names = list(played)
-    episodes_M_N = [[played[name][n] for n in numbers] for name in names]
+    """Returns the tradeoffs on the tasks `numbers`, for which every policy has an episode."""
+    names = list(by_policy)
+    episodes_M_N = [[by_policy[name][n] for n in numbers] for name in names]
     right_M_N = np.array([[float(one.correct) for one in row] for row in episodes_M_N])
     usd_M_N = np.array([[usd(one.price_nanousd) for one in row] for row in episodes_M_N])
 

@@ -1,7 +1,7 @@
-"""What a sandbox is made of: limits, the command line of bubblewrap, the first process.
+"""Setup of a sandbox: limits, bubblewrap's command line, and that of the first process.
 
-The command is the same for every run, but for the numbers of three descriptors; nothing in it comes
-from a program.
+The command line is the same for every run except for three descriptor numbers, and nothing in it
+depends on the program.
 """
 
 import math
@@ -14,59 +14,59 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 from orchestra_ray.sandbox import init as sandbox_init
-from orchestra_ray.sandbox import rootfs as sandbox_root
-from orchestra_ray.sandbox import seccomp
+from orchestra_ray.sandbox import rootfs, seccomp
 
 MIB = 2**20
 NOBODY = 65_534
-GIVE_UP_S = 30  # after the wall limit the first process ends by itself
+GIVE_UP_S = 30  # after the wall limit, the first process ends by itself
 
 
 class SandboxError(RuntimeError):
-    """A program could not be run, for a reason that is not its own; the text says what to do."""
+    """The sandbox failed, not the program; the text says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Of one run. `memory_mib` bounds each address space, and what all processes hold together."""
+class SandboxLimits:
+    """Limits of one run. `memory_mib` bounds each address space and the total resident memory."""
 
     wall_s: float = 10.0
     cpu_s: int = 10  # of each process
     memory_mib: int = 1024
-    processes: int = 32  # with threads, and with the sandbox's own first process
+    processes: int = 32  # including threads and the sandbox's first process
     open_files: int = 64
     scratch_mib: int = 64
     scratch_files: int = 10_000
     output_mib: int = 16  # of each stream, kept or not
-    stdout_bytes: int = 16_384  # kept: the first
-    stderr_bytes: int = 4_096  # kept: the last
+    stdout_bytes: int = 16_384  # the first bytes are kept
+    stderr_bytes: int = 4_096  # the last bytes are kept
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What all runs under the same limits have in common."""
+    """The parts that all runs with the same limits share."""
 
-    limits: Limits
+    limits: SandboxLimits
     root: Path
-    walls: Sequence[str]  # bubblewrap and its options; more may follow
-    inside: Sequence[str]  # the first process, which takes the program from its stdin; a
-    # descriptor for its report follows
+    command: Sequence[str]  # bubblewrap and its options; more may follow
+    # Command of the first process, which reads the program from stdin; the descriptor of its
+    # report follows.
+    inside: Sequence[str]
     system_calls: bytes
 
 
-def set_up(limits: Limits, packages: Sequence[str]) -> Setup:
-    """Makes the root folder where it is missing; `SandboxError` where a part of all this is."""
+def set_up(limits: SandboxLimits, packages: Sequence[str]) -> Setup:
+    """Creates the root folder if needed; raises `SandboxError` if a requirement is missing."""
     _require_parts()
     try:
-        root = sandbox_root.root_folder(packages)
+        root = rootfs.root_folder(packages)
     except (OSError, PackageNotFoundError) as error:
         raise SandboxError(f"sandbox: no copy of Python could be made: {error}") from None
     give_up_s = str(math.ceil(limits.wall_s) + GIVE_UP_S)
     return Setup(
         limits,
         root,
-        walls=(*_as_nobody(), "bwrap", *_NAMESPACES, *_folders(root, limits), *_environment()),
-        inside=(sandbox_root.INTERPRETER, sandbox_init.PROGRAM, give_up_s, *_resources(limits)),
+        command=(*_drop_root(), "bwrap", *_NAMESPACES, *_folders(root, limits), *_environment()),
+        inside=(rootfs.INTERPRETER, sandbox_init.PROGRAM, give_up_s, *_resources(limits)),
         system_calls=seccomp.program(platform.machine()),
     )
 
@@ -86,8 +86,8 @@ def _require_parts() -> None:
             raise SandboxError(f"sandbox: there is no {program}; apt install {package}")
 
 
-# --as-pid-1: bubblewrap's own first process would outlive bubblewrap for a moment, as an orphan
-# that the init of a container need not reap.
+# --as-pid-1: otherwise bubblewrap's own first process outlives bubblewrap briefly, as an orphan
+# that a container's init may not reap.
 _NAMESPACES = (
     *("--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"),
     *("--unshare-cgroup", "--as-pid-1", "--die-with-parent", "--new-session", "--cap-drop", "ALL"),
@@ -95,16 +95,16 @@ _NAMESPACES = (
 )
 
 
-def _as_nobody() -> list[str]:
-    """Root's processes are not counted, in whatever namespace, so root becomes somebody else."""
+def _drop_root() -> list[str]:
+    """Returns a prefix that drops root, since RLIMIT_NPROC does not apply to root's processes."""
     if os.geteuid() != 0:
         return []
     return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
 
 
-def _folders(root: Path, limits: Limits) -> list[str]:
+def _folders(root: Path, limits: SandboxLimits) -> list[str]:
     options = ["--ro-bind", str(root), "/"]
-    for device in sandbox_root.DEVICES:
+    for device in rootfs.DEVICES:
         options += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
     return [*options, "--size", str(limits.scratch_mib * MIB), "--tmpfs", "/tmp", "--chdir", "/tmp"]
 
@@ -113,12 +113,12 @@ def _environment() -> list[str]:
     variables = {
         "HOME": "/tmp",
         "LANG": "C.UTF-8",
-        "LD_LIBRARY_PATH": sandbox_root.LIBRARIES,
-        "MALLOC_ARENA_MAX": "2",  # an arena for each thread would use up the address space
-        "OMP_NUM_THREADS": "1",  # numpy would start a thread for each processor of the host
-        "PATH": os.path.dirname(sandbox_root.INTERPRETER),
-        "PYTHONHASHSEED": "0",  # the same program prints the same in a resumed run
-        "PYTHONPATH": sandbox_root.PACKAGES,
+        "LD_LIBRARY_PATH": rootfs.LIBRARIES,
+        "MALLOC_ARENA_MAX": "2",  # an arena per thread would exhaust the address space
+        "OMP_NUM_THREADS": "1",  # or numpy starts a thread per processor of the host
+        "PATH": os.path.dirname(rootfs.INTERPRETER),
+        "PYTHONHASHSEED": "0",  # for the same output in a resumed run
+        "PYTHONPATH": rootfs.PACKAGES,
         "PYTHONUTF8": "1",
     }
     options = ["--clearenv"]
@@ -127,11 +127,11 @@ def _environment() -> list[str]:
     return options
 
 
-def _resources(limits: Limits) -> list[str]:
-    """Soft and hard values, as `sandbox_init` takes them."""
+def _resources(limits: SandboxLimits) -> list[str]:
+    """Returns resource limits as arguments of `sandbox.init`."""
     soft_and_hard = {
         "RLIMIT_AS": (limits.memory_mib * MIB,) * 2,
-        "RLIMIT_CORE": (1, 1),  # 0 would still feed a core pattern that is a pipe
+        "RLIMIT_CORE": (1, 1),  # with 0, a core pattern that is a pipe still receives the core
         "RLIMIT_CPU": (limits.cpu_s, limits.cpu_s + 1),  # SIGXCPU, then SIGKILL
         "RLIMIT_FSIZE": (limits.scratch_mib * MIB,) * 2,
         "RLIMIT_MEMLOCK": (0, 0),

@@ -1,23 +1,23 @@
-"""The scorers of reasoning-gym's families: those that are checked here, all others in the sandbox.
+"""The scorers of reasoning-gym's families: audited ones run here, all others in the sandbox.
 
-A scorer that is not checked may evaluate the answer, so an answer may do anything. Importing
-reasoning-gym takes seconds; therefore the answers that are waiting share one run of the sandbox,
-which scores AT_ONCE of them at a time, each in a process of its own (`scorer_program`).
+An unaudited scorer may evaluate the answer, so the answer is untrusted code. Since importing
+reasoning-gym takes seconds, the waiting answers share one run of the sandbox, which scores AT_ONCE
+of them at a time, each in its own process (`scorer_program`). Without a sandbox, nothing is scored.
 
-Bounds for one answer: ANSWER_CPU_S of processor time, ANSWER_S of wall time from the start of its
-process, ANSWER_MEMORY_MIB of address space. It can only compute and read files: a call that sleeps,
-waits, or reaches another process fails at once. A run takes no new answer after RUN_S. If a run
-ends early, each answer that was being scored is scored once more in a run of its own; one that ends
-that run as well is wrong. Where there is no sandbox nothing is scored.
+Limits of one answer: ANSWER_CPU_S of CPU time, ANSWER_S of wall time from the start of its process,
+ANSWER_MEMORY_MIB of address space. Its process may only compute and read files: a call that sleeps,
+waits or accesses another process fails immediately. A run starts no answer after RUN_S. If a run
+ends early, each answer that was being scored is scored again in a run of its own; if that run ends
+early too, the answer is wrong.
 
-Groups (the answers to one task) with a slow answer are scored after all others, so an honest
-group waits for the current run, not for a queue of slow answers. The slowest answers compute until
-their limit: n of them, with their references scored too, take about n x ANSWER_CPU_S divided by the
-processors that there are, AT_ONCE at most, and 2 s to start a run every RUN_S.
+Groups (the answers to one task) with a slow answer are scored after all others, so that other
+groups wait only for the current run. n answers that reach the CPU limit, with their references,
+take about n x ANSWER_CPU_S divided by the processors (AT_ONCE at most), plus 2 s to start a run
+every RUN_S.
 
-As with programs and their tests, an answer that evaluates shares a process with its own scorer. It
-cannot reach another answer's score, but one that is written to deceive its own scorer, or to search
-its process for the word before the score, can forge a full score for itself.
+Remaining risk: an answer that is evaluated shares a process with its scorer. It cannot change
+another answer's score, but code written against its scorer, or code that finds the nonce of the
+reply in its process, can forge a full score for itself.
 """
 
 import asyncio
@@ -37,18 +37,18 @@ from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.records import Task
 from orchestra_ray.data.tasks.checked_families import CHECKED_FAMILIES, TAKES_JUNK
 from orchestra_ray.data.tasks.reasoning_gym import reference, score_here
-from orchestra_ray.data.tasks.scoring import BrokenTask, Scored, refused
+from orchestra_ray.data.tasks.scoring import BrokenTask, Scored, rejection_reason
 from orchestra_ray.sandbox import scorer_program
-from orchestra_ray.sandbox.command import Limits, SandboxError
-from orchestra_ray.sandbox.run import Outcome, Sandbox, exit_words
+from orchestra_ray.sandbox.command import SandboxError, SandboxLimits
+from orchestra_ray.sandbox.run import Outcome, Sandbox, exit_text
 from orchestra_ray.sandbox.seccomp import computing
 
 AT_ONCE = 4
-# Right answers of the installed release take at most 0.3 s; importing and scoring, 250 MiB.
+# In the installed release, right answers take at most 0.3 s; import and scoring, 250 MiB.
 ANSWER_S, ANSWER_CPU_S, ANSWER_MEMORY_MIB = 6.0, 2, 384
 RUN_S, START_S, SLOW_S = 20.0, 60.0, 1.0
-MOST_ANSWERS, MOST_DATA_BYTES = 256, 16 * 2**20  # of one run
-LIMITS = Limits(
+MOST_ANSWERS, MOST_DATA_BYTES = 256, 16 * 2**20  # per run
+LIMITS = SandboxLimits(
     wall_s=START_S + RUN_S + 2 * ANSWER_S,
     cpu_s=int(START_S),
     memory_mib=(AT_ONCE + 1) * ANSWER_MEMORY_MIB,
@@ -68,14 +68,14 @@ _INSIDE: Mapping[str, object] = {
 
 
 def require(families: Iterable[str]) -> None:
-    """`ConfigError` if a scorer takes junk for right, or needs the sandbox and there is none.
+    """Raises `ConfigError` if a scorer accepts junk, or needs a sandbox that is unavailable.
 
-    Makes the copy of reasoning-gym for the sandbox, which takes seconds the first time.
+    Creates the sandbox's copy of reasoning-gym, which takes seconds the first time.
     """
     families = list(dict.fromkeys(families))
     for name in families:
         if (junk := TAKES_JUNK.get(name)) is not None:
-            what = f"its scorer takes {junk} for right; leave it out"
+            what = f"its scorer accepts {junk} as right; leave it out"
             raise ConfigError(f"tasks.families: {name}: {what}")
     unchecked = [name for name in families if name not in CHECKED_FAMILIES]
     if not unchecked:
@@ -95,30 +95,30 @@ class _Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What a run said of a case. `result` is None if the run ended before the case did."""
+class CaseReport:
+    """A run's result for a case. `result` is None if the run ended before the case did."""
 
     result: Scored | BrokenTask | None
     wall_s: float = 0.0
 
 
 class FamilyScorer:
-    """On one event loop. Answers that are asked for together are scored in one run."""
+    """Scores answers, for one event loop; concurrent requests share a run of the sandbox."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scorer")
         self._sandbox: Sandbox | None = None
         self._waiting: list[_Case] = []  # in order of arrival
-        self._slow: set[str] = set()  # groups with answers that wait
+        self._slow: set[str] = set()  # groups of waiting answers
         self._running: asyncio.Task[None] | None = None
 
     async def score(self, task: Task, answer: str) -> Scored:
-        """May raise `SandboxError`, and `BrokenTask` if the reference cannot be scored either."""
+        """Scores an answer; raises `SandboxError`, or `BrokenTask` if the reference fails too."""
         if task.family in CHECKED_FAMILIES:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._thread, score_here, task, answer)
         answer, right = answer.strip(), reference(task).strip()
-        if (why := refused(answer, right)) is not None:
+        if (why := rejection_reason(answer, right)) is not None:
             return Scored(False, why)
         data = pickle.dumps((task.family, dict(task.payload), answer, right))
         case = _Case(task.task_id, data, asyncio.get_running_loop().create_future())
@@ -128,7 +128,7 @@ class FamilyScorer:
         return await case.scored
 
     async def close(self) -> None:
-        """Ends what is running; those who wait get a `CancelledError`."""
+        """Ends the current run; waiting callers get a `CancelledError`."""
         self._thread.shutdown(wait=False, cancel_futures=True)
         if self._running is not None:
             self._running.cancel()
@@ -144,16 +144,16 @@ class FamilyScorer:
             while cases := self._take():
                 try:
                     await self._run(cases)
-                except Exception as error:  # of a run, for all that are in it
+                except Exception as error:  # a failed run fails all its cases
                     for case in cases:
-                        _settle(case, error)
-        finally:  # cancelled, the cases of a run would be waited for
+                        _set_result(case, error)
+        finally:  # if cancelled, callers would wait for the cases of the run
             self._running = None
             for case in cases:
                 case.scored.cancel()
 
     def _take(self) -> list[_Case]:
-        """The cases of one run; those whose caller has gone are dropped."""
+        """Removes and returns the cases of the next run; drops those whose caller was cancelled."""
         waiting = [case for case in self._waiting if not case.scored.done()]
         self._slow &= {case.group for case in waiting}
         size_bytes, taken = 0, list[_Case]()
@@ -166,80 +166,82 @@ class FamilyScorer:
         return taken
 
     async def _run(self, cases: Sequence[_Case]) -> None:
-        """Scores at least the first case; those that were not reached wait for the next run."""
+        """Scores at least the first case; cases not reached wait for the next run."""
         sandbox = await self._started()
         outcome = await sandbox.run(program([case.data for case in cases]))
-        said = read(outcome)
-        if not said:
-            raise SandboxError(f"sandbox: no scorer came up there: {_why(outcome)}")
-        self._slow |= {cases[n].group for n, one in said.items() if one.wall_s > SLOW_S}
-        self._waiting[:0] = [case for n, case in enumerate(cases) if n not in said]
-        for n, one in said.items():
+        reports = read(outcome)
+        if not reports:
+            raise SandboxError(f"sandbox: the scorer did not start: {_failure_line(outcome)}")
+        self._slow |= {cases[n].group for n, one in reports.items() if one.wall_s > SLOW_S}
+        self._waiting[:0] = [case for n, case in enumerate(cases) if n not in reports]
+        for n, one in reports.items():
             if one.result is not None:
-                _settle(cases[n], one.result)
+                _set_result(cases[n], one.result)
             elif len(cases) == 1:
-                _settle(cases[n], Scored(False, f"it ended the sandbox ({_ending(outcome)})"))
-        for n, one in said.items():
+                _set_result(cases[n], Scored(False, f"it ended the sandbox ({_end_of(outcome)})"))
+        for n, one in reports.items():
             if one.result is None and len(cases) > 1:
                 await self._run_alone(cases[n])
 
     async def _run_alone(self, case: _Case) -> None:
         try:
             await self._run([case])
-        except Exception as error:  # of this one only: the others have their results, or wait
-            _settle(case, error)
+        except Exception as error:  # concerns only this case
+            _set_result(case, error)
 
     async def _started(self) -> Sandbox:
-        if self._sandbox is None:  # its probe blocks
+        if self._sandbox is None:  # in a thread, since the probe blocks
             self._sandbox = await asyncio.to_thread(Sandbox, LIMITS, distributions())
         return self._sandbox
 
 
-def _settle(case: _Case, said: Scored | Exception) -> None:
-    if case.scored.done():  # its caller has gone
+def _set_result(case: _Case, result: Scored | Exception) -> None:
+    if case.scored.done():  # the caller was cancelled
         return
-    if isinstance(said, Scored):
-        case.scored.set_result(said)
+    if isinstance(result, Scored):
+        case.scored.set_result(result)
     else:
-        case.scored.set_exception(said)
+        case.scored.set_exception(result)
 
 
 def program(cases: Sequence[bytes]) -> str:
-    """One program for the sandbox. The data are ours, and are unpickled in there only."""
+    """Returns the program for the sandbox. Only data pickled here are unpickled there."""
     data = base64.b64encode(pickle.dumps(list(cases))).decode()
     inside = {**_INSIDE, "system_calls": computing(platform.machine())}
     return f"{_PROGRAM}\n\nmain({data!r}, {inside!r})\n"
 
 
-def read(outcome: Outcome) -> dict[int, Said]:
-    """What a run said, by the number of the case; nothing of those that were not reached."""
-    said: dict[int, Said] = {}
+def read(outcome: Outcome) -> dict[int, CaseReport]:
+    """Parses the output of a run: the reports of the cases that it reached, by number."""
+    reports: dict[int, CaseReport] = {}
     for line in outcome.stdout.text.splitlines():
         match json.loads(line):
             case [int(n), "starts"]:
-                said[n] = Said(None)
+                reports[n] = CaseReport(None)
             case [int(n), "ends", score, None, None, wall_s]:
-                said[n] = Said(Scored(score >= 1.0), wall_s)
+                reports[n] = CaseReport(Scored(score >= 1.0), wall_s)
             case [int(n), "ends", None, str(fault), None, wall_s]:
-                said[n] = Said(Scored(False, fault), wall_s)
+                reports[n] = CaseReport(Scored(False, fault), wall_s)
             case [int(n), "ends", None, str(), str(broken), wall_s]:
-                said[n] = Said(BrokenTask(f"its reference cannot be scored: {broken}"), wall_s)
-    return said
+                reports[n] = CaseReport(
+                    BrokenTask(f"its reference cannot be scored: {broken}"), wall_s
+                )
+    return reports
 
 
-def _ending(outcome: Outcome) -> str:
+def _end_of(outcome: Outcome) -> str:
     code = outcome.exit_code
-    return str(outcome.limit) if code is None else exit_words(code)
+    return str(outcome.limit) if code is None else exit_text(code)
 
 
-def _why(outcome: Outcome) -> str:
+def _failure_line(outcome: Outcome) -> str:
     last = outcome.stderr.text.strip().rpartition("\n")[2]
-    return f"{_ending(outcome)}: {last}" if last else _ending(outcome)
+    return f"{_end_of(outcome)}: {last}" if last else _end_of(outcome)
 
 
 @cache
 def distributions() -> tuple[str, ...]:
-    """reasoning-gym and all that it requires, as far as it is installed here."""
+    """Returns reasoning-gym and its installed dependencies."""
     found: set[str] = set()
     waiting = [_DISTRIBUTION]
     while waiting:
@@ -248,7 +250,7 @@ def distributions() -> tuple[str, ...]:
             continue
         try:
             requires = distribution(name).requires or []
-        except PackageNotFoundError:  # of another platform or Python
+        except PackageNotFoundError:  # for another platform or Python version
             continue
         found.add(name)
         waiting += [_NAME.match(one)[0] for one in requires if "extra ==" not in one]  # type: ignore[index]

@@ -1,21 +1,22 @@
-"""The first process inside a sandbox: takes one program from stdin, runs it under limits, reaps.
+"""The first process in a sandbox: runs one program from stdin under limits and reaps orphans.
 
-It stands in the sandbox as `sitecustomize`, which an interpreter imports just before it opens its
-program. The interpreter is started with PROGRAM, a file that is not there yet. As process 1 it
-forks here: the child writes the file, takes on the limits and returns, so that what follows is
-exactly `python program.py`; process 1 never returns. It imports nothing of this package.
+The module is installed in the sandbox as `sitecustomize`, which an interpreter imports before it
+opens its program. The interpreter is started with PROGRAM, a file that does not exist yet. Process
+1 forks here: the child writes the file, sets the limits and returns, so that the interpreter
+continues exactly as `python program.py`; process 1 never returns. The module imports nothing of
+this package.
 
-Being process 1 of its PID namespace it takes the whole namespace with it: what the program left
-running is killed by the kernel before this process counts as ended. How the program ended is
-written to a pipe of its own, as the status of wait(2), since an exit code alone cannot tell
-`sys.exit(137)` from SIGKILL. Limits hold for the program only, soft ones and hard ones, and are
-set here, inside the user namespace, since processes are counted in the namespace of their limit.
+As process 1 of its PID namespace it ends the whole namespace: the kernel kills the remaining
+processes before process 1 counts as ended. The program's exit is written to a separate pipe as a
+wait(2) status, since an exit code cannot distinguish `sys.exit(137)` from SIGKILL. The limits apply
+only to the program. They are set here, inside the user namespace, since Linux counts processes in
+the namespace in which the limit was set.
 
 Arguments after PROGRAM: the seconds after which process 1 gives up by itself, `NAME=soft:hard` for
 each limit, and the descriptor of the pipe.
 """
 
-# `signal` itself loads enum, a fifth of what a whole run costs.
+# `signal` imports enum, which takes a fifth of the time of a whole run.
 import _signal  # pyright: ignore[reportMissingImports]
 import os
 import resource
@@ -36,7 +37,7 @@ def main() -> None:
 
 
 def reap_until(child: int, give_up_s: int, report: int) -> None:
-    """Collects every orphan. The alarm is for a host that died in an unlucky moment."""
+    """Reaps processes until `child` ends. The alarm covers a host process that died unnoticed."""
 
     def end(status: int) -> None:
         os.write(report, b'{"status": %d}\n' % status)
@@ -52,7 +53,7 @@ def reap_until(child: int, give_up_s: int, report: int) -> None:
 
 
 def prepare(source: bytes, limits: list[str]) -> None:
-    """Makes this process the one that the program is to run in."""
+    """Writes the program, closes all descriptors and sets the limits of this process."""
     with open(PROGRAM, "wb") as file:
         file.write(source)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -61,7 +62,7 @@ def prepare(source: bytes, limits: list[str]) -> None:
         name, values = limit.split("=")
         which, wanted = getattr(resource, name), [int(value) for value in values.split(":")]
         _, hard = resource.getrlimit(which)
-        if hard != resource.RLIM_INFINITY:  # the host may allow less, and no more can be had
+        if hard != resource.RLIM_INFINITY:  # the host's limit may be lower, and cannot be raised
             wanted = [min(value, hard) for value in wanted]
         resource.setrlimit(which, (wanted[0], wanted[1]))
 
@@ -69,6 +70,6 @@ def prepare(source: bytes, limits: list[str]) -> None:
 if __name__ == "sitecustomize" and os.getpid() == 1:
     try:
         main()
-    except BaseException as error:  # `site` would go on, and run the program without limits
+    except BaseException as error:  # `site` would continue and run the program without limits
         sys.excepthook(type(error), error, error.__traceback__)
         os._exit(1)

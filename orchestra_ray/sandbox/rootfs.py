@@ -1,9 +1,12 @@
-"""The root folder that every sandbox sees, read-only: a Python interpreter and what it loads.
+"""The read-only root folder of every sandbox: a Python interpreter and the files that it loads.
 
-It is a copy under /usr, made once for an interpreter and a user, not a view of the host's folders:
-a sandbox that root starts runs as nobody, who cannot reach an interpreter in root's home; of a
-folder of libraries only those that Python loads are there; no path of the host is, so a program
-prints the same on every node; and one mount is faster than forty.
+The folder is a copy, made once for each interpreter and user, rather than mounts of the host's
+folders:
+- A sandbox started by root runs as the user nobody, which cannot read an interpreter in root's
+  home.
+- Only the libraries that Python loads are included.
+- No path of the host is visible, so a program's output is the same on every node.
+- One mount is faster than forty.
 """
 
 import compileall
@@ -31,7 +34,7 @@ LEFT_OUT += ("tkinter", "turtledemo", "lib2to3", "_tkinter*", "nis.*", "_test*",
 
 
 def root_folder(packages: Sequence[str] = ()) -> Path:
-    """The folder, made where it is not there yet; with installed distributions by their names."""
+    """Returns the folder, and creates it if needed. packages: names of installed distributions."""
     cache = cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
     cache.chmod(0o755)
@@ -47,19 +50,19 @@ def root_folder(packages: Sequence[str] = ()) -> Path:
 
 
 def cache_folder() -> Path:
-    """Where the copies are. Only their maker can write there, everybody can read."""
+    """Returns the folder of the copies, which is writable by its owner and readable by all."""
     if os.geteuid() == 0:
         return Path("/var/cache/orchestra_ray")
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "orchestra_ray"
 
 
 def _host_interpreter() -> str:
-    """The one behind a virtual environment's."""
+    """Returns the base interpreter of the virtual environment."""
     return os.path.realpath(os.path.join(sys.base_exec_prefix, "bin", PYTHON))
 
 
 def _name(packages: Sequence[str]) -> str:
-    """Changes with the interpreter, the packages, and our files that decide what is in it."""
+    """Returns a name that depends on the interpreter, the packages, and this code."""
     python = _host_interpreter()
     about = os.stat(python)
     versions = [(name, importlib.metadata.version(name)) for name in packages]
@@ -78,20 +81,20 @@ def _fill(root: Path, packages: Sequence[str]) -> None:
     modules = [stdlib / copy.relative_to(target) for copy in target.rglob("*.so")]
     for name in packages:
         modules += _add_package(root, name)
-    there = {str(module) for module in modules}  # packages bring libraries of their own
+    copied = {str(module) for module in modules}  # packages contain libraries
     for path, source in _libraries([_host_interpreter(), *modules]):
-        if os.path.normpath(source) not in there:
+        if os.path.normpath(source) not in copied:
             _copy(source, _inside(root, path))
     _add_mount_points(root)
     _copy(sandbox_init.__file__, _inside(root, f"{PACKAGES}/sitecustomize.py"))
-    compileall.compile_dir(root, quiet=2)  # what the host has not; no run could keep it
-    for path in (root, *root.rglob("*")):  # whatever the umask is here or was at an install
+    compileall.compile_dir(root, quiet=2)  # the root is read-only, so runs cannot cache bytecode
+    for path in (root, *root.rglob("*")):  # independent of any umask
         if not path.is_symlink():
             path.chmod(path.stat().st_mode | (0o755 if path.is_dir() else 0o444))
 
 
 def _add_package(root: Path, name: str) -> list[Path]:
-    """Copies a distribution's files; those of them that are compiled."""
+    """Copies a distribution's files; returns the compiled ones."""
     files = [file for file in importlib.metadata.files(name) or [] if ".." not in file.parts]
     for file in files:
         _copy(file.locate(), _inside(root, f"{PACKAGES}/{file}"))
@@ -99,15 +102,15 @@ def _add_package(root: Path, name: str) -> list[Path]:
 
 
 def _libraries(binaries: Sequence[str | Path]) -> Iterator[tuple[str, str]]:
-    """The shared libraries that they load: where each goes, and where it is on the host."""
+    """Yields the path in the sandbox and on the host of each shared library that they load."""
     done = subprocess.run(["ldd", *binaries], capture_output=True, text=True)
     for name, path in set(re.findall(r"^\s+(\S+)(?: => (/\S+))? \(0x", done.stdout, re.MULTILINE)):
-        if name.startswith("/"):  # the loader, which binaries name by its path
+        if name.startswith("/"):  # the loader, which binaries refer to by path
             yield name, path or name
         elif path:
             yield f"{LIBRARIES}/{name}", path
             unwinder = os.path.join(os.path.dirname(path), "libgcc_s.so.1")
-            if name.startswith("libc.so") and os.path.exists(unwinder):  # loaded as a thread ends
+            if name.startswith("libc.so") and os.path.exists(unwinder):  # loaded when a thread ends
                 yield f"{LIBRARIES}/libgcc_s.so.1", unwinder
 
 
@@ -116,7 +119,7 @@ def _add_mount_points(root: Path) -> None:
     (root / "dev").mkdir()
     for device in DEVICES:
         (root / "dev" / device).touch()
-    (root / "dev" / "shm").symlink_to("/tmp")  # named semaphores, within the size of the scratch
+    (root / "dev" / "shm").symlink_to("/tmp")  # for named semaphores, within the scratch's size
 
 
 def _copy(source: str | os.PathLike[str], target: Path) -> None:

@@ -1,23 +1,22 @@
-"""A sandbox for Python programs that nobody has read: bubblewrap, resource limits, a kill switch.
+"""A sandbox for untrusted Python programs: bubblewrap, resource limits and a watchdog.
 
-Each run has namespaces of its own (user, mount, PID, network, IPC, UTS, cgroup), a read-only root
-(`sandbox_root`), a scratch folder /tmp in memory, no /proc, no capability, a filter on system calls
-(`seccomp`), an empty environment, and a first process (`sandbox_init`) that nothing outlives. Where
-any of this cannot be had `Sandbox()` raises; there is no unprotected way to run.
+Each run has its own namespaces (user, mount, PID, network, IPC, UTS, cgroup), a read-only root
+(`rootfs`), a scratch folder /tmp in memory, no /proc, no capabilities, a system-call filter
+(`seccomp`), a minimal environment, and a first process (`init`) whose end ends all others. If any
+of this is unavailable, `Sandbox()` raises; no program runs without protection.
 
-What bounds what:
-- wall time: a timer here kills the first process, and the kernel all others with it.
-- CPU time, address space, open files, the size of a file: resource limits, of each process.
-- processes and threads together: RLIMIT_NPROC, which Linux counts in each user namespace by itself
-  since 5.14 (before that with all else of the user: a run may get too few, never too many). It
-  does not hold for the host's root, so root becomes nobody first; the probe tries that it holds.
-- bytes of files: the size of the scratch. Output: no more is held than is kept.
-- memory of all processes together, number of files: looked at every WATCH_PERIOD_S from outside; a
-  run that is over is killed. Between two looks, many processes at once can take up to
-  `processes` x `memory_mib`: there is no harder bound without a cgroup of one's own.
-- the kernel's own memory for a run: buffers of pipes and sockets, up to `processes` x `open_files`
-  x 0.4 MiB, and small things, by its seconds. A container with a memory limit around the executors
-  bounds all of that.
+How each resource is bounded:
+- Wall time: a timer here kills the first process, and the kernel all others with it.
+- CPU time, address space, open files, size of a file: resource limits of each process.
+- Processes plus threads: RLIMIT_NPROC, which Linux counts per user namespace since 5.14 (earlier
+  together with the user's other processes, so a run may get fewer, never more). It does not apply
+  to the host's root, so root first switches to the user nobody. The probe tests the limit.
+- Bytes of files: the size of the scratch. Output: only the kept bytes are held in memory.
+- Total memory, number of files: checked from outside every WATCH_PERIOD_S; a run above a limit is
+  killed. Between two checks, many processes can take up to `processes` x `memory_mib`; a harder
+  bound needs a cgroup.
+- Kernel memory: buffers of pipes and sockets, up to `processes` x `open_files` x 0.4 MiB, bounded
+  in time by the wall limit. To bound all memory, run the executors in a container with a limit.
 """
 
 import asyncio
@@ -36,12 +35,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import IO
 
-from orchestra_ray.sandbox.command import MIB, Limits, SandboxError, Setup, set_up
+from orchestra_ray.sandbox.command import MIB, SandboxError, SandboxLimits, Setup, set_up
 
 CHUNK_BYTES = 65_536
 START_DEADLINE_S = 30.0
 WATCH_PERIOD_S = 0.1
-HELD = {"RssAnon", "RssShmem", "VmSwap"}  # of /proc/PID/status
+MEMORY_FIELDS = {"RssAnon", "RssShmem", "VmSwap"}  # of /proc/PID/status
 REMEDY = (
     "allow user namespaces: sysctl kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu), "
     "user.max_user_namespaces=10000; docker run --security-opt seccomp=unconfined"
@@ -65,12 +64,12 @@ holds = dict(
     calls=refused(os.chroot, "/tmp"),
     processes=refused(fork_without_end),
 )
-print(*[f"no wall around {{name}}" for name in holds if not holds[name]] or ["contained"])
+print(*[f"not isolated: {{name}}" for name in holds if not holds[name]] or ["contained"])
 """
 
 
 class Limit(StrEnum):
-    """What ended a program before its own end."""
+    """The limit that ended a program."""
 
     WALL = "wall time"
     CPU = "CPU time"
@@ -80,8 +79,8 @@ class Limit(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Printed:
-    """What was kept of one stream, and how much there was."""
+class StreamOutput:
+    """The kept text of a stream, and the size of the whole output."""
 
     text: str
     size_bytes: int
@@ -90,17 +89,17 @@ class Printed:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One run. `exit_code` is -n after signal n, and None where `limit` ended the program."""
+    """The result of a run. `exit_code` is -n after signal n, None if `limit` ended the program."""
 
-    stdout: Printed
-    stderr: Printed
+    stdout: StreamOutput
+    stderr: StreamOutput
     exit_code: int | None
     limit: Limit | None
     wall_s: float
 
 
-def exit_words(code: int) -> str:
-    """How a program ended, from its exit code, which is -n after signal n."""
+def exit_text(code: int) -> str:
+    """Describes an exit code, which is -n after signal n."""
     if code >= 0:
         return f"exit status {code}"
     known = -code in set(signal.Signals)
@@ -108,38 +107,41 @@ def exit_words(code: int) -> str:
 
 
 def check() -> str | None:
-    """Why the sandbox cannot run here, in a line with what to do; None: it can."""
+    """Returns why the sandbox cannot run here and the remedy, on one line; None if it can."""
     try:
-        Sandbox(Limits())
+        Sandbox(SandboxLimits())
     except SandboxError as error:
         return str(error)
     return None
 
 
 def source_bytes(program: str) -> bytes:
-    """The program as an editor saves it: in the encoding that its first lines state, or UTF-8."""
+    """Encodes the program as an editor would: in its declared encoding, UTF-8 by default."""
     data = program.encode(errors="surrogatepass")
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
         if encoding.startswith("utf-8") or _ASCII.decode().encode(encoding) != _ASCII:
             return data
         return program.encode(encoding)
-    except (SyntaxError, LookupError, UnicodeError):  # an error of the program's own
+    except (SyntaxError, LookupError, UnicodeError):  # the interpreter will report it
         return data
 
 
 class Sandbox:
-    """Runs programs, any number at a time, none seeing another. Made only where it holds."""
+    """Runs any number of programs concurrently, isolated from each other."""
 
-    def __init__(self, limits: Limits, packages: Sequence[str] = ()):
-        """Probes; takes long the first time on a machine. `packages`: distributions to import."""
+    def __init__(self, limits: SandboxLimits, packages: Sequence[str] = ()):
+        """Probes the isolation and raises `SandboxError` if it fails. Slow once per machine.
+
+        packages: names of installed distributions that programs can import.
+        """
         self._setup = set_up(limits, packages)
         self._runs: dict[asyncio.Task[Outcome], _Run] = {}
-        with ThreadPoolExecutor(1) as thread:  # the caller's own may be running a loop
+        with ThreadPoolExecutor(1) as thread:  # the caller's thread may be running a loop
             thread.submit(asyncio.run, _probe(limits, packages)).result()
 
     async def run(self, program: str) -> Outcome:
-        """Runs `program` to its end or to a limit. Cancelled, it returns when all is dead."""
+        """Runs `program` to its end or a limit. If cancelled, returns after its processes ended."""
         run = _Run(self._setup)
         task = asyncio.create_task(run.complete(source_bytes(program)))
         self._runs[task] = run
@@ -154,40 +156,40 @@ class Sandbox:
     def _forget(self, task: asyncio.Task[Outcome]) -> None:
         del self._runs[task]
         if not task.cancelled():
-            task.exception()  # nobody else asks for it where the caller was cancelled
+            task.exception()  # marks it as retrieved, if the caller was cancelled
 
     async def close(self) -> None:
-        """Ends the programs that still run; their callers get a `SandboxError`."""
+        """Ends the running programs; their callers get a `SandboxError`."""
         for run in self._runs.values():
             run.end()
         if self._runs:
             await asyncio.wait(self._runs)
 
 
-async def _probe(limits: Limits, packages: Sequence[str]) -> None:
-    """`SandboxError` where the sandbox does not start, or where one of its walls is not there."""
+async def _probe(limits: SandboxLimits, packages: Sequence[str]) -> None:
+    """Raises `SandboxError` if the sandbox does not start or does not isolate."""
     few = replace(limits, wall_s=START_DEADLINE_S, processes=PROBE_PROCESSES)
     try:
         outcome = await _Run(set_up(few, packages)).complete(PROBE.encode())
     except SandboxError as error:
         raise SandboxError(f"{error}; {REMEDY}") from None
     if outcome.stdout.text != "contained\n":
-        said = outcome.stdout.text or outcome.stderr.text or f"ended by {outcome.limit}"
-        said = said.strip().splitlines()[-1]
-        raise SandboxError(f"sandbox: {said}; use another kernel or container runtime")
+        reason = outcome.stdout.text or outcome.stderr.text or f"ended by {outcome.limit}"
+        reason = reason.strip().splitlines()[-1]
+        raise SandboxError(f"sandbox: {reason}; use another kernel or container runtime")
 
 
 class _Run:
-    """One program from its start until nothing of it is left."""
+    """One program, from its start to the end of all its processes."""
 
     def __init__(self, setup: Setup):
         self._setup, self._limits = setup, setup.limits
         self._ended = False
         self._limit: Limit | None = None
-        self._init: int | None = None  # a descriptor of process 1: its number may be used again
+        self._init: int | None = None  # pidfd of process 1, as its PID may be reused
 
     def end(self, limit: Limit | None = None) -> None:
-        """Kills the program and all that it started; the first reason to do so stands."""
+        """Kills all processes of the program; only the first call's `limit` is recorded."""
         if not self._ended:
             self._ended, self._limit = True, limit
         if self._init is not None:
@@ -206,7 +208,7 @@ class _Run:
             started = time.monotonic()
             process, report = await self._start(undo)
             if line := await report.readline():
-                self._hold(json.loads(line)["child-pid"], undo)
+                self._attach(json.loads(line)["child-pid"], undo)
             assert process.stdin and process.stdout and process.stderr
             stdout, stderr, code, _ = await asyncio.gather(
                 self._read(process.stdout, limits.stdout_bytes, first=True),
@@ -214,26 +216,26 @@ class _Run:
                 process.wait(),
                 _send(process.stdin, program),
             )
-            told = _told(await report.read())
-            if self._limit is None and (self._ended or "exit-code" not in told):
+            status = _parsed_report(await report.read())
+            if self._limit is None and (self._ended or "exit-code" not in status):
                 why = "it was closed" if self._ended else stderr.text.strip().rpartition("\n")[2]
                 raise SandboxError(f"sandbox: {why}")
-        if "status" in told:
-            exit_code = os.waitstatus_to_exitcode(told["status"])
-        else:  # the first process did not live to tell; bubblewrap adds 128 to a signal
+        if "status" in status:
+            exit_code = os.waitstatus_to_exitcode(status["status"])
+        else:  # the first process was killed; bubblewrap adds 128 to a signal
             exit_code = code if code <= 128 else 128 - code
         limit = Limit.CPU if exit_code == -signal.SIGXCPU else self._limit
         wall_s = time.monotonic() - started
         return Outcome(stdout, stderr, None if limit else exit_code, limit, wall_s)
 
     async def _start(self, undo: ExitStack) -> tuple[Process, asyncio.StreamReader]:
-        """bubblewrap, and what is reported: the number of process 1, in the end the exit codes."""
+        """Starts bubblewrap; returns it and its report: first the PID of process 1, then exits."""
         loop = asyncio.get_running_loop()
         report = asyncio.StreamReader()
         read_fd, write_fd = os.pipe()
         with (
             open(write_fd, "wb") as write_end,
-            open(os.dup(write_fd), "wb") as told,  # bubblewrap keeps the other one to itself
+            open(os.dup(write_fd), "wb") as init_end,  # bubblewrap does not pass the other one on
             _memory_file(self._setup.system_calls) as calls,
         ):
             pipe, _ = await loop.connect_read_pipe(
@@ -242,52 +244,55 @@ class _Run:
             undo.callback(pipe.close)
             descriptors = (write_end.fileno(), calls.fileno())
             options = ("--json-status-fd", str(descriptors[0]), "--seccomp", str(descriptors[1]))
+            inside = (*self._setup.inside, str(init_end.fileno()))
             process = await asyncio.create_subprocess_exec(
-                *(*self._setup.walls, *options, "--", *self._setup.inside, str(told.fileno())),
+                *(*self._setup.command, *options, "--", *inside),
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=PIPE,
-                pass_fds=(*descriptors, told.fileno()),
+                pass_fds=(*descriptors, init_end.fileno()),
                 cwd="/",
             )
-        hangs_s = START_DEADLINE_S + self._limits.wall_s
-        undo.callback(loop.call_later(hangs_s, process.kill).cancel)
+        start_and_run_s = START_DEADLINE_S + self._limits.wall_s
+        undo.callback(loop.call_later(start_and_run_s, process.kill).cancel)
         return process, report
 
-    def _hold(self, init_pid: int, undo: ExitStack) -> None:
-        """From here on the program can be ended, and is when its time is over."""
-        self._init = os.pidfd_open(init_pid)  # which bubblewrap has not reaped while it runs
-        undo.callback(self._let_go, self._init)
+    def _attach(self, init_pid: int, undo: ExitStack) -> None:
+        """Makes the program killable, and starts its timer and the watchdog."""
+        self._init = os.pidfd_open(init_pid)  # valid, since bubblewrap has not reaped it
+        undo.callback(self._detach, self._init)
         if self._ended:
             self.end()
         loop = asyncio.get_running_loop()
         undo.callback(loop.call_later(self._limits.wall_s, self.end, Limit.WALL).cancel)
         undo.callback(loop.create_task(self._watch(init_pid)).cancel)
 
-    def _let_go(self, init: int) -> None:
+    def _detach(self, init: int) -> None:
         self.end()
         self._init = None
         os.close(init)
 
     async def _watch(self, init_pid: int) -> None:
-        """Looks at what no limit of the kernel bounds; no event tells of it."""
+        """Polls the resources that no kernel limit bounds."""
         while not self._ended:
             await asyncio.sleep(WATCH_PERIOD_S)
-            with suppress(OSError):  # it ended meanwhile
-                if sum(map(_held_bytes, _family(init_pid))) > self._limits.memory_mib * MIB:
+            with suppress(OSError):  # the process ended meanwhile
+                if sum(map(_held_bytes, _process_tree(init_pid))) > self._limits.memory_mib * MIB:
                     self.end(Limit.MEMORY)
                 if self._files(init_pid) > self._limits.scratch_files:
                     self.end(Limit.FILES)
 
     def _files(self, init_pid: int) -> int:
-        """In the scratch; while bubblewrap builds, the first process is not in its root yet."""
+        """Returns the number of files in the scratch, 0 until the first process is in its root."""
         if not os.path.samefile(f"/proc/{init_pid}/root", self._setup.root):
             return 0
         scratch = os.statvfs(f"/proc/{init_pid}/root/tmp")
         return scratch.f_files - scratch.f_ffree
 
-    async def _read(self, stream: asyncio.StreamReader, keep_bytes: int, first: bool) -> Printed:
-        """Reads to the end, which a flood brings nearer; keeps the first or the last bytes."""
+    async def _read(
+        self, stream: asyncio.StreamReader, keep_bytes: int, first: bool
+    ) -> StreamOutput:
+        """Reads to the end, keeping the first or the last bytes; ends a run above its limit."""
         kept, size_bytes = bytearray(), 0
         while chunk := await stream.read(CHUNK_BYTES):
             size_bytes += len(chunk)
@@ -296,20 +301,20 @@ class _Run:
             del kept[slice(len(kept) - excess, None) if first else slice(excess)]
             if size_bytes > self._limits.output_mib * MIB:
                 self.end(Limit.OUTPUT)
-        return Printed(kept.decode(errors="replace"), size_bytes, size_bytes > keep_bytes)
+        return StreamOutput(kept.decode(errors="replace"), size_bytes, size_bytes > keep_bytes)
 
 
-def _told(report: bytes) -> dict[str, int]:
-    """What stands in lines of JSON; the last may be cut where its writer was killed."""
-    told: dict[str, int] = {}
+def _parsed_report(report: bytes) -> dict[str, int]:
+    """Merges lines of JSON; the last one may be incomplete if its writer was killed."""
+    status: dict[str, int] = {}
     for line in report.splitlines():
         with suppress(ValueError):
-            told |= json.loads(line)
-    return told
+            status |= json.loads(line)
+    return status
 
 
 async def _send(stdin: asyncio.StreamWriter, program: bytes) -> None:
-    with suppress(ConnectionError):  # bubblewrap failed, and says why on stderr
+    with suppress(ConnectionError):  # bubblewrap failed; its stderr has the reason
         stdin.write(program)
         await stdin.drain()
     stdin.close()
@@ -322,19 +327,19 @@ def _memory_file(content: bytes) -> IO[bytes]:
     return file
 
 
-def _family(pid: int) -> Iterator[int]:
-    """The process and its descendants; one that starts or ends meanwhile may be missing."""
+def _process_tree(pid: int) -> Iterator[int]:
+    """Yields the process and its descendants, maybe without those that start or end meanwhile."""
     yield pid
     for thread in os.listdir(f"/proc/{pid}/task"):
         with suppress(OSError):
             for child in Path(f"/proc/{pid}/task/{thread}/children").read_text().split():
-                yield from _family(int(child))
+                yield from _process_tree(int(child))
 
 
 def _held_bytes(pid: int) -> int:
-    """The memory of a process that is not a file's; what two of them share counts twice."""
+    """Returns a process's memory without file pages; shared memory counts for each process."""
     with suppress(OSError):
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         pairs = (line.split(":") for line in lines)
-        return sum(int(text.split()[0]) * 1024 for name, text in pairs if name in HELD)
+        return sum(int(text.split()[0]) * 1024 for name, text in pairs if name in MEMORY_FIELDS)
     return 0

@@ -1,15 +1,14 @@
-"""The program inside the sandbox that scores answers with reasoning-gym's own scorers.
+"""The program inside the sandbox that scores answers with reasoning-gym's scorers.
 
-It is handed to the sandbox as text, with `main(...)` and its cases after it, so it imports nothing
-of this package. Each answer is scored in a child of its own, a few children at a time. A child has
-a deadline, and limits on its processor time and its address space. Its filter on system calls lets
-it compute and read files, and nothing else: it cannot sleep, start a process, create a file, or
-reach its parent and its siblings. Its only descriptors are a pipe and /dev/null. A word that is new
-for each child stands before its score, so that writing to every descriptor scores nothing.
+The sandbox gets it as text, followed by `main(...)` with the cases, so it imports nothing of this
+package. Each answer is scored in its own child process, a few at a time. A child has a deadline,
+and limits on its CPU time and address space. Its system-call filter allows computing and reading
+files only: it cannot sleep, start a process, create a file, or access its parent or siblings. Its
+only descriptors are a pipe and /dev/null. A random nonce for each child precedes its score, so that
+writing to every descriptor does not forge a score.
 
-What it prints are lines of JSON: `[n, "starts"]`, then `[n, "ends", score, fault, fault of the
-reference, seconds]`. If the run ends early, the cases that started and did not end may have ended
-it.
+Output: lines of JSON, `[n, "starts"]`, then `[n, "ends", score, fault, fault of the reference,
+seconds]`. If the run ends early, any case that started and did not end may be the cause.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
     from typing import Any
 
-    Result = tuple[float | None, str | None]  # the score, and why there is none: one is None
+    Result = tuple[float | None, str | None]  # (score, fault), of which one is None
     Case = Generator[tuple[Callable[..., Any], str, Any], Result, None]
 
 REPLY_BYTES = 4096
@@ -40,13 +39,16 @@ BYTES_PER_STEP = 8
 
 
 class Filter(ctypes.Structure):
-    """struct sock_fprog."""
+    """The C struct sock_fprog."""
 
     _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
 
 def main(data: str, limits: Mapping[str, Any]) -> None:
-    """`data`: a list of cases (family, entry, answer, reference), each pickled, in base 64."""
+    """Scores all cases.
+
+    data: base64 of a pickled list of cases, each a pickled (family, entry, answer, reference).
+    """
     began = time.monotonic()
     import reasoning_gym
 
@@ -65,7 +67,7 @@ def main(data: str, limits: Mapping[str, Any]) -> None:
 
 
 def score_all(cases: Sequence[Case], limits: Mapping[str, Any]) -> None:
-    """Runs the cases in their order, `at_once` of them at a time; none starts after `run_s`."""
+    """Runs the cases in order, `at_once` of them at a time; none starts after `run_s`."""
     waiting, running = list(reversed(cases)), list[Child]()
     last_start = time.monotonic() + limits["run_s"]
     while True:
@@ -73,17 +75,17 @@ def score_all(cases: Sequence[Case], limits: Mapping[str, Any]) -> None:
         while waiting and len(running) < limits["at_once"] and not late:
             running += next_child(waiting.pop(), None, limits)
         if not running:
-            return  # what still waits goes into another run
+            return  # the remaining cases go into another run
         for child in ended(running):
             running.remove(child)
             running += next_child(child.case, child.result(limits), limits)
 
 
 def score_one(n: int, data: bytes, scorer_of: Callable[[str], Callable[..., Any]]) -> Case:
-    """Yields what a child is to score, the answer and then perhaps the reference."""
+    """Yields the inputs of a child: for the answer, then, if that fails, for the reference."""
     family, entry, answer, reference = pickle.loads(data)
     began = time.monotonic()
-    tell(n, "starts")
+    report(n, "starts")
     broken = None
     try:
         scorer = scorer_of(family)
@@ -94,11 +96,11 @@ def score_one(n: int, data: bytes, scorer_of: Callable[[str], Callable[..., Any]
         score, fault = yield scorer, answer, entry
         if fault is not None:
             _, broken = yield scorer, reference, entry
-    tell(n, "ends", score, fault, broken, time.monotonic() - began)
+    report(n, "ends", score, fault, broken, time.monotonic() - began)
 
 
 def next_child(case: Case, result: Result | None, limits: Mapping[str, Any]) -> list[Child]:
-    """The child that the case needs next; none if the case has ended."""
+    """Starts the next child of a case; returns it in a list, which is empty if the case ended."""
     try:
         return [Child(case, case.send(result), limits)]  # type: ignore[arg-type]
     except StopIteration:
@@ -106,7 +108,7 @@ def next_child(case: Case, result: Result | None, limits: Mapping[str, Any]) -> 
 
 
 def ended(children: Sequence[Child]) -> list[Child]:
-    """Waits until at least one child has said all, or has no time left and nothing to be read."""
+    """Waits until a child has completed its reply, or is past its deadline with nothing to read."""
     while True:
         left_s = min(child.deadline for child in children) - time.monotonic()
         ready = select.select([child.pipe for child in children], [], [], max(0.0, left_s))[0]
@@ -119,7 +121,7 @@ def ended(children: Sequence[Child]) -> list[Child]:
             return found
 
 
-def tell(*fields: object) -> None:
+def report(*fields: object) -> None:
     os.write(1, json.dumps(fields).encode() + b"\n")
 
 
@@ -130,35 +132,35 @@ class Child:
         self, case: Case, task: tuple[Callable[..., Any], str, Any], limits: Mapping[str, Any]
     ):
         self.case, self.reply, self.complete = case, b"", False
-        self._word = os.urandom(16).hex()
+        self._nonce = os.urandom(16).hex()
         self.pipe, write_end = os.pipe()
         self._process = os.fork()
         if self._process == 0:
             try:
                 confine(write_end, limits)
-                os.write(0, (self._word + json.dumps(attempt(*task))).encode())
+                os.write(0, (self._nonce + json.dumps(attempt(*task))).encode())
             finally:
                 os._exit(0)
         os.close(write_end)
         self.deadline = time.monotonic() + limits["answer_s"]
 
     def read(self) -> None:
-        """Call only if the pipe is ready."""
+        """Reads from the pipe, which must be ready."""
         chunk = os.read(self.pipe, REPLY_BYTES)
         self.reply += chunk
         self.complete = not chunk or len(self.reply) > REPLY_BYTES
 
     def result(self, limits: Mapping[str, Any]) -> Result:
-        """Ends the process. Believes nothing of its reply but a number or a text."""
+        """Ends the process and parses its untrusted reply: only a number or a text is valid."""
         os.kill(self._process, signal.SIGKILL)
         os.waitpid(self._process, 0)
         os.close(self.pipe)
         if not self.complete:
             return None, f"no score within {limits['answer_s']:g} s"
-        if not self.reply.startswith(self._word.encode()):
+        if not self.reply.startswith(self._nonce.encode()):
             return None, "the scorer's process ended"
         try:
-            match json.loads(self.reply[len(self._word) :]):
+            match json.loads(self.reply[len(self._nonce) :]):
                 case [int() | float() as score, None] if 0.0 <= score <= 1.0:
                     return float(score), None
                 case [None, str(fault)]:
@@ -169,7 +171,7 @@ class Child:
 
 
 def confine(pipe: int, limits: Mapping[str, Any]) -> None:
-    """Leaves `pipe` as descriptor 0, nothing behind 1 and 2, and no others."""
+    """Makes `pipe` descriptor 0, 1 and 2 /dev/null, closes all others, and sets limits."""
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor, source in ((0, pipe), (1, null), (2, null)):
         os.dup2(source, descriptor)

@@ -1,15 +1,17 @@
 """The system-call filter of the code sandbox, as the classic BPF program that bubblewrap loads.
 
-A list of refusals, not of permissions: namespaces, limits and lost capabilities are the walls, and
-the filter closes what these leave open. Sockets of other families than AF_UNIX (AF_VSOCK reaches
-the hypervisor through any network namespace); memory that no process limit counts (memfd, System V
-and POSIX queues, io_uring); the kernel's keyrings, which a child inherits; new namespaces and the
-tracing of others, from where most ways out of a sandbox have started. A refused call gets an
-errno, a call of a foreign ABI ends the process. Written for x86_64 and aarch64, Linux's numbers.
+`program` is a deny list. Isolation comes from namespaces, limits and dropped capabilities, and the
+filter covers the rest:
+- sockets of families other than AF_UNIX (AF_VSOCK reaches the hypervisor from any network
+  namespace);
+- memory that no process limit counts (memfd, System V and POSIX queues, io_uring);
+- the kernel's keyrings, which a child inherits;
+- new namespaces and tracing, which most known sandbox escapes use.
+A denied call fails with an errno; a call of a foreign ABI ends the process. Supported: Linux on
+x86_64 and aarch64.
 
-`computing` is the opposite, a short list of permissions for a process that only computes: it may
-read files and write to descriptors that it has. It can start no process, reach no other one, create
-or change no file, and neither sleep nor wait.
+`computing` is a short allow list for a process that only computes. It may read files and write to
+open descriptors; it cannot start or signal a process, create or change a file, sleep or wait.
 """
 
 import errno
@@ -20,7 +22,7 @@ from collections.abc import Mapping
 
 ARCHITECTURES: Mapping[str, int] = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # AUDIT_ARCH_*
 
-# name: the number on x86_64, on aarch64; None: there is no such call
+# name: (number on x86_64, on aarch64); None if the call does not exist
 _REFUSED: Mapping[str, tuple[int | None, int | None]] = {
     "add_key": (248, 217),
     "bpf": (321, 280),
@@ -112,7 +114,7 @@ _WRITING = os.O_ACCMODE | os.O_CREAT | os.O_TRUNC  # the same bits on both machi
 _SOCKET, _SOCKETPAIR, _CLONE = (41, 198), (53, 199), (56, 220)
 _CLONE3 = 435
 _NEW_NAMESPACES = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
-_X32 = 0x40000000  # x86_64 with 32-bit pointers: the same calls under other numbers
+_X32 = 0x40000000  # x86_64 with 32-bit pointers: the same calls with other numbers
 
 # struct seccomp_data: int nr; __u32 arch; __u64 instruction_pointer; __u64 args[6]
 _NR, _ARCH, _FIRST_ARGUMENT = 0, 4, 16
@@ -122,23 +124,27 @@ _ALLOW, _ERRNO, _KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
 
 
 def program(machine: str) -> bytes:
-    """The filter for `machine`, one of ARCHITECTURES."""
+    """Returns the sandbox's filter for `machine`, one of ARCHITECTURES."""
     column = list(ARCHITECTURES).index(machine)
     steps = [
         *_load_number(machine),
-        *_refuse(_CLONE3, errno.ENOSYS),  # its flags lie in memory; the C library falls back
+        *_refuse(_CLONE3, errno.ENOSYS),  # flags are in memory; libc falls back to clone
     ]
     for numbers in _REFUSED.values():
         if (number := numbers[column]) is not None:
             steps += _refuse(number, errno.EPERM)
     for numbers in (_SOCKET, _SOCKETPAIR):
-        steps += _judge(numbers[column], _EQUAL, socket.AF_UNIX, _ALLOW, _ERRNO | errno.EACCES)
-    steps += _judge(_CLONE[column], _ANY_BIT, _NEW_NAMESPACES, _ERRNO | errno.EPERM, _ALLOW)
+        steps += _decide_by_argument(
+            numbers[column], _EQUAL, socket.AF_UNIX, _ALLOW, _ERRNO | errno.EACCES
+        )
+    steps += _decide_by_argument(
+        _CLONE[column], _ANY_BIT, _NEW_NAMESPACES, _ERRNO | errno.EPERM, _ALLOW
+    )
     return b"".join([*steps, _step(_RETURN, _ALLOW)])
 
 
 def computing(machine: str) -> bytes:
-    """A filter to be added inside the sandbox: for a process that only computes."""
+    """Returns the additional filter of a process that only computes."""
     column = list(ARCHITECTURES).index(machine)
     steps = _load_number(machine)
     for numbers in _COMPUTING.values():
@@ -147,12 +153,14 @@ def computing(machine: str) -> bytes:
     for numbers, flags in ((_OPEN, 1), (_OPENAT, 2)):
         if (number := numbers[column]) is not None:
             refused = _ERRNO | errno.EPERM
-            steps += _judge(number, _ANY_BIT, _WRITING, refused, _ALLOW, argument=flags)
+            steps += _decide_by_argument(
+                number, _ANY_BIT, _WRITING, refused, _ALLOW, argument=flags
+            )
     return b"".join([*steps, _step(_RETURN, _ERRNO | errno.EPERM)])
 
 
 def _load_number(machine: str) -> list[bytes]:
-    """The number of the call; a call of a foreign ABI ends the process."""
+    """Returns steps that load the call's number and end the process for a foreign ABI."""
     return [
         _step(_LOAD, _ARCH),
         _step(_EQUAL, ARCHITECTURES[machine], yes=1),
@@ -167,10 +175,10 @@ def _refuse(number: int, error: int) -> list[bytes]:
     return [_step(_EQUAL, number, no=1), _step(_RETURN, _ERRNO | error)]
 
 
-def _judge(
+def _decide_by_argument(
     number: int, test: int, value: int, holds: int, fails: int, argument: int = 0
 ) -> list[bytes]:
-    """Decides on call `number` by one of its arguments, of which it sees the lower 32 bits."""
+    """Returns steps that decide on call `number` by the lower 32 bits of one argument."""
     return [
         _step(_EQUAL, number, no=4),
         _step(_LOAD, _FIRST_ARGUMENT + 8 * argument),
@@ -181,5 +189,5 @@ def _judge(
 
 
 def _step(operation: int, value: int, yes: int = 0, no: int = 0) -> bytes:
-    """One instruction; `yes` and `no` are how many are skipped where a comparison holds or not."""
+    """Encodes an instruction; `yes`, `no`: how many to skip if a comparison holds or does not."""
     return struct.pack("=HBBI", operation, yes, no, value)

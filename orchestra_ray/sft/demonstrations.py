@@ -1,10 +1,11 @@
-"""Demonstrations for the warm start: what the prompt says in the thought, then a random choice.
+"""Demonstrations for the warm start: a thought that repeats the prompt, then a random choice.
 
-The thought lists who is good at what and who is good at the task's topic, and says the user's
-instruction again. It ends with what is asked and its role: named by the topic, a generalist by its
-own word, a tool, or another. Every role on offer is as likely. So a demonstration never tells what
-to choose, and the policy can choose by role and instruction, which hold for every draw. Specialists
-have other strengths in each demonstration: what is learned is to read, and not who is who.
+The thought lists the strengths of the models and the models that are good at the task's topic, and
+repeats the user's instruction. It ends with the chosen option and its role: named by the topic, a
+generalist by the word of its description, a tool, or other. Every role on offer is equally likely,
+so a demonstration shows no preferred choice, and the policy can choose by role and instruction,
+which apply to every toolset. Specialists have other strengths in each demonstration, so that the
+model learns to read the prompt and not the names.
 """
 
 import random
@@ -26,57 +27,57 @@ from orchestra_ray.workers.rollout.context import Context, Observation, TurnReco
 from orchestra_ray.workers.rollout.parsing import CALL, END_OF_CALL, call_json, write_hermes
 from orchestra_ray.workers.tools.builtin.simulated import plausible_wrong_answer
 
-ASK_AGAIN = 0.15  # how often a demonstration asks once more
-FAULTY_CALL = 0.15  # how often it starts with a call that fails, which is not learned
-WRONG_REPLY = 0.3  # how often a reply is a wrong one
-TWO_STRENGTHS = 0.3  # how often a specialist is good at a second topic
+ASK_AGAIN = 0.15  # probability of one more call
+FAULTY_CALL = 0.15  # probability of a failing first call, which is not trained
+WRONG_REPLY = 0.3  # probability of a wrong reply
+TWO_STRENGTHS = 0.3  # probability that a specialist has a second topic
 CALCULATOR = "calculator"
 
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """Ids of what the policy reads and says, and which of them it is to learn to say."""
+    """Token ids of prompt and responses. `trained`: which of them are targets."""
 
     tokens: list[int]
-    spoken: list[bool]
+    trained: list[bool]
 
     def __len__(self) -> int:
         return len(self.tokens)
 
 
 class Conversation:
-    """A demonstration in the making: one sequence, or one a turn, as the context policy has it."""
+    """A demonstration under construction: one sequence, or one for each turn, by context policy."""
 
     def __init__(self, context: Context, group: GroupSpec):
         self._context, self._group = context, group
         self._turns: list[TurnRecord] = []
         self.sequences: list[Demonstration] = []
 
-    def say(self, ids: list[int], own: bool) -> None:
-        """A turn of the policy, after what it reads before; `own` is what it is to learn."""
+    def respond(self, ids: list[int], trained: bool) -> None:
+        """Adds a turn of the policy, after its new prompt tokens; `trained`: ids are targets."""
         addition = self._context.before_turn(self._group, self._turns)
         if addition.fresh:
             self.sequences.append(Demonstration([], []))
         sequence = self.sequences[-1]
         sequence.tokens.extend([*addition.ids, *ids])
-        sequence.spoken.extend([False] * len(addition.ids) + [own] * len(ids))
+        sequence.trained.extend([False] * len(addition.ids) + [trained] * len(ids))
 
-    def hear(self, heard: Observation) -> None:
-        self._turns.append(TurnRecord((), (heard,)))
+    def observe(self, observation: Observation) -> None:
+        self._turns.append(TurnRecord((), (observation,)))
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A choice in the thought's words, the call's JSON, the reply; whether that is an answer."""
+class DemonstratedCall:
+    """A choice in the thought's words, and the call's JSON. `answers`: the reply is an answer."""
 
     choice: str
     call: str
-    heard: Observation
+    observation: Observation
     answers: bool
 
 
 class Demonstrator:
-    """Makes demonstration n from the training tasks; a pure function of n."""
+    """Makes demonstration n from the training tasks, as a pure function of n."""
 
     def __init__(self, config: Config, catalogue: Catalogue, preferences: Sequence[Preference]):
         self._source = TaskSource.train(config.tasks)
@@ -86,11 +87,11 @@ class Demonstrator:
         models = catalogue.offered_models
         generalists = [one.description.split()[0] for one in models if is_generalist(one)]
         self._known_topics = sorted({topic for topic in self._topics.values() if topic})
-        # All of them in each thought, in this order: so the tiny model learns to look them up.
+        # All in each thought, in this order: so the tiny model learns to look them up.
         self._words = [*filter(None, dict.fromkeys(self._topics.values())), *generalists]
 
     def group(self, n: int) -> GroupSpec:
-        """A task from the far end of the training range, where training itself comes last."""
+        """Returns a task from the end of the training range, which training reaches last."""
         seed = derive_seed(self._config.model.tiny.seed if self._config.model.tiny else 0, n)
         rng = random.Random(seed)
         i = self._source.size - 1 - rng.randrange(self._source.size // 2)
@@ -100,28 +101,32 @@ class Demonstrator:
         return GroupSpec(f"demo/{n}", 0, task, toolset, rng.choice(self._preferences), ())
 
     def make(self, chat: Chat, n: int) -> list[Demonstration]:
-        """The sequences of demonstration n in which there is something to learn."""
+        """Returns the sequences of demonstration n that have targets."""
         group, rng = self.group(n), random.Random(derive_seed("demonstration", n))
         submit = self._config.catalogue.submit
-        talk = Conversation(context_of(chat, self._config.rollout, submit), group)
-        thought, asked = self._think(group), []
+        conversation = Conversation(context_of(chat, self._config.rollout, submit), group)
+        thought, made = self._think(group), []
         if rng.random() < FAULTY_CALL:
             choice, call, error = self._faulty(group.toolset, rng)
-            talk.say(write_hermes(chat, calls=[call], thought=f"{thought} {choice}"), False)
-            talk.hear(Observation(error, "", "fault"))
-        while not any(one.answers for one in asked) or rng.random() < ASK_AGAIN:
+            conversation.respond(
+                write_hermes(chat, calls=[call], thought=f"{thought} {choice}"), False
+            )
+            conversation.observe(Observation(error, "", "fault"))
+        while not any(one.answers for one in made) or rng.random() < ASK_AGAIN:
             one = self._choose(group.task, group.toolset, rng)
-            asked.append(one)
-            talk.say(write_hermes(chat, calls=[one.call], thought=f"{thought} {one.choice}"), True)
-            talk.hear(one.heard)
-        chosen = rng.choice([i for i, one in enumerate(asked) if one.answers])
-        said = "" if submit else asked[chosen].heard.text
+            made.append(one)
+            conversation.respond(
+                write_hermes(chat, calls=[one.call], thought=f"{thought} {one.choice}"), True
+            )
+            conversation.observe(one.observation)
+        chosen = rng.choice([i for i, one in enumerate(made) if one.answers])
+        text = "" if submit else made[chosen].observation.text
         calls = [call_json(SUBMIT, {"reply": chosen + 1})] if submit else []
-        talk.say(write_hermes(chat, said, calls, thought=""), True)
-        return [sequence for sequence in talk.sequences if any(sequence.spoken)]
+        conversation.respond(write_hermes(chat, text, calls, thought=""), True)
+        return [sequence for sequence in conversation.sequences if any(sequence.trained)]
 
     def _faulty(self, toolset: ToolsetSample, rng: random.Random) -> tuple[str, str, str]:
-        """(choice, call, observation) for a model that is not on offer, or no expression."""
+        """Returns (choice, call, observation) for an absent model or an empty expression."""
         known = model_aliases(self._catalogue, self._config.catalogue)
         absent = [name for name in known if toolset.option(name) is None]
         if absent and rng.random() < 0.5:
@@ -133,7 +138,7 @@ class Demonstrator:
         return f"tool: {CALCULATOR}", call, "error: not an arithmetic expression"
 
     def texts(self, n: int) -> list[str]:
-        """What demonstration n is made of, as plain text for the tokenizer to learn from."""
+        """Returns the parts of demonstration n as plain text, to train the tokenizer."""
         group, rng = self.group(n), random.Random(derive_seed("demonstration", n))
         functions = [signature["function"] for signature in signatures(group.toolset, True)]
         described = [f"{f['name']}: {f['description']}" for f in functions]
@@ -143,13 +148,13 @@ class Demonstrator:
         request = f"{group.task.question}\n\n{group.preference.instruction}"
         written = (one.call, call_json(SUBMIT, {"reply": 1}))
         calls = [f"{CALL.text}\n{call}\n{END_OF_CALL.text}" for call in written]
-        return [request, *described, *tables, thought, calls[0], one.heard.text, calls[1]]
+        return [request, *described, *tables, thought, calls[0], one.observation.text, calls[1]]
 
     def _think(self, group: GroupSpec) -> str:
         return think(group, self._topics[group.task.family], self._words)
 
-    def _choose(self, task: Task, toolset: ToolsetSample, rng: random.Random) -> Asked:
-        """An offer of a random role, of those that are of any use to the task."""
+    def _choose(self, task: Task, toolset: ToolsetSample, rng: random.Random) -> DemonstratedCall:
+        """Returns a call of an option of a random role, among the roles useful to the task."""
         topic = self._topics[task.family]
         scripts = {
             o.alias: self._scripts.script(o, task, topic) for o in toolset.options if is_tool(o)
@@ -161,14 +166,14 @@ class Demonstrator:
         script = scripts.get(option.alias)
         if script is not None:
             call = call_json(option.alias, script.arguments)
-            heard = Observation(
+            observation = Observation(
                 script.reply, option.alias, option.kind, script.arguments.get("code")
             )
-            return Asked(choice, call, heard, script.answers)
+            return DemonstratedCall(choice, call, observation, script.answers)
         wrong = rng.random() < WRONG_REPLY
         reply = plausible_wrong_answer(task, rng) if wrong else reference(task)
-        heard = Observation(reply, option.alias, option.kind)
-        return Asked(choice, call_json(ASK, {"model": option.alias}), heard, True)
+        observation = Observation(reply, option.alias, option.kind)
+        return DemonstratedCall(choice, call_json(ASK, {"model": option.alias}), observation, True)
 
 
 def _properties(function: Mapping[str, Any]) -> list[Mapping[str, str]]:
@@ -176,9 +181,9 @@ def _properties(function: Mapping[str, Any]) -> list[Mapping[str, str]]:
 
 
 def think(group: GroupSpec, topic: str, words: Sequence[str]) -> str:
-    """What the prompt says: who is good at each of `words`, who at the topic, the user's wish.
+    """Returns the thought: the models for each of `words`, those for the topic, the instruction.
 
-    The wish ends it, without its stop: so its last word stands right before the choice.
+    It ends with the instruction without its full stop, so that its last word precedes the choice.
     """
     models = [option for option in group.toolset.options if option.kind == "model"]
 
@@ -192,20 +197,20 @@ def think(group: GroupSpec, topic: str, words: Sequence[str]) -> str:
 def with_other_strengths(
     toolset: ToolsetSample, topics: Sequence[str], rng: random.Random
 ) -> ToolsetSample:
-    """The draw with the topics dealt anew to its specialists, now and then a second one to one."""
-    dealt = cycle(rng.sample(topics, len(topics)))
+    """Returns the toolset with random topics for its specialists, sometimes two for one."""
+    topics_left = cycle(rng.sample(topics, len(topics)))
 
     def other(option: ToolOption) -> ToolOption:
         if not any(names(option, topic) for topic in topics):
             return option
-        found = [next(dealt), *(rng.choices(topics) if rng.random() < TWO_STRENGTHS else ())]
+        found = [next(topics_left), *(rng.choices(topics) if rng.random() < TWO_STRENGTHS else ())]
         return replace(option, description=", ".join(dict.fromkeys(found)))
 
     return replace(toolset, options=tuple(map(other, toolset.options)))
 
 
 def names(option: ToolOption, topic: str) -> bool:
-    """Whether the offer's description names the topic; nobody is named by a family without one."""
+    """Returns whether the option's description names the topic; never for an empty topic."""
     return bool(topic and re.search(rf"\b{re.escape(topic)}\b", option.description))
 
 
@@ -218,7 +223,7 @@ def is_tool(option: ToolOption) -> bool:
 
 
 def role(option: ToolOption, topic: str) -> str:
-    """What an offer is to a task of this topic."""
+    """Returns the option's role for a task of this topic."""
     if is_tool(option):
         return "tool"
     if names(option, topic):

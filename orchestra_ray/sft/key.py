@@ -1,9 +1,9 @@
-"""The cache key of the tiny policy: a digest of what its warm start is made from, and no more.
+"""The cache key of the tiny policy: a digest of the inputs of its warm start.
 
-That is the code that makes and renders the demonstrations, the model's dimensions, the training
-tasks, what a draw can hold, the corpora that its searches read, and the users' instructions. What a
-file is called and where it lies, judges, limits, and entries that no draw can hold are no part of
-it, so that checkouts share a policy and a change of those makes none anew.
+These are the code that makes and renders the demonstrations, the model's dimensions, the training
+tasks, the catalogue as toolsets show it, the corpora of its searches, and the users' instructions.
+Paths, judges, limits, and entries outside every toolset are no part of it, so that checkouts share
+a policy and a change of those keeps it.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ _OF_CONTEXTS = ("context", "rebuild_system", "rebuild_instruction", "max_observa
 
 
 def policy_key(config: Config, catalogue: Catalogue, preferences: Sequence[Preference]) -> str:
-    """16 hexadecimal digits."""
+    """Returns 16 hexadecimal digits."""
     entries, tasks = _entries(catalogue), config.tasks
     described = [_described(entry) for entry in entries]
     words = json.dumps(described, sort_keys=True, default=str)
@@ -51,7 +51,7 @@ def policy_key(config: Config, catalogue: Catalogue, preferences: Sequence[Prefe
 
 
 def _entries(catalogue: Catalogue) -> list[Entry]:
-    """Those on offer, and those that the recipes among them lean on."""
+    """Returns the entries on offer, and those that the recipes among them use."""
     offered = [*catalogue.offered_models, *catalogue.offered_tools]
     names = dict.fromkeys(entry.name for entry in offered)
     for tool in catalogue.offered_tools:
@@ -65,7 +65,7 @@ def _described(entry: Entry) -> dict[str, Any]:
 
 
 def _corpus(entry: Entry) -> list[Any]:
-    """What a search finds in: its settings, with the content of the corpus in place of its path."""
+    """Returns a search's settings, with the content of the corpus in place of its path."""
     if entry.backend != "search":
         return []
     settings = {k: v for k, v in entry.settings.items() if k not in ("corpus", "cache_dir")}

@@ -1,6 +1,6 @@
-"""Making the tiny policy: tokenizer, random Qwen3 model, supervised steps; cached by content.
+"""Makes the tiny policy: tokenizer, random Qwen3 model, supervised steps; cached by content.
 
-The folder appears under its final name only when it is complete.
+The folder gets its final name only when it is complete.
 """
 
 import os
@@ -25,13 +25,13 @@ from orchestra_ray.sft.tokenizer import train_tokenizer
 from orchestra_ray.workers.rollout.chat import Chat
 
 TOKENIZER_TEXTS = 1_500
-SORTED_BATCHES = 8  # are sorted by length together
-OTHERS_LR = 3e-3  # of what Muon is not for
-# The user's wish is the word right before the choice. It is seen there only while the embedding is
-# larger than what the layers add, which without a decay grows a thousandfold.
+SORTED_BATCHES = 8  # batches whose demonstrations are sorted by length together
+OTHERS_LR = 3e-3  # of the parameters that Muon does not train
+# The choice depends on the last word of the instruction, just before it. That word is visible only
+# while the embedding is larger than the layers' output, which grows a thousandfold without a decay.
 EMBEDDING_STD = 2.0
 MUON_DECAY = 0.5
-STEADY = 30.0  # times as large are, at the end, the matrices whose scale is free
+STEADY = 30.0  # factor, at the end, on the matrices whose scale is free
 Advance = Callable[[int, float], None]
 
 
@@ -41,7 +41,7 @@ def make_policy(
     preferences: Sequence[Preference],
     advance: Advance = lambda step, loss: None,
 ) -> Path:
-    """The folder of the warm-started policy in Hugging Face format; made where it is not cached.
+    """Returns the folder of the policy in Hugging Face format; makes it if it is not cached.
 
     `advance(step, loss)` is called after each supervised step.
     """
@@ -61,11 +61,11 @@ def make_policy(
         model = build_model(tiny, chat)
         warm_start(model, chat, demonstrator, tiny, advance)
         steady(model)
-        transformers_logging.disable_progress_bar()  # beside the bar of the warm start
+        transformers_logging.disable_progress_bar()  # the warm start has its own bar
         model.save_pretrained(unfinished)
         os.replace(unfinished, folder)
     except OSError:
-        if not folder.exists():  # another process may have been first
+        if not folder.exists():  # another process may have made it
             raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -73,7 +73,7 @@ def make_policy(
 
 
 def build_model(tiny: TinyModelConfig, chat: Chat) -> Qwen3ForCausalLM:
-    """A random Qwen3 of the given shape, seeded; its embedding larger than what the layers add."""
+    """Returns a random Qwen3 of the given shape; the embedding exceeds the layers' output."""
     torch.manual_seed(tiny.seed)
     shape = Qwen3Config(
         vocab_size=tiny.vocab_size,
@@ -101,7 +101,7 @@ def warm_start(
     tiny: TinyModelConfig,
     advance: Advance,
 ) -> None:
-    """Next-token prediction of the spoken tokens; the rates rise over 20 steps, then fall."""
+    """Trains next-token prediction of the targets; the rates rise over 20 steps, then fall."""
     optimizers = _optimizers(model, tiny)
     schedules = [LambdaLR(each, lambda step: _rate(step, tiny.warmup_steps)) for each in optimizers]
     batches = _batches(chat, demonstrator, tiny.warmup_batch)
@@ -116,11 +116,11 @@ def warm_start(
 
 
 def steady(model: Qwen3ForCausalLM) -> None:
-    """Makes training's steps small beside what reads the prompt; the model computes the same.
+    """Scales up the weights that read the prompt, without a change of the model's function.
 
-    Adam's steps are of one size for every weight. The norms undo the scale of queries, of keys and
-    of all that is added up between the layers: two matrices' product, or the embedding. So these
-    can be large and hold what was learned, and it is the head that training moves.
+    Adam's steps have one size for every weight. The norms undo the scale of queries, of keys and of
+    the residual stream, which sums the embedding and products of two matrices. So these weights can
+    be large, which protects them from training's steps; the head is trained instead.
     """
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -132,9 +132,9 @@ def steady(model: Qwen3ForCausalLM) -> None:
 
 
 def _optimizers(model: Qwen3ForCausalLM, tiny: TinyModelConfig) -> list[torch.optim.Optimizer]:
-    """Muon for the layers' matrices, AdamW for the embedding, the head and the norms.
+    """Returns Muon for the layers' matrices, AdamW for the embedding, the head and the norms.
 
-    With AdamW alone it takes three times the steps until the thought copies the prompt's names.
+    AdamW alone needs three times the steps until the thought copies the prompt's names.
     """
     matrices, others = [], []
     for name, parameter in model.named_parameters():
@@ -147,14 +147,14 @@ def _optimizers(model: Qwen3ForCausalLM, tiny: TinyModelConfig) -> list[torch.op
 
 
 def _rate(step: int, steps: int) -> float:
-    """Of the full learning rate: linear up, then linear down to a tenth."""
+    """Returns the fraction of the learning rate: linear up, then linear down to a tenth."""
     return min(1.0, (step + 1) / 20) * (1 - 0.9 * step / max(1, steps))
 
 
 def _batches(
     chat: Chat, demonstrator: Demonstrator, size: int
 ) -> Iterator[Sequence[Demonstration]]:
-    """Batches of demonstrations of about one length, so that little is padded."""
+    """Yields batches of demonstrations of about one length, to save padding."""
     for first in count(0, SORTED_BATCHES * size):
         numbers = range(first, first + SORTED_BATCHES * size)
         by_length = sorted(
@@ -166,15 +166,15 @@ def _batches(
 
 
 def _loss(model: Qwen3ForCausalLM, batch: Sequence[Demonstration]) -> torch.Tensor:
-    """Mean cross-entropy over the spoken tokens; the head runs on their positions only."""
+    """Returns the mean cross-entropy over the targets; the head runs on their positions only."""
     longest = max(len(demo.tokens) for demo in batch)
     tokens_B_T = torch.zeros(len(batch), longest, dtype=torch.long)
-    spoken_B_T = torch.zeros(len(batch), longest, dtype=torch.bool)
+    trained_B_T = torch.zeros(len(batch), longest, dtype=torch.bool)
     for row, demo in enumerate(batch):
         tokens_B_T[row, : len(demo.tokens)] = torch.tensor(demo.tokens)
-        spoken_B_T[row, : len(demo.spoken)] = torch.tensor(demo.spoken)
-    # Right padding comes after every spoken token, so the causal mask alone hides it.
+        trained_B_T[row, : len(demo.trained)] = torch.tensor(demo.trained)
+    # Right padding comes after every target token, so the causal mask alone hides it.
     hidden_B_T_D = model.model(input_ids=tokens_B_T).last_hidden_state
-    predicts_B_T = spoken_B_T[:, 1:]
+    predicts_B_T = trained_B_T[:, 1:]
     logits_N_V = model.lm_head(hidden_B_T_D[:, :-1][predicts_B_T])
     return torch.nn.functional.cross_entropy(logits_N_V, tokens_B_T[:, 1:][predicts_B_T])

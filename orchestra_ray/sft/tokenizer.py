@@ -12,9 +12,9 @@ SPECIAL = (END_OF_TEXT, "<|im_start|>", END_OF_TURN)
 MARKERS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>")
 MARKERS += ("</think>",)
 
-# The frame of a tool call in as few pieces as it has parts, so that a call is short to sample;
-# a model's alias, one piece as a name would be; then words, single digits, runs of punctuation with
-# their line breaks, white space.
+# The frame of a tool call in one piece for each part, so that a call takes few tokens; a model's
+# alias in one piece, like a name; then words, single digits, runs of punctuation with their line
+# breaks, white space.
 WORDS = (
     r'\{"name": "|", "arguments": \{"|": "|": |"?\}\}|'
     rf" ?{MODEL}-\p{{N}}+|"
@@ -45,7 +45,7 @@ CHAT_TEMPLATE = """\
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """BPE merges learned from `texts`; `vocab_size` counts the control tokens too."""
+    """Trains BPE merges on `texts`; `vocab_size` includes the control tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

@@ -1,7 +1,7 @@
-"""How a demonstration calls a tool, and what the tool answers: each tool in its own words.
+"""The calls of tools in demonstrations, with the tools' replies.
 
-The search is the catalogue's own, over its own corpus. The calculator computes for the sandbox too:
-a program that prints an integer expression prints what the calculator says.
+A search runs on the catalogue's own corpus. The reply of the Python tool is computed by the
+calculator: a program that prints an integer expression prints the calculator's result.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from orchestra_ray.workers.tools.search.tool import SearchSettings, open_retriev
 
 @dataclass(frozen=True, slots=True)
 class ToolScript:
-    """`answers`: the reply answers the task; else it only helps."""
+    """A call and its reply. `answers`: the reply answers the task; otherwise it only helps."""
 
     arguments: Mapping[str, str]
     reply: str
@@ -26,7 +26,7 @@ class ToolScript:
 
 
 class ToolScripts:
-    """Of the tools in a catalogue. Opens its search indexes."""
+    """Scripts of a catalogue's tools. Opens its search indexes."""
 
     def __init__(self, catalogue: Catalogue):
         self._backends = {name: tool.backend for name, tool in catalogue.tools.items()}
@@ -35,7 +35,7 @@ class ToolScripts:
         }
 
     def script(self, option: ToolOption, task: Task, topic: str) -> ToolScript | None:
-        """None where the tool is of no use to the task."""
+        """Returns None if the tool is of no use to the task."""
         expression = task.payload["metadata"].get("expression")
         match self._backends[option.identity]:
             case "calculator" if expression:

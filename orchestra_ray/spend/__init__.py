@@ -1,0 +1,1 @@
+"""Spend of a run: budget, accounts, ledger, their Ray actor, summaries and forecasts."""

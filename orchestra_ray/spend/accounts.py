@@ -1,15 +1,14 @@
-"""The books of a run: the spend guard and the ledger behind one door. Pure state.
+"""The spend accounts of a run: its budget and its ledger, kept consistent. Pure state.
 
-An attempt is reserved before it is made; its call is entered once, and with its entry all its
-attempts are settled. So what the guard holds settled is what the ledger's entries of calls sum to,
-at every moment and through every crash:
+An attempt is reserved before it is made. Its call is entered once, which settles all its attempts.
+Invariant, at every moment and through every crash: the settled money of the budget equals the sum
+of the ledger's entries.
 
-- a call that was entered has ended. Entering it again changes nothing, so a posting may be sent
-  twice; a reservation that comes late is refused; one that its call does not settle, since the call
-  gave up before it was granted, is free again;
-- a call whose executor died is entered as lost, at the most that it can have cost;
-- a posting that cannot be right is entered at the most too, and is told at the step's close;
-- one at which the books themselves break is counted and told, and the others of its batch go on.
+- An entered call has ended. Entering it again changes nothing, so a settlement may be sent twice; a
+  late reservation is refused; a reservation that its call does not settle is released at no cost.
+- A call whose executor died is entered as lost, at its maximum cost.
+- An inconsistent settlement is entered at the maximum cost, and reported at the close of the step.
+- A settlement that raises is counted and reported; the rest of its batch is entered.
 """
 
 import time
@@ -23,20 +22,20 @@ from orchestra_ray.data.catalogue import model_of
 from orchestra_ray.spend.budget import SpendBudget
 from orchestra_ray.spend.ledger import Ledger
 
-WHERE = "the books"
+WHERE = "spend accounts"
 RUN_REFUSED = "ledger/run_refused"
 
 
 @dataclass(frozen=True, slots=True)
 class StepTotals:
-    """What the close of a step tells: totals of the run so far, and what went wrong since."""
+    """Metrics of the run so far, and the failures since the last close of a step."""
 
     totals: Mapping[str, float]
     failures: tuple[Failure, ...]
 
 
 def call_of(request: ToolRequest) -> str:
-    """What the books know a call by: each issue of it is one of its own."""
+    """Returns the key of a call in the accounts; each reissue has a key of its own."""
     return f"{request.call_id}#{request.reissues}"
 
 
@@ -44,20 +43,20 @@ def call_of(request: ToolRequest) -> str:
 class SpendAccounts:
     budget: SpendBudget
     ledger: Ledger
-    misposted: int = 0
+    misposted: int = 0  # settlements that were inconsistent or raised
     _ended: dict[str, int] = field(default_factory=dict)  # call -> step
     _failures: list[Failure] = field(default_factory=list)
 
     def reserve(self, asked: Sequence[Reservation]) -> list[str | None]:
-        """None for each that is granted, else why not."""
+        """Returns None for each granted reservation, else the refusal."""
         return [self._reserve(one) for one in asked]
 
-    def post(self, ended: Sequence[Settlement | Lost | Failure]) -> None:
-        """Enters calls; a failure is told at the step's close."""
+    def settle(self, ended: Sequence[Settlement | Lost | Failure]) -> None:
+        """Enters calls, and keeps failures for the close of the step."""
         for one in ended:
             try:
-                self._post(one)
-            except Exception as error:  # a bug of ours: the others of its batch are entered
+                self._settle(one)
+            except Exception as error:  # a bug: the others of its batch are entered
                 self.misposted += 1
                 what = getattr(one, "call", type(one).__name__)
                 message = f"{what}: {type(error).__name__}: {error}"
@@ -66,7 +65,7 @@ class SpendAccounts:
             self._flush()
 
     def close_step(self, step: int) -> StepTotals:
-        """Writes what was entered, and forgets a step whose episodes have all ended."""
+        """Writes the entries, and forgets a step whose episodes have all ended."""
         self._flush()
         self.budget.forget_step(step)
         self._ended = {call: s for call, s in self._ended.items() if s != step}
@@ -81,12 +80,12 @@ class SpendAccounts:
     def _reserve(self, asked: Reservation) -> str | None:
         try:
             return "this call is over" if asked.call in self._ended else self.budget.reserve(asked)
-        except Exception as error:  # a bug of ours: the others of its batch have an answer
+        except Exception as error:  # a bug: the others of its batch get an answer
             message = f"{type(error).__name__}: {error}"
             self._failures.append(Failure(FailureKind.TOOL, WHERE, f"a reservation: {message}"))
-            return f"the spend guard cannot read the reservation ({type(error).__name__})"
+            return f"the spend accounts cannot read the reservation ({type(error).__name__})"
 
-    def _post(self, one: Settlement | Lost | Failure) -> None:
+    def _settle(self, one: Settlement | Lost | Failure) -> None:
         match one:
             case Settlement():
                 self._enter(one)
@@ -137,11 +136,11 @@ class SpendAccounts:
 
 
 def _wrong(settlement: Settlement, held: Mapping[str, Reservation]) -> str | None:
-    """Why a posting cannot be right; None: it can."""
+    """Returns why a settlement is inconsistent; None if it is not."""
     for key, charged_nanousd in settlement.charges:
         if key not in held or not 0 <= charged_nanousd <= held[key].most_nanousd:
-            return f"{charged_nanousd} nano-dollars for {key}, for which was held {held.get(key)}"
-    if settlement.entry.kind == "policy":  # its own tokens are not reserved
+            return f"{charged_nanousd} nano-dollars for {key}, reserved: {held.get(key)}"
+    if settlement.entry.kind == "policy":  # the policy's tokens are not reserved
         return None
     charged_nanousd = sum(charged for _, charged in settlement.charges)
     if charged_nanousd != settlement.entry.charged_nanousd:

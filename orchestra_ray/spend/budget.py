@@ -1,13 +1,12 @@
-"""The spend guard: money and calls are reserved before a call and settled after it.
+"""The spend budget: money and calls are reserved before an attempt and settled after its call.
 
-Invariants, for each call, episode, step and the whole run, whatever order things happen in:
-settled + reserved never passes a limit, so what is spent cannot, by not one nano-dollar; a
-reservation that nobody settles (its process died) stays, as the most that it can have cost; a key
-is granted once and settled once. A call is all its attempts together: retries, hedges, and those
-of its other issues, whichever executor makes them. Measurements have no step of their own, so that
-the limit of a step is not spread over the evaluations of all policies.
+Invariants, for each call, episode, step and the whole run, in any order of events: settled +
+reserved never exceeds a limit, to the nano-dollar; a reservation that is never settled (its process
+died) remains, at its maximum cost; a key is granted once and settled once. A call comprises all its
+attempts: retries, hedges, and those of its reissues on other executors. Evaluation has no step, so
+that the limit of a step is not shared by the evaluations of all policies.
 
-Pure state: the actor that owns it makes it safe for processes.
+Pure state; the actor that owns it serialises access.
 """
 
 from collections.abc import Mapping
@@ -18,12 +17,12 @@ from orchestra_ray.core.money import Prices, Usage, nanousd, usd
 from orchestra_ray.core.records import Caller, Reservation
 from orchestra_ray.data.catalogue import Entry
 
-MEASUREMENT = 0  # the step of those who are measured
+MEASUREMENT = 0  # the step of evaluation calls
 
 
 @dataclass(frozen=True, slots=True)
 class SpendLimits:
-    """Nano-dollars and calls, of which each attempt is one; None sets no limit."""
+    """In nano-dollars and calls, where each attempt counts as a call; None means unlimited."""
 
     call_nanousd: int | None = None
     episode_nanousd: int | None = None
@@ -35,7 +34,7 @@ class SpendLimits:
 
     @property
     def count_calls(self) -> bool:
-        """Whether attempts that cost nothing matter too."""
+        """Whether free attempts have to be reserved too."""
         return (self.episode_calls, self.step_calls, self.run_calls) != (None, None, None)
 
 
@@ -55,7 +54,7 @@ def limits_of(config: SpendConfig) -> SpendLimits:
 
 
 def most_cost_nanousd(entry: Entry, prices: Prices) -> int:
-    """The most that one attempt can be billed, by the entry's own limits."""
+    """Returns the maximum bill of one attempt, by the limits of its entry."""
     limits = entry.limits
     usage = Usage(
         input_tokens=limits.context_tokens,
@@ -67,13 +66,13 @@ def most_cost_nanousd(entry: Entry, prices: Prices) -> int:
 
 @dataclass(slots=True)
 class _Account:
-    """Nano-dollars settled and reserved, and the calls that they were for."""
+    """Nano-dollars and calls, settled and reserved."""
 
     nanousd: int = 0
     calls: int = 0
 
 
-_Scope = tuple[str, int, str]  # (which limit, step, id)
+_Scope = tuple[str, int, str]  # (limit, step, id)
 _RUN = ("run", MEASUREMENT, "")
 
 
@@ -83,19 +82,19 @@ class SpendBudget:
     _accounts: dict[_Scope, _Account] = field(default_factory=dict)
     _held: dict[str, dict[str, Reservation]] = field(default_factory=dict)  # by call, then key
     _settled: dict[str, int] = field(default_factory=dict)  # key -> step
-    run_refused: bool = False  # the limit of the whole run has refused a call
+    run_refused: bool = False  # whether a limit of the whole run has refused a call
 
     def go_on_from(self, nanousd: int, calls: int) -> None:
-        """What the run had spent, in an earlier process, counts against its limits."""
+        """Counts the spend of an earlier process of the run against its limits."""
         account = self._accounts.setdefault(_RUN, _Account())
         account.nanousd += nanousd
         account.calls += calls
 
     def reserve(self, asked: Reservation) -> str | None:
-        """None where it is granted, else why not, in words that the policy reads.
+        """Returns None if granted, else the refusal, which the policy reads.
 
-        Asking again under a key that holds is granted and reserves nothing more; under a key that
-        was settled it is refused.
+        Reserving again is granted for a reserved key, without effect, and refused for a settled
+        one.
         """
         if asked.key in self._settled:
             return "this attempt is paid and over"
@@ -120,16 +119,16 @@ class SpendBudget:
         return None
 
     def settle(self, key: str, charged_nanousd: int) -> None:
-        """Turns a reservation into what was billed; settling again changes nothing.
+        """Replaces a reservation by its bill; settling again changes nothing.
 
-        Raises ValueError where more was billed than reserved, or nothing was reserved.
+        Raises ValueError if more was billed than reserved, or nothing was reserved.
         """
         if key in self._settled:
             return
         call = key.rpartition(".")[0]
         held = self._held.get(call, {}).get(key)
         if held is None or not 0 <= charged_nanousd <= held.most_nanousd:
-            raise ValueError(f"SpendGuard: {charged_nanousd} nano-dollars for {key}: held {held}")
+            raise ValueError(f"SpendBudget: {charged_nanousd} nano-dollars for {key}: held {held}")
         del self._held[call][key]
         if not self._held[call]:
             del self._held[call]
@@ -138,11 +137,11 @@ class SpendBudget:
             account.nanousd -= held.most_nanousd - charged_nanousd
 
     def held_of(self, call: str) -> Mapping[str, Reservation]:
-        """By key, the reservations of a call's attempts that nobody has settled yet."""
+        """Returns the unsettled reservations of a call by key."""
         return dict(self._held.get(call, {}))
 
     def forget_step(self, step: int) -> None:
-        """Drops what only the episodes of a step need, once none of them can call any more."""
+        """Drops the accounts of a step, once its episodes can make no further call."""
         held = {
             scope
             for of_call in self._held.values()
@@ -156,7 +155,7 @@ class SpendBudget:
 
     @property
     def committed_nanousd(self) -> int:
-        """Settled and reserved, of the whole run."""
+        """Settled and reserved money of the whole run."""
         return self._accounts[_RUN].nanousd if _RUN in self._accounts else 0
 
     def _scopes(self, asked: Reservation) -> list[tuple[str, _Account, int | None, int | None]]:

@@ -1,13 +1,13 @@
-"""What a run may spend, from its configuration and catalogue, before anything of it is started.
+"""Forecasts the spend of a run from its configuration and catalogue, without starting anything.
 
-Four cases, over the very draws that the run will deal:
-- low: an episode calls once, at the usual length;
-- expected: it calls `calls` times, at the usual length;
-- high: it calls in every turn, and each call goes to its limits;
-- worst: as high, and every call is of the dearest that the guard grants.
-In the first three everything in a draw is called as often as anything else. No case passes a limit
-of the guard: what lies beyond one is left out of all models alike. The policy's own tokens are
-priced beside the calls; the guard does not bound them.
+Four cases, over the toolset samples that the run will use:
+- low: an episode makes one call, of the usual length;
+- expected: it makes `calls` calls, of the usual length;
+- high: it makes a call in every turn, and each call reaches its limits;
+- worst: as high, and every call is the most expensive that the budget grants.
+In the first three, all items of a toolset sample are called equally often. No case exceeds a limit
+of the budget: the calls of all models are scaled down alike. The policy's own tokens are priced as
+well; the budget does not bound them.
 """
 
 import json
@@ -21,13 +21,13 @@ from orchestra_ray.core.money import Prices, Usage, nanousd
 from orchestra_ray.core.records import ToolOption, ToolsetSample
 from orchestra_ray.core.seeds import derive_seed
 from orchestra_ray.core.token_count import tokens
-from orchestra_ray.data.catalogue import Catalogue, chosen, sample_toolset
+from orchestra_ray.data.catalogue import Catalogue, resolve_choice, sample_toolset
 from orchestra_ray.data.catalogue.signatures import signatures
 from orchestra_ray.spend.budget import SpendLimits, limits_of, most_cost_nanousd
 
 POLICY = "policy"
-MOST_SAMPLES = 512  # of a phase; they stand for the rest
-TEMPLATE_TOKENS = 30  # around a question
+MOST_SAMPLES = 512  # per phase; they represent the rest
+TEMPLATE_TOKENS = 30  # of the prompt around a question
 LEAST_RESPONSE_TOKENS = 16
 
 
@@ -40,7 +40,7 @@ class Case(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """Means, so that no field is a whole number; nano-dollars are made whole at the end."""
+    """Means, hence floats; nano-dollars are rounded at the end."""
 
     calls: float = 0.0
     input_tokens: float = 0.0
@@ -64,12 +64,12 @@ class Amount:
         )
 
 
-Amounts = Mapping[str, Amount]  # by name of the model, or of the tool
+Amounts = Mapping[str, Amount]  # by name of the model or tool
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing that an episode can call: who does it, how often beside the others, its cost."""
+    """A model or tool that an episode can call: relative frequency, usual and maximum amount."""
 
     name: str
     is_model: bool
@@ -80,7 +80,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """A limit of the guard, and what each case would come to without it."""
+    """A limit of the budget, and the amount of each case without it."""
 
     key: str
     limit: float  # dollars or calls
@@ -89,8 +89,8 @@ class Reached:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """`by_case` has the same names in each case. `refused` is what the guard never grants, with the
-    nano-dollars that a call of it may cost."""
+    """`by_case` has the same names in each case. `refused` holds the items that the budget never
+    grants, with the maximum nano-dollars of a call."""
 
     trained_episodes: int
     measured_episodes: int
@@ -104,13 +104,13 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class _Phase:
-    """Episodes of one kind. `repeat`: how often what is in `draws` happens."""
+    """Episodes of one kind. `repeat`: how often the episodes of `toolsets` happen."""
 
     toolsets: Sequence[ToolsetSample]
-    toolsets_a_step: int | None  # None: measured, which has no step
+    toolsets_a_step: int | None  # None: evaluation, which has no steps
     episodes_a_toolset: int
     repeat: float
-    speaks: bool  # the policy itself; else a router, which asks one model and costs nothing itself
+    by_policy: bool  # else by a router, which calls one model and costs nothing itself
 
 
 def forecast(
@@ -120,7 +120,8 @@ def forecast(
     training: bool,
     calls: float | None = None,
 ) -> Forecast:
-    """`calls` an episode in the expected case; None: the geometric mean of the other cases'."""
+    """Returns the forecast. calls: per episode of the expected case; None: the geometric mean of
+    the low and the high case."""
     expected_calls = math.sqrt(config.rollout.max_turns) if calls is None else calls
     phases = list(_phases(config, catalogue, training))
     forecaster = _Forecaster(config, catalogue, question_tokens, expected_calls)
@@ -148,11 +149,11 @@ def total(amounts: Amounts) -> Amount:
     return sum(amounts.values(), Amount())
 
 
-def menu(toolset: ToolsetSample, catalogue: Catalogue, question_tokens: int) -> list[Item]:
-    """All that an episode under the draw can call; a recipe is shared among its choices."""
+def items_of(toolset: ToolsetSample, catalogue: Catalogue, question_tokens: int) -> list[Item]:
+    """Returns the items of a toolset sample; a recipe is divided among its models."""
     items = []
     for option in toolset.options:
-        ways = [chosen(option, choice.alias) for choice in option.choices] or [option]
+        ways = [resolve_choice(option, choice.alias) for choice in option.choices] or [option]
         items += [_item(way, catalogue, question_tokens, 1 / len(ways)) for way in ways if way]
     return items
 
@@ -180,7 +181,7 @@ def _item(option: ToolOption, catalogue: Catalogue, question_tokens: int, share:
 
 
 def _phases(config: Config, catalogue: Catalogue, training: bool) -> Iterator[_Phase]:
-    """Training by its first steps, then the held-out tasks: by the policy, by each router."""
+    """Yields training, as its first steps; then the held-out tasks by policy and by routers."""
 
     def toolsets(seed: int, count: int) -> list[ToolsetSample]:
         seeds = (derive_seed(seed, "group", n) for n in range(count))
@@ -200,7 +201,7 @@ def _phases(config: Config, catalogue: Catalogue, training: bool) -> Iterator[_P
 
 @dataclass(slots=True)
 class _Forecaster:
-    """How an episode is taken to go. Notes what the limits refuse, and what they hold back."""
+    """The assumptions about an episode. Records refused items and the peaks at each limit."""
 
     config: Config
     catalogue: Catalogue
@@ -215,7 +216,7 @@ class _Forecaster:
 
     @property
     def response_tokens(self) -> int:
-        """Of an expected turn of the policy: the geometric mean of a short one and the longest."""
+        """Of an expected turn of the policy: the geometric mean of a short and the longest one."""
         most = self.config.rollout.max_response_tokens
         return round(math.sqrt(min(LEAST_RESPONSE_TOKENS, most) * most))
 
@@ -227,9 +228,9 @@ class _Forecaster:
             for start in range(0, len(phase.toolsets), size):
                 step: dict[str, Amount] = {}
                 for toolset in phase.toolsets[start : start + size]:
-                    episode, spoken = self._episode(toolset, phase.speaks, case)
+                    episode, generated = self._episode(toolset, phase.by_policy, case)
                     _add(step, episode, phase.episodes_a_toolset)
-                    own += spoken.times(phase.episodes_a_toolset * phase.repeat)
+                    own += generated.times(phase.episodes_a_toolset * phase.repeat)
                 within = self._within("step", step, case) if phase.toolsets_a_step else step
                 _add(spent, within, phase.repeat)
         return {**self._within("run", spent, case), POLICY: own}
@@ -243,19 +244,21 @@ class _Forecaster:
                     unlimited = {c: self._peaks.get((key, c), 0.0) / per for c in Case}
                     yield Reached(f"spend.{key}", limit, unlimited)
 
-    def _episode(self, toolset: ToolsetSample, speaks: bool, case: Case) -> tuple[Amounts, Amount]:
-        """What its calls come to, and the policy's own tokens."""
+    def _episode(
+        self, toolset: ToolsetSample, by_policy: bool, case: Case
+    ) -> tuple[Amounts, Amount]:
+        """Returns the amounts of an episode's calls, and of the policy's own tokens."""
         rollout = self.config.rollout
-        items = menu(toolset, self.catalogue, self.question_tokens)
+        items = items_of(toolset, self.catalogue, self.question_tokens)
         granted = [item for item in items if self._grants(item)]
         calls = {Case.LOW: 1.0, Case.EXPECTED: self.calls}.get(case, float(rollout.max_turns))
-        own = self._spoken(toolset, calls, case) if speaks else Amount()
-        if not speaks:
+        own = self._policy_amount(toolset, calls, case) if by_policy else Amount()
+        if not by_policy:
             granted, calls = [item for item in granted if item.is_model], 1.0
         return self._within("episode", _mixed(granted, calls, case), case), own
 
     def _grants(self, item: Item) -> bool:
-        """Whether the guard ever grants the call: it reserves the most that the call can cost."""
+        """Returns whether the budget grants the maximum cost of a call; records refusals."""
         limits, most_nanousd = self.limits, int(item.most.nanousd)
         scopes = (
             limits.call_nanousd,
@@ -269,7 +272,7 @@ class _Forecaster:
         return False
 
     def _within(self, scope: str, amounts: Amounts, case: Case) -> Amounts:
-        """As much of it as the scope's limits let through."""
+        """Returns the amounts, scaled down to the limits of the scope."""
         whole = total(amounts)
         self._note(f"{scope}_usd", case, whole.nanousd)
         self._note(f"{scope}_calls", case, whole.calls)
@@ -284,23 +287,23 @@ class _Forecaster:
     def _note(self, key: str, case: Case, amount: float) -> None:
         self._peaks[key, case] = max(amount, self._peaks.get((key, case), 0.0))
 
-    def _spoken(self, toolset: ToolsetSample, calls: float, case: Case) -> Amount:
+    def _policy_amount(self, toolset: ToolsetSample, calls: float, case: Case) -> Amount:
         rollout = self.config.rollout
         functions = json.dumps(signatures(toolset, self.config.catalogue.submit))
         opening = min(tokens(functions) + self.question_tokens, rollout.max_prompt_tokens)
         least = min(LEAST_RESPONSE_TOKENS, rollout.max_response_tokens)
         response = {Case.LOW: least, Case.EXPECTED: self.response_tokens}.get(case)
-        usage = _spoken_usage(rollout, opening, calls, response)
+        usage = _policy_usage(rollout, opening, calls, response)
         cost = _policy_prices(self.config.model).cost_nanousd(usage)
         return Amount(0, usage.input_tokens, usage.output_tokens, cost)
 
 
-def _spoken_usage(
+def _policy_usage(
     rollout: RolloutConfig, opening: int, calls: float, response: int | None
 ) -> Usage:
-    """The policy's tokens in an episode: each turn reads all before it. `response` None: the most.
+    """Returns the policy's tokens in an episode, where each turn reads all turns before it.
 
-    A turn's observation is taken to be as long as its response; the prompt's limit ends an episode.
+    An observation is assumed to be as long as a response. `response` None: the maximum.
     """
     room = rollout.max_prompt_tokens + rollout.max_response_tokens - opening
     if response is None:
@@ -318,12 +321,12 @@ def _policy_prices(model: ModelConfig) -> Prices:
 
 
 def _mixed(items: Sequence[Item], calls: float, case: Case) -> Amounts:
-    """`calls` calls of the items, as the case has them."""
+    """Returns the amounts of `calls` calls, spread over the items as the case assumes."""
     if not items:
         return {}
     if case is Case.WORST:
-        dearest = max(items, key=lambda item: item.most.nanousd)
-        return {dearest.name: dearest.most.times(calls)}
+        costliest = max(items, key=lambda item: item.most.nanousd)
+        return {costliest.name: costliest.most.times(calls)}
     mixed: dict[str, Amount] = {}
     shares = sum(item.share for item in items)
     for item in items:

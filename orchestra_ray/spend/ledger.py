@@ -1,8 +1,8 @@
-"""The ledger: one entry a call, in Parquet files of the run's folder, and the sums of them.
+"""The ledger: one entry per call, in Parquet files of the run's folder, and their sums.
 
 Money is summed as integers, so call, turn, episode, step and run agree to the nano-dollar in any
-order. A file appears when it is whole; a run that went on after a restart adds files. What a full
-disk refuses waits for the next flush. An entry that no row can hold is left out and told, alone.
+order. Files are written atomically; a resumed run adds files. Entries that a full disk refuses wait
+for the next flush. An entry that cannot be a row is left out and reported, alone.
 """
 
 import os
@@ -19,7 +19,7 @@ from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.records import LedgerEntry
 
 FOLDER = "ledger"
-FLUSH_S = 10.0  # entries wait no longer, however long a step is
+FLUSH_S = 10.0  # maximum wait of an entry, however long a step is
 SCHEMA = pa.schema(
     [
         ("run", pa.string()),
@@ -83,13 +83,13 @@ class Totals:
 
 @dataclass(slots=True)
 class Ledger:
-    """Entries that are not written yet, and the totals of all by identity and by fault."""
+    """Entries that are not written yet, and totals of all entries by identity and by fault."""
 
     run: str
     folder: Path | None = None  # None: kept in memory only
     by_identity: dict[str, Totals] = field(default_factory=dict)
     faults: dict[str, int] = field(default_factory=dict)
-    unwritable: int = 0  # entries that no row can hold
+    unwritable: int = 0  # entries that cannot be rows
     _waiting: list[LedgerEntry] = field(default_factory=list)
     _files: int = 0
     _flushed_s: float = field(default_factory=time.monotonic)
@@ -102,9 +102,9 @@ class Ledger:
                 self.faults[entry.error] = self.faults.get(entry.error, 0) + 1
 
     def spent_before(self) -> tuple[int, int]:
-        """(nano-dollars, attempts) that tools and models were paid for in the run's folder so far.
+        """Returns (nano-dollars, attempts) of tools and models in the run's folder.
 
-        The policy's own tokens are no part of it: no limit holds for them.
+        The policy's own tokens are left out, since no limit applies to them.
         """
         if self.folder is None or not any(self.folder.glob("part-*.parquet")):
             return 0, 0
@@ -115,11 +115,11 @@ class Ledger:
         return sum(row["charged_nanousd"] for row in paid), attempts
 
     def is_due(self, now_s: float) -> bool:
-        """Whether what waits should be written before the step ends: a crash would lose it."""
+        """Returns whether entries have waited too long; a crash would lose them."""
         return bool(self._waiting) and now_s - self._flushed_s > FLUSH_S
 
     def flush(self) -> Failure | None:
-        """Writes what waits into a file of its own; the failure where not all can be written."""
+        """Writes the waiting entries to a new file; returns a failure if some are not written."""
         self._flushed_s = time.monotonic()
         if not self._waiting or self.folder is None:
             return None
@@ -139,16 +139,16 @@ class Ledger:
         return Failure(FailureKind.TOOL, str(self.folder), message)
 
     def _rows(self) -> tuple[pa.Table, list[str]]:
-        """What waits, and why for each entry that no row can hold."""
+        """Returns the waiting entries as rows, and the errors of those that cannot be rows."""
         try:
             return table(self.run, self._waiting), []
-        except Exception:  # of pyarrow: a text without UTF-8, a number beyond 64 bits
-            why = [_why_not(self.run, entry) for entry in self._waiting]
+        except Exception:  # of pyarrow: text that is not UTF-8, numbers beyond 64 bits
+            why = [_error_of(self.run, entry) for entry in self._waiting]
         good = [entry for entry, bad in zip(self._waiting, why, strict=True) if bad is None]
         return table(self.run, good), [bad for bad in why if bad is not None]
 
     def metrics(self) -> Mapping[str, float]:
-        """Of the run so far, for `metrics.jsonl`."""
+        """Returns the metrics of the run so far, for `metrics.jsonl`."""
         names = [f.name for f in fields(Totals) if f.name not in ("charged_nanousd", "tokens")]
         total: dict[str, float] = {
             n: sum(getattr(t, n) for t in self.by_identity.values()) for n in names
@@ -173,7 +173,7 @@ class Ledger:
                 return path
 
 
-def _why_not(run: str, entry: LedgerEntry) -> str | None:
+def _error_of(run: str, entry: LedgerEntry) -> str | None:
     try:
         table(run, [entry])
     except Exception as error:
@@ -187,12 +187,12 @@ def _write(rows: pa.Table, path: Path) -> None:
         pq.write_table(rows, partial, compression="zstd")
         os.replace(partial, path)
     except OSError:
-        partial.unlink(missing_ok=True)  # it may be what fills the disk
+        partial.unlink(missing_ok=True)  # it may be filling the disk
         raise
 
 
 def table(run: str, entries: Sequence[LedgerEntry]) -> pa.Table:
-    """Entries as rows of `SCHEMA`."""
+    """Returns entries as rows of `SCHEMA`."""
     columns: dict[str, list[Any]] = {
         "run": [run] * len(entries),
         "step": [e.caller.step for e in entries],
@@ -210,7 +210,7 @@ def table(run: str, entries: Sequence[LedgerEntry]) -> pa.Table:
 
 
 def read(folder: Path) -> pa.Table:
-    """All entries of a run's ledger; FileNotFoundError where it has none."""
+    """Returns all entries of a run's ledger; raises FileNotFoundError if there are none."""
     parts = sorted(folder.glob("part-*.parquet"))
     if not parts:
         raise FileNotFoundError(folder)

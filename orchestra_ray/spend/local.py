@@ -1,4 +1,4 @@
-"""The books in this process, for calls that no run makes; what was entered can be read back."""
+"""Spend accounts in this process, for calls outside a run; entries can be read back."""
 
 from collections.abc import Sequence
 
@@ -10,25 +10,25 @@ from orchestra_ray.spend.ledger import Ledger
 
 
 class LocalSpendClient:
-    """What an `Executor` reserves at and posts to, without an actor between."""
+    """A `SpendClient` without an actor."""
 
     def __init__(self, limits: SpendLimits | None = None, run: str = "run"):
         self.budget, self.ledger = SpendBudget(limits or SpendLimits()), Ledger(run)
-        self.books = SpendAccounts(self.budget, self.ledger)
+        self.accounts = SpendAccounts(self.budget, self.ledger)
         self.count_calls = self.budget.limits.count_calls
         self._entries: list[LedgerEntry] = []
 
     async def reserve(self, asked: Reservation) -> str | None:
-        return self.books.reserve([asked])[0]
+        return self.accounts.reserve([asked])[0]
 
     def enter(self, settlement: Settlement) -> None:
-        self.books.post([settlement])
+        self.accounts.settle([settlement])
         self._entries.append(settlement.entry)
 
     def report(self, failure: Failure) -> None:
-        self.books.post([failure])
+        self.accounts.settle([failure])
 
     @property
     def entries(self) -> Sequence[LedgerEntry]:
-        """One a call, in the order of their ends."""
+        """One per call, in the order in which they ended."""
         return tuple(self._entries)

@@ -1,7 +1,7 @@
-"""A ledger as a person reads it: sums by model, tool, step, episode or error.
+"""The spend summary: sums over a ledger by model, tool, step, episode or error.
 
-However it is grouped, the lines sum to the same total, to the nano-dollar: integers stay integers.
-Pure functions of the ledger's table.
+Every grouping has the same total, to the nano-dollar, since integers stay integers. Pure functions
+of the ledger's table.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,13 +19,13 @@ _KEY = "key"
 
 
 class By(StrEnum):
-    """What a line stands for."""
+    """The key by which entries are grouped into lines."""
 
-    MODEL = "model"  # whoever did the work: a model, also behind a recipe, or a tool that has none
-    TOOL = "tool"  # the function that was called; all models that are asked are one
-    STEP = "step"  # of training; what is measured beside it is a line of its own
+    MODEL = "model"  # the model, also of a recipe, or the tool if it has none
+    TOOL = "tool"  # the called function; all directly called models are one
+    STEP = "step"  # of training; evaluation is a line of its own
     EPISODE = "episode"
-    ERROR = "error"  # the class of a fault; calls without one are a line of their own
+    ERROR = "error"  # the class of the fault; calls without a fault are a line of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,12 @@ class Line:
 
     name: str
     calls: int = 0
-    input_tokens: int = 0  # the cached ones among them
+    input_tokens: int = 0  # including cached ones
     cached_tokens: int = 0
-    output_tokens: int = 0  # the reasoning ones among them
+    output_tokens: int = 0  # including reasoning
     reasoning_tokens: int = 0
     charged_nanousd: int = 0
-    saved_nanousd: int = 0  # what replays would have cost
+    saved_nanousd: int = 0  # what the replayed calls would have cost
     queue_s: float = 0.0
     service_s: float = 0.0
     retries: int = 0
@@ -53,7 +53,7 @@ AMOUNTS = tuple(field.name for field in fields(Line))[1:]
 
 
 def spend_summary(entries: pa.Table, by: By) -> list[Line]:
-    """A line a group: steps in their order, all else from the dearest to the cheapest."""
+    """Returns a line per group: steps in order, all else by falling cost."""
     counted = {
         "calls": pa.array([1] * len(entries), pa.int64()),
         "cache_hits": entries["cache_hit"].cast(pa.int64()),
@@ -73,13 +73,13 @@ def spend_summary(entries: pa.Table, by: By) -> list[Line]:
 
 
 def total(lines: Iterable[Line], name: str = TOTAL) -> Line:
-    """All lines as one."""
+    """Returns the sum of all lines as a line."""
     columns = {amount: [getattr(line, amount) for line in lines] for amount in AMOUNTS}
     return Line(name, **{amount: sum(values) for amount, values in columns.items()})
 
 
 def shortened(lines: Sequence[Line], most: int) -> list[Line]:
-    """At most `most` lines: the dearest in their order, then one for all others together."""
+    """Returns at most `most` lines: the costliest in their order, then one for all others."""
     if len(lines) <= most:
         return list(lines)
     ranked = sorted(range(len(lines)), key=lambda i: -lines[i].charged_nanousd)

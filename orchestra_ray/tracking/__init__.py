@@ -1,1 +1,1 @@
-"""A run's metrics, events, progress and W&B; secrets are redacted before anything is written."""
+"""Metrics, events, progress and W&B of a run; secrets are redacted before they are written."""

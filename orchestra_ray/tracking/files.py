@@ -1,4 +1,4 @@
-"""Files of a run. A write that fails is a `Failure` and leaves whole lines and whole files."""
+"""Files of a run. A failed write returns a `Failure` and leaves whole lines and whole files."""
 
 import contextlib
 import json
@@ -11,9 +11,9 @@ from orchestra_ray.core.faults import Failure, FailureKind
 
 
 class JsonlFile:
-    """Appends one JSON object a line, each in the operating system's hands when `write` returns.
+    """A file of one JSON object per line, each passed to the operating system by `write`.
 
-    One writer a file. Opening raises OSError; writing never does.
+    A file has one writer. Opening raises OSError; writing does not.
     """
 
     def __init__(self, path: Path):
@@ -22,7 +22,7 @@ class JsonlFile:
         self._file = path.open("ab", buffering=0)
 
     def write(self, record: Mapping[str, Any]) -> Failure | None:
-        """Appends `record`, plain JSON. On failure the line is lost and the file stays whole."""
+        """Appends `record`, plain JSON. On failure the line is lost and the file stays intact."""
         line = memoryview(json.dumps(record, allow_nan=False).encode() + b"\n")
         end_bytes = os.fstat(self._file.fileno()).st_size
         try:
@@ -30,7 +30,7 @@ class JsonlFile:
                 line = line[self._file.write(line) :]
         except OSError as error:
             self.lost_lines += 1
-            # A part of the line may be on the disk: the next line must not be glued to it.
+            # A part of the line may be on the disk; the next line must not follow it directly.
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file.fileno(), end_bytes)
             return _failure(self.path, error)
@@ -41,7 +41,7 @@ class JsonlFile:
 
 
 def write_text(path: Path, text: str) -> Failure | None:
-    """Writes the file at once or not at all: a reader sees the old content or the new."""
+    """Writes the file atomically: a reader sees the old content or the new."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_text(text, encoding="utf-8")

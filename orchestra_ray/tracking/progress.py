@@ -1,4 +1,4 @@
-"""Where a run stands: a bar on a terminal, plain lines elsewhere, nothing where it is off."""
+"""Progress of a run: a bar on a terminal, plain lines elsewhere, nothing if it is disabled."""
 
 import time
 from collections import deque
@@ -12,18 +12,18 @@ from rich.text import Text
 
 from orchestra_ray.tracking.units import cost, duration, short
 
-PHASE_LINE_S = 5.0  # between two plain lines of a phase
-_RECENT = 20  # updates that the time left is estimated from
+PHASE_LINE_S = 5.0  # between plain lines of a phase
+_RECENT = 20  # updates from which the time left is estimated
 
 
 class TimeLeft:
-    """Time left at the pace of the last `_RECENT` updates."""
+    """Estimates the time left by the pace of the last `_RECENT` updates."""
 
     def __init__(self, done: int, now_s: float):
         self._recent = deque([(done, now_s)], maxlen=_RECENT + 1)
 
     def after(self, done: int, total: int, now_s: float) -> float | None:
-        """Seconds until `total`, given `done` at `now_s`; None where nothing has been done."""
+        """Returns the seconds until `total`, given `done` at `now_s`; None without progress."""
         self._recent.append((done, now_s))
         first_done, first_s = self._recent[0]
         if done <= first_done:
@@ -32,7 +32,7 @@ class TimeLeft:
 
 
 class _Live(RichProgress):
-    """A bar with a line of text below it, for which it has no room."""
+    """A bar with a line of text below it."""
 
     below = ""
 
@@ -43,7 +43,7 @@ class _Live(RichProgress):
 
 
 class _Bar:
-    """What the bars of steps and of phases share: a rich bar, or a console for plain lines."""
+    """Base of the bars of steps and phases: a rich bar, or a console for plain lines."""
 
     def __init__(self, name: str, total: int, enabled: bool, console: Console | None):
         self.name = name
@@ -73,7 +73,7 @@ class _Bar:
             self._live.stop()
 
     def _status(self, done: int, already: int, words: list[str]) -> str:
-        """`words` and the time left; `already` was done when the bar started."""
+        """Returns `words` and the time left; `already` was done when the bar started."""
         if self._left is None:
             self._left = TimeLeft(already, self._started_s)
         left_s = self._left.after(done, self.total, time.monotonic())
@@ -85,7 +85,7 @@ class _Bar:
 
 
 class Progress(_Bar):
-    """The steps of training. `update` is called once a step, with the step's metrics."""
+    """The progress of training; `update` is called once per step, with its metrics."""
 
     def __init__(self, total_steps: int, enabled: bool = True, console: Console | None = None):
         super().__init__("train", total_steps, enabled, console)
@@ -103,7 +103,7 @@ class Progress(_Bar):
         self._stop()
 
     def update(self, step: int, metrics: Mapping[str, float | int | str]) -> None:
-        """Shows that `step` steps are done, with what `step_words` finds in `metrics`."""
+        """Shows that `step` steps are done, with the `step_words` of `metrics`."""
         status = self._status(step, step - 1, _figures(metrics))
         outcome = ", ".join(_outcome(metrics))
         if self._live is not None:
@@ -115,16 +115,16 @@ class Progress(_Bar):
 
 
 class Phase(_Bar):
-    """A part of the run that takes long; made by `phase`."""
+    """The progress of a long part of the run; created by `phase`."""
 
     def __init__(self, name: str, total: int, enabled: bool, console: Console | None):
         super().__init__(name, total, enabled, console)
         self.done = 0
-        self._said_s = 0.0
+        self._last_line_s = 0.0
 
     def __enter__(self) -> "Phase":
         self._start()
-        self._said_s = self._started_s
+        self._last_line_s = self._started_s
         if self._live is None:
             self._line(f"{self.name}: {self.total} to do")
         return self
@@ -146,20 +146,21 @@ class Phase(_Bar):
         now_s = time.monotonic()
         if self._live is not None:
             self._live.update(self._live.task_ids[0], completed=self.done, status=status)
-        elif now_s - self._said_s >= PHASE_LINE_S:
-            self._said_s = now_s
+        elif now_s - self._last_line_s >= PHASE_LINE_S:
+            self._last_line_s = now_s
             self._line(f"{self.name}: {self.done}/{self.total} {status}")
 
 
 def phase(name: str, total: int, enabled: bool = True, console: Console | None = None) -> Phase:
-    """`with phase("warm start", 300) as bar:` and `bar.advance(n)` as parts of it are done."""
+    """Returns the context manager of a phase; `advance(n)` counts `n` units of `total` as done."""
     return Phase(name, total, enabled, console)
 
 
 def step_words(metrics: Mapping[str, float | int | str]) -> list[str]:
-    """What a person watches of a step: groups, failures, a few numbers; absent ones are left out.
+    """Returns the groups, failures and main numbers of a step, without absent metrics.
 
-    "16 groups: 12 trained, 4 dropped (3 all_wrong, 1 equal)", "8 of 128 episodes failed (8 tool)".
+    Such as "16 groups: 12 trained, 4 dropped (3 all_wrong, 1 equal)" and "8 of 128 episodes failed
+    (8 tool)".
     """
     return [*_outcome(metrics), *_figures(metrics)]
 
@@ -176,7 +177,7 @@ def _figures(metrics: Mapping[str, float | int | str]) -> list[str]:
 
 
 def _outcome(metrics: Mapping[str, float | int | str]) -> list[str]:
-    """Which groups were trained, which episodes failed, and how many workers are lost."""
+    """Returns the trained groups, the failed episodes and the lost workers."""
     numbers = {name: one for name, one in metrics.items() if not isinstance(one, str)}
     return [*_group_words(numbers), *_failure_words(numbers), *_loss_words(numbers)]
 
@@ -201,7 +202,7 @@ def _failure_words(metrics: Mapping[str, float]) -> list[str]:
     total = int(metrics.get("episodes_dispatched", failed))
     reasons = _by_reason(metrics, "episodes_failed/")
     if failed == total:
-        return [f"no episode came back: all {total} failed{reasons}"]
+        return [f"all {total} episodes failed{reasons}"]
     return [f"{failed} of {total} episodes failed{reasons}"]
 
 
@@ -211,7 +212,7 @@ def _loss_words(metrics: Mapping[str, float]) -> list[str]:
 
 
 def _by_reason(metrics: Mapping[str, float], prefix: str) -> str:
-    """ " (3 all_wrong, 1 equal)", the most frequent first; nothing where no reason is known."""
+    """Returns " (3 all_wrong, 1 equal)", the most frequent first; "" if no reason is known."""
     counts = {key[len(prefix) :]: int(n) for key, n in metrics.items() if key.startswith(prefix)}
     ranked = sorted(counts.items(), key=lambda pair: -pair[1])
     return f" ({', '.join(f'{n} {reason}' for reason, n in ranked)})" if ranked else ""

@@ -1,10 +1,10 @@
-"""Whether a value is random: a key, a password or a token that a program made, under any name.
+"""Detects random values: keys, passwords and tokens made by a program, under any name.
 
-A value is judged in pieces, which stand between blanks and marks such as `:` and `,`, and a piece
-in runs of letters and digits. A run is ordinary if it is one word, one number, a short mixture of
-them (`cu129`), a few letters again and again, an alphabet, or at least half of words that can be
-pronounced (`Qwen3Next80BA3BInstruct`). A piece is random if its other runs have `MIN_RANDOM_CHARS`.
-Paths, UUIDs, dates, versions and digests that say what they are, are not.
+A value is split into pieces at blanks and marks such as `:` and `,`, and a piece into runs of
+letters and digits. A run is ordinary if it is one word, one number, a short mixture of both
+(`cu129`), a repetition of few letters, an alphabet, or at least half of pronounceable words
+(`Qwen3Next80BA3BInstruct`). A piece is random if its other runs have `MIN_RANDOM_CHARS` in total.
+Paths, UUIDs, dates, versions and labelled digests are not random.
 """
 
 import base64
@@ -18,14 +18,14 @@ _MIN_RUN = 3
 _KNOWN = re.compile(
     r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"  # UUID
     r"|\b(?:sha\d+|md5)[:-][\w+/]+=*|\bguid=[0-9a-f]+|\b0x[0-9a-fA-F]+"
-    r"|\b(?:i|vol|ami|eni|sg|snap|subnet|vpc)-[0-9a-f]{8,17}\b"  # of a cloud's resources
+    r"|\b(?:i|vol|ami|eni|sg|snap|subnet|vpc)-[0-9a-f]{8,17}\b"  # ids of cloud resources
     r"|\b\d{8}T\d{4,6}Z?\b|\b\d+(?:\.\d+)+(?:[-.+]?[a-z][\w.]*)*(?:[-+][\w.]+)*"  # date, version
 )
 _PIECES = re.compile(r"[^\w+/.~-]+", re.ASCII)
 _RUNS = re.compile(r"[A-Za-z0-9]+")
 _SEGMENTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _VOWELS = set("aeiouy")
-# A letter and those that follow it in English and German words.
+# A letter, and the letters that follow it in English and German words.
 _FOLLOWERS = {
     letters[0]: frozenset(letters[1:])
     for letters in (
@@ -42,12 +42,12 @@ _IN_ORDER = 2 * (string.digits + string.ascii_lowercase)
 
 
 def is_random(value: str) -> bool:
-    """Whether a piece of the value is random."""
+    """Returns whether a piece of the value is random."""
     return any(map(_is_random_piece, _PIECES.split(_KNOWN.sub(" ", value))))
 
 
 def is_word(text: str) -> bool:
-    """Whether letters can be pronounced, as far as their vowels and pairs of letters tell."""
+    """Returns whether letters are pronounceable, judged by vowels and pairs of letters."""
     letters = text.lower()
     vowels = sum(letter in _VOWELS for letter in letters)
     unusual = sum(b not in _FOLLOWERS[a] for a, b in zip(letters, letters[1:], strict=False))

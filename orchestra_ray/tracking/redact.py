@@ -1,8 +1,8 @@
-"""Keeps secrets out of everything that is written, and out of what a policy reads.
+"""Removes secrets from all output and from the input of the policy.
 
-What counts as one is decided in `tracking.secrets`, by name and by value. Whatever leaves through
-the tracker, the log, a cassette, the result of a tool, the report or the command line passes a
-`Redactor` first. The environment is read once, when the redactor is made.
+`tracking.secrets` decides what is a secret, by name and by value. The texts of the tracker, logs,
+cassettes, tool results, the report and the command line pass through a `Redactor`, which reads the
+environment once, when it is created.
 """
 
 import logging
@@ -22,16 +22,16 @@ from orchestra_ray.tracking.secrets import forms_of, longest_first, secrets_in
 
 @dataclass(frozen=True, slots=True)
 class Redactor:
-    """Replaces every secret by `MARK`. `pattern` matches any of the `known` ones; None: no such."""
+    """Replaces every secret by `MARK`. pattern: matches any of the `known` secrets; None: none."""
 
     pattern: re.Pattern[str] | None
     known: tuple[str, ...] = ()
 
     @staticmethod
     def of(environ: Mapping[str, str] = os.environ, known: Iterable[str] = ()) -> "Redactor":
-        """The redactor of the secrets in `environ`, and of others that are `known`.
+        """Returns the redactor of the secrets in `environ` and of the `known` ones.
 
-        Each is hidden in its parts too, such as its lines, and percent-encoded or in base64.
+        It also hides their parts, such as lines, and their percent-encoded and base64 forms.
         """
         forms = [form for secret in known for form in forms_of(secret)]
         secrets = longest_first([*secrets_in(environ), *forms])
@@ -39,7 +39,7 @@ class Redactor:
         return Redactor(pattern, tuple(secrets))
 
     def text(self, text: str) -> str:
-        # To look for each is faster by far than the pattern, and most texts hold none.
+        # Most texts contain none, and searching for each is far faster than the pattern.
         if self.pattern is not None and any(secret in text for secret in self.known):
             text = self.pattern.sub(MARK, text)
         for form in IN_TEXT:
@@ -47,14 +47,14 @@ class Redactor:
         return text
 
     def clean(self, value: Any) -> Any:
-        """`value` as plain JSON without secrets; keys are redacted too.
+        """Returns `value` as plain JSON without secrets, in keys too.
 
         NumPy scalars become numbers, enums their values, numbers that JSON lacks the strings
-        "NaN", "Infinity" and "-Infinity" (which `float` reads), and anything else its `str`.
+        "NaN", "Infinity" and "-Infinity" (which `float` parses), and anything else its `str`.
         """
         if isinstance(value, Enum):
             return self.clean(value.value)
-        if type(value).__module__ == "numpy" and value.ndim == 0:  # its import takes a moment
+        if type(value).__module__ == "numpy" and value.ndim == 0:  # importing numpy is slow
             return self.clean(value.item())
         if isinstance(value, float):
             return value if math.isfinite(value) else _NOT_FINITE[str(value)]
@@ -71,7 +71,7 @@ _NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
 class RedactingFormatter(logging.Formatter):
-    """Formats as `inner` does, tracebacks included, and redacts the result."""
+    """Formats like `inner`, tracebacks included, and redacts the result."""
 
     def __init__(self, inner: logging.Formatter, redactor: Redactor):
         super().__init__()
@@ -85,7 +85,7 @@ class RedactingFormatter(logging.Formatter):
 def protect_logs(redactor: Redactor) -> None:
     """Makes every log handler of this process redact what it writes.
 
-    Handlers that are added later are not covered; a second call replaces the first's redactor.
+    Handlers added later are not covered; a second call replaces the redactor of the first.
     """
     named = logging.Logger.manager.loggerDict.values()
     loggers = [one for one in (logging.getLogger(), *named) if isinstance(one, logging.Logger)]
@@ -100,7 +100,7 @@ def protect_logs(redactor: Redactor) -> None:
 
 
 class _RedactedStream:
-    """Writes to `inner` what is left of each text that is written."""
+    """Writes texts to `inner` without secrets."""
 
     def __init__(self, inner: TextIO, redactor: Redactor):
         self._inner, self._redactor = inner, redactor
@@ -119,7 +119,7 @@ class _RedactedStream:
 
 @contextmanager
 def hidden_output(redactor: Redactor) -> Iterator[None]:
-    """Standard output and standard error of this process without secrets, by the text written."""
+    """Redacts the standard output and error of this process, each written text by itself."""
     out: Any = _RedactedStream(sys.stdout, redactor)
     errors: Any = _RedactedStream(sys.stderr, redactor)
     with redirect_stdout(out), redirect_stderr(errors):

@@ -1,9 +1,9 @@
-"""The forms of secrets that are secret wherever they stand, whatever the environment holds.
+"""Forms of secrets that are recognised in any text, independently of the environment.
 
-The tokens of known providers, JWTs, private keys, URLs with a password, what follows an
-`Authorization`, and what is set as somebody's key. Where a beginning is all that is known of a
-form, names begin like it too (`jina_embeddings_v2_base_en`), and what follows must be random. The
-cost of a text is linear: each repetition has a bound.
+Tokens of known providers, JWTs, private keys, URLs with a password, values of an `Authorization`
+header, and values assigned to the name of a key. If only the prefix of a form is known, ordinary
+names can have it too (`jina_embeddings_v2_base_en`), so the rest must be random. Every repetition
+in a pattern is bounded, so the cost is linear in the text.
 """
 
 import re
@@ -14,7 +14,7 @@ from orchestra_ray.tracking.randomness import is_word
 from orchestra_ray.tracking.secret_names import words_of
 
 MARK = "[redacted]"
-_MIN_MADE_CHARS = 10  # of what no words and numbers make up, in a token
+_MIN_MADE_CHARS = 10  # in a token, outside words and numbers
 _NAME_CHARS = 5  # `fp8`, `sm90a`, `a10g`: too short to tell
 
 _GITLAB = r"gl(?:pat|dt|rt|rtr|ptt|ft|soat|cbt|imt|agent|oas)"
@@ -43,13 +43,13 @@ _BEGUN = (
     r"csk-[a-z0-9]{20,}|phx_[A-Za-z0-9]{20,}|npm_[A-Za-z0-9]{30,}|pypi-[\w-]{32,}",
     r"SG\.[\w-]{16,}\.[\w-]{16,}|lsv2_[a-z]{2}_\w{20,}",
 )
-# The first look at each word costs most of all: by its first letter, and a length that few have.
+# A cheap test of each word before the alternatives: its first letter and its length.
 _FIRST = r"(?=[AEGPSacdefghjklnprstwxy][\w.+/=-]{12})"
 _TOKEN = rf"(?:{'|'.join(_SHAPED)}|(?P<begun>{'|'.join(_BEGUN)}))"
-# In a text that was written as JSON, as a URL or in colours, a word begins behind a letter.
+# In JSON, URLs and coloured text a word can begin behind the letter of an escape.
 _ESCAPE = r"[\\%\d](?:(?<=\\)(?:[nrt]|u00[0-9a-f]{2})|(?<=%)[0-9A-F]{2}|(?<=\d)m)"
-# A password may hold what a URL may not: it goes up to the last @ before a space or a quote, and
-# over a few spaces too. What a port or an address of version 6 stands before is none.
+# A password can contain characters that a URL cannot: it extends to the last @ before a space or a
+# quote, and over a few spaces. Text behind a port or an IPv6 address is none.
 _USERINFO = (
     r"(?<=://)(?!\[[0-9a-fA-F:.]+\])(?:"
     r"[^\s/@:\"'<>`]{0,128}:(?!\d{1,5}[/?#])[^\s\"'<>`]{0,256}"
@@ -65,7 +65,7 @@ _BASE64_LINE = r"(?=[A-Za-z0-9+/=]{16}|[A-Za-z+/]*[\d=])[A-Za-z0-9+/=]{1,100}(?=
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """A pattern of secrets; with `hints` it is searched for where one of them stands."""
+    """A pattern of secrets. hints: the pattern is only searched if the text has one of them."""
 
     hints: tuple[str, ...]
     pattern: re.Pattern[str]
@@ -78,7 +78,7 @@ class _Form:
 
 
 _IS = r"[\\\"']{0,3}\s{0,9}[:=,]\s{0,9}b?[\\\"']{0,3}"  # between a name and its value
-# Of the names of a key, a token or a secret, behind their first letter.
+# The qualifiers in names of a key, a token or a secret, looked for behind its first letter.
 _OF_SECRET = "|".join(
     rf"(?<={whose}.)|(?<={whose}[_-].)"
     for whose in "api access account auth client private refresh secret".split()
@@ -92,7 +92,7 @@ def _token_hidden(match: re.Match[str]) -> str:
 
 
 def _made_hidden(match: re.Match[str]) -> str:
-    """What the pattern's first group leads to, in its second, is a secret where it is random."""
+    """Hides the random words of the second group; the first group introduces them."""
     words = re.sub(r"\S+", lambda word: MARK if _is_made(word[0]) else word[0], match[2])
     return match[1] + words
 
@@ -103,7 +103,7 @@ def _is_made(token: str) -> bool:
 
 
 def _is_name(run: str) -> bool:
-    """Whether words make up half of it, or it is a number, short, or of few characters."""
+    """Returns whether a run is half of words, a number, short, or of few distinct characters."""
     words = [word for word in words_of(run) if len(word) > 3 and word.isalpha() and is_word(word)]
     short = len(run) <= _NAME_CHARS or len(set(run)) < 4
     return run.isdigit() or short or sum(map(len, words)) * 2 >= len(run)
@@ -117,7 +117,7 @@ IN_TEXT = (
             r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
             r"(?:(?:[\w+/=\s\\:,.()]|-(?!----)){0,20000}+"
             r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-            # Without an end: the lines that follow and are nothing but base64 or a header.
+            # Without an end: the following lines of base64 or headers.
             rf"|(?:{_LINE_END}(?:[A-Z][A-Za-z-]+: [^\n\\\"]{{0,80}}|{_BASE64_LINE})){{0,400}}"
             rf"(?:{_LINE_END}-----END[A-Z0-9 ]{{0,60}}-{{0,5}})?)"
         ),
@@ -136,7 +136,7 @@ IN_TEXT = (
     ),
     _Form(
         ("uthorization", "UTHORIZATION"),
-        # Behind a known scheme anything is secret, unless prose goes on.
+        # Anything behind a known scheme is a secret, unless it is prose.
         re.compile(
             rf"((?i:authorization){_IS}(?i:bearer|basic|token|bot|api-?key)\s+"
             r"(?:token=)?+[\\\"']{0,2}+)(?![a-z]+ [a-z])[\w.~+/=-]{6,}"
@@ -156,7 +156,7 @@ IN_TEXT = (
     _Form(
         ("key", "KEY", "Key", "oken", "OKEN", "ecret", "ECRET"),
         re.compile(
-            r"([kKtTsS](?=ey|EY|oken|OKEN|ecret|ECRET)"  # by letters, which is quickest
+            r"([kKtTsS](?=ey|EY|oken|OKEN|ecret|ECRET)"  # single letters, for speed
             rf"(?i:{_OF_SECRET})[a-zA-Z]{{2,5}}{_IS})"
             rf"(?!{_UUID})([\w.~+/=-]{{16,}})"
         ),

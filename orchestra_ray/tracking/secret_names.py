@@ -1,4 +1,4 @@
-"""What a name says about its value: whether it names a secret, or an id that is none."""
+"""Decides by the name of a value whether it is a secret."""
 
 import re
 
@@ -25,7 +25,7 @@ _DESCRIBES = set(
 )
 _NO_SECRETS = {"PWD", "OLDPWD"}
 FLAGS = {"default", "disabled", "enabled", "optional", "required", "unlimited"}
-# Beside the name of a secret these say that a number is a count, or one of a model's tokens.
+# Beside such a word a number is a count, or an id or number of a model's tokens.
 _COUNTS = set("TOKENS KEYS MAX MIN NUM COUNT LIMIT BUDGET TOTAL PER ID IDS INDEX".split())
 _USERS = {"USER", "U", "ACCOUNT"}
 _LOGINS = {"LOGIN", "USERPWD", "USERPASS", "AUTH"} | _USERS
@@ -39,12 +39,12 @@ ORDINARY = re.compile(r"[A-Za-z]+(?:[,:/._@ -]+[A-Za-z]+)*|[\d.:, -]+")
 
 
 def words_of(name: str) -> list[str]:
-    """The words of a name in any spelling (`A_B`, `a-b`, `aB`), in capitals."""
+    """Returns the words of a name in any spelling (`A_B`, `a-b`, `aB`), in capitals."""
     return [word.upper() for word in _WORD.findall(name)]
 
 
 def names_secret(name: str, value: str) -> bool:
-    """Whether the name says that this value of it is a secret."""
+    """Returns whether the name marks this value as a secret."""
     words = words_of(name)
     if name.upper() in _NO_SECRETS or not words:
         return False

@@ -1,13 +1,13 @@
-r"""What counts as a secret: one decision, by name and by value, for all that must hide them.
+r"""Decides what is a secret, by name and by value.
 
-By name: the words of a name (`OPENAI_API_KEY`, `DB_PASS`, `accessToken`, `SENTRY_DSN`) say it; one
-that ends in what describes a secret (`..._MODE`, `..._FILE`, `..._SOCK`) does not. A value of fewer
-than `MIN_SECRET_CHARS` is none: flags and counts would garble every text.
+By name: the words of a name (`OPENAI_API_KEY`, `DB_PASS`, `accessToken`, `SENTRY_DSN`) mark its
+value, unless the name ends in a property of a secret (`..._MODE`, `..._FILE`, `..._SOCK`). Values
+shorter than `MIN_SECRET_CHARS` are no secrets: hiding flags and counts would garble every text.
 
-By value, whatever the name: what has one of `secret_forms`, what assigns a secret in its turn
-(`Server=h;Password=...`, `{"token": "..."}`), a user with a password before a host, and what is
-random by `randomness`. Ids of machines and jobs and hashes under a name that says so (`GIT_COMMIT`,
-`CI_COMMIT_SHA`) are not: a run's page must be able to name its commit.
+By value, under any name: one of `secret_forms`, an assignment of a secret (`Server=h;Password=...`,
+`{"token": "..."}`), a user with a password before a host, and a value that is random according to
+`randomness`. Ids of machines and jobs, and hashes under a name that says so (`GIT_COMMIT`,
+`CI_COMMIT_SHA`), are no secrets: a run's page must be able to name its commit.
 """
 
 import base64
@@ -41,12 +41,12 @@ _ASSIGNED = re.compile(
 _AFTER_SCHEME = re.compile(r"(?i)\b(?:bearer|basic|token)\s+([^\s\"',;]{6,})")
 _OPTION = re.compile(r"(-{0,2}[A-Za-z][\w.-]*)(?:=|:\s+)(.+)", re.S)
 _QUERY = re.compile(r"(?i)([?&][\w-]*(?:key|token|secret|password|sig|signature|auth)=)[^&#\s]+")
-# Behind a colon: an address of version 6, a port, the slashes of a scheme, or none of these.
+# A colon that is not followed by a port or a scheme's slashes, and is in no IPv6 address.
 _NO_PORT = re.compile(r"(?s)(?<![\[:0-9a-f])[^\s/:\[\]?#]*:(?!\d{1,5}(?:[/?#]|$)|/|$).*")
 
 
 def is_secret(name: str, value: str) -> bool:
-    """Whether `value` under this name, of a variable, a setting or an option, must be hidden."""
+    """Returns whether the value of a variable, a setting or an option must be hidden."""
     value = value.strip()
     if len(value) < MIN_SECRET_CHARS or value.lower() in FLAGS:
         return False
@@ -61,10 +61,10 @@ def is_secret(name: str, value: str) -> bool:
 
 
 def _assigned_in(value: str) -> Iterator[str]:
-    """The secrets that a value assigns, as a connection string or a line of a shell does.
+    """Yields the secrets that a value assigns, as in a connection string or a line of shell.
 
-    In prose a word follows a colon, so a mere word counts only behind `=`, and there behind the
-    name of a variable or of a password.
+    In prose a word can follow a colon, so a plain word counts only behind `=`, and only if the name
+    is that of a variable or a password.
     """
     for name, sign, text in _ASSIGNED.findall(value):
         explicit = sign == "=" and (name.isupper() or "pass" in name.lower())
@@ -74,16 +74,16 @@ def _assigned_in(value: str) -> Iterator[str]:
 
 
 def secrets_in(environ: Mapping[str, str]) -> Iterator[str]:
-    """Every text that would give away a secret of `environ`."""
+    """Yields every text that reveals a secret of `environ`."""
     for name, value in environ.items():
         if is_secret(name, value):
             yield from forms_of(value, fields="HEADER" in name.upper() or "COOKIE" in name.upper())
 
 
 def forms_of(secret: str, fields: bool = False) -> Iterator[str]:
-    """The texts in which a secret may come back: in part, and encoded.
+    """Yields the texts in which a secret can appear: its parts, and their encodings.
 
-    With `fields` it is a list of `name: value` or `name=value`, and values are parts of it.
+    fields: the secret is a list of `name: value` or `name=value`, whose values are parts.
     """
     parts = {secret, *secret.splitlines(), *secret.split("\\n"), *_assigned_in(secret)}
     parts |= {*_AFTER_SCHEME.findall(secret)}
@@ -110,9 +110,7 @@ def _encodings(part: str) -> Iterator[str]:
     raw = part.encode("utf-8", "replace")
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         yield encode(raw).decode().rstrip("=")
-        for shift, first in enumerate(
-            (0, 2, 3)
-        ):  # in the middle of what is encoded, as user:secret
+        for shift, first in enumerate((0, 2, 3)):  # within a longer text, such as user:secret
             encoded = encode(b"\0" * shift + raw).decode()
             core = encoded[first : (shift + len(raw)) * 8 // 6]
             if len(core) >= 8:
@@ -120,9 +118,9 @@ def _encodings(part: str) -> Iterator[str]:
 
 
 def configured_secrets(settings: Any, environ: Mapping[str, str] = os.environ) -> Iterator[str]:
-    """The secrets of an entry's settings, and the variables that they name to be sent or handed on.
+    """Yields the secrets in an entry's settings, and the values of variables that these name.
 
-    Those are secrets whatever they are called.
+    A variable that the settings send or pass on is a secret under any name.
     """
     yield from _configured("", settings, environ)
 
@@ -133,9 +131,9 @@ def _configured(name: str, value: Any, environ: Mapping[str, str]) -> Iterator[s
             yield from _configured(str(key), inner, environ)
     elif isinstance(value, list | tuple) and name == "env_from":
         for variable in map(str, value):
-            handed = environ.get(variable, "")
-            if is_secret(variable, handed) or not _is_plain(handed):
-                yield handed
+            passed = environ.get(variable, "")
+            if is_secret(variable, passed) or not _is_plain(passed):
+                yield passed
     elif isinstance(value, list | tuple):
         before = ""
         for inner in value:
@@ -155,7 +153,7 @@ def _configured(name: str, value: Any, environ: Mapping[str, str]) -> Iterator[s
 
 
 def _is_plain(value: str) -> bool:
-    """A flag, a word, a small number or a path: hidden, it would garble every text."""
+    """Returns whether hiding the value would garble texts: a flag, word, small number or path."""
     return (
         value.lower() in FLAGS
         or (value.isalpha() and is_word(value))
@@ -165,9 +163,9 @@ def _is_plain(value: str) -> bool:
 
 
 def hide_url(url: str) -> str:
-    """A text that is meant as a URL, without user, password and keys, however wrong it is.
+    """Returns a URL, possibly malformed, without user, password and keys.
 
-    Where a colon stands before anything but a port, what follows is hidden to the end.
+    A colon that no port follows hides the rest of the text.
     """
     scheme, mark, rest = url.rpartition("://") if "://" in url else ("", "", url)
     *before, host = re.split("@|%40", rest)
@@ -177,6 +175,6 @@ def hide_url(url: str) -> str:
 
 
 def longest_first(secrets: Iterable[str]) -> list[str]:
-    """Without doubles: a secret that begins another must not leave the other's end behind."""
+    """Returns the distinct secrets; a prefix of another secret must not be replaced before it."""
     long_enough = {secret for secret in secrets if len(secret) >= MIN_SECRET_CHARS}
     return sorted(long_enough, key=lambda secret: (-len(secret), secret))

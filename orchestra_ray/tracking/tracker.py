@@ -1,8 +1,8 @@
-"""The one place where a run's numbers leave the driver: JSONL always, W&B beside it.
+"""The single output of a run's numbers: JSONL files always, W&B beside them.
 
-Writes `config.yaml`, `metrics.jsonl` (a line a step), `events.jsonl` (failures, restarts, scaling)
-and `summary.json` into the run's folder. Everything is redacted first. A line that cannot be
-written comes back as a `Failure`, is said once a file, and never ends the run.
+Writes `config.yaml`, `metrics.jsonl` (one line per step), `events.jsonl` (failures, restarts,
+scaling) and `summary.json` into the run's folder, all redacted. A line that cannot be written is
+returned as a `Failure`, printed once per file, and does not end the run.
 """
 
 import dataclasses
@@ -27,22 +27,22 @@ METRICS_FILE = "metrics.jsonl"
 
 
 class Tracker:
-    """Use `Tracker.open`, and `close` it or leave its `with` block. Not for several threads."""
+    """Created by `Tracker.open`, and closed by `close` or its `with` block. Not thread-safe."""
 
     def __init__(self, run_dir: Path, redactor: Redactor, metrics: JsonlFile, events: JsonlFile):
         self.run_dir = run_dir
         self.redactor = redactor
         self._metrics = metrics
         self._events = events
-        self._wandb = WandbLog(None, "disabled", self._say)
+        self._wandb = WandbLog(None, "disabled", self._print)
         self._opened_s = time.monotonic()
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     @classmethod
     def open(cls, run_dir: Path, config: Config, total_steps: int) -> "Tracker":
-        """Makes the folder, writes `config.yaml` and starts W&B as `config.tracking.wandb` says.
+        """Creates the folder, writes `config.yaml` and starts W&B by `config.tracking.wandb`.
 
-        Raises ConfigError where the folder cannot be written to: such a run would leave nothing.
+        Raises ConfigError if the folder cannot be written to.
         """
         redactor = Redactor.of()
         protect_logs(redactor)
@@ -70,36 +70,36 @@ class Tracker:
 
     @property
     def wandb_run_id(self) -> str | None:
-        """What a resumed run gives to W&B to go on with this one; None without W&B."""
+        """The id of the W&B run; None without W&B."""
         return self._wandb.run_id
 
     def step(self, step: int, metrics: Mapping[str, float | int | str]) -> Failure | None:
-        """One line of `metrics.jsonl`, with "step" and "time_s" since the tracker was opened."""
+        """Appends to `metrics.jsonl`, with "step" and "time_s" since the tracker was opened."""
         hide = self.redactor.text
-        # W&B reads numbers that JSON lacks, so only texts are cleaned for it.
-        told = {hide(k): hide(v) if isinstance(v, str) else v for k, v in metrics.items()}
-        self._wandb.log(step, told)
+        # W&B accepts numbers that JSON lacks, so only texts are redacted for it.
+        clean = {hide(k): hide(v) if isinstance(v, str) else v for k, v in metrics.items()}
+        self._wandb.log(step, clean)
         stamp = {"step": step, "time_s": self._elapsed_s()}
         return self._write(self._metrics, stamp | self.redactor.clean(metrics) | stamp)
 
     def event(self, kind: str, **fields: Any) -> Failure | None:
-        """One line of `events.jsonl`, with "kind" and "time_s"."""
+        """Appends to `events.jsonl`, with "kind" and "time_s"."""
         stamp = {"kind": self.redactor.text(kind), "time_s": self._elapsed_s()}
         return self._write(self._events, stamp | self.redactor.clean(fields))
 
     def summary(self, values: Mapping[str, Any]) -> Failure | None:
-        """Writes `summary.json`, and the same into W&B's summary."""
+        """Writes `summary.json` and W&B's summary."""
         clean = self.redactor.clean(values)
         self._wandb.summary(clean)
         failure = write_text(self.run_dir / "summary.json", json.dumps(clean, indent=2) + "\n")
-        return self._told_once(failure)
+        return self._report_once(failure)
 
     def close(self) -> None:
-        """Ends the W&B run within its deadline and closes the files; a second call does nothing."""
+        """Ends the W&B run within its deadline and closes the files; may be called twice."""
         self._wandb.finish()
         for file in (self._metrics, self._events):
             if file.lost_lines:
-                self._say(f"{file.path}: {file.lost_lines} lines were lost")
+                self._print(f"{file.path}: {file.lost_lines} lines were lost")
                 file.lost_lines = 0
             file.close()
 
@@ -122,20 +122,20 @@ class Tracker:
             self.redactor.text(config.name),
             self.run_dir,
             clean_config,
-            self._say,
+            self._print,
         )
 
     def _write(self, file: JsonlFile, record: Mapping[str, Any]) -> Failure | None:
-        return self._told_once(file.write(record))
+        return self._report_once(file.write(record))
 
-    def _told_once(self, failure: Failure | None) -> Failure | None:
-        if failure is not None and failure.where not in self._told:
-            self._told.add(failure.where)
-            self._say(f"{failure.where}: not written ({failure.message}); the run goes on")
+    def _report_once(self, failure: Failure | None) -> Failure | None:
+        if failure is not None and failure.where not in self._reported:
+            self._reported.add(failure.where)
+            self._print(f"{failure.where}: not written ({failure.message}); the run goes on")
         return failure
 
     def _elapsed_s(self) -> float:
         return round(time.monotonic() - self._opened_s, 3)
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         print(self.redactor.text(line), file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Numbers for people: money in the unit that fits, digits, and spans of time."""
+"""Formats numbers for display: money in a fitting unit, digits, and durations."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class CostUnit:
-    """A unit of money. `per_usd` of them make one dollar."""
+    """A unit of money; a dollar has `per_usd` of them."""
 
     symbol: str
     per_usd: float
 
 
 _UNITS = (CostUnit("$", 1.0), CostUnit("¢", 1e2), CostUnit("µ$", 1e6))
-_SMALLEST_USD = (1.0, 1e-4, 0.0)  # the least amount that is told in each of them
+_SMALLEST_USD = (1.0, 1e-4, 0.0)  # the smallest amount that is shown in each unit
 
 
 def cost_unit(costs_usd: Iterable[float]) -> CostUnit:
-    """The unit in which the largest of the costs has few digits."""
+    """Returns the unit in which the largest of the costs has few digits."""
     largest = max((cost for cost in costs_usd if math.isfinite(cost)), default=0.0)
     if largest <= 0.0:
         return _UNITS[1]
@@ -26,7 +26,7 @@ def cost_unit(costs_usd: Iterable[float]) -> CostUnit:
 
 
 def decimals(values: Iterable[float], digits: int = 3) -> int:
-    """Decimals that show `digits` significant digits of the largest value, for a whole column."""
+    """Returns the decimals for `digits` significant digits of the largest value."""
     largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     if largest <= 0.0:
         return 0
@@ -34,31 +34,31 @@ def decimals(values: Iterable[float], digits: int = 3) -> int:
 
 
 def column_decimals(values: Sequence[float]) -> int:
-    """Decimals that show three digits of the largest value and two of the smallest, up to five."""
+    """Returns the decimals, at most 5, for 3 digits of the largest value and 2 of the smallest."""
     smallest = min((abs(value) for value in values if value != 0.0), default=0.0)
     return max(decimals(values), min(decimals([smallest], 2), 5))
 
 
 def short(value: float, digits: int = 3) -> str:
-    """`digits` significant digits without an exponent, thousands apart."""
+    """Returns `digits` significant digits, without an exponent, with separators of thousands."""
     return f"{value:,.{decimals([value], digits)}f}"
 
 
 def cost(cost_usd: float) -> str:
-    """An amount in the unit that fits it: "$1.20", "0.0321¢", "12.0µ$"."""
+    """Returns an amount in a fitting unit: "$1.20", "0.0321¢", "12.0µ$"."""
     unit = cost_unit([cost_usd])
     number = short(cost_usd * unit.per_usd)
     return f"${number}" if unit.symbol == "$" else f"{number}{unit.symbol}"
 
 
 def duration(seconds: float) -> str:
-    """ "0:07", "12:30" or "3:05:00"."""
+    """Returns the seconds as "0:07", "12:30" or "3:05:00"."""
     minutes, rest_s = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest_s:02}" if hours else f"{minutes}:{rest_s:02}"
 
 
 def trimmed(value: float) -> str:
-    """`value` to nine decimals, without an exponent or trailing zeros: for the ticks of an axis."""
+    """Returns `value` to nine decimals, without exponent or trailing zeros, for an axis."""
     text = f"{value:,.9f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else text

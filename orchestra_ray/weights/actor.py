@@ -1,8 +1,8 @@
-"""The board where the newest weights hang, and the ways to put them there and to take them.
+"""Registry of the latest published weights, with functions to publish and fetch them.
 
-Invariants: the board holds references, never bytes, and those of one version only. References
-travel inside Ray's own messages, where Ray counts them. The bytes belong to the process that
-published them and may be lost with it: who takes its place publishes anew.
+Invariants: the registry holds references, never bytes, and of one version only. References are
+passed inside Ray's own messages, where Ray counts them. The bytes are owned by the publishing
+process and may be lost with it; its replacement has to publish again.
 """
 
 import logging
@@ -26,30 +26,30 @@ START_DEADLINE_S = 60.0
 
 @ray.remote(num_cpus=0)
 class WeightRegistry:
-    """The newest published version."""
+    """Holds the latest published version."""
 
     def __init__(self) -> None:
         self._published: tuple[Manifest, Sequence[ObjectRef]] | None = None
 
     def publish(self, manifest: Manifest, refs: Sequence[ObjectRef]) -> None:
-        """Replaces what hangs there. `refs` are those of the buckets, in order."""
+        """Replaces the published version. `refs` are the buckets, in order."""
         self._published = (manifest, refs)
 
     def process_log(self) -> ProcessLog:
         return own_log()
 
     def latest(self) -> int | None:
-        """The version that hangs there; None before the first."""
+        """Returns the published version; None before the first."""
         return None if self._published is None else self._published[0].version
 
     def get(self, version: int) -> tuple[Manifest, Sequence[ObjectRef]] | None:
-        """None where another version hangs there, or none."""
+        """Returns a version; None if it is not the published one."""
         return self._published if self.latest() == version else None
 
 
 @dataclass(frozen=True, slots=True)
-class WeightRegistryActor:
-    """A started board: `actor` for who publishes, `name` for who looks it up."""
+class RegistryHandle:
+    """A started registry: its `actor` for publishers, its `name` for readers to look it up."""
 
     name: str
     actor: ActorHandle
@@ -57,11 +57,11 @@ class WeightRegistryActor:
 
 def start_registry(
     namespace: str | None = None, deadline_s: float = START_DEADLINE_S
-) -> WeightRegistryActor:
-    """Starts the board in a namespace (None: this driver's). It lives as long as its handle."""
+) -> RegistryHandle:
+    """Starts the registry in a namespace (None: this driver's); it ends with its handle."""
     actor = WeightRegistry.options(name=REGISTRY_NAME, namespace=namespace).remote()
     ray.get(actor.latest.remote(), timeout=deadline_s)
-    return WeightRegistryActor(REGISTRY_NAME, cast(ActorHandle, actor))
+    return RegistryHandle(REGISTRY_NAME, cast(ActorHandle, actor))
 
 
 def publish(
@@ -71,7 +71,7 @@ def publish(
     bucket_bytes: int,
     deadline_s: float,
 ) -> Manifest:
-    """Puts the tensors on the board as `version`, bucket by bucket."""
+    """Puts the tensors into the object store, bucket by bucket, and publishes them as `version`."""
     entries: list[TensorEntry] = []
     checksums: list[int] = []
     refs: list[ObjectRef] = []
@@ -86,9 +86,9 @@ def publish(
 
 
 def connect(address: str, namespace: str) -> None:
-    """Joins the cluster from a process that is no Ray worker, once in that process.
+    """Joins the cluster from a process that is not a Ray worker, once per process.
 
-    The engine core of vLLM is a child of the rollout actor, and loads the weights.
+    Such a process is vLLM's engine core: a child of the rollout actor that loads the weights.
     """
     if ray.is_initialized():
         return
@@ -100,24 +100,25 @@ def connect(address: str, namespace: str) -> None:
         logging_level=logging.ERROR,
         configure_logging=False,
     )
-    # Ray's own handler prints a stack and ends the process there, without vLLM's clean-up.
+    # Ray's handler would end the process at once, without vLLM's clean-up.
     signal.signal(signal.SIGTERM, on_sigterm)
 
 
 def fetch(
     address: str, namespace: str, registry_name: str, version: int, deadline_s: float
 ) -> tuple[Manifest, Sequence[np.ndarray]]:
-    """The manifest and the buckets (uint8, read-only, in shared memory) of a version.
+    """Returns the manifest and the buckets (uint8, read-only, in shared memory) of a version.
 
-    Raises LookupError where the board holds another one, ValueError where there is no such board,
-    `ray.exceptions.GetTimeoutError` past the deadline, which each of the two steps has to itself,
-    and `ray.exceptions.ObjectLostError` where the bytes went with their publisher.
+    The deadline applies to each of the two steps, lookup and transfer. Raises LookupError if
+    another version is published, ValueError if there is no such registry,
+    `ray.exceptions.GetTimeoutError` past the deadline and `ray.exceptions.ObjectLostError` if the
+    bytes were lost with their publisher.
     """
     connect(address, namespace)
     registry = ray.get_actor(registry_name, namespace)
     published = ray.get(registry.get.remote(version), timeout=deadline_s)
     if published is None:
         held = ray.get(registry.latest.remote(), timeout=deadline_s)
-        raise LookupError(f"weights version {version} is not on the board, which holds {held}")
+        raise LookupError(f"weights version {version} is not published; the registry holds {held}")
     manifest, refs = published
     return manifest, ray.get(list(refs), timeout=deadline_s)

@@ -1,7 +1,7 @@
 """Named tensors as a few large byte arrays ("buckets"), and back without a copy.
 
-Invariants: a tensor lies whole in one bucket, at an offset that is a multiple of 64 bytes; buckets
-keep the order of the tensors; what is read back has the same bytes, dtype and shape.
+Invariants: a tensor is stored whole in one bucket, at an offset that is a multiple of 64 bytes;
+buckets keep the order of the tensors; bytes, dtypes and shapes survive the round trip.
 """
 
 import zlib
@@ -16,12 +16,12 @@ ALIGNMENT_BYTES = 64
 
 
 class CorruptBucket(Exception):
-    """The bytes of a bucket are not those that were published."""
+    """The bytes of a bucket differ from the published ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorEntry:
-    """Where one tensor lies. `dtype` is torch's name of it, `offset` is in bytes."""
+    """The place of one tensor. `dtype` is torch's name, `offset` is in bytes."""
 
     name: str
     dtype: str
@@ -33,7 +33,7 @@ class TensorEntry:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What one version of the weights consists of. `checksums` has one CRC-32 a bucket."""
+    """The contents of one version of the weights. `checksums` has a CRC-32 per bucket."""
 
     version: int
     entries: tuple[TensorEntry, ...]
@@ -47,11 +47,11 @@ class Manifest:
 def make_buckets(
     named_tensors: Iterable[tuple[str, Tensor]], bucket_bytes: int
 ) -> Iterator[tuple[tuple[TensorEntry, ...], np.ndarray]]:
-    """(entries, bytes as uint8) of each bucket, in order.
+    """Yields (entries, bytes as uint8) of each bucket, in order.
 
-    A bucket closes when the next tensor would take it past `bucket_bytes`; a tensor that is larger
-    has a bucket to itself. Each tensor is copied when it is drawn and not held afterwards, so that
-    gathered parameters can be freed one by one.
+    A bucket is closed if the next tensor would exceed `bucket_bytes`; a larger tensor has a bucket
+    of its own. Each tensor is copied as soon as the iterator returns it and not referenced after
+    that, so that gathered parameters can be freed one by one.
     """
     index, open_bucket = 0, _OpenBucket(0, bucket_bytes)
     for name, tensor in named_tensors:
@@ -67,10 +67,10 @@ def make_buckets(
 
 
 def read_bucket(array: np.ndarray, entries: Iterable[TensorEntry]) -> Iterator[tuple[str, Tensor]]:
-    """(name, tensor) of the entries of one bucket, as views of `array`.
+    """Yields (name, tensor) of the entries of one bucket, as views of `array`.
 
-    The views must not be written to where the array is read-only, as those of the object store are:
-    torch has no read-only tensors. DLPack is the way in that does not warn of that at each call.
+    The views must not be written to if the array is read-only, as arrays of the object store are:
+    torch has no read-only tensors. Unlike `torch.from_numpy`, DLPack does not warn of that.
     """
     if array.size:
         data = torch.from_dlpack(array)
@@ -86,7 +86,7 @@ def checksum(array: np.ndarray) -> int:
 
 
 def verify_bucket(array: np.ndarray, manifest: Manifest, bucket: int) -> None:
-    """Raises `CorruptBucket` where the bytes are not those that the manifest was made of."""
+    """Raises `CorruptBucket` if the bytes differ from those that the manifest describes."""
     found, expected = checksum(array), manifest.checksums[bucket]
     if found != expected:
         raise CorruptBucket(
@@ -96,12 +96,12 @@ def verify_bucket(array: np.ndarray, manifest: Manifest, bucket: int) -> None:
 
 
 class _OpenBucket:
-    """The bucket that is being filled."""
+    """A bucket that is being filled."""
 
     def __init__(self, index: int, capacity_bytes: int):
         self.entries: list[TensorEntry] = []
         self._index = index
-        # Zeros, because the padding between tensors goes into the checksum and to other machines.
+        # Zeros, since the padding between tensors is part of the checksum and is sent.
         self._array = np.zeros(capacity_bytes, dtype=np.uint8)
         self._used_bytes = 0
 
@@ -124,5 +124,5 @@ class _OpenBucket:
 
 
 def _bytes_of(tensor: Tensor) -> np.ndarray:
-    # Flattened first: a tensor without dimensions cannot be viewed as another dtype.
+    # Flattened, since a zero-dimensional tensor cannot be viewed as another dtype.
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()

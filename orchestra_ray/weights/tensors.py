@@ -1,8 +1,8 @@
 """The tensors of a policy: one definition for the learner, the engines and the check of a folder.
 
-They are the named parameters of the model's transformers class: a tied one once, under its first
-name, and no buffers. A model's folder may hold more, such as the alias of a tied tensor or buffers
-that older versions saved, and never less.
+They are the named parameters of the model's transformers class: tied parameters once, under the
+first name, and no buffers. A model's folder may hold more, such as the alias of a tied tensor or
+buffers, but never less.
 """
 
 import json
@@ -14,33 +14,33 @@ from safetensors import safe_open
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.errors import ConfigError, first_line
 
 Shapes = Mapping[str, tuple[int, ...]]
 ONE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 def policy_tensors(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """What a version of the weights consists of, by the names of the Hugging Face checkpoint."""
+    """Yields the tensors of a version of the weights, named as in the Hugging Face checkpoint."""
     return model.named_parameters()
 
 
 def policy_shapes(folder: str | Path) -> Shapes:
-    """Name and shape of each tensor of the model whose configuration stands in the folder."""
+    """Returns the shape of each tensor by name, for the model configuration in the folder."""
     return _shapes(_empty_model(folder))
 
 
 def check_folder(folder: str | Path) -> None:
     """Raises `ConfigError` if the folder's files are not the weights of its configuration.
 
-    transformers would make up what is missing, and untie what is tied and differs, with a warning
-    alone; the engines would go by the configuration.
+    transformers would only warn, initialise missing tensors at random and untie differing ones,
+    whereas the engines follow the configuration.
     """
     try:
         model, files = _empty_model(folder), _Files(Path(folder))
         problem = _problem(model, files)
-    except Exception as error:  # a configuration may make a model's class raise anything
-        why = next(iter(str(error).splitlines()), "") or type(error).__name__
+    except Exception as error:  # a model's class may raise anything
+        why = first_line(error)
         problem = f"it holds no causal language model that can be trained ({why})"
     if problem is not None:
         remedy = "give a folder with the weights of its config.json"
@@ -48,9 +48,9 @@ def check_folder(folder: str | Path) -> None:
 
 
 def _problem(model: PreTrainedModel, files: "_Files") -> str | None:
-    """What is wrong with the files of the model's tensors; None: nothing."""
+    """Returns the problem of the files, or None."""
     if getattr(model.config, "quantization_config", None):
-        return "its weights are quantised, and the learner trains none"
+        return "its weights are quantised, and the learner cannot train these"
     expected = _shapes(model)
     differing = [name for name, shape in expected.items() if files.shape(name) != shape]
     if differing:
@@ -75,7 +75,7 @@ def _shapes(model: nn.Module) -> Shapes:
 
 
 class _Files:
-    """The tensors in a folder's safetensors files: those that transformers reads, and no others."""
+    """The tensors in the safetensors files of a folder that transformers reads."""
 
     def __init__(self, folder: Path):
         if (folder / ONE_FILE).is_file():

@@ -1,10 +1,10 @@
 """vLLM's weight transfer over Ray's object store: the backend "object_store", and its plugin.
 
-An update has two halves, so that what can fail does so before the model is touched:
-`update_weights` fetches all buckets, checks their bytes and that they hold the policy's tensors
-(see `tensors`), no more and no less; `finish_weight_update` loads them. After an error in
-the first half the old weights are whole and serve on. After an error in the second the model holds
-parts of two versions: the engine has to be replaced, and vLLM refuses another update of it.
+An update has two halves, so that it can fail before the model is touched: `update_weights` fetches
+all buckets and checks their bytes, names and shapes against the policy's tensors (see `tensors`);
+`finish_weight_update` loads them. An error in the first half leaves the old weights intact and in
+use. After an error in the second, the model holds parts of two versions: the engine has to be
+replaced, and vLLM refuses further updates.
 """
 
 from collections import Counter
@@ -39,9 +39,9 @@ BACKEND = "object_store"
 LoadWeights = Callable[[Iterable[tuple[str, torch.Tensor]]], object]
 
 
-@cache  # vLLM may load its plugins several times in a process, and a name registers once
+@cache  # vLLM may load plugins repeatedly in a process, but a name can be registered once
 def register() -> None:
-    """Makes the backend known to vLLM; the entry point in `vllm.general_plugins`."""
+    """Registers the backend with vLLM; the entry point in `vllm.general_plugins`."""
     WeightTransferEngineFactory.register_engine(
         BACKEND, __name__, ObjectStoreWeightTransferEngine.__name__
     )
@@ -49,7 +49,7 @@ def register() -> None:
 
 @dataclass
 class RegistryInfo(WeightTransferInitInfo):
-    """Where the weights hang: the cluster's GCS address, and the board's namespace and name."""
+    """Where weights are published: GCS address of the cluster, namespace and registry name."""
 
     address: str
     namespace: str
@@ -58,7 +58,7 @@ class RegistryInfo(WeightTransferInitInfo):
 
 @dataclass
 class VersionInfo(WeightTransferUpdateInfo):
-    """Which version to load, in what time, and whether to compare the checksums."""
+    """The version to load, the deadline, and whether to compare checksums."""
 
     version: int
     deadline_s: float
@@ -66,7 +66,7 @@ class VersionInfo(WeightTransferUpdateInfo):
 
 
 class ObjectStoreWeightTransferEngine(WeightTransferEngine[RegistryInfo, VersionInfo]):
-    """Lives in each worker process of vLLM, beside the model."""
+    """Runs in each worker process of vLLM, beside the model."""
 
     init_info_cls = RegistryInfo
     update_info_cls = VersionInfo
@@ -93,9 +93,9 @@ class ObjectStoreWeightTransferEngine(WeightTransferEngine[RegistryInfo, Version
         self._staged = None
 
     def receive_weights(self, update_info: VersionInfo) -> None:
-        """Fetches and checks every bucket. Errors leave the old weights as they are."""
+        """Fetches and checks every bucket. Errors leave the old weights in use."""
         if self._registry is None:
-            raise RuntimeError("the engine has not joined a weight board: call init_transfer first")
+            raise RuntimeError("the engine has joined no weight registry: call init_transfer first")
         registry = self._registry
         manifest, buckets = fetch(
             registry.address,
@@ -111,7 +111,7 @@ class ObjectStoreWeightTransferEngine(WeightTransferEngine[RegistryInfo, Version
         self._staged = _Staged(manifest, buckets)
 
     def finish_weight_update(self) -> None:
-        """Loads what was fetched. An error means that the model is of no use any more."""
+        """Loads the fetched weights. An error leaves the model unusable."""
         if self._staged is None:
             raise RuntimeError("no weights were fetched: call update_weights first")
         staged, self._staged = self._staged, None
@@ -126,9 +126,9 @@ class ObjectStoreWeightTransferEngine(WeightTransferEngine[RegistryInfo, Version
 
 
 def check_shapes(manifest: Manifest, expected: Shapes) -> None:
-    """Raises ValueError where the tensors are not those expected.
+    """Raises ValueError if names or shapes differ from the expected ones.
 
-    vLLM itself would leave a part of a fused parameter unset where its tensor is missing.
+    vLLM itself would leave a part of a fused parameter unset if its tensor is missing.
     """
     found = {entry.name: entry.shape for entry in manifest.entries}
     differing = sorted(
@@ -145,8 +145,8 @@ def check_shapes(manifest: Manifest, expected: Shapes) -> None:
 def refresh_tied_heads(model: torch.nn.Module) -> None:
     """Makes output layers that share the embedding's parameter see its new values.
 
-    On a CPU vLLM multiplies by a packed copy of the weight, and renews only those of layers for
-    which tensors came.
+    On a CPU, vLLM multiplies by a packed copy of the weight, and renews it only for layers that
+    received tensors.
     """
     shared = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
     for layer in model.modules():
@@ -156,7 +156,7 @@ def refresh_tied_heads(model: torch.nn.Module) -> None:
 
 @dataclass(frozen=True)
 class _Staged:
-    """A version that was fetched and not yet loaded."""
+    """A version that is fetched but not loaded."""
 
     manifest: Manifest
     buckets: Sequence[np.ndarray]

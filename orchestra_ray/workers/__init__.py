@@ -1,0 +1,1 @@
+"""The four worker roles: rollout, tools, reward and learner."""

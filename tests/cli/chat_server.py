@@ -1,13 +1,13 @@
-"""An OpenAI-compatible chat server that says what its model's name means. Prints its port.
+"""An OpenAI-compatible chat server with one behaviour for each model name. Prints its port.
 
-writer  counts the records that it is shown; its first answer on them has no description
+writer  counts the records in its prompt; its first answer has no description
 mute    never writes a description
 solver  adds up the sum in a question, in a box
 down    answers 500
-proposer  writes preferences of each sort that is kept or dropped, others each time
-checker   finds those consistent that do not speak of money where cost has no weight
-hasty     judges the first pair alone
-grader    finds an answer right unless it says "wrong"
+proposer  writes preferences, some for each reason to drop one; different ones each time
+checker   rejects a pair whose instruction is about money and whose cost has no weight
+hasty     judges only the first pair
+grader    accepts an answer unless it contains "wrong"
 
 GET /seen answers with the requests so far.
 """
@@ -21,7 +21,7 @@ SEEN: list[dict[str, Any]] = []
 
 
 def proposed(number: int) -> list[Any]:
-    """Four that will do, and one for each reason to drop it."""
+    """Returns valid preferences, and one for each reason to drop it."""
     free = {"outcome": 1, "cost": 0, "latency": 0, "tools": {}}
     return [
         {**free, "cost": 1, "instructions": [f"Spend little, case {number}.", f"Save, {number}."]},
@@ -44,7 +44,7 @@ def judged(text: str) -> list[bool]:
     return [pair["cost"] > 0 or "Spend" not in pair["instruction"] for pair in pairs]
 
 
-def said(model: str, text: str) -> str:
+def reply_of(model: str, text: str) -> str:
     if model == "proposer":
         return f"<think><pairs>[]</pairs></think><pairs>{json.dumps(proposed(len(SEEN)))}</pairs>"
     if model in ("checker", "hasty"):
@@ -75,7 +75,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.reply(500, {"error": {"message": "out of order"}})
         message = {
             "role": "assistant",
-            "content": said(body["model"], body["messages"][-1]["content"]),
+            "content": reply_of(body["model"], body["messages"][-1]["content"]),
         }
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         usage = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}

@@ -1,4 +1,4 @@
-"""`orchestra tools list`: what the catalogue holds, at which price, and what is absent here."""
+"""`orchestra tools list`: entries, prices, and what is absent on this machine."""
 
 import socket
 from pathlib import Path
@@ -13,7 +13,7 @@ SECRET = "tvly-of-the-test"
 
 
 def printed(capsys: pytest.CaptureFixture[str], *overrides: str, code: int = 0) -> dict[str, str]:
-    """Lines by their first word."""
+    """The printed lines by their first word."""
     assert cli.main(["tools", "list", *CONFIG, *overrides]) == code
     out, err = capsys.readouterr()
     assert err == ""
@@ -65,4 +65,4 @@ def test_no_key_is_ever_printed(capsys, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_price_sheets_are_named(capsys) -> None:
     sheet = "catalogue.price_sheets=[configs/catalogues/prices_together.yaml]"
-    assert "prices_together@" in printed(capsys, PAPER, sheet)["a"]
+    assert "prices_together@" in printed(capsys, PAPER, sheet)["toolsets"]

@@ -27,7 +27,7 @@ CALL_USD = 120e-6  # of the writer: 100 tokens in and 20 out at a dollar a milli
 
 @pytest.fixture
 def catalogue(tmp_path: Path, chat_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The simulated experts, and a model for each thing that the server can do."""
+    """The simulated experts, and one endpoint entry for each behaviour of the server."""
     monkeypatch.setenv("CHAT_KEY", "key-of-the-test")
     entries = "".join(
         ENDPOINT.format(model=model, url=chat_url, price=price, parser=parser)
@@ -74,7 +74,7 @@ def test_a_model_is_tried_on_tasks_and_described_in_a_copy(
     assert catalogue.read_text() == before
     for name, entry in load_catalogue(catalogue).entries.items():
         assert name == "tally" or entries[name] == entry
-    # The first answer of the writer could not stand, so it was asked twice; each is charged.
+    # The writer's first answer was unusable, so it was asked twice; both calls are charged.
     charged = rows(out)["my-writer"]
     assert charged[1:4] == ["2", "200", "0"] and float(charged[6]) == 2 * CALL_USD
     assert rows(out)["total"][1] == "12"
@@ -92,7 +92,7 @@ def test_the_writer_sees_every_task_with_its_outcome_and_its_own_bad_answer(
     assert "<assistant>" in second["messages"][0]["content"]
 
 
-def test_a_model_behind_an_endpoint_is_told_how_to_mark_its_answer(
+def test_a_model_behind_an_endpoint_is_instructed_how_to_mark_its_answer(
     catalogue: Path, chat_url: str, capsys
 ) -> None:
     past = len(seen(chat_url))
@@ -116,13 +116,13 @@ def test_without_names_every_offered_model_is_described_by_the_dearest_endpoint(
     assert described == ["nova", "orbit", "pebble", "tally", "sieve", "scribe"]
 
 
-def test_the_spend_guard_holds_and_nothing_is_written(catalogue: Path, capsys) -> None:
+def test_the_spend_budget_holds_and_nothing_is_written(catalogue: Path, capsys) -> None:
     options = ["--model", "my-solver", "--by", "my-writer", "spend.run_calls=3"]
     assert describe(catalogue, *options) == 1
     out, err = capsys.readouterr()
     assert err == (
         "error: my-solver: 7 of 10 calls failed, the first with error: budget"
-        " exhausted: 3 calls for the run; see that it can be asked, or raise its limits\n"
+        " exhausted: 3 calls for the run; check that it can be called, or raise its limits\n"
     )
     assert rows(out)["my-solver"][-1] == "7"  # faults
     assert not catalogue.with_name("mine_described.yaml").exists()
@@ -133,7 +133,7 @@ def test_the_spend_guard_holds_and_nothing_is_written(catalogue: Path, capsys) -
     [
         ("my-down", "my-writer", ["10 of 10 calls failed", "500: out of order"]),
         ("nova", "my-down", ["my-down: it cannot describe nova", "500: out of order"]),
-        ("nova", "my-mute", ["my-mute: what it wrote of nova", "nothing between <desc", "--by"]),
+        ("nova", "my-mute", ["my-mute: its description of nova", "nothing between <desc", "--by"]),
     ],
 )
 def test_what_fails_is_one_line_and_the_others_go_on(
@@ -145,9 +145,7 @@ def test_what_fails_is_one_line_and_the_others_go_on(
     assert "total" in out and "written" not in out
 
 
-def test_one_that_fails_does_not_cost_the_others_their_descriptions(
-    catalogue: Path, capsys
-) -> None:
+def test_a_failed_model_leaves_the_others_their_descriptions(catalogue: Path, capsys) -> None:
     assert describe(catalogue, "--model", "my-down", "--model", "nova", "--tasks", "2") == 1
     assert capsys.readouterr().err.startswith("error: my-down: ")
     copy = load_catalogue(catalogue.with_name("mine_described.yaml"))
@@ -168,7 +166,7 @@ def test_one_that_fails_does_not_cost_the_others_their_descriptions(
         (["catalogue.path=configs/catalogues/simulated.yaml"], ["--by", "endpoint"]),
     ],
 )
-def test_mistakes_are_told_before_anything_is_called(
+def test_mistakes_are_reported_before_any_call(
     catalogue: Path, chat_url: str, capsys, options: list[str], parts: list[str]
 ) -> None:
     past = len(seen(chat_url))

@@ -85,8 +85,8 @@ def test_programs_run_in_the_sandbox(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("case", "told"),
     [
-        ("{", "it is no JSON"),
-        ("[1]", "it is no JSON object"),
+        ("{", "it is not JSON"),
+        ("[1]", "it is not a JSON object"),
         ({**RIGHT, "judge": "oracle"}, "`judge` names none; choose from exact"),
         ({**RIGHT, "right": "yes"}, "`right` is neither true nor false"),
         ({**RIGHT, "reference": None}, "`reference` is no text"),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestra_ray.cli import main as cli
-from orchestra_ray.data.preferences.load import Cell, read_pairs
+from orchestra_ray.data.preferences.load import Split, read_pairs
 
 ENDPOINT = """
   - name: my-{model}
@@ -81,9 +81,9 @@ def test_one_model_writes_another_checks_and_the_rest_is_counted(
     assert err == "" and len(pairs) == len(instructions) == 9
     # Of each answer: a weight above 1, a tool that there is not, and no object; nova by name;
     # one without weight on the money of which it speaks; "Be cheap." once more.
-    assert "kept 9; dropped: 6 malformed, 2 names what is hidden" in text
-    assert "3 stands there already" in text and "2 inconsistent" in text
-    assert {pair.cell for pair in pairs} >= {Cell.TRAIN, Cell.NEW_WORDING}
+    assert "kept 9; dropped: 6 malformed, 2 naming a hidden model" in text
+    assert "3 duplicate" in text and "2 inconsistent" in text
+    assert {pair.split for pair in pairs} >= {Split.TRAIN, Split.NEW_WORDING}
     first, check, *_ = asked = seen(chat_url)[past:]
     assert [one["model"] for one in asked] == ["proposer", "checker"] * 2
     assert "names no model" in first["messages"][0]["content"]
@@ -139,7 +139,7 @@ def test_the_spend_guard_holds_and_what_was_paid_for_is_kept(
         (["--by", "my-proposer", "--validator", "nova"], ["--validator nova", "simulated"]),
         (["--by", "my-checker", "--validator", "my-checker"], ["checked by another"]),
         (["--count", "0"], ["--count", "'0'"]),
-        (["--count", "9"], ["--count 9: four cells need 10"]),
+        (["--count", "9"], ["--count 9: four splits need 10"]),
         (["--out", "{folder}/mine.yaml"], ["mine.yaml: the file exists"]),
         (["--out", "{folder}/no/made.jsonl"], ["no folder", "make it first"]),
     ],

@@ -32,7 +32,7 @@ def test_the_page_lies_in_the_run_s_folder(tmp_path: Path, capsys) -> None:
     assert cli.main(["report", str(run)]) == 0
     assert capsys.readouterr().out == f"report: {run / 'report.html'}\n"
     assert headings(run / "report.html") == [
-        "Result", "Accuracy against cost", "Against each other policy", "Who is called",
+        "Result", "Accuracy against cost", "Against each other policy", "Calls by tool and model",
         "Reproduce",
     ]  # fmt: skip
     markup = (run / "report.html").read_text()

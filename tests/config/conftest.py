@@ -29,7 +29,7 @@ def base_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def load_with(base_file: Path) -> Callable[..., Config]:
-    """Loads the small configuration with overrides, and with a second file's text if given."""
+    """Loads the small configuration with overrides, and with the text of a second file."""
 
     def load_with(*overrides: str, text: str | None = None) -> Config:
         files = [base_file]

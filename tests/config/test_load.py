@@ -1,4 +1,4 @@
-"""Loading: precedence, types, paths, and one line for every mistake."""
+"""Loading: precedence, types, paths, and one line for every error."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from orchestra_ray.config import ConfigError, load
-from orchestra_ray.config.schema import KlEstimator, WandbMode, ZeroStage
+from orchestra_ray.config.enums import KlEstimator, WandbMode, ZeroStage
 
 
 def mistake(load_with, *overrides, text=None) -> str:
@@ -158,4 +158,4 @@ def test_the_current_folder_comes_before_the_configuration_s(load_with, tmp_path
 
 def test_a_catalogue_that_is_not_there_is_named(load_with):
     message = mistake(load_with, "catalogue.path=nowhere.yaml")
-    assert "catalogue.path: nowhere.yaml is not there" in message
+    assert "catalogue.path: nowhere.yaml does not exist" in message

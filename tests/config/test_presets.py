@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from orchestra_ray.config import load
-from orchestra_ray.config.schema import Aggregation, LossConfig, Surrogate
+from orchestra_ray.config.enums import Aggregation, Surrogate
+from orchestra_ray.config.learning import LossConfig
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PRESETS = {

@@ -1,4 +1,4 @@
-"""Raw trees against the schema: nothing but `BadValue` comes out of a tree that does not fit."""
+"""Raw trees against the schema: a tree that does not fit raises nothing but `BadValue`."""
 
 from dataclasses import fields, is_dataclass
 

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra_ray.config import Config, ConfigError
+from orchestra_ray.config.derived import cassette_of
+from orchestra_ray.config.enums import CassetteMode
 from orchestra_ray.config.errors import BadValue
 from orchestra_ray.config.plan.bundles import bundles
 from orchestra_ray.config.ranges import check_interval
-from orchestra_ray.config.schema import CassetteMode
-from orchestra_ray.config.validation import (
-    cassette_of,
+from orchestra_ray.config.start_checks import (
     check_model_reachable,
     check_port,
     check_recording,

@@ -1,4 +1,4 @@
-"""The end of a process's log: bounded, without the codes of a terminal, with the likely reason."""
+"""The last lines of a log: bounded, without terminal codes, with the likely reason."""
 
 import subprocess
 import sys
@@ -88,7 +88,7 @@ def test_whatever_was_written_the_lines_are_few_and_short(written: bytes) -> Non
     assert len(lines) <= MAX_LINES and all(len(line) <= MAX_CHARACTERS for line in lines)
     assert isinstance(reason_in(lines), str)
     log = LogTail("p", lines, reason_in(lines))
-    assert log.without_words().lines == () and " " not in log.without_words().reason
+    assert log.redacted().lines == () and " " not in log.redacted().reason
 
 
 @given(st.lists(st.from_regex(r"[a-z]{1,300}", fullmatch=True), max_size=300))

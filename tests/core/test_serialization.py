@@ -1,4 +1,4 @@
-"""What comes out of the bytes is what went in."""
+"""Unpacking returns the packed records."""
 
 import pickle
 from dataclasses import replace
@@ -21,8 +21,8 @@ from orchestra_ray.core.records import (
 from orchestra_ray.core.serialization import RECORDS, pack, unpack
 
 CALLER = Caller(1, "g", "g/0", 2)
-OFFER = ToolOption("nova", "m", "model", "Half a pair: \ud800", Prices(call_nanousd=7), 0.5)
-REQUEST = ToolRequest("c", CALLER, OFFER, {"x": [1, 2**70, None]}, Task("t", "f", "?", {}), 3, 4)
+OPTION = ToolOption("nova", "m", "model", "Half a pair: \ud800", Prices(call_nanousd=7), 0.5)
+REQUEST = ToolRequest("c", CALLER, OPTION, {"x": [1, 2**70, None]}, Task("t", "f", "?", {}), 3, 4)
 ENTRY = LedgerEntry("c", CALLER, "m", "nova", "model", "p", Usage(1, 0, 2), 7, 0.25, error="lost")
 ALL = [
     REQUEST,

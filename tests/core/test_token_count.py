@@ -1,4 +1,4 @@
-"""Token counts without a tokenizer, against a real vocabulary, and cuts that keep to them."""
+"""Token counts without a tokenizer against a real vocabulary, and truncation by them."""
 
 import importlib.util
 from pathlib import Path
@@ -32,7 +32,7 @@ SCRIPTS = {
 
 @pytest.fixture(scope="module")
 def vocabulary() -> Any:
-    """A byte-level one of 131k tokens."""
+    """A byte-level vocabulary of 131k tokens."""
     spec = importlib.util.find_spec("mistral_common")
     if spec is None or spec.origin is None:
         pytest.skip("no mistral_common, which comes with vLLM")

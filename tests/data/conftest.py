@@ -20,8 +20,8 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def draws() -> Callable[..., CatalogueConfig]:
-    """A configuration of draws; its path is never read."""
+def catalogue_config() -> Callable[..., CatalogueConfig]:
+    """A configuration for sampling toolsets; its path is never read."""
 
     def made(**given: object) -> CatalogueConfig:
         return CatalogueConfig(path="none", **given)  # type: ignore[arg-type]

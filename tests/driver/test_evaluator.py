@@ -1,4 +1,4 @@
-"""What measuring writes down of episodes that failed, and of results that it could not keep."""
+"""Evaluation: reports of failed episodes, of unwritable results and of unscorable answers."""
 
 import asyncio
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ TASKS = 2
 
 
 class Private(GroupSampler):
-    """Deals the same tasks under the mark that they are private."""
+    """Returns the same tasks, marked as private."""
 
     def group(self, *given: Any, **named: Any) -> GroupSpec:
         group = super().group(*given, **named)
@@ -36,21 +36,21 @@ class Private(GroupSampler):
 
 
 class Quoting:
-    """A crew without actors: what it plays fails with the question's words, or is right."""
+    """A worker group without actors: episodes fail, quoting the question, or are correct."""
 
-    def __init__(self, plays: bool = True, judges: bool = True):
-        self.plays, self.judges = plays, judges
+    def __init__(self, runs: bool = True, grades: bool = True):
+        self.runs, self.grades = runs, grades
         self.workers = [0]
         self.events: list[dict[str, Any]] = []
 
     def on_event(self, kind: str, **fields: Any) -> None:
         self.events.append({"kind": kind, **fields})
 
-    async def play(
+    async def run_episodes(
         self, worker: int, spec: GroupSpec
     ) -> tuple[list[Rollout], Mapping[str, Failure]]:
         (episode,) = spec.episodes
-        if not self.plays:
+        if not self.runs:
             failure = Failure(FailureKind.ENGINE, "gpt", f"400: refused: {spec.task.question}")
             return [], {episode.episode_id: failure}
         summary = EpisodeSummary(
@@ -59,8 +59,8 @@ class Quoting:
         )  # fmt: skip
         return [Rollout(summary, None)], {}
 
-    async def judge(self, spec: GroupSpec, rollout: Rollout) -> Verdict | Failure:
-        if self.judges:
+    async def grade(self, spec: GroupSpec, rollout: Rollout) -> Verdict | Failure:
+        if self.grades:
             return Verdict(True, "")
         return Failure(FailureKind.REWARD, "scorer", f"cannot judge {spec.task.question}")
 
@@ -80,9 +80,9 @@ def evaluator(
     return Evaluator(config, catalogue, cast(WorkerGroup, worker_group), sampler, Accounting(), log)
 
 
-@pytest.mark.parametrize("worker_group", [Quoting(plays=False), Quoting(judges=False)])
+@pytest.mark.parametrize("worker_group", [Quoting(runs=False), Quoting(grades=False)])
 @pytest.mark.parametrize("private", [True, False])
-def test_why_a_private_task_failed_is_told_by_the_kind_alone(
+def test_why_a_private_task_failed_is_reported_by_the_kind_alone(
     config: Config,
     catalogue: Catalogue,
     sampler: GroupSampler,
@@ -98,7 +98,9 @@ def test_why_a_private_task_failed_is_told_by_the_kind_alone(
         given.__dict__.update(sampler.__dict__)
     log = EpisodeLog(tmp_path / "evaluation.jsonl")
     with pytest.raises(RunFailed) as told:
-        asyncio.run(evaluator(config, catalogue, worker_group, given, log).play("random", "random"))
+        asyncio.run(
+            evaluator(config, catalogue, worker_group, given, log).evaluate("random", "random")
+        )
     log.close()
     words = [str(told.value), *(event["message"] for event in worker_group.events)]
     quoted = any(question in word for question in questions for word in words)
@@ -114,7 +116,9 @@ def test_a_result_that_could_not_be_written_is_told_once_an_episode(
     worker_group, log = Quoting(), EpisodeLog(tmp_path / "evaluation.jsonl")
     log.close()
     log._file = JsonlFile(Path("/dev/full"))
-    asyncio.run(evaluator(config, catalogue, worker_group, sampler, log).play("random", "random"))
+    asyncio.run(
+        evaluator(config, catalogue, worker_group, sampler, log).evaluate("random", "random")
+    )
     log.close()
     assert [(event["kind"], event["where"]) for event in worker_group.events] == (
         [("failure", "/dev/full")] * TASKS
@@ -122,12 +126,12 @@ def test_a_result_that_could_not_be_written_is_told_once_an_episode(
     assert set(log.done("random")) == set(range(TASKS))  # measured all the same
 
 
-def test_the_start_of_training_stands_beside_who_is_measured_and_is_not_played(
+def test_the_start_of_training_is_compared_without_being_evaluated(
     config: Config, catalogue: Catalogue, sampler: GroupSampler, tmp_path: Path
 ) -> None:
     worker_group, log = Quoting(), EpisodeLog(tmp_path / "evaluation.jsonl")
     measured = evaluator(config, catalogue, worker_group, sampler, log)
-    asyncio.run(measured.play("random", "random"))
+    asyncio.run(measured.evaluate("random", "random"))
     alone = measured.comparison().summaries["random"]
     start = {n: replace(one, correct=False) for n, one in log.done("random").items()}
     measured.adopt("before", start)
@@ -144,11 +148,13 @@ def test_answers_that_could_not_be_scored_are_an_event_of_their_policy(
     config: Config, catalogue: Catalogue, sampler: GroupSampler, tmp_path: Path
 ) -> None:
     class Odd(Quoting):
-        async def judge(self, spec: GroupSpec, rollout: Rollout) -> Verdict | Failure:
+        async def grade(self, spec: GroupSpec, rollout: Rollout) -> Verdict | Failure:
             return Verdict(False, "the scorer raised ValueError", unscorable=True)
 
     worker_group, log = Odd(), EpisodeLog(tmp_path / "evaluation.jsonl")
-    asyncio.run(evaluator(config, catalogue, worker_group, sampler, log).play("random", "random"))
+    asyncio.run(
+        evaluator(config, catalogue, worker_group, sampler, log).evaluate("random", "random")
+    )
     log.close()
     assert worker_group.events == [
         {"kind": "unscorable_answers", "policy": "random", "count": TASKS}

@@ -1,4 +1,4 @@
-"""When steps that train nothing end a run, and what the one line says."""
+"""The ends of runs by steps that train nothing, and the line that explains them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -106,7 +106,7 @@ def test_a_bug_that_meets_other_words_in_every_episode_is_one_reason(
         [replace(BUG, kind=FailureKind.REWARD)],
     ],
 )
-def test_a_step_ends_the_run_only_where_all_fail_for_one_permanent_reason(
+def test_a_step_ends_the_run_only_if_all_fail_for_one_permanent_reason(
     specs: list[GroupSpec], others: list[Failure]
 ) -> None:
     idle = IdleSteps(None)
@@ -149,7 +149,7 @@ def test_no_word_of_a_private_task_is_told(specs: list[GroupSpec], permanent: bo
 
 
 def test_a_long_word_is_read_once() -> None:
-    """What takes the square of its length would not end here."""
+    """Quadratic time in the length would not end here."""
     words = "题" * 300_000
     failure = replace(BUG, message=f"{words} t/7: {words}", permanent=False)
     assert reason_of(failure).message == f"{words} #: {words}"
@@ -179,4 +179,4 @@ def test_the_commonest_message_of_each_kind_is_named() -> None:
     for failure in [OUTAGE, slow, slow, BUG, replace(OUTAGE, message="no judge"), OUTAGE]:
         reasons.add(failure)
     words = "3 reward (the judge does not answer), 2 deadline (ran past 9 s)"
-    assert reasons.words() == f"{words}, 1 infrastructure (KeyError: 'x')"
+    assert reasons.summary() == f"{words}, 1 infrastructure (KeyError: 'x')"

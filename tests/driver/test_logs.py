@@ -1,4 +1,4 @@
-"""Which errors of an actor are bugs, and what events tell of a log."""
+"""Errors of an actor that are bugs, and the fields of a log in events."""
 
 import asyncio
 from typing import Any, cast
@@ -12,7 +12,7 @@ from orchestra_ray.driver.logs import ActorLogs, failure_fields, is_permanent
 
 
 class PartFailed(Exception):
-    """As a worker raises whose engine is dead."""
+    """As raised by a worker whose engine is dead."""
 
     log = LogTail("/engine.out", ("ValueError: head",), "ValueError: head")
 
@@ -42,7 +42,7 @@ def test_a_bug_in_an_actors_code_is_permanent_and_nothing_else(
 
 
 class Writes:
-    """An actor that tells where it writes."""
+    """An actor that reports the paths of its log."""
 
     class process_log:  # noqa: N801
         @staticmethod

@@ -1,4 +1,4 @@
-"""The training loop over actors in this process: what the books tell it at the close of a step."""
+"""The training loop with actors in this process: totals, failures, and the ends of a run."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -24,27 +24,27 @@ from orchestra_ray.workers.learner.parts import TrainingSequence
 from orchestra_ray.workers.reward.settings import RewardSettings
 
 PARTS = (Part(50, 10, 2, True),)
-CARD = EpisodeSummary(
+SUMMARY = EpisodeSummary(
     "", "g", Stop.ANSWERED, None, True, 50, 10, 2, 2, 9, 9, 0, 0.0, 0.0, 0.0, {}, PARTS
 )
 DISK = Failure(FailureKind.INFRASTRUCTURE, "ledger", "the disk is full")
 
 
 class Actors:
-    """A crew and a learner that do everything at once; the books speak from a script."""
+    """A worker group and a learner that answer at once; step totals are scripted."""
 
-    def __init__(self, closings: Sequence[StepTotals], teach: bool = True):
-        self.teach, self.summary = teach, CARD
+    def __init__(self, totals: Sequence[StepTotals], trainable: bool = True):
+        self.trainable, self.summary = trainable, SUMMARY
         self.workers = {0: None}
         self.reward = RewardSettings()
-        self.closings = list(closings)
+        self.totals = list(totals)
         self.closed: list[int] = []
 
-    async def play_and_score(self, worker: int, spec: GroupSpec) -> ScoredGroup:
+    async def run_and_score(self, worker: int, spec: GroupSpec) -> ScoredGroup:
         ids = [episode.episode_id for episode in spec.episodes]
         rollouts = tuple(Rollout(replace(self.summary, episode_id=i), cast(Any, None)) for i in ids)
         scores = tuple(EpisodeScore(i, True, 1.0, 1.0) for i in ids)
-        return ScoredGroup(spec, worker, rollouts, {}, GroupScore("g", scores, self.teach), 0.0)
+        return ScoredGroup(spec, worker, rollouts, {}, GroupScore("g", scores, self.trainable), 0.0)
 
     async def train(self, sequences: Sequence[TrainingSequence]) -> Metrics:
         return {"loss": 0.0}
@@ -57,7 +57,7 @@ class Actors:
 
     async def close_step(self, step: int) -> StepTotals:
         self.closed.append(step)
-        return self.closings[len(self.closed) - 1]
+        return self.totals[len(self.closed) - 1]
 
     async def peak_mib(self) -> Mapping[str, float]:
         return {}
@@ -99,7 +99,7 @@ def train(
     return reached, events, accounting
 
 
-def test_the_totals_of_the_books_are_metrics_and_their_failures_events(
+def test_step_totals_are_metrics_and_their_failures_events(
     quickstart: Config, sampler: GroupSampler
 ) -> None:
     actors = Actors([StepTotals({"ledger/unwritten": 3.0}, (DISK,)), StepTotals({}, ())])
@@ -117,16 +117,16 @@ class Quoting(Actors):
         super().__init__([StepTotals({}, ())])
         self.private = private
 
-    async def play_and_score(self, worker: int, spec: GroupSpec) -> ScoredGroup:
+    async def run_and_score(self, worker: int, spec: GroupSpec) -> ScoredGroup:
         payload = {**spec.task.payload, PRIVATE: self.private}
         spec = replace(spec, task=replace(spec.task, payload=payload))
-        group = await super().play_and_score(worker, spec)
+        group = await super().run_and_score(worker, spec)
         failure = Failure(FailureKind.REWARD, "scorer", f"cannot read {spec.task.question}")
         return replace(group, score=GroupScore("g", (), False, failure))
 
 
 @pytest.mark.parametrize("private", [False, True])
-def test_what_failed_on_a_private_task_is_told_without_its_words(
+def test_what_failed_on_a_private_task_is_reported_without_its_words(
     quickstart: Config, sampler: GroupSampler, private: bool
 ) -> None:
     reached, events, _ = train(quickstart, sampler, Quoting(private), steps=1)
@@ -139,14 +139,14 @@ def test_what_failed_on_a_private_task_is_told_without_its_words(
 def test_training_ends_after_the_step_in_which_the_budget_of_the_run_was_spent(
     quickstart: Config, sampler: GroupSampler
 ) -> None:
-    closings = [StepTotals({RUN_REFUSED: refused}, ()) for refused in (0.0, 1.0, 1.0)]
-    reached, _, accounting = train(quickstart, sampler, Actors(closings), steps=3)
+    totals = [StepTotals({RUN_REFUSED: refused}, ()) for refused in (0.0, 1.0, 1.0)]
+    reached, _, accounting = train(quickstart, sampler, Actors(totals), steps=3)
     assert len(reached) == 2 and reached[-1]["trained_episodes"] == 4
     assert accounting.metrics()[f"accounting/{Ended.TRAINED.value}"] == 8
 
 
 class Forgetful(Accounting):
-    """A bug in the driver: its first episode ends without being written down."""
+    """A bug in the driver: the end of its first episode is not recorded."""
 
     def end(self, episode_id: str, state: Ended) -> None:
         if episode_id == "train/0/0":
@@ -155,7 +155,7 @@ class Forgetful(Accounting):
             super().end(episode_id, state)
 
 
-def test_books_that_do_not_balance_stop_the_run_before_the_step_is_told(
+def test_an_accounting_error_stops_the_run_before_the_step_is_reported(
     quickstart: Config, sampler: GroupSampler
 ) -> None:
     actors, accounting = Actors([]), Forgetful()
@@ -164,23 +164,23 @@ def test_books_that_do_not_balance_stop_the_run_before_the_step_is_told(
     assert actors.closed == []
 
 
-def test_groups_that_do_not_teach_are_not_made_up_for_without_a_sampling_factor(
+def test_groups_that_are_not_trainable_are_not_made_up_for_without_a_sampling_factor(
     quickstart: Config, sampler: GroupSampler
 ) -> None:
-    actors = Actors([StepTotals({}, ())] * 2, teach=False)
+    actors = Actors([StepTotals({}, ())] * 2, trainable=False)
     reached, _, accounting = train(quickstart, sampler, actors, steps=2)
     assert [metrics["trained_episodes"] for metrics in reached] == [0, 0]
     assert (accounting.dispatched, accounting.in_flight) == (8, 0)
 
 
 class Breaking(Actors):
-    """Every episode fails, for what `why` says of it."""
+    """Every episode fails, with the failure that `why` returns."""
 
     def __init__(self, why: Callable[[str], Failure], steps: int):
         super().__init__([StepTotals({}, ())] * steps)
         self.why = why
 
-    async def play_and_score(self, worker: int, spec: GroupSpec) -> ScoredGroup:
+    async def run_and_score(self, worker: int, spec: GroupSpec) -> ScoredGroup:
         failed = {e.episode_id: self.why(e.episode_id) for e in spec.episodes}
         score = GroupScore(spec.group_id, (), False)
         return ScoredGroup(spec, worker, (), failed, score, 0.0)
@@ -221,20 +221,20 @@ def test_without_a_limit_idle_steps_go_on(
     quickstart: Config, sampler: GroupSampler, never: int | None
 ) -> None:
     endless = replace(quickstart, training=replace(quickstart.training, idle_steps_max=never))
-    actors = Actors([StepTotals({}, ())] * 30, teach=False)
+    actors = Actors([StepTotals({}, ())] * 30, trainable=False)
     reached, _, _ = train(endless, sampler, actors, steps=30)
     assert len(reached) == 30
 
 
 class EverySecondTeaches(Actors):
-    """The second group and every other one after it teaches nothing."""
+    """Every second group is not trainable."""
 
-    async def play_and_score(self, worker: int, spec: GroupSpec) -> ScoredGroup:
-        group = await super().play_and_score(worker, spec)
+    async def run_and_score(self, worker: int, spec: GroupSpec) -> ScoredGroup:
+        group = await super().run_and_score(worker, spec)
         return replace(group, score=replace(group.score, keep=int(spec.group_id[6:]) % 2 == 0))
 
 
-def test_dynamic_sampling_goes_on_until_enough_groups_teach(
+def test_dynamic_sampling_goes_on_until_enough_groups_are_trainable(
     quickstart: Config, sampler: GroupSampler
 ) -> None:
     actors = EverySecondTeaches([StepTotals({}, ())] * 2)
@@ -246,7 +246,7 @@ def test_dynamic_sampling_goes_on_until_enough_groups_teach(
 
 
 def test_dynamic_sampling_ends_at_its_factor(quickstart: Config, sampler: GroupSampler) -> None:
-    actors = Actors([StepTotals({}, ())], teach=False)
+    actors = Actors([StepTotals({}, ())], trainable=False)
     reached, _, accounting = train(quickstart, sampler, actors, steps=1, sampling_factor=3)
     assert (reached[0]["trained_episodes"], reached[0]["groups_dropped"]) == (0, 6)
     assert (accounting.dispatched, accounting.in_flight) == (12, 0)
@@ -259,7 +259,7 @@ def test_the_multiplier_of_a_budget_follows_what_the_episodes_cost(
     quickstart: Config, sampler: GroupSampler, spent_usd: int, expected: list[float]
 ) -> None:
     actors = Actors([StepTotals({}, ())] * 2)
-    actors.summary = replace(CARD, price_nanousd=spent_usd * 10**9)
+    actors.summary = replace(SUMMARY, price_nanousd=spent_usd * 10**9)
     actors.reward = RewardSettings(combination="budgeted", budget_usd=1.0, multiplier=0.5)
     assert quickstart.reward.multiplier_rate == 0.1
     reached, _, _ = train(quickstart, sampler, actors, steps=2)

@@ -10,7 +10,7 @@ from orchestra_ray.data.tasks.sampler import GroupSampler
 from orchestra_ray.driver.filters import Rollout, ScoredGroup, filter_group
 from orchestra_ray.driver.metrics import filter_metrics, group_metrics
 
-CARD = EpisodeSummary("", "g", Stop.ANSWERED, None, True, 50, 10, 2, 2, 5, 5, 0, 0.0, 0.0, 0.0)
+SUMMARY = EpisodeSummary("", "g", Stop.ANSWERED, None, True, 50, 10, 2, 2, 5, 5, 0, 0.0, 0.0, 0.0)
 WISH = Preference("p", "", 1.0, 0.5, 0.0, {"nova": 0.5})
 
 
@@ -20,7 +20,7 @@ def scored(
     spec = replace(sampler.group(0, len(scores)), preference=WISH)
     calls = [{"nova": 3}, {"orbit": 1}]
     rollouts = tuple(
-        Rollout(replace(CARD, episode_id=one.episode_id, calls=called), None)
+        Rollout(replace(SUMMARY, episode_id=one.episode_id, calls=called), None)
         for called, one in zip(calls, scores, strict=True)
     )
     score = GroupScore("g", scores, reason is None, reason=reason)
@@ -57,7 +57,7 @@ def test_dropped_groups_are_counted_by_reason_and_say_nothing_of_preferences(
 
 def test_what_the_filters_drop_of_a_group_is_counted_by_state(sampler: GroupSampler) -> None:
     whole = scored(sampler, (RIGHT, WRONG))
-    silent = replace(CARD, answered=False, turns=3, response_tokens=7)
+    silent = replace(SUMMARY, answered=False, turns=3, response_tokens=7)
     first, second = whole.rollouts
     half = replace(whole, rollouts=(replace(first, summary=silent), second))
     none = replace(whole, rollouts=tuple(replace(one, summary=silent) for one in whole.rollouts))

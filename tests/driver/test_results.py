@@ -1,4 +1,4 @@
-"""What a run leaves behind says how to make it again."""
+"""The command that repeats a run."""
 
 import pytest
 

@@ -6,7 +6,7 @@ import pytest
 
 from orchestra_ray.config import Config
 from orchestra_ray.core.money import Usage
-from orchestra_ray.driver.run_folder import INPUTS, keep_inputs, name_of_a_run
+from orchestra_ray.driver.run_folder import INPUTS, copy_inputs, releasing_unused_name
 from orchestra_ray.workers.tools.replay.store import CassetteStore, Key, Recorded
 
 FIGURES = "metrics.jsonl"
@@ -20,7 +20,7 @@ def test_a_run_keeps_what_it_was_given_without_secrets(quickstart: Config, tmp_p
     given = replace(quickstart.catalogue, price_sheets=[str(sheet) for sheet in sheets])
     config = replace(quickstart, catalogue=given)
     (run := tmp_path / "run").mkdir()
-    assert keep_inputs(run, config, lambda text: text.replace("hidden", "***")) == []
+    assert copy_inputs(run, config, lambda text: text.replace("hidden", "***")) == []
     kept = {file.name: file.read_text() for file in (run / INPUTS).iterdir()}
     assert kept.pop("simulated.yaml") == Path(quickstart.catalogue.path).read_text()
     assert kept == {"1-sheet.yaml": "prices: a ***", "2-sheet.yaml": "prices: b ***"}
@@ -28,7 +28,7 @@ def test_a_run_keeps_what_it_was_given_without_secrets(quickstart: Config, tmp_p
 
 def lose(folder: Path, recording: Path) -> None:
     """A run in the folder that is interrupted."""
-    with pytest.raises(KeyboardInterrupt), name_of_a_run(folder, FIGURES, recording):
+    with pytest.raises(KeyboardInterrupt), releasing_unused_name(folder, FIGURES, recording):
         folder.mkdir(exist_ok=True)
         (folder / FIGURES).touch()
         if recording.parent == folder and recording.name != "empty":
@@ -46,7 +46,7 @@ def test_a_run_without_figures_gives_its_name_back_and_one_with_some_keeps_it(
         lose(run, run / recording)
         assert not run.exists() and (tmp_path / f"mine.failed-{n}" / FIGURES).exists()
         assert f"mine.failed-{n}; the name mine is free" in capsys.readouterr().err
-    with pytest.raises(ValueError), name_of_a_run(run, FIGURES, run / "empty"):
+    with pytest.raises(ValueError), releasing_unused_name(run, FIGURES, run / "empty"):
         run.mkdir()
         (run / FIGURES).write_text("{}")
         raise ValueError
@@ -66,5 +66,8 @@ def test_a_folder_that_was_there_before_is_left_to_its_run(tmp_path: Path) -> No
 
 
 def test_what_ended_a_run_is_told_also_where_its_folder_cannot_be_moved(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), name_of_a_run(tmp_path / "a", FIGURES, tmp_path / "b"):
+    with (
+        pytest.raises(ZeroDivisionError),
+        releasing_unused_name(tmp_path / "a", FIGURES, tmp_path / "b"),
+    ):
         raise ZeroDivisionError

@@ -28,7 +28,7 @@ def test_overlapping_groups_count_their_seconds_once() -> None:
 
 
 def test_groups_that_were_there_already_make_no_rate_of_their_own() -> None:
-    """Generation runs ahead: the step waits for nothing, and the rate is the engine's."""
+    """Generation runs ahead: the step does not wait, and the rate is the engine's."""
     clock = Clock()
     throughput = Throughput(clock)
     for _ in range(2):

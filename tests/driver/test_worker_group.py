@@ -26,7 +26,7 @@ from orchestra_ray.data.catalogue import Catalogue
 from orchestra_ray.data.tasks.private import PRIVATE
 from orchestra_ray.data.tasks.sampler import GroupSampler
 from orchestra_ray.driver.worker_group import RunFailed, WorkerGroup
-from orchestra_ray.weights.actor import WeightRegistryActor, publish, start_registry
+from orchestra_ray.weights.actor import RegistryHandle, publish, start_registry
 
 pytestmark = [pytest.mark.cpu, pytest.mark.timeout(300)]
 T = TypeVar("T")
@@ -37,7 +37,7 @@ EPISODES = 48
 @dataclass
 class Started:
     worker_group: WorkerGroup
-    registry: WeightRegistryActor
+    registry: RegistryHandle
     events: list[dict[str, Any]]
     runner: asyncio.Runner
 
@@ -73,7 +73,7 @@ def started(
     ray.kill(registry.actor)
 
 
-def test_a_step_tells_how_the_pool_is_and_who_did_not_post_what_it_entered(
+def test_step_totals_name_the_state_of_the_pool_and_processes_that_did_not_drain(
     started: Started, tmp_path: Path
 ) -> None:
     worker_group, release = started.worker_group, tmp_path / "release"
@@ -84,9 +84,9 @@ def test_a_step_tells_how_the_pool_is_and_who_did_not_post_what_it_entered(
         while not release.exists():
             time.sleep(0.01)
 
-    closing = started.run(worker_group.close_step(0))
-    assert closing.failures == () and closing.totals["executors/down"] == 0
-    assert closing.totals["executors/live"] == len(worker_group.executors)
+    closed = started.run(worker_group.close_step(0))
+    assert closed.failures == () and closed.totals["executors/down"] == 0
+    assert closed.totals["executors/live"] == len(worker_group.executors)
     hung = worker_group.executors[0].__ray_call__.remote(hang)
     (failure,) = started.run(worker_group.close_step(0, deadline_s=1.0)).failures
     assert (failure.kind, failure.where) == (FailureKind.INFRASTRUCTURE, "tool executor 0")
@@ -101,15 +101,15 @@ def long_group(sampler: GroupSampler, n: int) -> GroupSpec:
 
 
 async def some_ended(worker_group: WorkerGroup, streams: int) -> None:
-    """Returns when the first card of each of the next `streams` came: the rest are in flight."""
+    """Waits for the first summary of each of the next `streams`; the others are in flight."""
     stream, first, left = worker_group._stream, asyncio.Event(), streams
 
     async def telling(worker: int, spec: GroupSpec) -> AsyncIterator[Any]:
         nonlocal left
-        told = False
+        seen = False
         async for item in stream(worker, spec):
-            left -= not told
-            told = True
+            left -= not seen
+            seen = True
             if left == 0:
                 first.set()
             yield item
@@ -128,7 +128,7 @@ def test_an_update_reaches_workers_whose_episodes_are_in_flight(
 
     async def main() -> list[Any]:
         playing = [
-            asyncio.create_task(worker_group.play(worker, long_group(sampler, worker)))
+            asyncio.create_task(worker_group.run_episodes(worker, long_group(sampler, worker)))
             for worker in (0, 1)
         ]
         await some_ended(worker_group, 2)
@@ -162,12 +162,12 @@ def test_a_worker_that_dies_costs_its_own_episodes_and_nothing_else(
     below = psutil.Process(log.pid).children(recursive=True)  # a killed parent leaves them behind
 
     async def main() -> tuple[Any, Any, Any]:
-        dying = asyncio.create_task(worker_group.play(0, long_group(sampler, 2)))
-        living = asyncio.create_task(worker_group.play(1, long_group(sampler, 3)))
+        dying = asyncio.create_task(worker_group.run_episodes(0, long_group(sampler, 2)))
+        living = asyncio.create_task(worker_group.run_episodes(1, long_group(sampler, 3)))
         await some_ended(worker_group, 2)
         os.kill(log.pid, signal.SIGKILL)
         lost, kept = await dying, await living
-        return lost, kept, await worker_group.play(0, sampler.group(4, 2, prefix="crew"))
+        return lost, kept, await worker_group.run_episodes(0, sampler.group(4, 2, prefix="crew"))
 
     try:
         (rollouts, failed), (kept, none_failed), (nothing, refused) = started.run(main())
@@ -205,7 +205,7 @@ def test_a_scorer_that_exits_tells_its_last_words_and_is_there_again(
         os._exit(3)
 
     async def main() -> tuple[Any, Any]:
-        rollouts, _ = await worker_group.play(1, spec)
+        rollouts, _ = await worker_group.run_episodes(1, spec)
         cast(Any, worker_group.scorer).__ray_call__.remote(exits)
         failed = await worker_group.score(spec, rollouts)
         while worker_group.logs._asking:
@@ -263,7 +263,7 @@ def test_a_worker_lost_over_a_private_task_is_told_without_its_words(
 
     monkeypatch.setattr(started.worker_group, "_stream", quoting)
     started.worker_group.workers[7] = Idle.options(num_cpus=0).remote()
-    rollouts, failed = started.run(started.worker_group.play(7, spec))
+    rollouts, failed = started.run(started.worker_group.run_episodes(7, spec))
     assert not rollouts and len(failed) == 2
     told = [started.events[-1]["message"], *(failure.message for failure in failed.values())]
     last_line = spec.task.question.splitlines()[-1]
@@ -273,4 +273,4 @@ def test_a_worker_lost_over_a_private_task_is_told_without_its_words(
 def test_a_worker_that_cannot_load_new_weights_is_dropped(started: Started) -> None:
     assert started.run(started.worker_group.update_weights(77)) == {}
     assert not started.worker_group.workers
-    assert "version 77 is not on the board" in started.events[-1]["message"]
+    assert "version 77 is not published" in started.events[-1]["message"]

@@ -1,4 +1,4 @@
-"""Run folders as a run leaves them, with everything in them that a report can show."""
+"""Run folders as a run writes them, with data for every section of a report."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +22,7 @@ FAMILIES = (
 EXPERTS = (
     "answer-math", "nova", "pebble", "calculator", "web_search", "local_search_of_documents",
 )  # fmt: skip
-# By policy: accuracy, dollars and seconds of a task, and how it spreads its calls.
+# By policy: accuracy, dollars and seconds of a task, and the weights of its calls.
 POLICIES = {
     "before": (0.35, 0.0021, 8.9, (1, 1, 1, 1, 1, 1)),
     "after": (0.86, 0.0024, 10.4, (6, 1, 0, 8, 2, 3)),
@@ -119,7 +119,7 @@ def entries(seed: int) -> list[LedgerEntry]:
 
 @pytest.fixture(scope="session")
 def make_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Makes the folder of a run; what is left out has no file."""
+    """Makes the folder of a run, with files for the given parts."""
 
     def make(
         name: str,
@@ -142,9 +142,9 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         tree = {"name": name, "seed": seed, "training": {"steps": steps}} | (config or {})
         (folder / "config.yaml").write_text(yaml.safe_dump(tree))
         if ledger:
-            books = Ledger(name, folder / FOLDER)
-            books.add(entries(seed))
-            assert books.flush() is None
+            written = Ledger(name, folder / FOLDER)
+            written.add(entries(seed))
+            assert written.flush() is None
         return folder
 
     return make

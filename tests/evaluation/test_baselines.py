@@ -3,12 +3,13 @@ from dataclasses import replace
 import pytest
 
 from orchestra_ray.config import Config
+from orchestra_ray.config.enums import ToolMode
 from orchestra_ray.config.errors import BadValue
-from orchestra_ray.config.schema import EvaluationConfig, ToolMode
+from orchestra_ray.config.schema import EvaluationConfig
 from orchestra_ray.core.records import GroupSpec
 from orchestra_ray.data.catalogue import Catalogue
 from orchestra_ray.data.tasks.sampler import GroupSampler
-from orchestra_ray.evaluation.baselines import budgets, check_baselines, seat
+from orchestra_ray.evaluation.baselines import budgets, check_baselines, group_for_policy
 
 
 @pytest.fixture
@@ -22,8 +23,8 @@ def group(sampler: GroupSampler) -> GroupSpec:
 def test_the_mode_says_what_is_on_offer(
     group: GroupSpec, catalogue: Catalogue, mode: ToolMode, kinds: set[str]
 ) -> None:
-    seated = seat(group, "model", EvaluationConfig(tools=mode), catalogue)
-    assert {option.kind for option in seated.toolset.options} == kinds
+    found = group_for_policy(group, "model", EvaluationConfig(tools=mode), catalogue)
+    assert {option.kind for option in found.toolset.options} == kinds
 
 
 def test_basic_tools_are_those_without_a_model_behind_them(
@@ -32,28 +33,28 @@ def test_basic_tools_are_those_without_a_model_behind_them(
     config = EvaluationConfig(tools=ToolMode.BASIC)
     for n in range(10):
         group = sampler.group(n, 1)
-        options = seat(group, "model", config, catalogue).toolset.options
+        options = group_for_policy(group, "model", config, catalogue).toolset.options
         assert list(options) == [
             o for o in group.toolset.options if o.kind == "tool" and not o.choices
         ]
 
 
-def test_an_expert_is_on_offer_whether_drawn_or_not(
+def test_an_expert_is_on_offer_whether_sampled_or_not(
     sampler: GroupSampler, catalogue: Catalogue
 ) -> None:
     for n in range(10):
         group = sampler.group(n, 1)
         for name in catalogue.models:
-            seated = seat(group, f"expert:{name}", EvaluationConfig(), catalogue)
-            (option,) = [o for o in seated.toolset.options if o.identity == name]
+            found = group_for_policy(group, f"expert:{name}", EvaluationConfig(), catalogue)
+            (option,) = [o for o in found.toolset.options if o.identity == name]
             assert option in group.toolset.options or option.prices == catalogue.models[name].prices
-            others = [o for o in seated.toolset.options if o is not option]
+            others = [o for o in found.toolset.options if o is not option]
             assert others == [o for o in group.toolset.options if o.identity != name]
 
 
 def test_a_turn_budget_is_part_of_a_row(group: GroupSpec, catalogue: Catalogue) -> None:
     config = EvaluationConfig(turn_budgets=[10, 20])
-    rows = [seat(group, name, config, catalogue) for name in budgets("model", config)]
+    rows = [group_for_policy(group, name, config, catalogue) for name in budgets("model", config)]
     assert [(row.policy, row.max_turns) for row in rows] == [
         ("model", None),
         ("model", 10),
@@ -67,7 +68,7 @@ def unrated(catalogue: Catalogue) -> Catalogue:
 
 
 @pytest.mark.parametrize("name", ["strongest", "oracle"])
-def test_a_rule_that_goes_by_skill_needs_one(
+def test_a_rule_that_ranks_by_skill_needs_one(
     quickstart: Config, catalogue: Catalogue, name: str
 ) -> None:
     config = replace(quickstart, evaluation=EvaluationConfig(tasks=1, baselines=[name]))
@@ -81,7 +82,7 @@ def test_a_rule_that_goes_by_skill_needs_one(
         check_baselines(config, replace(catalogue, entries=entries))
 
 
-def test_without_it_the_other_rules_play_and_nothing_is_refused_that_is_not_played(
+def test_without_skills_only_a_rule_that_is_evaluated_is_refused(
     quickstart: Config, catalogue: Catalogue
 ) -> None:
     for evaluation in (
@@ -107,16 +108,16 @@ def test_an_orchestrator_can_have_a_turn_budget_and_a_rule_cannot(
     known = replace(catalogue, entries={**catalogue.entries, "nova": remote})
     name = "orchestrator:nova@5"
     check_baselines(replace(quickstart, evaluation=EvaluationConfig(baselines=[name])), known)
-    seated = seat(group, name, EvaluationConfig(), known)
-    assert (seated.policy, seated.max_turns) == ("orchestrator:nova", 5)
+    found = group_for_policy(group, name, EvaluationConfig(), known)
+    assert (found.policy, found.max_turns) == ("orchestrator:nova", 5)
     for wrong in ("orchestrator:nova@0", "orchestrator:nova@", "orchestrator:no@5", "random@5"):
         config = replace(quickstart, evaluation=EvaluationConfig(baselines=[wrong]))
         with pytest.raises(BadValue, match="is unknown"):
             check_baselines(config, known)
 
 
-def test_whom_nobody_knows_is_refused(quickstart: Config, catalogue: Catalogue) -> None:
-    for name in ("none", "expert:nobody", "orchestrator:nova"):
+def test_an_unknown_baseline_is_refused(quickstart: Config, catalogue: Catalogue) -> None:
+    for name in ("none", "expert:absent", "orchestrator:nova"):
         evaluation = replace(quickstart.evaluation, baselines=[name])
         with pytest.raises(BadValue, match="is unknown"):
             check_baselines(replace(quickstart, evaluation=evaluation), catalogue)

@@ -1,4 +1,4 @@
-"""Eq. 5 and 6 against closed forms, and what must hold of them on any episodes."""
+"""Eq. 5 and 6 against closed forms, and their properties on any episodes."""
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def test_the_unit_decides_where_amounts_are_small() -> None:
     assert preference_score(cents / 100, start / 100, weights, right).sum == 0.5
 
 
-def test_rows_come_from_the_books_and_the_preference() -> None:
+def test_rows_come_from_the_calls_and_the_preference() -> None:
     names = ["search", "nova"]
     features = feature_row(names, {"nova": 2}, True, nanousd("0.03"), 12.5)
     np.testing.assert_allclose(features, [0, 2, 1, 3, 12.5])

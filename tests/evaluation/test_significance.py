@@ -1,4 +1,4 @@
-"""Sentences say what the numbers show, and no more."""
+"""Sentences state the differences that the figures support, and no others."""
 
 import math
 

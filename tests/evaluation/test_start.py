@@ -1,4 +1,4 @@
-"""The row `before` of another run, for an evaluation of its own."""
+"""The row `before` of another run, in an evaluation."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,7 +32,7 @@ def ask(quickstart: Config, tmp_path: Path) -> Ask:
 
 
 def measure(folder: Path, config: Config, **turns: int) -> None:
-    """A run as it lies there; the turns of all episodes by policy."""
+    """Writes the folder of a run; the turns of all episodes by policy."""
     with Tracker.open(folder, config, total_steps=0):
         pass
     log = EpisodeLog(folder / FILE)
@@ -45,17 +45,17 @@ def measure(folder: Path, config: Config, **turns: int) -> None:
 @pytest.mark.parametrize(
     ("rows", "turns"), [({"before": 1, "after": 2}, 1), ({"policy": 3, "random": 4}, 3)]
 )
-def test_it_is_the_start_of_a_training_or_what_an_evaluation_measured(
+def test_it_is_the_start_of_a_training_or_the_policy_of_an_evaluation(
     ask: Ask, tmp_path: Path, rows: dict[str, int], turns: int
 ) -> None:
     measure(tmp_path, ask(), **rows)
-    (tmp_path / FILE).open("a").write('{"policy": "be')  # the run may go on meanwhile
+    (tmp_path / FILE).open("a").write('{"policy": "be')  # the other run may be active
     assert start_of(ask()) == {n: episode(n, turns) for n in range(TASKS)}
     assert set(start_of(ask(tasks=2))) == {0, 1}
     assert (tmp_path / FILE).read_text().endswith('{"policy": "be')
 
 
-def test_what_plays_other_tasks_or_draws_is_refused(ask: Ask, tmp_path: Path) -> None:
+def test_a_run_with_other_tasks_or_toolsets_is_refused(ask: Ask, tmp_path: Path) -> None:
     measure(tmp_path, ask(), before=1)
     config = ask()
     others = {
@@ -64,7 +64,7 @@ def test_what_plays_other_tasks_or_draws_is_refused(ask: Ask, tmp_path: Path) ->
         "evaluation.greedy": replace(config, evaluation=replace(config.evaluation, greedy=False)),
     }
     for key, other in others.items():
-        with pytest.raises(ConfigError, match=f"evaluation.before: .* measured with {key}="):
+        with pytest.raises(ConfigError, match=f"evaluation.before: .* evaluated with {key}="):
             check_before(other, training=False)
 
 
@@ -72,8 +72,8 @@ def test_a_run_that_lacks_tasks_is_refused(ask: Ask, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no run that was evaluated"):
         check_before(ask(), training=False)
     measure(tmp_path, ask(), before=1)
-    with pytest.raises(ConfigError, match="has not measured 2 of 5 tasks"):
+    with pytest.raises(ConfigError, match="has not evaluated 2 of 5 tasks"):
         check_before(ask(tasks=5), training=False)
-    with pytest.raises(ConfigError, match="training measures its own start; leave it out"):
+    with pytest.raises(ConfigError, match="training evaluates its own start; leave it out"):
         check_before(ask(), training=True)
     check_before(replace(ask(), evaluation=replace(ask().evaluation, before=None)), training=True)

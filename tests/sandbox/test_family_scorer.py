@@ -19,7 +19,7 @@ from orchestra_ray.data.tasks.reasoning_gym import TaskSource, reference
 from orchestra_ray.data.tasks.scoring import BrokenTask, Scored
 from orchestra_ray.sandbox import family_scorer
 from orchestra_ray.sandbox.command import SandboxError
-from orchestra_ray.sandbox.family_scorer import FamilyScorer, Said, distributions, require
+from orchestra_ray.sandbox.family_scorer import CaseReport, FamilyScorer, distributions, require
 from orchestra_ray.sandbox.run import Outcome, Sandbox
 
 pytestmark = pytest.mark.usefixtures("sandbox_here")
@@ -70,12 +70,12 @@ WAITS = [
     f"{OS}.mkfifo('/tmp/f') or open('/tmp/f').read()",
     f"{OS}.read({OS}.pipe()[0], 1)",
 ]
-WORD = (  # of its own process, from the frames above it
-    "(lambda g, f: g(g, f))(lambda g, f: getattr(f.f_locals.get('self'), '_word', '')"
+NONCE = (  # of its own process, from the frames above it
+    "(lambda g, f: g(g, f))(lambda g, f: getattr(f.f_locals.get('self'), '_nonce', '')"
     f" or g(g, f.f_back), {SYS}._getframe())"
 )
 REPLIES = ['["1", null]', "[NaN, null]", "[2, null]", "[1]", "{}", "[" * 3000, "[[], null]"]
-FORGED = [f"[{OS}.write(0, ({WORD} + {reply!r}).encode()), {OS}._exit(0)]" for reply in REPLIES]
+FORGED = [f"[{OS}.write(0, ({NONCE} + {reply!r}).encode()), {OS}._exit(0)]" for reply in REPLIES]
 JUNK = ["junk", "0", "[[1]]", "x"]
 
 
@@ -143,7 +143,7 @@ def test_no_answer_costs_its_neighbours_anything() -> None:
     assert not any(one.correct for one in said.values())
     assert all(said[answer].fault for answer in ENDS_ITS_PROCESS)
     assert not any("no score within" in str(said[answer].fault) for answer in WAITS), said
-    # A reply is a score between 0 and 1 or nothing, also with the right word before it.
+    # A reply is a score between 0 and 1 or nothing, also after the right nonce.
     assert {said[answer].fault for answer in FORGED} == {"no score between 0 and 1"}
 
 
@@ -214,10 +214,10 @@ def test_a_failure_of_a_run_for_one_answer_is_that_answers_alone(
             raise SandboxError("no process to spare")
         return await run(self, program)
 
-    def cut_short(outcome: Outcome) -> Mapping[int, Said]:
+    def cut_short(outcome: Outcome) -> Mapping[int, CaseReport]:
         """The first run ends over the second of four answers."""
         said = read(outcome)
-        return {0: said[0], 1: Said(None)} if len(runs) == 1 else said
+        return {0: said[0], 1: CaseReport(None)} if len(runs) == 1 else said
 
     monkeypatch.setattr(Sandbox, "run", failing)
     monkeypatch.setattr(family_scorer, "read", cut_short)

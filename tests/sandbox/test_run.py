@@ -1,4 +1,4 @@
-"""What a program finds in the sandbox, and what its caller can count on. Attacks: adversarial/."""
+"""The sandbox as programs and callers see it. Attacks are in adversarial/."""
 
 import asyncio
 import gc
@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orchestra_ray.sandbox.command import Limits, SandboxError
+from orchestra_ray.sandbox.command import SandboxError, SandboxLimits
 from orchestra_ray.sandbox.rootfs import cache_folder
 from orchestra_ray.sandbox.run import Outcome, Sandbox, check
 
@@ -28,7 +28,7 @@ os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(99)", "
 
 @pytest.fixture(scope="module")
 def sandbox(sandbox_here: None) -> Sandbox:
-    return Sandbox(Limits())
+    return Sandbox(SandboxLimits())
 
 
 @pytest.fixture
@@ -231,7 +231,7 @@ def test_a_call_can_be_cancelled_at_any_moment_of_its_start(sandbox: Sandbox, ma
 # asyncio's pipes complain that their loop is gone.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_event_loop_that_ends_takes_its_runs_along(sandbox: Sandbox, mark: str) -> None:
-    """`asyncio.run` cancels every task, the sandbox's own among them, so nobody can wait."""
+    """`asyncio.run` cancels every task, the sandbox's own among them, so no task can wait."""
     children = psutil.Process().children(recursive=True)
 
     async def leave() -> None:
@@ -282,7 +282,7 @@ def test_it_runs_on_uvloop_as_well(sandbox: Sandbox, mark: str) -> None:
 
 def test_distributions_are_seen_where_they_are_asked_for(sandbox: Sandbox) -> None:
     program = "import psutil; print(psutil.__name__, psutil._psplatform.cext.__file__)"
-    richer = Sandbox(Limits(), packages=["psutil"])
+    richer = Sandbox(SandboxLimits(), packages=["psutil"])
     assert asyncio.run(richer.run(program)).stdout.text.startswith("psutil /usr/packages/psutil/")
     assert "ModuleNotFoundError" in asyncio.run(sandbox.run(program)).stderr.text
 
@@ -290,13 +290,13 @@ def test_distributions_are_seen_where_they_are_asked_for(sandbox: Sandbox) -> No
 @pytest.mark.usefixtures("sandbox")
 def test_a_distribution_that_is_not_installed_is_named() -> None:
     with pytest.raises(SandboxError, match="no-such-distribution"):
-        Sandbox(Limits(), packages=["no-such-distribution"])
+        Sandbox(SandboxLimits(), packages=["no-such-distribution"])
 
 
 def test_without_bubblewrap_nothing_is_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SandboxError, match="apt install bubblewrap"):
-        Sandbox(Limits())
+        Sandbox(SandboxLimits())
     assert check() == "sandbox: there is no bwrap; apt install bubblewrap"
 
 
@@ -333,4 +333,4 @@ def test_a_host_that_allows_less_is_no_hindrance() -> None:
 
 def test_limits_under_which_python_cannot_start_are_refused_at_once(sandbox_here: None) -> None:
     with pytest.raises(SandboxError, match="^sandbox: "):
-        Sandbox(Limits(memory_mib=1))
+        Sandbox(SandboxLimits(memory_mib=1))

@@ -1,4 +1,4 @@
-"""The filter is run here as the kernel would, for both machines; on this one the attacks try it."""
+"""Interprets the filter as the kernel would, for both machines; the attacks run it for real."""
 
 import errno
 import os

@@ -60,8 +60,8 @@ def test_the_thought_says_again_what_the_prompt_says(
         listed, named, choice = said.partition("\n</think>")[0].split("\n")
         described = dict(re.findall(r"^(model-\d+): ([^;]+);", prompt, re.MULTILINE))
         for entry in listed.removeprefix("good at ").split("; "):
-            assert entry == who(entry.partition(":")[0], described)
-        assert named == "named " + who(topics[group.task.family], described)
+            assert entry == strong_models(entry.partition(":")[0], described)
+        assert named == "named " + strong_models(topics[group.task.family], described)
         intent = group.preference.instruction.rstrip(".")
         assert choice.startswith(f"{intent} ")
         role, _, alias = choice.removeprefix(f"{intent} ").partition(": ")
@@ -69,7 +69,7 @@ def test_the_thought_says_again_what_the_prompt_says(
             assert role.removeprefix("named ") in described[alias]
 
 
-def who(word: str, described: Mapping[str, str]) -> str:
+def strong_models(word: str, described: Mapping[str, str]) -> str:
     names = [alias for alias, words in described.items() if word in re.split(r"[ ,]+", words)]
     return f"{word}: {', '.join(names) or 'none'}"
 
@@ -91,7 +91,7 @@ def test_a_specialist_is_good_at_anything_and_a_generalist_stays_one(
             assert described[name] == {entry.description}
 
 
-def test_of_a_family_without_a_topic_nobody_is_named(
+def test_a_family_without_a_topic_names_no_model(
     quickstart: Config, catalogue: Catalogue, chat: Chat
 ) -> None:
     first, *rest = quickstart.tasks.families

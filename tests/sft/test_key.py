@@ -1,4 +1,4 @@
-"""What makes a tiny policy another one, and what does not."""
+"""The changes that give a tiny policy another key, and those that do not."""
 
 import shutil
 from collections.abc import Callable

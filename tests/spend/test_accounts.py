@@ -1,8 +1,7 @@
-"""The books against random histories: nothing that is spent is lost, counted twice or over a limit.
+"""The spend accounts against random histories: no spend is lost, counted twice or over a limit.
 
-Calls run at the same time through the real executor, with retries, hedges, replays, bugs and
-deadlines, executors that die before, between and after, grants whose answer is lost and postings
-that are sent twice.
+Calls run concurrently through the real executor, with retries, hedges, replays, bugs and deadlines,
+executors that die at any point, lost answers to grants, and settlements that are sent twice.
 """
 
 import asyncio
@@ -62,25 +61,25 @@ RECORDED = 4  # seeds on the tape; the last one's call was a fault
 
 
 class Act(Enum):
-    """What becomes of one attempt."""
+    """The outcome of one attempt."""
 
     REPLY = auto()
     BILLED = auto()  # a fault that comes with usage
     OUTAGE = auto()  # a fault that costs nothing
-    UNKNOWN = auto()  # a fault of which nobody knows the bill
-    REFUSED = auto()  # a fault that no retry heals
+    UNKNOWN = auto()  # a fault with an unknown bill
+    REFUSED = auto()  # a fault that is not retried
     BUG = auto()
     HANG = auto()
     DEATH = auto()  # of the executor under it
-    UNHEARD = auto()  # it was granted, and the answer got lost
+    ANSWER_LOST = auto()  # the grant is lost on its way back
 
 
-class Way(Enum):
-    """What becomes of the posting of an issue, on its way to the books."""
+class Delivery(Enum):
+    """The fate of a settlement on its way to the accounts."""
 
     ENTERED = auto()
     LOST = auto()  # its executor dies before it is sent
-    UNTOLD = auto()  # it is entered, and the executor dies before it hears of it
+    UNDELIVERED = auto()  # it is entered, and the executor dies before the answer arrives
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ class Planned:
     name: str  # of the entry, or "replayed"
     seed: int
     script: tuple[tuple[Act, int], ...]  # with tokens
-    ways: tuple[Way, ...] = ()  # of the first issues; the others are entered
+    deliveries: tuple[Delivery, ...] = ()  # of the first issues of the call; all others are entered
 
 
 planned = st.builds(
@@ -104,19 +103,19 @@ planned = st.builds(
     script=st.lists(
         st.tuples(st.sampled_from(Act), st.integers(0, 130)), min_size=1, max_size=4
     ).map(tuple),
-    ways=st.lists(st.sampled_from([Way.ENTERED, *Way]), max_size=2).map(tuple),
+    deliveries=st.lists(st.sampled_from([Delivery.ENTERED, *Delivery]), max_size=2).map(tuple),
 )
 
 
 @dataclass
 class Provider:
-    """Plays the scripts of calls, and keeps what it would put on the bill."""
+    """Follows the scripts of calls, and records the usage and the bill."""
 
     scripts: dict[str, deque[tuple[Act, int]]]
     died: dict[str, asyncio.Event]
     billed: Counter[str]
     attempts: Counter[str]
-    told: Counter[str]  # tokens in, of which there are as many out
+    used: Counter[str]  # input tokens, and as many output tokens
 
     async def call(self, request: ToolRequest) -> Reply:
         call, prices = call_of(request), request.option.prices
@@ -124,9 +123,9 @@ class Provider:
         act, tokens = script.popleft() if script else (Act.REPLY, 0)
         usage, most = Usage(tokens, output_tokens=tokens), most_of(request)
         self.attempts[call] += 1
-        known = act in (Act.REPLY, Act.BILLED, Act.UNHEARD)
+        known = act in (Act.REPLY, Act.BILLED, Act.ANSWER_LOST)
         free = act in (Act.OUTAGE, Act.REFUSED)
-        self.told[call] += tokens if known else 0
+        self.used[call] += tokens if known else 0
         self.billed[call] += min(most, prices.cost_nanousd(usage)) if known else most * (not free)
         match act:
             case Act.BILLED:
@@ -150,32 +149,34 @@ class Provider:
         pass
 
 
-class Line:
-    """The way to the books, on which an answer can get lost and every posting comes twice."""
+class LossyClient:
+    """A client that may lose an answer, and delivers every settlement twice."""
 
-    def __init__(self, books: SpendAccounts, provider: Provider, ways: Mapping[str, Way]):
-        self.books, self.scripts = books, provider.scripts
-        self.died, self.ways = provider.died, ways
-        self.untold: list[LedgerEntry] = []
-        self.count_calls = books.budget.limits.count_calls
+    def __init__(
+        self, accounts: SpendAccounts, provider: Provider, deliveries: Mapping[str, Delivery]
+    ):
+        self.accounts, self.scripts = accounts, provider.scripts
+        self.died, self.deliveries = provider.died, deliveries
+        self.undelivered: list[LedgerEntry] = []
+        self.count_calls = accounts.budget.limits.count_calls
 
     async def reserve(self, asked: Reservation) -> str | None:
-        (answer,) = self.books.reserve([asked])
+        (answer,) = self.accounts.reserve([asked])
         script = self.scripts[asked.call.partition("#")[0]]
-        if script and script[0][0] is Act.UNHEARD:
+        if script and script[0][0] is Act.ANSWER_LOST:
             script.popleft()
-            raise Fault(FaultKind.UNAVAILABLE, "the spend guard does not answer")
+            raise Fault(FaultKind.UNAVAILABLE, "the spend actor does not answer")
         return answer
 
     def enter(self, settlement: Settlement) -> asyncio.Event | None:
-        way = self.ways.get(settlement.call, Way.ENTERED)
-        if way is not Way.LOST:
-            self.books.post([settlement])
-            self.books.post([settlement])
-        if way is Way.ENTERED:
+        delivery = self.deliveries.get(settlement.call, Delivery.ENTERED)
+        if delivery is not Delivery.LOST:
+            self.accounts.settle([settlement])
+            self.accounts.settle([settlement])
+        if delivery is Delivery.ENTERED:
             return None
-        if way is Way.UNTOLD:
-            self.untold.append(settlement.entry)
+        if delivery is Delivery.UNDELIVERED:
+            self.undelivered.append(settlement.entry)
         self.died[settlement.entry.call_id].set()
         return asyncio.Event()
 
@@ -202,47 +203,51 @@ def tape(tmp_path_factory: pytest.TempPathFactory) -> Cassette:
     ]
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(
-            play(plans, SpendLimits(), Path(folder), Cassette(path, Mode.RECORD), all_=True)
+            simulate(plans, SpendLimits(), Path(folder), Cassette(path, Mode.RECORD), all_=True)
         )
     return Cassette(path, Mode.REPLAY)
 
 
 @dataclass
-class Played:
-    books: SpendAccounts
+class History:
+    accounts: SpendAccounts
     provider: Provider
-    requests: list[ToolRequest]  # of every issue
+    requests: list[ToolRequest]  # of every issue of a call
     results: dict[str, LedgerEntry]  # by call
     lost: set[str]
-    untold: list[LedgerEntry]  # of calls whose result nobody had
+    undelivered: list[LedgerEntry]  # of calls without a delivered result
 
 
-async def play(
+async def simulate(
     plans: list[Planned],
     limits: SpendLimits,
     folder: Path | None,
     tape: Cassette,
     all_: bool = False,
-) -> Played:
-    """`all_`: every call goes by the tape, not the replayed ones only."""
+) -> History:
+    """`all_`: every call uses the tape, not only the replayed ones."""
     scripts = {f"c{i}": deque(plan.script) for i, plan in enumerate(plans)}
     died = {call_id: asyncio.Event() for call_id in scripts}
-    books = SpendAccounts(SpendBudget(limits), Ledger("run", folder))
-    ways = {f"c{i}#{n}": way for i, plan in enumerate(plans) for n, way in enumerate(plan.ways)}
+    accounts = SpendAccounts(SpendBudget(limits), Ledger("run", folder))
+    deliveries = {
+        f"c{i}#{n}": delivery
+        for i, plan in enumerate(plans)
+        for n, delivery in enumerate(plan.deliveries)
+    }
     provider = Provider(scripts, died, Counter(), Counter(), Counter())
-    line = Line(books, provider, ways)
-    played = Played(books, provider, [], {}, set(), line.untold)
+    client = LossyClient(accounts, provider, deliveries)
+    history = History(accounts, provider, [], {}, set(), client.undelivered)
     tools = dict.fromkeys(ENTRIES, provider)
-    live = Executor(CATALOGUE, tools, line)
-    taped = Executor(CATALOGUE, tools, line, tape)
+    live = Executor(CATALOGUE, tools, client)
+    taped = Executor(CATALOGUE, tools, client, tape)
 
     async def reissues(executor: Executor, request: ToolRequest) -> ToolResult | None:
-        played.requests.append(request)
+        history.requests.append(request)
         running = asyncio.create_task(executor.execute(request))
         death = asyncio.create_task(died[request.call_id].wait())
         await asyncio.wait({running, death}, return_when=asyncio.FIRST_COMPLETED)
         death.cancel()
-        if running.done():  # its caller has the result, whatever becomes of the executor
+        if running.done():  # the caller has the result, even if the executor dies
             return running.result()
         running.cancel()
         await asyncio.wait({running})
@@ -255,19 +260,19 @@ async def play(
         for _ in range(2):
             result = await reissues(executor, request)
             if result is not None:
-                assert call_of(request) in books._ended  # who has a result paid for it
-                played.results[call_of(request)] = result.entry
+                assert call_of(request) in accounts._ended  # a delivered result is paid for
+                history.results[call_of(request)] = result.entry
                 return
-            played.lost.add(call_of(request))
-            books.post([Lost(request), Lost(request)])
+            history.lost.add(call_of(request))
+            accounts.settle([Lost(request), Lost(request)])
             late = Reservation(f"{call_of(request)}.99", request.caller, 1)
-            assert books.reserve([late]) == ["this call is over"]
+            assert accounts.reserve([late]) == ["this call is over"]
             request = replace(request, reissues=request.reissues + 1)
 
     await asyncio.gather(*(call(i, plan) for i, plan in enumerate(plans)))
     for step in range(3):
-        assert books.close_step(step).failures == ()
-    return played
+        assert accounts.close_step(step).failures == ()
+    return history
 
 
 def by(rows: list[dict[str, Any]], *keys: str) -> Counter[tuple[Any, ...]]:
@@ -295,39 +300,39 @@ def test_sums_are_conserved_from_call_to_run_and_never_pass_a_limit(
     tape: Cassette, plans: list[Planned], run_nanousd: int | None, call_nanousd: int | None
 ) -> None:
     limits = SpendLimits(call_nanousd, episode_nanousd=run_nanousd, run_nanousd=run_nanousd)
-    played = asyncio.run(play(plans, limits, None, tape))
-    books, provider = played.books, played.provider
-    rows = table("run", books.ledger._waiting).to_pylist()  # as they would be written
+    history = asyncio.run(simulate(plans, limits, None, tape))
+    accounts, provider = history.accounts, history.provider
+    rows = table("run", accounts.ledger._waiting).to_pylist()  # as they would be written
 
     calls = Counter(row["call"] for row in rows)
-    assert calls == Counter(request.call_id for request in played.requests)
-    assert len(rows) == len(played.results) + len(played.lost)
+    assert calls == Counter(request.call_id for request in history.requests)
+    assert len(rows) == len(history.results) + len(history.lost)
 
     turns = by(rows, "step", "episode", "turn")
-    told: Counter[tuple[Any, ...]] = Counter()
-    for entry in (*played.results.values(), *played.untold):
+    expected: Counter[tuple[Any, ...]] = Counter()
+    for entry in (*history.results.values(), *history.undelivered):
         caller = entry.caller
-        told[caller.step, caller.episode_id, caller.turn] += entry.charged_nanousd
+        expected[caller.step, caller.episode_id, caller.turn] += entry.charged_nanousd
     for row in rows:
         if row["error"] == FaultKind.LOST.value:
-            told[row["step"], row["episode"], row["turn"]] += row["charged_nanousd"]
-    assert told == turns
+            expected[row["step"], row["episode"], row["turn"]] += row["charged_nanousd"]
+    assert expected == turns
     assert folded(turns, 2) == by(rows, "step", "episode")
     assert folded(turns, 1) == by(rows, "step")
     total = sum(row["charged_nanousd"] for row in rows)
-    assert books.budget.committed_nanousd == total
-    assert sum(t.charged_nanousd for t in books.ledger.by_identity.values()) == total
-    assert books.misposted == 0
+    assert accounts.budget.committed_nanousd == total
+    assert sum(t.charged_nanousd for t in accounts.ledger.by_identity.values()) == total
+    assert accounts.misposted == 0
 
-    for call, entry in played.results.items():
+    for call, entry in history.results.items():
         assert entry.charged_nanousd == provider.billed[call]
         if not entry.replayed:
-            told = provider.told[call]
-            assert (entry.usage.input_tokens, entry.usage.output_tokens) == (told, told)
+            used = provider.used[call]
+            assert (entry.usage.input_tokens, entry.usage.output_tokens) == (used, used)
         assert entry.replayed <= (entry.charged_nanousd == 0)
         made = entry.retries + entry.hedges + 1
         assert provider.attempts[call] <= made
-    assert total >= provider.billed.total()  # what was lost is charged at the most
+    assert total >= provider.billed.total()  # lost calls are charged at the maximum
     if call_nanousd is not None:  # with all issues of it
         assert all(amount <= call_nanousd for amount in by(rows, "call").values())
     if run_nanousd is not None:
@@ -369,27 +374,31 @@ def test_a_posting_that_cannot_be_right_is_entered_at_the_most_and_told(
     charged: int,
     settled: list[tuple[str, int]],
 ) -> None:
-    entry, books = make_entry(), SpendAccounts(SpendBudget(SpendLimits()), Ledger("run"))
+    entry, accounts = make_entry(), SpendAccounts(SpendBudget(SpendLimits()), Ledger("run"))
     right = replace(settlement(make_request, entry, 0), call="other#0")
-    books.reserve([Reservation("c#0.1", make_request(entry).caller, 7)])
-    books.post([settlement(make_request, entry, charged, *settled), right])
-    assert books.ledger.by_identity["tool"].calls == 2
-    assert books.ledger.by_identity["tool"].charged_nanousd == books.budget.committed_nanousd == 7
-    closing = books.close_step(1)
-    assert closing.totals["ledger/misposted"] == 1
-    (failure,) = closing.failures
+    accounts.reserve([Reservation("c#0.1", make_request(entry).caller, 7)])
+    accounts.settle([settlement(make_request, entry, charged, *settled), right])
+    assert accounts.ledger.by_identity["tool"].calls == 2
+    assert (
+        accounts.ledger.by_identity["tool"].charged_nanousd
+        == accounts.budget.committed_nanousd
+        == 7
+    )
+    closed = accounts.close_step(1)
+    assert closed.totals["ledger/misposted"] == 1
+    (failure,) = closed.failures
     assert failure.message.startswith("c#0: ")
-    assert books.close_step(2).failures == ()
+    assert accounts.close_step(2).failures == ()
 
 
 def test_one_bad_reservation_does_not_spoil_the_others(
     make_entry: Callable[..., Entry], make_request: Callable[..., ToolRequest]
 ) -> None:
     caller = make_request(make_entry()).caller
-    books = SpendAccounts(SpendBudget(SpendLimits()), Ledger("run"))
-    books.reserve([Reservation("a#0.1", caller, 5)])
-    books.budget.settle("a#0.1", 5)
-    answers = books.reserve([Reservation(key, caller, 5) for key in ("b#0.1", "a#0.1", "c#0.1")])
+    accounts = SpendAccounts(SpendBudget(SpendLimits()), Ledger("run"))
+    accounts.reserve([Reservation("a#0.1", caller, 5)])
+    accounts.budget.settle("a#0.1", 5)
+    answers = accounts.reserve([Reservation(key, caller, 5) for key in ("b#0.1", "a#0.1", "c#0.1")])
     assert answers == [None, "this attempt is paid and over", None]
 
 
@@ -397,21 +406,24 @@ def test_a_call_that_was_posted_is_not_lost_when_its_executor_dies(
     make_entry: Callable[..., Entry], make_request: Callable[..., ToolRequest]
 ) -> None:
     entry = make_entry()
-    request, books = make_request(entry), SpendAccounts(SpendBudget(SpendLimits()), Ledger("run"))
-    books.reserve([Reservation("c#0.1", request.caller, 7)])
-    books.post([settlement(make_request, entry, 3, ("c#0.1", 3)), Lost(request)])
-    assert books.budget.committed_nanousd == 3 and not books.ledger.faults
+    request, accounts = (
+        make_request(entry),
+        SpendAccounts(SpendBudget(SpendLimits()), Ledger("run")),
+    )
+    accounts.reserve([Reservation("c#0.1", request.caller, 7)])
+    accounts.settle([settlement(make_request, entry, 3, ("c#0.1", 3)), Lost(request)])
+    assert accounts.budget.committed_nanousd == 3 and not accounts.ledger.faults
 
 
 def test_a_lost_call_names_the_sheet_of_its_offer_and_the_model_behind_it(
     make_entry: Callable[..., Entry], make_request: Callable[..., ToolRequest], tmp_path: Path
 ) -> None:
-    books = SpendAccounts(SpendBudget(SpendLimits()), Ledger("run", tmp_path))
+    accounts = SpendAccounts(SpendBudget(SpendLimits()), Ledger("run", tmp_path))
     request = make_request(make_entry())
     model = replace(request.option, identity="nova", kind="model")
     option = replace(request.option, price_sheet="cheap@1", choices=(model,))
     failure = Failure(FailureKind.INFRASTRUCTURE, "tape", "the disk is full")
-    books.post([Lost(replace(request, option=option)), failure])
-    assert books.close_step(1).failures == (failure,)
+    accounts.settle([Lost(replace(request, option=option)), failure])
+    assert accounts.close_step(1).failures == (failure,)
     (row,) = read(tmp_path).to_pylist()
     assert (row["price_sheet"], row["model"], row["error"]) == ("cheap@1", "nova", "lost")

@@ -1,4 +1,4 @@
-"""The spend guard against random histories: it never lets a limit be passed."""
+"""The spend budget against random histories: no limit is ever exceeded."""
 
 from dataclasses import replace
 

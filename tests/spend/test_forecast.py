@@ -1,4 +1,4 @@
-"""The prediction of a run's spend: its cases, its counts, and the guard's limits on them."""
+"""The forecast of a run's spend: cases, counts, and the limits of the budget."""
 
 import asyncio
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from orchestra_ray.data.preferences.load import load_preferences
 from orchestra_ray.data.tasks.reasoning_gym import TaskSource
 from orchestra_ray.data.tasks.sampler import GroupSampler
 from orchestra_ray.spend.budget import most_cost_nanousd
-from orchestra_ray.spend.forecast import POLICY, Case, Forecast, forecast, menu, total
+from orchestra_ray.spend.forecast import POLICY, Case, Forecast, forecast, items_of, total
 from orchestra_ray.spend.local import LocalSpendClient
 from orchestra_ray.workers.tools.registry import make_tools
 from orchestra_ray.workers.tools.runtime.executor import Executor
@@ -51,7 +51,7 @@ def predict(small: Config, catalogue: Catalogue) -> Callable[..., Forecast]:
 
 
 def usd(found: Forecast, case: Case) -> float:
-    """What the guard bounds."""
+    """The spend that the budget bounds."""
     calls = {name: amount for name, amount in found.by_case[case].items() if name != POLICY}
     return total(calls).nanousd / 1e9
 
@@ -85,12 +85,12 @@ def test_without_a_figure_the_expected_calls_lie_between_one_and_the_turns(
 def test_the_usual_cost_is_the_mean_over_the_draws_of_the_run(
     predict: Callable[..., Forecast], small: Config, catalogue: Catalogue
 ) -> None:
-    """By hand, for a run that only measures: each task is played by the policy and two routers."""
+    """By hand, for an evaluation: the policy and two routers run each task."""
     expected = 0.0
     for n in range(6):
         seed = derive_seed(small.evaluation.seed, "group", n)
-        draw = sample_toolset(catalogue, small.catalogue, seed)
-        items = menu(draw, catalogue, QUESTION_TOKENS)
+        toolset = sample_toolset(catalogue, small.catalogue, seed)
+        items = items_of(toolset, catalogue, QUESTION_TOKENS)
         models = [item for item in items if item.is_model]
         expected += sum(item.usual.nanousd for item in items) / len(items)
         expected += 2 * sum(item.usual.nanousd for item in models) / len(models)
@@ -178,14 +178,14 @@ def test_the_policy_never_reads_or_says_more_than_its_limits_allow(
 
 def test_a_recipe_costs_the_model_that_it_is_done_by(paper: Catalogue, small: Config) -> None:
     config = replace(small.catalogue, models_min=20, models_max=20, aliases=True)
-    draw: ToolsetSample = sample_toolset(paper, config, 3)
-    items = menu(draw, paper, QUESTION_TOKENS)
-    code = next(option for option in draw.options if option.identity == "code")
+    toolset: ToolsetSample = sample_toolset(paper, config, 3)
+    items = items_of(toolset, paper, QUESTION_TOKENS)
+    code = next(option for option in toolset.options if option.identity == "code")
     of_code = [item for item in items if item.share == 1 / len(code.choices)]
     assert {item.name for item in of_code} >= {choice.identity for choice in code.choices}
     most = max(most_cost_nanousd(paper.entries["code"], choice.prices) for choice in code.choices)
     assert max(item.most.nanousd for item in of_code) == most
-    assert sum(item.share for item in items) == pytest.approx(len(draw.options))
+    assert sum(item.share for item in items) == pytest.approx(len(toolset.options))
 
 
 def test_a_run_too_long_to_draw_is_predicted_from_its_first_draws(
@@ -204,7 +204,7 @@ def test_a_run_too_long_to_draw_is_predicted_from_its_first_draws(
 def test_the_executor_charges_about_what_is_usual_and_never_more_than_the_most(
     small: Config, catalogue: Catalogue
 ) -> None:
-    """Everything in the draws of 300 tasks is called once, through the executor and the books."""
+    """Calls every item of the toolset samples of 300 tasks once, through an executor."""
     heldout = GroupSampler(
         TaskSource.heldout(small.tasks),
         catalogue,
@@ -213,10 +213,10 @@ def test_the_executor_charges_about_what_is_usual_and_never_more_than_the_most(
         small.evaluation.seed,
     )
     groups = [heldout.group(n, 1) for n in range(300)]
-    books = LocalSpendClient()
+    spend = LocalSpendClient()
 
     async def play() -> None:
-        executor = Executor(catalogue, make_tools(catalogue), books)
+        executor = Executor(catalogue, make_tools(catalogue), spend)
         for group in groups:
             for option in group.toolset.options:
                 caller = Caller(0, group.group_id, group.episodes[0].episode_id, 0)
@@ -230,9 +230,9 @@ def test_the_executor_charges_about_what_is_usual_and_never_more_than_the_most(
         await executor.close()
 
     asyncio.run(play())
-    items = [menu(group.toolset, catalogue, QUESTION_TOKENS) for group in groups]
+    items = [items_of(group.toolset, catalogue, QUESTION_TOKENS) for group in groups]
     ordered = [item for of_draw in items for item in of_draw]
-    charged = [entry.charged_nanousd for entry in books.entries]
+    charged = [entry.charged_nanousd for entry in spend.entries]
     for paid, item in zip(charged, ordered, strict=True):
         assert paid <= item.most.nanousd
     assert sum(charged) == pytest.approx(sum(item.usual.nanousd for item in ordered), rel=0.05)

@@ -119,8 +119,8 @@ def test_a_run_that_goes_on_adds_files(tmp_path: Path) -> None:
 def test_what_a_full_disk_refuses_waits_for_the_next_flush(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    books = SpendAccounts(SpendBudget(SpendLimits()), Ledger("run", tmp_path))
-    books.ledger.add([ENTRY])
+    accounts = SpendAccounts(SpendBudget(SpendLimits()), Ledger("run", tmp_path))
+    accounts.ledger.add([ENTRY])
     write_table: Callable[..., None] = pq.write_table
 
     def full(rows: object, path: Path, **options: object) -> None:
@@ -128,18 +128,18 @@ def test_what_a_full_disk_refuses_waits_for_the_next_flush(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(pq, "write_table", full)
-    closing = books.close_step(1)
-    (failure,) = closing.failures
+    closed = accounts.close_step(1)
+    (failure,) = closed.failures
     assert failure.kind is FailureKind.INFRASTRUCTURE and "1 entries are not written" in (
         failure.message
     )
     assert "No space left" in failure.message and failure.where == str(tmp_path)
-    assert closing.totals["ledger/unwritten"] == 1 and list(tmp_path.iterdir()) == []
+    assert closed.totals["ledger/unwritten"] == 1 and list(tmp_path.iterdir()) == []
 
     monkeypatch.setattr(pq, "write_table", write_table)
-    books.ledger.add([replace(ENTRY, call_id="later", charged_nanousd=1)])
-    closing = books.close_step(2)
-    assert closing.failures == () and closing.totals["ledger/unwritten"] == 0
+    accounts.ledger.add([replace(ENTRY, call_id="later", charged_nanousd=1)])
+    closed = accounts.close_step(2)
+    assert closed.failures == () and closed.totals["ledger/unwritten"] == 0
     assert read(tmp_path)["call"].to_pylist() == ["e/0/1", "later"]
 
 
@@ -154,8 +154,8 @@ def test_what_an_earlier_process_spent_counts_against_the_runs_limit(tmp_path: P
     folder, paid = tmp_path / FOLDER, replace(ENTRY, charged_nanousd=60, replayed=False)
     first = Ledger("run", folder)
     own = replace(paid, kind="policy", identity="policy", charged_nanousd=1_000)
-    played = replace(paid, replayed=True, charged_nanousd=0, saved_nanousd=60)
-    first.add([paid, replace(paid, call_id="f"), own, played])
+    replayed = replace(paid, replayed=True, charged_nanousd=0, saved_nanousd=60)
+    first.add([paid, replace(paid, call_id="f"), own, replayed])
     assert Ledger("run", folder).spent_before() == (0, 0)
     first.flush()
     assert Ledger("run", folder).spent_before() == (120, 2 * (1 + ENTRY.retries + ENTRY.hedges))
@@ -169,10 +169,10 @@ def test_what_an_earlier_process_spent_counts_against_the_runs_limit(tmp_path: P
 def test_entries_do_not_wait_for_the_end_of_a_long_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    books = SpendAccounts(SpendBudget(SpendLimits()), Ledger("run", tmp_path / FOLDER))
+    accounts = SpendAccounts(SpendBudget(SpendLimits()), Ledger("run", tmp_path / FOLDER))
     entry = replace(ENTRY, charged_nanousd=0)
-    books.post([Settlement("a#0", entry)])
+    accounts.settle([Settlement("a#0", entry)])
     assert not (tmp_path / FOLDER).exists()
     monkeypatch.setattr("orchestra_ray.spend.ledger.FLUSH_S", 0.0)
-    books.post([Settlement("b#0", replace(entry, call_id="b"))])
+    accounts.settle([Settlement("b#0", replace(entry, call_id="b"))])
     assert read(tmp_path / FOLDER).num_rows == 2

@@ -1,4 +1,4 @@
-"""Lines and files are whole or absent, and what could not be written is a value."""
+"""Lines and files are whole or absent, and a failed write returns a `Failure`."""
 
 import contextlib
 import json
@@ -14,7 +14,7 @@ from orchestra_ray.tracking.files import JsonlFile, write_text
 
 @contextlib.contextmanager
 def files_limited_to(size_bytes: int) -> Iterator[None]:
-    """The kernel's own limit on the size of a file, which writes a part and refuses the rest."""
+    """Sets the kernel's limit on file sizes, which writes a part and refuses the rest."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
     try:

@@ -1,4 +1,4 @@
-"""A bar where there is a terminal, plain lines where there is none."""
+"""A bar on a terminal, and plain lines elsewhere."""
 
 import io
 import re
@@ -87,7 +87,7 @@ def test_failed_episodes_and_lost_workers_are_told() -> None:
     failed = {"episodes_dispatched": 128, "episodes_failed": 8, "episodes_failed/tool": 8}
     assert step_words(failed) == ["8 of 128 episodes failed (8 tool)"]
     everything = failed | {"episodes_failed": 128, "episodes_failed/tool": 128}
-    assert step_words(everything) == ["no episode came back: all 128 failed (128 tool)"]
+    assert step_words(everything) == ["all 128 episodes failed (128 tool)"]
     assert step_words({"rollout_workers_lost": 2}) == ["2 rollout workers lost"]
     assert step_words({"rollout_workers_lost": 0, "episodes_failed": 0}) == []
 

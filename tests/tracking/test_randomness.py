@@ -1,4 +1,4 @@
-"""Random values are found under any name, and ordinary ones are not taken for random."""
+"""Random values are detected under any name, and ordinary ones are not."""
 
 import base64
 import random

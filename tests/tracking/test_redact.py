@@ -1,4 +1,4 @@
-"""Planted secrets never leave; everything else does."""
+"""Planted secrets are redacted, and nothing else."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What is a secret, by name and by value, and what is none."""
+"""Secrets are recognised by name and by value, and other values are not."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder, whatever the disk, W&B and the secrets do."""
+"""The files of a run, with a full disk, a failing W&B and planted secrets."""
 
 import json
 import os
@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orchestra_ray.config.schema import Config, WandbMode
+from orchestra_ray.config.enums import WandbMode
+from orchestra_ray.config.schema import Config
 from orchestra_ray.config.tree import typed_tree
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.tracking.tracker import Tracker
@@ -146,7 +147,8 @@ def test_without_wandb_there_is_no_run_id_and_no_word(
 
 _BEGIN = """
     from pathlib import Path
-    from orchestra_ray.config.schema import Config, WandbMode
+    from orchestra_ray.config.enums import WandbMode
+    from orchestra_ray.config.schema import Config
     from orchestra_ray.tracking import wandb_log
     from orchestra_ray.tracking.tracker import Tracker
     config = Config(name="a run")
@@ -155,7 +157,7 @@ _BEGIN = """
 
 
 def in_a_process(script: str, tmp_path: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Runs `script` with a home of its own, so that no W&B login of this machine counts."""
+    """Runs `script` with its own home, so that no W&B login of this machine applies."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(_BEGIN) + textwrap.dedent(script)],
@@ -181,7 +183,7 @@ def test_auto_is_offline_without_a_key(tmp_path: Path) -> None:
     assert [line[:17] for line in ended.stderr.splitlines()] == ["W&B logs offline;"]
 
 
-def test_auto_goes_online_with_a_key_and_falls_back_where_nobody_answers(tmp_path: Path) -> None:
+def test_auto_goes_online_with_a_key_and_falls_back_without_an_answer(tmp_path: Path) -> None:
     key = "0123456789abcdef0123456789abcdef01234567"
     ended = in_a_process(_AUTO, tmp_path, WANDB_API_KEY=key, WANDB_BASE_URL="http://127.0.0.1:9")
     assert ended.returncode == 0, ended.stderr

@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Numbers as they are displayed."""
 
 import pytest
 from hypothesis import given

@@ -11,7 +11,7 @@ import torch
 from ray._private.internal_api import memory_summary
 from torch import Tensor
 
-from orchestra_ray.weights.actor import WeightRegistryActor, fetch, publish, start_registry
+from orchestra_ray.weights.actor import RegistryHandle, fetch, publish, start_registry
 from orchestra_ray.weights.buckets import read_bucket, verify_bucket
 
 pytestmark = pytest.mark.cpu
@@ -31,7 +31,7 @@ def namespace(ray_cluster: str) -> str:
 
 
 @pytest.fixture
-def registry(namespace: str) -> Iterator[WeightRegistryActor]:
+def registry(namespace: str) -> Iterator[RegistryHandle]:
     registry = start_registry(namespace)
     yield registry
     ray.kill(registry.actor)
@@ -42,7 +42,7 @@ def weights(fill: float) -> list[tuple[str, Tensor]]:
 
 
 def test_what_is_published_is_fetched_from_shared_memory(
-    ray_cluster: str, namespace: str, registry: WeightRegistryActor
+    ray_cluster: str, namespace: str, registry: RegistryHandle
 ) -> None:
     sent = publish(registry.actor, 5, weights(1.5), 150_000, DEADLINE_S)
     manifest, buckets = fetch(ray_cluster, namespace, registry.name, 5, DEADLINE_S)
@@ -55,8 +55,8 @@ def test_what_is_published_is_fetched_from_shared_memory(
     assert all(torch.equal(found[name], tensor) for name, tensor in weights(1.5))
 
 
-def test_a_process_outside_ray_fetches_by_the_boards_name(
-    ray_cluster: str, namespace: str, registry: WeightRegistryActor
+def test_a_process_outside_ray_fetches_by_the_name_of_the_registry(
+    ray_cluster: str, namespace: str, registry: RegistryHandle
 ) -> None:
     publish(
         registry.actor, 3, [("bytes", torch.full((1000,), 2, dtype=torch.uint8))], 4096, DEADLINE_S
@@ -72,19 +72,17 @@ def test_a_process_outside_ray_fetches_by_the_boards_name(
 
 
 def test_a_version_that_is_not_there_is_named_beside_the_one_that_is(
-    ray_cluster: str, namespace: str, registry: WeightRegistryActor
+    ray_cluster: str, namespace: str, registry: RegistryHandle
 ) -> None:
-    with pytest.raises(LookupError, match="version 1 is not on the board, which holds None"):
+    with pytest.raises(LookupError, match="version 1 is not published; the registry holds None"):
         fetch(ray_cluster, namespace, registry.name, 1, DEADLINE_S)
     publish(registry.actor, 1, weights(1.0), 2**20, DEADLINE_S)
     publish(registry.actor, 2, weights(2.0), 2**20, DEADLINE_S)
-    with pytest.raises(LookupError, match="version 1 is not on the board, which holds 2"):
+    with pytest.raises(LookupError, match="version 1 is not published; the registry holds 2"):
         fetch(ray_cluster, namespace, registry.name, 1, DEADLINE_S)
 
 
-def test_older_versions_leave_the_object_store(
-    ray_cluster: str, registry: WeightRegistryActor
-) -> None:
+def test_older_versions_leave_the_object_store(ray_cluster: str, registry: RegistryHandle) -> None:
     before = objects_in_store(ray_cluster)
     for version in range(6):
         publish(registry.actor, version, [("w", torch.zeros(2**20))], 2**22, DEADLINE_S)

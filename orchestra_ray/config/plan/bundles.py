@@ -1,4 +1,4 @@
-"""The placement bundles of a run: what each actor asks the cluster for."""
+"""The placement bundles of a run: the resources of each actor."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from orchestra_ray.config.schema import Config
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """`count` actors of one role with the same resources. `knob` is the key that sets the count."""
+    """`count` actors of one role with equal resources. `knob`: the key that sets the count."""
 
     role: str
     knob: str
@@ -25,7 +25,7 @@ class Bundle:
 
 
 def bundles(config: Config) -> tuple[Bundle, ...]:
-    """The bundles of every role, GPU roles first."""
+    """Returns the bundles of every role, GPU roles first."""
     learner, rollout, tools = config.learner, config.rollout, config.tools
     return (
         Bundle(

@@ -1,11 +1,13 @@
-"""The plan of a run: what it asks of a cluster and what a step moves. Pure arithmetic, no Ray.
+"""The plan of a run: the resources that it needs and the volume of a step. No Ray.
 
-Volumes are upper bounds: every episode of a step runs to its token limit.
+Volumes are upper bounds: every episode of a step reaches its token limit.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestra_ray.config.derived import context_tokens
+from orchestra_ray.config.enums import ZeroStage
 from orchestra_ray.config.plan.bundles import Bundle, bundles
 from orchestra_ray.config.plan.memory import (
     DTYPE_BYTES,
@@ -19,8 +21,7 @@ from orchestra_ray.config.plan.memory import (
     rank_memory,
 )
 from orchestra_ray.config.plan.shape import model_shape, parameter_count
-from orchestra_ray.config.schema import Config, ZeroStage
-from orchestra_ray.config.validation import context_tokens
+from orchestra_ray.config.schema import Config
 
 TRAJECTORY_BYTES_PER_TOKEN = 4 + 1 + 4 + 4  # id, mask, log-probability, weight version
 MIB = 2**20
@@ -28,7 +29,7 @@ MIB = 2**20
 
 @dataclass(frozen=True, slots=True)
 class StepVolume:
-    """One step at its upper bound."""
+    """Upper bounds of one step."""
 
     episodes: int
     tokens: int
@@ -40,7 +41,7 @@ class StepVolume:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Bundles, memory and volumes of a run; what was assumed, and what does not fit."""
+    """Bundles, memory and volumes of a run, with the assumptions and the problems."""
 
     name: str
     parameters: int
@@ -64,7 +65,10 @@ class Plan:
 
 
 def make_plan(config: Config) -> Plan:
-    """The plan of a checked configuration; `BadValue` where the model's dimensions are unknown."""
+    """Returns the plan of a checked configuration.
+
+    Raises `BadValue` if the model's dimensions are unknown.
+    """
     shape, model = model_shape(config), config.model
     parameters = model.parameters or parameter_count(shape)
     learner = rank_memory(shape, parameters, config.learner, model.dtype)
@@ -88,10 +92,10 @@ def make_plan(config: Config) -> Plan:
 
 
 def step_volume(config: Config, parameters: int) -> StepVolume:
-    """Episodes, tokens and bytes of one step.
+    """Returns the episodes, tokens and bytes of one step.
 
-    The object store holds the trajectories of the step and of those that may still be trained on,
-    and two versions of the weights: one read, one being put.
+    The object store holds the trajectories of the step and of older steps that are not too stale,
+    and two versions of the weights: one being read, one being written.
     """
     training = config.training
     episodes = training.groups_per_step * training.group_size
@@ -134,14 +138,14 @@ def _assumptions(config: Config) -> tuple[str, ...]:
         reserve = ENGINE_RESERVE_BYTES // GIB
         lines.append(f"{reserve} GiB of a rollout GPU for vLLM's activations and CUDA graphs")
     if model.path is not None and not Path(model.path).exists():
-        lines.append(f"{model.path} has the dimensions of model.shape: it is no folder here")
+        lines.append(f"{model.path} has the dimensions of model.shape, as it is no folder here")
     if model.parameters is not None:
         lines.append(f"the model has {model.parameters} parameters (model.parameters)")
     lines += [
-        "a Qwen3-like decoder: grouped queries, gated MLP, fused attention without stored scores",
+        "a Qwen3-like decoder: grouped queries, gated MLP, fused attention that stores no scores",
         "Adam with fp32 master weights and moments, gradients in the model's dtype",
         f"logits in chunks of {LOGITS_CHUNK_TOKENS} tokens, recomputed in the backward pass",
-        "every episode of a step runs to its token limit",
+        "every episode of a step reaches its token limit",
     ]
     if learner.zero_stage == ZeroStage.THREE:
         lines.append("ZeRO-3 keeps at most a billion gathered parameters (DeepSpeed's default)")
@@ -161,7 +165,7 @@ def _problems(
     if engine.kv_tokens < context_tokens(config):
         knob = "tensor_parallel" if config.rollout.gpus_per_worker else "cpu_kv_cache_gib"
         found.append(
-            "the KV cache of a rollout worker does not hold one trajectory: raise"
+            "the KV cache of a rollout worker is smaller than one trajectory: raise"
             f" rollout.{knob} or lower rollout.max_prompt_tokens"
         )
     if config.cluster.address is None and step.store_bytes > config.cluster.object_store_mib * MIB:

@@ -5,7 +5,7 @@ from orchestra_ray.config.plan.plan import MIB, Plan
 
 
 def render(plan: Plan) -> str:
-    """The plan in sections, one fact a line."""
+    """Returns the plan in sections, one fact per line."""
     head = f"{plan.name}: {plan.cpus:g} CPUs, {plan.gpus} GPUs, {plan.parameters:,} parameters"
     sections = [
         head,

@@ -1,6 +1,6 @@
 """The dimensions of the policy and its number of parameters.
 
-They come from the model's folder, from the tiny model's specification, or from `model.shape`.
+Their source is the model's folder, `model.tiny`, or `model.shape`.
 """
 
 import json
@@ -13,22 +13,22 @@ TINY_POSITIONS = 2_048
 
 
 def model_shape(config: Config) -> ShapeConfig:
-    """Dimensions of the policy; `BadValue` where nothing says them."""
+    """Returns the dimensions of the policy; raises `BadValue` if they are unknown."""
     model = config.model
     if model.tiny is not None:
         return _tiny_shape(model.tiny)
     if model.path is not None and Path(model.path).exists():
         return folder_shape(Path(model.path))
     if model.shape is None:
-        problem = f"the dimensions of {model.path} are unknown, for it is no folder here"
+        problem = f"the dimensions of {model.path} are unknown, as it is no folder here"
         raise BadValue("model.shape", problem, "give layers, hidden_size and the others")
     return model.shape
 
 
 def folder_shape(folder: Path) -> ShapeConfig:
-    """Dimensions from a Hugging Face folder's config.json; `BadValue` where it has none.
+    """Returns the dimensions in a Hugging Face folder's config.json; raises `BadValue` without one.
 
-    A decoder without grouped queries or a head size of its own has the defaults of Hugging Face.
+    Missing numbers of key heads and head sizes have the defaults of Hugging Face.
     """
     path = folder / "config.json"
     try:
@@ -49,18 +49,20 @@ def folder_shape(folder: Path) -> ShapeConfig:
         kind = raw.get("model_type", "unknown")
         raise _bad_folder(f"{path} has no {error.args[0]} (model_type {kind})") from None
     except OSError as error:
-        raise _bad_folder(f"{path} cannot be read: {error.strerror}{_meant(folder)}") from None
+        raise _bad_folder(
+            f"{path} cannot be read: {error.strerror}{_hint_at_policy(folder)}"
+        ) from None
     except (ValueError, TypeError, AttributeError, ZeroDivisionError) as error:
         raise _bad_folder(f"{path} is no configuration of a decoder: {error}") from None
 
 
 def parameter_count(shape: ShapeConfig) -> int:
-    """Parameters of a Qwen3-like decoder: grouped queries, gated MLP, norms without bias.
+    """Returns the parameters of a Qwen3-like decoder (grouped queries, gated MLP, no biases).
 
     A layer has q, k, v and o projections, a norm of each head's queries and keys, a gate, an up
-    and a down projection, and two norms. Around the layers stand the embedding, a last norm and
-    an output layer unless it is the embedding (Qwen3 technical report, arXiv 2505.09388, and
-    `transformers.models.qwen3`).
+    and a down projection, and two norms. Outside the layers are the embedding, a last norm and an
+    output layer, unless it is tied to the embedding (Qwen3 technical report, arXiv 2505.09388,
+    and `transformers.models.qwen3`).
     """
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     attention = shape.hidden_size * (2 * queries + 2 * keys) + 2 * shape.head_dim
@@ -84,8 +86,8 @@ def _tiny_shape(tiny: TinyModelConfig) -> ShapeConfig:
     )
 
 
-def _meant(folder: Path) -> str:
-    """Where the policy is, if the folder is a run's or a checkpoint's."""
+def _hint_at_policy(folder: Path) -> str:
+    """Returns a hint at the newest policy in the folder, if it is a run's or a checkpoint's."""
     policies = [folder / "policy", *folder.glob("checkpoints/*/policy")]
     there = [policy for policy in policies if (policy / "config.json").is_file()]
     newest = max(there, key=lambda policy: policy.stat().st_mtime, default=None)

@@ -1,8 +1,8 @@
-"""The arguments of a tool whose schema names them in branches or behind a reference at its root.
+"""Lists a tool's arguments where its schema names them in branches or behind a root reference.
 
-`named_arguments` are all that a schema allows; `shown` is the schema as a prompt shows it, whose
-`properties` name them too, since many chat templates look nowhere else. What is shown is to be
-read; calls are checked by the schema itself. Pure functions of schemas that passed `check_schema`.
+`named_arguments` returns all arguments that a schema allows; `prompt_schema` returns a schema for
+prompts that lists them all in `properties`, since many chat templates read nothing else. Calls are
+validated against the original schema. Pure functions of schemas that passed `check_schema`.
 """
 
 import json
@@ -17,14 +17,14 @@ _BY_NAME = ("dependentSchemas", "dependencies")
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 _OPEN = ("patternProperties", "additionalProperties", "unevaluatedProperties", *_REFERENCES)
 _HOISTED = {"type", "properties", "required"}
-MOST_STEPS = 64  # references and branches that are followed
+MOST_STEPS = 64  # references and branches followed
 
 
 def named_arguments(schema: Mapping[str, Any]) -> frozenset[str] | None:
-    """The arguments that there can be; None where only a validation tells.
+    """Returns the names of all possible arguments; None if only validation can tell.
 
-    The root's `properties` are all that there are where nothing beside them can bring in another:
-    a branch with properties of its own, a pattern, a reference, or a word on further ones.
+    These are the root's `properties`, if no other keyword can admit more: a branch with further
+    properties, a pattern, a reference, or `additionalProperties`.
     """
     known = frozenset(_properties(schema))
     if schema.get("additionalProperties", False) is not False or any(
@@ -42,8 +42,8 @@ def named_arguments(schema: Mapping[str, Any]) -> frozenset[str] | None:
     return known
 
 
-def shown(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The schema with all its arguments in `properties`; as it is where they stand there."""
+def prompt_schema(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the schema with all arguments in `properties`; unchanged if it has no branches."""
     if not _has_branches(schema):
         return schema
     merged = _merged(schema, schema, [MOST_STEPS])
@@ -51,7 +51,10 @@ def shown(schema: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _merged(schema: Mapping[str, Any], root: Mapping[str, Any], left: list[int]) -> dict[str, Any]:
-    """Written out, with what its branches name; `left` counts the schemas that it may take."""
+    """Returns the schema with the properties of its branches hoisted.
+
+    `left[0]` is the remaining number of branches to merge.
+    """
     merged = _without_reference(schema, root)
     properties, required = dict(_properties(merged)), _required(merged)
     for key in ("allOf", *UNIONS):
@@ -82,7 +85,7 @@ def _has_branches(schema: Mapping[str, Any]) -> bool:
 
 
 def _add(properties: dict[str, Any], name: str, inner: Any) -> None:
-    """One definition stands as it is; several stand as alternatives."""
+    """Adds a definition of a property; differing definitions become alternatives."""
     if name not in properties:
         properties[name] = inner
     elif properties[name] != inner:
@@ -93,8 +96,8 @@ def _add(properties: dict[str, Any], name: str, inner: Any) -> None:
 
 
 def _rest(branch: Mapping[str, Any], hoisted: Mapping[str, Any], in_all: bool) -> dict[str, Any]:
-    """What a branch says beside what is taken over from it."""
-    if any(key in branch for key in _OPEN):  # these are about the properties beside them
+    """Returns a branch without its hoisted parts."""
+    if any(key in branch for key in _OPEN):  # these keywords depend on the properties beside them
         return dict(branch)
     own = {name: inner for name, inner in _properties(branch).items() if hoisted.get(name) != inner}
     rest = {key: value for key, value in branch.items() if key not in _HOISTED}
@@ -106,7 +109,7 @@ def _rest(branch: Mapping[str, Any], hoisted: Mapping[str, Any], in_all: bool) -
 
 
 def _without_reference(schema: Mapping[str, Any], root: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema with what its `$ref` names written out; one that leads elsewhere stays."""
+    """Returns the schema with its local `$ref` inlined; other references stay."""
     merged, seen = dict(schema), set()
     while isinstance(reference := merged.get("$ref"), str) and reference not in seen:
         target = _target(reference, root)
@@ -125,7 +128,7 @@ def _without_reference(schema: Mapping[str, Any], root: Mapping[str, Any]) -> di
 
 
 def _target(reference: str, root: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """What a pointer into the root names; None for any other reference."""
+    """Returns the target of a pointer into the root; None for any other reference."""
     if not reference.startswith("#/"):
         return None
     place: Any = root
@@ -157,13 +160,13 @@ def _required(schema: Mapping[str, Any]) -> list[str]:
 
 
 def _schemas(value: Any) -> Sequence[Mapping[str, Any]]:
-    """The branches; none where one of them is a boolean, which brings nothing to show."""
+    """Returns the branches; none if any is a boolean, which names no properties."""
     branches = value if isinstance(value, list) else []
     return branches if all(isinstance(branch, Mapping) for branch in branches) else []
 
 
 def _branches(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The schemas in it that are about the same arguments."""
+    """Yields the subschemas that apply to the same arguments."""
     found: list[Any] = [schema[key] for key in _SINGLE if key in schema]
     for key in _LISTS:
         found += schema[key] if isinstance(schema.get(key), list) else []

@@ -1,24 +1,28 @@
-"""A recipe's call, once its model is chosen, and which model does a call."""
+"""Resolves the model of a recipe's call, and names the model that serves a call."""
 
 from dataclasses import replace
 
 from orchestra_ray.core.records import ToolOption
 
-MODEL = "model"  # the one argument of a tool with choices
+MODEL = "model"  # the only argument of a tool with choices
 
 
 def model_of(option: ToolOption) -> str:
-    """Who does a call of the offer: itself, or the one choice that is left; "" for a plain tool."""
+    """Returns the model that serves a call of the option; "" for a plain tool.
+
+    That is the model itself, or the only choice of a resolved recipe.
+    """
     if option.kind == "model":
         return option.identity
     return option.choices[0].identity if len(option.choices) == 1 else ""
 
 
-def chosen(option: ToolOption, name: str) -> ToolOption | None:
-    """The recipe's offer as done by one choice: its alias, prices and latency; None: no such one.
+def resolve_choice(option: ToolOption, name: str) -> ToolOption | None:
+    """Returns the recipe's option with one choice's alias, prices and latency; None if unknown.
 
-    `identity` stays the recipe's; `choices` holds the chosen one alone, whose `identity` is the
-    model. The prices are those of the whole call: the model's tokens, and what the recipe runs.
+    `identity` stays the recipe's; `choices` holds the selected choice alone, whose `identity` is
+    the model. The prices cover the whole call: the model's tokens, and the tool that the recipe
+    runs.
     """
     choice = next((choice for choice in option.choices if choice.alias == name), None)
     if choice is None:

@@ -1,8 +1,8 @@
-"""What a model is good at, written by another model that read how it did (paper section 3.1).
+"""Descriptions of models, written by another model from their trajectories (paper, section 3.1).
 
-The describing model is shown tasks, what the model under test did on each, and whether it was
-right; what it writes goes into a copy of the catalogue file. An answer that holds no description,
-a long one, or one that names the model is asked for again. Whoever asks is given as `ask`.
+The describing model reads tasks, the trajectory of the model under test on each, and whether it was
+correct; its description goes into a copy of the catalogue file. It is asked again if its answer has
+no description, or if the description is too long or names the model. `ask` makes the calls.
 """
 
 import asyncio
@@ -18,9 +18,9 @@ import yaml
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.data.catalogue.entries import Entry
 
-TASKS = 10  # that a model is tried on
-MAX_CHARACTERS = 400  # of a description: every prompt of a run holds it
-SHOWN_CHARACTERS = 6_000  # of a trajectory; its middle is left out
+TASKS = 10  # per described model
+MAX_CHARACTERS = 400  # of a description, which is part of every prompt of a run
+SHOWN_CHARACTERS = 6_000  # of a trajectory; the middle of a longer one is cut
 TRIES = 3
 _INSTRUCTION = """\
 You describe a language model for a colleague who has to choose, among several, the right one for a
@@ -38,7 +38,7 @@ Ask = Callable[[Messages], Awaitable[str]]
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One task, what the model did on it, and whether that was right."""
+    """A task, the model's trajectory on it, and whether its answer was correct."""
 
     task: str
     trajectory: str
@@ -46,13 +46,14 @@ class Trial:
 
 
 class BadDescription(ValueError):
-    """An answer that cannot stand in a catalogue; the text says why, to the model that wrote it."""
+    """Raised for an unusable answer; the text tells the describing model the reason."""
 
 
 async def describe(entry: Entry, trials: Sequence[Trial], ask: Ask, deadline_s: float) -> str:
-    """A description of `entry`; `BadDescription` where none of `TRIES` answers is one.
+    """Returns a description of `entry`.
 
-    Raises TimeoutError where an answer takes longer than `deadline_s`.
+    Raises `BadDescription` if none of `TRIES` answers is usable, and TimeoutError if an answer
+    takes longer than `deadline_s`.
     """
     messages = prompt(trials)
     problem = BadDescription("nothing was asked")
@@ -69,7 +70,7 @@ async def describe(entry: Entry, trials: Sequence[Trial], ask: Ask, deadline_s: 
 
 
 def prompt(trials: Sequence[Trial]) -> Messages:
-    """What the describing model is asked. Without trials there is nothing to describe."""
+    """Returns the messages to the describing model. Raises ValueError without trials."""
     if not trials:
         raise ValueError("describe: no trials")
     records = "\n\n".join(_record(number, trial) for number, trial in enumerate(trials, 1))
@@ -78,7 +79,10 @@ def prompt(trials: Sequence[Trial]) -> Messages:
 
 
 def description_in(answer: str, names: Sequence[str]) -> str:
-    """The description in an answer, on one line, naming none of `names`; else `BadDescription`."""
+    """Returns the description in an answer, on one line.
+
+    Raises `BadDescription` if it is missing, too long, or contains any of `names`.
+    """
     said = answer.rpartition("</think>")[2]
     found = re.findall(r"<description>(.*?)</description>", said, re.DOTALL)
     text = " ".join(
@@ -95,26 +99,26 @@ def description_in(answer: str, names: Sequence[str]) -> str:
 
 
 def names_of(entry: Entry) -> list[str]:
-    """What must not stand in the description of `entry`: its name, and its endpoint's for it."""
+    """Returns the names that a description of `entry` must not contain: its own, its endpoint's."""
     served = str(entry.settings.get("model", entry.name))
     return list(dict.fromkeys([entry.name, served, served.rpartition("/")[2]]))
 
 
 def with_description(text: str, name: str, description: str) -> str:
-    """The text of a catalogue file with another description of one model; all else as it was."""
+    """Returns the text of a catalogue file with only one model's description replaced."""
     node = _description_node(yaml.compose(text), name)
     before, old, after = _split(text, node)
     end = "\n" if node.style in ("|", ">") and old.endswith("\n") else ""
     written = before + json.dumps(description, ensure_ascii=False) + end + after
     expected = yaml.safe_load(text)
     next(row for row in expected["models"] if row["name"] == name)["description"] = description
-    if _loaded(written) != expected:  # an anchor on the description, say
+    if _loaded(written) != expected:  # e.g. an anchor on the description
         raise ConfigError(f"{name}: its description cannot be replaced alone; write it by hand")
     return written
 
 
 def write_described(source: Path, target: Path, descriptions: Mapping[str, str]) -> None:
-    """A copy of the catalogue file `source` at `target`, with these descriptions by model."""
+    """Copies the catalogue file `source` to `target` with these descriptions by model."""
     if target.exists() and target.samefile(source):
         raise ConfigError(f"{target}: it is the catalogue itself; give the copy another name")
     text = source.read_text(encoding="utf-8")

@@ -1,9 +1,8 @@
-"""The catalogue: what can be called, by whom it is executed, what it costs and how far it may go.
+"""The catalogue's records: models and tools with their backends, prices and limits.
 
-An entry is a model, which is asked through `ask(model)`, or a tool, which is a function with
-arguments of its own. A tool with `choices` is a recipe: the policy picks a model by its choice's
-name, and the model does the rest. Prices are integer nano-dollars here; the file has dollars
-(`load.py`).
+An entry is a model, called through `ask(model)`, or a tool, which is a function with its own
+arguments. A tool with `choices` is a recipe: the policy picks a model by the choice's name, and
+the model supplies the rest. Prices are integer nano-dollars here; files state dollars (`load.py`).
 """
 
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from typing import Any
 from orchestra_ray.core.money import Prices
 from orchestra_ray.data.catalogue.parsers import Parser
 
-EVEN_CHANCE = 0.5  # of a model whose skill nobody has stated
+DEFAULT_SKILL = 0.5  # of a model without a stated skill
 
 
 class Kind(StrEnum):
@@ -23,14 +22,14 @@ class Kind(StrEnum):
 
 
 class Isolation(StrEnum):
-    """Where what an entry runs is run on this machine."""
+    """Isolation of the code that an entry runs on this machine."""
 
     NONE = "none"  # in the executor's own process
-    PROCESS = "process"  # in a process of its own, which can be killed
-    SANDBOX = "sandbox"  # in one that sees no network, no file of the host and no environment
+    PROCESS = "process"  # in a separate process, which can be killed
+    SANDBOX = "sandbox"  # a process without network, host files and environment
 
 
-# What the executors that come with the project give; one of a user's own gives what it states.
+# Isolation of the built-in backends; a user's own backend has the isolation that its entry states.
 ISOLATION_OF_BACKEND: Mapping[str, Isolation] = {
     "calculator": Isolation.NONE,
     "endpoint": Isolation.NONE,
@@ -42,19 +41,22 @@ ISOLATION_OF_BACKEND: Mapping[str, Isolation] = {
     "web_search": Isolation.NONE,
 }
 
-# Executors of which a call changes nothing outside; the first of them are billed by nobody outside.
+# Backends whose calls have no side effects; the first set is also free of outside charges.
 UNBILLED_BACKENDS = {"calculator", "python", "search", "simulated"}
 READING_BACKENDS = UNBILLED_BACKENDS | {"endpoint", "recipe", "web_search"}
-KEYED_BACKENDS = {"endpoint", "recipe"}  # which send a provider the key of their call
+KEYED_BACKENDS = {
+    "endpoint",
+    "recipe",
+}  # backends that send the call's idempotency key to the provider
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the pool keeps to. `concurrency` and `calls_per_s` hold for the whole pool together.
+    """Limits of an entry. `concurrency` and `calls_per_s` are shared by the whole executor pool.
 
-    `deadline_s` holds for a call with all its attempts. A second attempt is made beside one that
-    has run for `hedge_after_s`. A lost call is made again only where it is `idempotent`: being made
-    twice, it acts once and is billed once. None: as its executor is known to be (`Entry`).
+    `deadline_s` covers a call with all its attempts. A second, concurrent attempt is started after
+    `hedge_after_s`. A lost call is repeated only if it is `idempotent`: made twice, it acts once
+    and is billed once. None: derived from the backend (`Entry.is_idempotent`).
     """
 
     concurrency: int | None = None
@@ -65,14 +67,14 @@ class Limits:
     idempotent: bool | None = None
     context_tokens: int = 32_768
     max_output_tokens: int = 8_192
-    max_service_s: float = 0.0  # what a call can be billed for, where seconds have a price
+    max_service_s: float = 0.0  # billed at most, if seconds have a price
     max_searches: int = 1
-    max_reply_characters: int | None = None  # a longer reply is cut with a mark
+    max_reply_characters: int | None = None  # longer replies are cut, with a mark
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One model that a recipe can be done by. `prices` of None: the model's own."""
+    """A model that a recipe offers to the policy. `prices` of None: the model's own."""
 
     name: str
     model: str
@@ -83,17 +85,17 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A model or a tool. `settings` are the executor's own.
+    """A model or a tool. `settings` belong to the backend.
 
-    skill: the chance of a right answer by family of tasks, with a `default`; simulated experts act
-    on it, the scripted baselines read it. output_tokens: the usual length of an answer.
-    parameters: JSON schema of a tool's arguments. presence: a tool's chance to be in a draw.
-    parser: what is read out of a model's answer; of a recipe: out of what its model writes, where
-    `text` means by the model's own parser. choices: the models that a recipe can be done by.
-    runs: the tool that a recipe gives what its model wrote, a query or a program. terminal: the
-    reply ends the episode as its answer. offered: can be called by itself; else only as part of a
-    recipe. signature: the function as the policy reads it, word for word, in place of one that is
-    made from the rest; prices and latencies are then as it says, in every draw.
+    skill: probability of a correct answer by task family, with a `default`; simulated experts
+    sample from it, scripted baselines read it. output_tokens: typical length of an answer.
+    parameters: JSON schema of a tool's arguments. presence: probability that a toolset holds the
+    tool. parser: extracts the reply from a model's answer; for a recipe, from its model's output,
+    where `text` stands for the model's own parser. choices: the models that a recipe offers.
+    runs: the tool that executes the output (a query or a program) of a recipe's model. terminal:
+    the reply ends the episode as its answer. offered: callable directly; otherwise only as part
+    of a recipe. signature: the function as the policy reads it, verbatim, in place of a generated
+    one; prices and latencies are then those of the signature in every toolset.
     """
 
     name: str
@@ -118,29 +120,33 @@ class Entry:
     signature: Mapping[str, Any] | None = None
 
     @property
-    def acts(self) -> bool:
-        """Whether a call may change something outside."""
+    def has_side_effects(self) -> bool:
+        """Returns whether a call may change outside state."""
         if self.limits.idempotent is not None:
             return not self.limits.idempotent
         return self.backend not in READING_BACKENDS
 
     def is_idempotent(self, prices: Prices) -> bool:
-        """Whether a call at these prices, made twice, acts once and is billed once."""
+        """Returns whether a call at these prices, made twice, acts once and is billed once."""
         if self.limits.idempotent is not None:
             return self.limits.idempotent
-        return not self.acts and (self.backend in UNBILLED_BACKENDS or prices == Prices())
+        return not self.has_side_effects and (
+            self.backend in UNBILLED_BACKENDS or prices == Prices()
+        )
 
     def may_repeat(self, prices: Prices) -> bool:
-        """Whether an attempt of which nobody knows what it did can be made again in its call."""
-        return self.is_idempotent(prices) or (not self.acts and self.backend in KEYED_BACKENDS)
+        """Returns whether a call can be retried after an attempt with unknown outcome."""
+        return self.is_idempotent(prices) or (
+            not self.has_side_effects and self.backend in KEYED_BACKENDS
+        )
 
     def skill_at(self, family: str) -> float:
-        return self.skill.get(family, self.skill.get("default", EVEN_CHANCE))
+        return self.skill.get(family, self.skill.get("default", DEFAULT_SKILL))
 
 
 @dataclass(frozen=True, slots=True)
 class PriceSheet:
-    """Prices by entry; one that it does not name keeps its own. `version` is for the ledger."""
+    """Prices by entry; unnamed entries keep their own. `version` goes into the ledger."""
 
     version: str
     prices: Mapping[str, Prices] = field(default_factory=dict)
@@ -151,9 +157,9 @@ class PriceSheet:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Entries by name. `price_sheet` is the version of the prices that they carry themselves.
+    """Entries by name. `price_sheet` is the version of the entries' own prices.
 
-    `sheets` are others, of which a draw takes one; none: it takes the entries' own prices.
+    `sheets` are alternatives, one of which is sampled per toolset; empty: the entries' own prices.
     """
 
     entries: Mapping[str, Entry]
@@ -174,7 +180,7 @@ class Catalogue:
 
     @property
     def offered_tools(self) -> list[Entry]:
-        """Without the recipes that lean on a tool, or only on models, that are absent."""
+        """Offered tools, without recipes whose tool or all of whose models are absent."""
         return [tool for tool in self.tools.values() if tool.offered and self.can_run(tool)]
 
     def choices_of(self, tool: Entry) -> list[Choice]:

@@ -1,8 +1,8 @@
-"""What a preference's `tools` name: an offer's identity, or the models that do the calls.
+"""Keys of a preference's `tools`: the identity of an option, or the models that serve the calls.
 
-model:NAME    calls that this model did, asked by itself or behind a recipe
-family:NAME   the same for all models whose names, without an owner's path, are NAME or go on
-              from it with anything but a letter: qwen is qwen3-32b and qwen2.5-math-7b
+model:NAME    calls served by this model, asked directly or through a recipe
+family:NAME   the same for all models whose names, without the owner's path, are NAME, or NAME
+              followed by anything but a letter: qwen matches qwen3-32b and qwen2.5-math-7b
 """
 
 import re
@@ -11,7 +11,7 @@ MODEL, FAMILY = "model:", "family:"
 
 
 def is_counted(key: str, identity: str, model: str) -> bool:
-    """Whether a call of `identity`, done by `model`, counts under this key."""
+    """Returns whether a call of `identity`, served by `model`, counts under this key."""
     if key.startswith(MODEL):
         return model == key.removeprefix(MODEL)
     if key.startswith(FAMILY):

@@ -1,7 +1,8 @@
-"""A catalogue from its files: the entries, and the price sheets that may lie over them.
+"""Loads a catalogue and its price sheets from files.
 
-A file has dollars: per million tokens, per call, per second, per search. Every entry is checked,
-by itself and against what it leans on; a bad one is a `ConfigError` that names file and entry.
+Files state dollars: per million tokens, per call, per second, per search. Every entry is checked
+by itself and against the entries that it refers to; a mistake is a `ConfigError` that names file
+and entry.
 """
 
 import difflib
@@ -31,7 +32,7 @@ from orchestra_ray.data.catalogue.signatures import ASK, SUBMIT
 
 
 def read_catalogue(config: CatalogueConfig) -> Catalogue:
-    """The catalogue that a configuration names, with its price sheets and released interface."""
+    """Returns the configured catalogue, with its price sheets and the released interface."""
     catalogue = load_catalogue(config.path, config.price_sheets)
     if config.tools_json is None:
         return catalogue
@@ -39,24 +40,26 @@ def read_catalogue(config: CatalogueConfig) -> Catalogue:
 
 
 def load_catalogue(path: str | Path, price_sheets: Sequence[str | Path] = ()) -> Catalogue:
-    """The catalogue in a YAML file, and the sheets of which each draw takes one.
+    """Returns the catalogue of a YAML file with its price sheets, one of which each toolset uses.
 
-    A sheet is a YAML file with `prices: {name: {...}}`; entries that it does not name keep theirs.
+    A sheet is a YAML file with `prices: {name: {...}}`; unnamed entries keep their own prices.
     """
     where = f"catalogue {path}"
     rows = read(CatalogueFile, path, where, "catalogue.path")
     named = [row.name for row in (*rows.models, *rows.tools)]
     for name in named:
         if named.count(name) > 1:
-            raise ConfigError(f"{where}: {name} stands twice; names are unique")
+            raise ConfigError(f"{where}: {name} occurs twice; names are unique")
     if not rows.models:
-        raise ConfigError(f"{where}: no models; a task needs one at least to ask")
-    made = [_model(row, where) for row in rows.models] + [_tool(row, where) for row in rows.tools]
-    catalogue = Catalogue({entry.name: entry for entry in made}, _version(Path(path)))
+        raise ConfigError(f"{where}: no models; add at least one")
+    entries = [_model(row, where) for row in rows.models] + [
+        _tool(row, where) for row in rows.tools
+    ]
+    catalogue = Catalogue({entry.name: entry for entry in entries}, _version(Path(path)))
     _check_whole(where, catalogue)
     sheets = tuple(_sheet(sheet, catalogue, Path(path)) for sheet in price_sheets)
     for sheet in (PriceSheet(catalogue.price_sheet), *sheets):
-        for entry in made:
+        for entry in entries:
             _check_hedging(f"{where}: {entry.name}", entry, sheet.of(entry))
     return replace(catalogue, sheets=sheets)
 
@@ -70,16 +73,18 @@ def _model(row: ModelRow, file: str) -> Entry:
 def _tool(row: ToolRow, file: str) -> Entry:
     where = f"{file}: {row.name}"
     if row.name in (ASK, SUBMIT):
-        raise ConfigError(f"{where}: the name is taken by a function of its own; take another")
+        raise ConfigError(f"{where}: the name is reserved; take another")
     if row.choices and row.parameters:
         problem = "it has both parameters and choices"
-        raise ConfigError(f"{where}: {problem}; a choice is its one argument, leave out parameters")
+        raise ConfigError(
+            f"{where}: {problem}; a choice is its only argument, leave out parameters"
+        )
     if row.runs is not None and not row.choices:
         raise ConfigError(f"{where}: it runs {row.runs} and has no choices; name models to choose")
     named = [choice.name for choice in row.choices]
     for name in named:
         if named.count(name) > 1:
-            raise ConfigError(f"{where}: choice {name} stands twice; names are unique")
+            raise ConfigError(f"{where}: choice {name} occurs twice; names are unique")
     schema = {"type": "object", "properties": {}, **row.parameters}
     try:
         check_schema(schema)
@@ -114,16 +119,16 @@ def _common(row: Row, kind: Kind, where: str) -> dict[str, Any]:
 
 
 def _names(name: str, settings: Mapping[str, Any]) -> list[str]:
-    """What a model is called: its entry's name, and the one that its endpoint knows."""
+    """Returns the names of a model: its entry's, and the one at its endpoint."""
     return list(dict.fromkeys([name, str(settings.get("model", name))]))
 
 
 def _isolation(where: str, row: Row) -> Isolation:
-    given = ISOLATION_OF_BACKEND.get(row.backend)
+    fixed = ISOLATION_OF_BACKEND.get(row.backend)
     if row.isolation is None:
-        return given or Isolation.NONE
-    if given is not None and given is not row.isolation:
-        problem = f"isolation is {row.isolation.value}, backend {row.backend} gives {given.value}"
+        return fixed or Isolation.NONE
+    if fixed is not None and fixed is not row.isolation:
+        problem = f"isolation is {row.isolation.value}, backend {row.backend} has {fixed.value}"
         raise ConfigError(f"{where}: {problem}; correct it or leave it out")
     return row.isolation
 
@@ -141,7 +146,7 @@ def _check_limits(where: str, row: Row) -> None:
 
 
 def _check_whole(where: str, catalogue: Catalogue) -> None:
-    """What recipes lean on is there, and something can be called."""
+    """Checks that the models and tools of recipes exist, and that some model can be called."""
     models, tools = catalogue.models, catalogue.tools
     for tool in tools.values():
         for choice in tool.choices:
@@ -153,14 +158,14 @@ def _check_whole(where: str, catalogue: Catalogue) -> None:
             _check_room(what, tool, models[choice.model])
         if tool.runs is not None and (tool.runs not in tools or tools[tool.runs].choices):
             plain = [name for name, other in tools.items() if not other.choices]
-            problem = f"it runs {tool.runs}, which is no plain tool"
+            problem = f"it runs {tool.runs}, which is not a plain tool"
             raise ConfigError(f"{where}: {tool.name}: {problem}; {_known(tool.runs, plain)}")
     if not catalogue.offered_models and not any(tool.choices for tool in catalogue.offered_tools):
         raise ConfigError(f"{where}: no model is offered; set offered, or choices of a tool")
 
 
 def _check_room(what: str, tool: Entry, model: Entry) -> None:
-    """A recipe's limits bound what its call can be billed, its model's tokens among it."""
+    """Checks that a recipe's limits, which bound the bill of its call, cover its model's tokens."""
     for key in ("context_tokens", "max_output_tokens"):
         own, needed = getattr(tool.limits, key), getattr(model.limits, key)
         if own < needed:
@@ -174,7 +179,7 @@ def _check_hedging(where: str, entry: Entry, prices: Prices) -> None:
         prices.output_nanousd_per_mtok,
         prices.second_nanousd,
     )
-    billed_once = not entry.acts and not any(by_amount) and not entry.choices
+    billed_once = not entry.has_side_effects and not any(by_amount) and not entry.choices
     if entry.limits.hedge_after_s is not None and not billed_once:
         remedy = "leave hedge_after_s out, or set idempotent and prices by call only"
         raise ConfigError(f"{where}: a hedge would be billed twice or act twice; {remedy}")
@@ -194,10 +199,12 @@ def _sheet(path: str | Path, catalogue: Catalogue, base: Path) -> PriceSheet:
 
 def _known(name: str, names: Sequence[str] | Mapping[str, Any]) -> str:
     near = difflib.get_close_matches(name, list(names), n=1)
-    return f"did you mean {near[0]}?" if near else f"there are {', '.join(names) or 'none'}"
+    if near:
+        return f"did you mean {near[0]}?"
+    return f"choose from {', '.join(names)}" if names else "there are none"
 
 
 def _version(*paths: Path) -> str:
-    """The file that the prices are from, with a digest of the text of all that they are from."""
+    """Returns the first file's name with a digest of the contents of all the files."""
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in paths))
     return f"{paths[0].stem}@{digest.hexdigest()[:8]}"

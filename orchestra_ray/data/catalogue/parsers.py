@@ -1,7 +1,7 @@
-r"""What is read out of a model's answer: the part that it was told to mark, by kind of mark.
+r"""Extracts the marked part of a model's answer, by kind of mark.
 
-A model is told how to mark the part (`INSTRUCTIONS`), and `found` reads the last one that is marked
-so. `parse` takes the answer as it stands where no part is marked. Pure functions of text.
+`INSTRUCTIONS` tell a model how to mark the part, `find_marked` returns the last marked part, and
+`parse` falls back to the whole answer. Pure functions of text.
 """
 
 import re
@@ -10,12 +10,12 @@ from enum import StrEnum
 
 
 class Parser(StrEnum):
-    TEXT = "text"  # the answer as it stands
-    LAST_LINE = "last_line"  # its last line that is not blank
-    BOXED = "boxed"  # what stands in \boxed{}
+    TEXT = "text"  # the whole answer
+    LAST_LINE = "last_line"  # the last line that is not blank
+    BOXED = "boxed"  # the content of \boxed{}
     ANSWER_TAG = "answer_tag"  # between <answer> and </answer>
     QUERY_TAG = "query_tag"  # between <query> and </query>
-    CODE = "code"  # a block of Python
+    CODE = "code"  # a fenced block of Python
 
 
 INSTRUCTIONS: Mapping[Parser, str] = {
@@ -28,7 +28,7 @@ INSTRUCTIONS: Mapping[Parser, str] = {
 }
 
 
-MOST_NESTED = 8  # boxes within boxes that are opened: each takes a look at all that is in it
+MOST_NESTED = 8  # nested boxes that are opened: each level scans its whole content
 
 _BOX = re.compile(r"\\(?:boxed|fbox)(?:[ \t]*\{|[ \t]+(?P<bare>[^\s{}$\\]+))")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
@@ -37,14 +37,14 @@ _JOINED = re.compile(
 )
 
 
-def found(parser: Parser, text: str) -> str | None:
-    """The marked part of an answer; None where there is none, or nothing in it."""
+def find_marked(parser: Parser, text: str) -> str | None:
+    """Returns the marked part of an answer; None if it is missing or empty."""
     return _FINDERS[parser](text) or None
 
 
 def parse(parser: Parser, text: str) -> str:
-    """The marked part of an answer, or all of it."""
-    part = found(parser, text)
+    """Returns the marked part of an answer, or the whole answer without one."""
+    part = find_marked(parser, text)
     return text if part is None else part
 
 
@@ -57,15 +57,15 @@ def _last_line(text: str) -> str | None:
 
 
 def boxes(text: str) -> list[str]:
-    r"""What the last boxes of a text hold: of several that only `or`, `and` or marks join, all.
+    r"""Returns the contents of the last box, and of the boxes joined to it by `or`, `and` or marks.
 
-    Read are \\boxed{...}, \\fbox{...} and \\boxed 42. Empty if the last box does not end.
+    Boxes are \\boxed{...}, \\fbox{...} and \\boxed 42. Empty if the last box is not closed.
     """
     found_here: list[str] = []
     end = 0
     for box in _BOX.finditer(text):
         if box.start() < end:
-            continue  # in the one before, of which it is a part
+            continue  # nested in the previous box
         if found_here and not _JOINED.fullmatch(text[end : box.start()]):
             found_here = []
         inner, end = _box_at(text, box)
@@ -85,7 +85,7 @@ def _boxed(text: str) -> str | None:
 
 
 def _box_at(text: str, box: re.Match[str]) -> tuple[str | None, int]:
-    """What one box holds, and where it ends."""
+    """Returns the content of one box (None if it is not closed), and its end."""
     if box["bare"]:
         return box["bare"], box.end()
     depth = 1

@@ -1,8 +1,8 @@
-"""Prices as a file states them, and the check that they are in the file's unit.
+"""Prices as stated in files, and the check of their unit.
 
-The unit is dollars per million tokens. What is stated per thousand, per token, in another unit, or
-ten times too low (SPEC 2.2) must not pass: a token price lies in the range that providers ask, and
-that of a model with one official price lies near it.
+The unit is dollars per million tokens. Prices per thousand tokens, per token, in another unit, or
+ten times too low are rejected: a token price must lie in the range that providers charge, and that
+of a model with a single official price must lie near it.
 """
 
 import re
@@ -19,9 +19,9 @@ from orchestra_ray.core.money import Prices, nanousd
 FORM = ConfigDict(extra="forbid", allow_inf_nan=False)
 LEAST_USD_PER_MTOK, MOST_USD_PER_MTOK = 0.01, 1_000.0
 LEAST_CACHED_USD_PER_MTOK = 0.001
-NEAR = 5.0  # batch and priority tiers are half and double
+NEAR = 5.0  # factor around the official price; batch and priority tiers are half and double
 
-# Dollars per million input and output tokens of the models that one provider prices for all.
+# Dollars per million (input, output) tokens of models with a single provider.
 OFFICIAL_USD_PER_MTOK: Mapping[str, tuple[float, float]] = {
     "gpt-5": (1.25, 10.0),
     "gpt-5-mini": (0.25, 2.0),
@@ -44,10 +44,10 @@ Amount = Annotated[float, Field(strict=True), AfterValidator(_not_negative)]
 
 @dataclass(config=FORM)
 class PriceRow:
-    """Dollars."""
+    """Prices in dollars."""
 
     input_usd_per_mtok: Amount = 0.0
-    cached_usd_per_mtok: Amount | None = None  # None: as other input
+    cached_usd_per_mtok: Amount | None = None  # None: the price of other input
     output_usd_per_mtok: Amount = 0.0
     call_usd: Amount = 0.0
     second_usd: Amount = 0.0
@@ -55,7 +55,11 @@ class PriceRow:
 
 
 def prices_of(where: str, row: PriceRow, names: Iterable[str]) -> Prices:
-    """Nano-dollars; `ConfigError` where a price is none of the model under any of its `names`."""
+    """Returns the prices in nano-dollars.
+
+    Raises `ConfigError` at a price out of range, or far from the official price of the model under
+    any of its `names`.
+    """
     cached = row.input_usd_per_mtok if row.cached_usd_per_mtok is None else row.cached_usd_per_mtok
     for key, usd, least, most in (
         ("input_usd_per_mtok", row.input_usd_per_mtok, LEAST_USD_PER_MTOK, MOST_USD_PER_MTOK),
@@ -77,12 +81,12 @@ def prices_of(where: str, row: PriceRow, names: Iterable[str]) -> Prices:
 
 
 def unit_hint(key: str) -> str:
-    """What to do about a key of prices that there is not, by the unit that its name tells."""
+    """Returns the remedy for an unknown price key, from the unit that its name suggests."""
     known = ", ".join(field.name for field in fields(PriceRow))
     unit = key.lower()
     if re.search(r"ktok|1k|thousand", unit):
         remedy = "multiply by 1,000"
-    elif re.search(r"per_?token|tokens_per_million", unit):  # the released files' keys hold these
+    elif re.search(r"per_?token|tokens_per_million", unit):  # keys of the released files
         remedy = "multiply a price per token by 1,000,000"
     else:
         return f"the keys of prices are {known}"
@@ -100,5 +104,5 @@ def _check_near_official(where: str, row: PriceRow, names: Iterable[str]) -> Non
 
 
 def _plain(name: str) -> str:
-    """A model's name without its owner and date: openai/gpt-5-2025-08-07 is gpt-5."""
+    """Returns a model's name without owner and date: openai/gpt-5-2025-08-07 is gpt-5."""
     return _DATE.sub("", name.lower().rpartition("/")[2]).replace(".", "-")

@@ -1,8 +1,8 @@
-"""The references of a JSON schema: each must be answered by the schema itself.
+"""Checks that the references of a JSON schema resolve within the schema itself.
 
-A reference is answered by a pointer, an anchor or an `$id` inside the schema, or by the published
-text of a dialect. None is ever fetched. A chain of references that leads back to its start without
-passing a property or an item is refused, because validation would not end.
+A reference resolves to a pointer, an anchor or an `$id` inside the schema, or to the published
+text of a dialect. None is ever fetched. A chain of references that returns to its start without
+passing a property or an item is rejected, because validation would not terminate.
 """
 
 import re
@@ -19,7 +19,9 @@ from referencing import Registry, Specification
 from referencing import jsonschema as dialects
 from referencing.exceptions import Unresolvable
 
-# Keywords whose schemas are about the same instance as the schema that they stand in.
+from orchestra_ray.core.errors import first_line
+
+# Keywords whose subschemas apply to the same instance as the enclosing schema.
 _SAME_PLACE = ("not", "allOf", "anyOf", "oneOf", "extends", "disallow", "type")
 _CONDITION = ("if", "then", "else")
 _SAME_PLACE_BY_NAME = ("dependentSchemas", "dependencies")
@@ -27,7 +29,7 @@ _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 
 
 class BadSchema(Exception):
-    """A schema that cannot be used; one line."""
+    """Raised for an unusable schema, with a one-line problem and a remedy."""
 
     def __init__(self, problem: str, remedy: str = "give a JSON schema"):
         super().__init__(" ".join(problem.split())[:300])
@@ -39,7 +41,7 @@ def id_of(meta_schema: Mapping[str, Any]) -> str:
 
 
 def dialect_of(stated: str) -> str:
-    """The one spelling of the URI of a dialect, which is written with http or https, and a `#`."""
+    """Returns the canonical URI of a dialect, which may be written with https or a final `#`."""
     uri = re.sub("^https:", "http:", stated.rstrip("#"))
     return dialect_of(id_of(Draft202012Validator.META_SCHEMA)) if uri == _LATEST else uri
 
@@ -50,23 +52,24 @@ _FORMATS = FormatChecker(formats=())
 
 @_FORMATS.checks("regex", raises=Exception)
 def _is_pattern(value: object) -> bool:
-    """As the validation matches it: the library's own check asks `re`, which knows less."""
+    """Checks with `regex`, as validation does; the library uses `re`, which accepts less."""
     return not isinstance(value, str) or regex.compile(value) is not None
 
 
 def check_form(form: type[Validator], schema: Any) -> None:
-    own: Any = form  # its protocol does not name the argument
+    """Raises `BadSchema` if the schema violates the meta-schema of its dialect."""
+    own: Any = form  # the protocol lacks the argument `format_checker`
     try:
         own.check_schema(schema, format_checker=_FORMATS)
     except SchemaError as error:
-        raise BadSchema(" ".join(error.message.splitlines()[:1])) from None
+        raise BadSchema(first_line(error)) from None
 
 
 @cache
 def specification_of(form: type[Validator]) -> Specification[Any]:
-    """Where schemas stand in a schema of this dialect.
+    """Returns the specification that locates the subschemas of a schema of this dialect.
 
-    The library's own overlooks schemas in `extends`, `disallow`, `type` and `dependencies`.
+    The library's own misses schemas in `extends`, `disallow`, `type` and `dependencies`.
     """
     known = dialects.specification_with(id_of(form.META_SCHEMA))
 
@@ -79,25 +82,27 @@ def specification_of(form: type[Validator]) -> Specification[Any]:
 
 
 def resolver_of(form: type[Validator], schema: Mapping[str, Any]) -> Any:
-    """Resolves the references of a schema, from inside it and the texts of the dialects only."""
+    """Returns a resolver limited to the schema itself and the texts of the dialects."""
     resource = specification_of(form).create_resource(schema)
     return SPECIFICATIONS.combine(Registry()).resolver_with_root(resource)
 
 
 def check_references(form: type[Validator], schema: Mapping[str, Any]) -> None:
-    """Raises `BadSchema` at a reference that leads nowhere, or back to where it stands."""
+    """Raises `BadSchema` at a reference that does not resolve, or that is circular."""
     _References(form, schema).check()
 
 
 class _References:
-    """Follows every reference of a schema."""
+    """Follows all references of a schema."""
 
     def __init__(self, form: type[Validator], schema: Mapping[str, Any]):
         self._form, self._schema = form, schema
         self._specification = specification_of(form)
         self._keywords = [keyword for keyword in _REFERENCES if keyword in form.VALIDATORS]
-        self._same_place: dict[int, list[tuple[Any, str]]] = {}  # schemas of the same instance
-        self._checked: set[int] = set()  # targets that the check of the form has not seen
+        self._same_place: dict[
+            int, list[tuple[Any, str]]
+        ] = {}  # by id: schemas that apply to the same instance
+        self._checked: set[int] = set()  # ids of targets already checked against the meta-schema
 
     def check(self) -> None:
         resolver = resolver_of(self._form, self._schema)
@@ -125,7 +130,7 @@ class _References:
                 resolved = dialects.lookup_recursive_ref(resolver)
             else:
                 resolved = resolver.lookup(reference)
-        except Exception as error:  # a malformed one raises more than the library names
+        except Exception as error:  # malformed references raise undocumented errors
             raise _unresolved(keyword, reference, error) from None
         target = resolved.contents
         if id(target) not in self._checked and not isinstance(target, bool):
@@ -139,11 +144,11 @@ class _References:
         stated = contents.get("$schema")
         own = dialect_of(id_of(self._form.META_SCHEMA))
         if isinstance(stated, str) and dialect_of(stated) != own:
-            problem = f"$schema {stated} stands inside a schema of another dialect"
+            problem = f"$schema {stated} is nested in a schema of another dialect"
             raise BadSchema(problem, "leave it out")
 
     def _check_circles(self) -> None:
-        """A search by depth first, without recursion, because a chain may be long."""
+        """Searches depth first, without recursion, because a chain may be long."""
         done: set[int] = set()
         for start in self._same_place:
             path, on_path = [(start, "", iter(self._same_place[start]))], {start}
@@ -173,7 +178,7 @@ def _unresolved(keyword: str, reference: Any, error: Exception) -> BadSchema:
 
 
 def same_place_in(schema: Mapping[str, Any], form: type[Validator]) -> Iterator[Any]:
-    """The schemas in it that are about the same instance, by the keywords of its dialect."""
+    """Yields the subschemas that apply to the same instance, by the keywords of the dialect."""
     for key in (*_SAME_PLACE, *_CONDITION):
         inner = schema.get(key) if _is_keyword(key, form) else None
         yield from filter(_is_schema, inner if isinstance(inner, list) else [inner])

@@ -1,9 +1,9 @@
-"""The interface of the released checkpoint, from a user's copy of its tools.json.
+"""The tool interface of the released checkpoint, from a user's copy of its tools.json.
 
-The file's functions take the place of the catalogue's recipes of the same names, word for word, so
-that the checkpoint reads the prompt that it was trained on. Which model stands behind a choice is
-the catalogue's to say (`configs/catalogues/orchestrator8b.yaml`); what a choice can do, its prices
-and its latency are read from the description of its function's one parameter.
+The file's functions replace the catalogue's recipes of the same names, verbatim, so that the
+checkpoint reads the prompt that it was trained on. The catalogue maps each choice to a model
+(`configs/catalogues/orchestrator8b.yaml`); abilities, prices and latencies of the choices are
+parsed from the description of the function's only parameter.
 """
 
 import json
@@ -24,7 +24,7 @@ _ROW = re.compile(r"^(\S+) \| \$+([\d.]+) \| \$+([\d.]+) \| ([\d.]+) ?s$", re.MU
 
 
 def with_released_tools(catalogue: Catalogue, path: str | Path) -> Catalogue:
-    """The catalogue with its recipes as the file has them, in the file's order, after the rest."""
+    """Returns the catalogue with the file's functions as recipes, in file order, after the rest."""
     where = f"tools file {path}"
     functions = _functions(where, path)
     tools = [_tool(where, signature, catalogue) for signature in functions]
@@ -58,11 +58,11 @@ def _tool(where: str, signature: Any, catalogue: Catalogue) -> Entry:
         check_schema(function["parameters"])
     except BadSchema as error:
         raise ConfigError(f"{where}: {name}: parameters: {error}; {error.remedy}") from None
-    ours = catalogue.tools.get(name)
-    if ours is None or not ours.choices:
+    recipe = catalogue.tools.get(name)
+    if recipe is None or not recipe.choices:
         problem = f"the catalogue has no recipe {name}"
         raise ConfigError(f"{where}: {problem}; take orchestrator8b.yaml or add one") from None
-    models = {choice.name: choice.model for choice in ours.choices}
+    models = {choice.name: choice.model for choice in recipe.choices}
     terms = {row[0]: row[1:] for row in _ROW.findall(table)}
     abilities = _abilities(table, names)
     choices = []
@@ -75,11 +75,11 @@ def _tool(where: str, signature: Any, catalogue: Catalogue) -> Entry:
         model = models[choice]
         priced = prices_of(f"{where}: {name}: {choice}", prices, [model])
         choices.append(Choice(choice, model, abilities[choice], latency_s, priced))
-    return replace(ours, description=description, choices=tuple(choices), signature=signature)
+    return replace(recipe, description=description, choices=tuple(choices), signature=signature)
 
 
 def _abilities(table: str, names: list[str]) -> Mapping[str, str]:
-    """What stands after a choice's name in the prose, up to the next one's."""
+    """Returns the text after each choice's name in the prose, up to the next name."""
     listed = _LIST.search(table)
     prose = table[listed.end() if listed else 0 :].partition("\n")[0]
     starts = sorted((prose.find(f"{name} "), name) for name in names)

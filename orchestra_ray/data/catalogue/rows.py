@@ -1,7 +1,7 @@
-"""The form of the files: what a catalogue and a price sheet hold, before anything is resolved.
+"""File schemas of catalogues and price sheets, before names are resolved.
 
-`read` gives the rows of a YAML file. Whatever is wrong with the file, or with one value in it, is a
-`ConfigError` of one line that names the file, the entry and the key.
+`read` returns the validated contents of a YAML file. Every mistake in it is a one-line
+`ConfigError` that names the file, the entry and the key.
 """
 
 import difflib
@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from pydantic_core import ErrorDetails
 
-from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.errors import ConfigError, first_line
 from orchestra_ray.data.catalogue.entries import Isolation, Limits
 from orchestra_ray.data.catalogue.parsers import Parser
 from orchestra_ray.data.catalogue.prices import FORM, Amount, PriceRow, unit_hint
@@ -49,7 +49,7 @@ class Row:
     latency_s: Amount = 0.0
     limits: Limits = Limits()
     version: str = "1"
-    isolation: Isolation | None = None  # None: what the executor gives
+    isolation: Isolation | None = None  # None: that of the backend
     parser: Parser = Parser.TEXT
     offered: bool = True
     settings: dict[str, Any] = Field(default_factory=dict)
@@ -89,7 +89,7 @@ class SheetFile:
     prices: dict[str, PriceRow]
 
 
-_RENAMED = {"executor": "backend"}  # key of an older catalogue: the one that replaced it
+_RENAMED = {"executor": "backend"}  # former key: current key
 _UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
 _SECTIONS: dict[str, type[Any]] = {
     "models": ModelRow,
@@ -101,12 +101,12 @@ _SECTIONS: dict[str, type[Any]] = {
 
 
 def read(shape: type[T], path: str | Path, where: str, key: str) -> T:
-    """The rows of the file at `path`, which the configuration gives under `key`."""
+    """Returns the contents of the file at `path`, named by the configuration key `key`."""
     tree = _tree(path, where, key)
     try:
         return TypeAdapter(shape).validate_python(tree)
     except ValidationError as error:
-        errors = error.errors()  # a misspelt key makes the right one missing: the former says more
+        errors = error.errors()  # a misspelt key also reports the right one as missing
         first = next((one for one in errors if one["type"] in _UNKNOWN_KEY), errors[0])
         raise ConfigError(f"{where}: {_problem(first, shape, tree)}") from None
 
@@ -117,18 +117,18 @@ def _tree(path: str | Path, where: str, key: str) -> Any:
     except FileNotFoundError:
         raise ConfigError(f"{where}: no such file; set {key}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{where}: cannot be read ({_line(error)}); set {key}") from None
+        raise ConfigError(f"{where}: cannot be read ({first_line(error)}); set {key}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{where}: {_mark(error)}; correct the YAML there") from None
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{where}: {error.full_key}: {_line(error)}; correct it") from None
+        raise ConfigError(f"{where}: {error.full_key}: {first_line(error)}; correct it") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{where}: is a list; write its sections as keys, such as `models:`")
     return tree
 
 
 def _problem(error: ErrorDetails, shape: type[Any], tree: Any) -> str:
-    """One line: which entry, which key, what is wrong with it."""
+    """Returns one line: the entry, the key and the mistake."""
     place, kind = list(error["loc"]), error["type"]
     entry = ""
     if len(place) > 1 and place[0] in ("models", "tools") and isinstance(place[1], int):
@@ -141,7 +141,8 @@ def _problem(error: ErrorDetails, shape: type[Any], tree: Any) -> str:
     if kind in ("missing", "missing_argument"):
         return f"{entry}{key} is missing; give it"
     reason = error["msg"].removeprefix("Value error, ").replace("Input should", "it should")
-    return f"{entry}{key} is {error['input']!r}; {_line(reason)}"
+    line = " ".join(reason.splitlines()[:1])
+    return f"{entry}{key} is {error['input']!r}; {line}"
 
 
 def _hint(loc: tuple[int | str, ...], shape: type[Any]) -> str:
@@ -160,8 +161,4 @@ def _mark(error: yaml.YAMLError) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
-    return _line(error)
-
-
-def _line(problem: object) -> str:
-    return " ".join(str(problem).splitlines()[:1])
+    return first_line(error)

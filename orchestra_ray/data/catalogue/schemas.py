@@ -1,11 +1,10 @@
-"""JSON schemas of tools: what is wrong with one is told before a call, and a call is bounded.
+"""Checks the JSON schemas of tools before any call, and validates calls in bounded time.
 
-A schema stands alone. No reference is ever fetched: one that the schema itself does not answer (by
-a pointer, an anchor or an `$id` inside it) makes the schema unusable, as do a chain of references
-that never gets further into the arguments, an unknown dialect, and a depth that no call could be
-packed with. Validation stops after `MAX_STEPS` keywords, and after `PATTERN_S` of all patterns, so
-that neither a schema nor arguments can hold up the event loop that calls it. No keyword matches a
-pattern by Python's `re`, which has no deadline.
+Schemas are self-contained. No reference is ever fetched: a schema is unusable if a reference does
+not resolve inside it (to a pointer, an anchor or an `$id`), if a chain of references never descends
+into the arguments, if its dialect is unknown, or if it is nested too deeply to pickle. Validation
+stops after `MAX_STEPS` keywords and after `PATTERN_S` in patterns, so that neither a schema nor
+arguments can block the event loop. Patterns never use Python's `re`, which has no timeout.
 """
 
 import threading
@@ -29,18 +28,18 @@ from orchestra_ray.data.catalogue.references import (
     specification_of,
 )
 
-MAX_DEPTH = 64  # of a schema and of arguments; pickle gives up at some hundred
-MAX_STEPS = 30_000  # some tenths of a second
-PATTERN_S = 0.2  # of all patterns of one validation
-_LITERALS = ("const", "enum", "default", "examples")  # these hold values and no schemas
+MAX_DEPTH = 64  # of schemas and arguments; pickle fails at a few hundred
+MAX_STEPS = 30_000  # a few tenths of a second
+PATTERN_S = 0.2  # in all patterns of one validation
+_LITERALS = ("const", "enum", "default", "examples")  # keywords that hold values, not schemas
 
 
-class TooMuch(Exception):
-    """A validation that was given up."""
+class ValidationLimitExceeded(Exception):
+    """Raised if a validation exceeds its limit of steps or of pattern time."""
 
 
 def check_schema(schema: Mapping[str, Any]) -> None:
-    """Raises `BadSchema` where arguments could not be validated against it."""
+    """Raises `BadSchema` if arguments cannot be validated against the schema."""
     if depth_of(schema) > MAX_DEPTH:
         raise BadSchema(f"it is nested deeper than {MAX_DEPTH} levels", "make it flatter")
     _check_keys(schema)
@@ -50,13 +49,13 @@ def check_schema(schema: Mapping[str, Any]) -> None:
         check_references(form, schema)
     except BadSchema:
         raise
-    except Exception as error:  # it is anybody's, and the library raises what it likes
+    except Exception as error:  # third-party schemas; the library raises undocumented errors
         raise BadSchema(f"it cannot be checked ({type(error).__name__}: {error})") from None
 
 
 def depth_of(value: Any) -> int:
-    """How deep lists and objects stand in each other, up to just beyond `MAX_DEPTH`."""
-    depth, level = 0, {id(value): value}  # what is shared counts once
+    """Returns the nesting depth of lists and objects, at most just above `MAX_DEPTH`."""
+    depth, level = 0, {id(value): value}  # by id: shared values count once
     while depth <= MAX_DEPTH and (level := {i: v for i, v in level.items() if _is_nest(v)}):
         level = {id(inner): inner for outer in level.values() for inner in _inside(outer)}
         depth += 1
@@ -64,24 +63,27 @@ def depth_of(value: Any) -> int:
 
 
 class BoundedValidator:
-    """A schema made ready for use. It need not have passed `check_schema`."""
+    """Validates calls against a schema, which need not have passed `check_schema`."""
 
     def __init__(self, schema: Mapping[str, Any]):
-        # Without `$schema` inside, for jsonschema leaves our form of the dialect at one.
+        # Inner `$schema` keys are removed: they make jsonschema leave the bounded validator.
         form, plain = _form_of(schema), _without_dialect(schema)
         validator: Any = _bounded(form)
         self._validator = validator(plain, _resolver=resolver_of(form, plain))
 
     def first_error(self, value: Mapping[str, Any]) -> ValidationError | None:
-        """Raises `TooMuch`, or what the library raises at a schema that it cannot use."""
-        _left.steps, _left.pattern_s = MAX_STEPS, PATTERN_S
+        """Returns the first violation, or None.
+
+        Raises `ValidationLimitExceeded`, or an error of the library if the schema is unusable.
+        """
+        _remaining.steps, _remaining.pattern_s = MAX_STEPS, PATTERN_S
         return next(self._validator.iter_errors(value), None)
 
 
 def _check_keys(value: Any) -> None:
     for key in value if isinstance(value, Mapping) else ():
         if not isinstance(key, str):
-            raise BadSchema(f"the key {key!r} is no text", "quote it")
+            raise BadSchema(f"the key {key!r} is not text", "quote it")
     for inner in _inside(value):
         _check_keys(inner)
 
@@ -110,12 +112,12 @@ _FORMS: Mapping[str, type[Validator]] = {
 
 
 def _form_of(schema: Mapping[str, Any]) -> type[Validator]:
-    """jsonschema's class for the dialect that the schema states."""
+    """Returns jsonschema's validator class for the schema's dialect."""
     stated = schema.get("$schema", _NEWEST)
     form = _FORMS.get(dialect_of(stated)) if isinstance(stated, str) else None
     if form is None:
         remedy = f"leave it out, or write {_NEWEST}"
-        raise BadSchema(f"$schema {stated} is no known dialect of JSON Schema", remedy)
+        raise BadSchema(f"$schema {stated} is not a known dialect of JSON Schema", remedy)
     return form
 
 
@@ -129,21 +131,24 @@ def _without_dialect(schema: Any) -> Any:
     return [_without_dialect(inner) for inner in schema] if isinstance(schema, list) else schema
 
 
-class _Left(threading.local):
-    """What is left to the validation that this thread is in."""
+class _Remaining(threading.local):
+    """Remaining limits of the current thread's validation."""
 
     steps = 0
     pattern_s = 0.0
 
 
-_left = _Left()
+_remaining = _Remaining()
 Keyword = Callable[[Any, Any, Any, Any], Any]
 
 
 @cache
 def _bounded(form: type[Validator]) -> type[Validator]:
-    """The dialect with a bound on the keywords of one validation."""
-    keywords = {**form.VALIDATORS, **{k: own for k, own in _OWN.items() if k in form.VALIDATORS}}
+    """Returns the dialect's validator class with limits on each validation."""
+    keywords = {
+        **form.VALIDATORS,
+        **{k: own for k, own in _OVERRIDES.items() if k in form.VALIDATORS},
+    }
     counted = {name: _counted(keyword) for name, keyword in keywords.items()}
     return validators.extend(form, counted)
 
@@ -161,26 +166,28 @@ _UNIQUE_ITEMS = Draft202012Validator.VALIDATORS["uniqueItems"]
 
 
 def _sorts(instance: Any) -> bool:
-    """Whether equal items are found by sorting; else each is compared with each."""
+    """Returns whether `uniqueItems` sorts; otherwise it compares all pairs."""
     kinds = {type(item) for item in instance} if isinstance(instance, list) else set()
     return kinds.isdisjoint({dict, list}) and len(kinds) < 2
 
 
 def _spend(steps: int) -> None:
-    _left.steps -= steps
-    if _left.steps < 0:
-        raise TooMuch(f"it takes more than {MAX_STEPS} steps")
+    _remaining.steps -= steps
+    if _remaining.steps < 0:
+        raise ValidationLimitExceeded(f"it takes more than {MAX_STEPS} steps")
 
 
 def _matches(pattern: str, text: str) -> bool:
     _spend(1)
     started_s = time.monotonic()
     try:
-        return regex.search(pattern, text, timeout=max(_left.pattern_s, 1e-6)) is not None
+        return regex.search(pattern, text, timeout=max(_remaining.pattern_s, 1e-6)) is not None
     except TimeoutError:
-        raise TooMuch(f"the pattern {pattern} takes more than {PATTERN_S:g} s") from None
+        raise ValidationLimitExceeded(
+            f"the pattern {pattern} takes more than {PATTERN_S:g} s"
+        ) from None
     finally:
-        _left.pattern_s -= time.monotonic() - started_s
+        _remaining.pattern_s -= time.monotonic() - started_s
 
 
 def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[ValidationError]:
@@ -231,9 +238,9 @@ def _names(schema: Mapping[str, Any], key: str) -> bool:
 
 
 def _evaluated(validator: Any, instance: Mapping[str, Any]) -> set[str]:
-    """The properties of an instance that a schema, or one that it applies in its place, is about.
+    """Returns the properties of an instance that a schema or its applied subschemas evaluate.
 
-    `validator` is that of the schema, which the instance satisfies.
+    `validator` is the validator of the schema; the instance must satisfy it.
     """
     schema = validator.schema
     _spend(1)
@@ -248,7 +255,7 @@ def _evaluated(validator: Any, instance: Mapping[str, Any]) -> set[str]:
 
 
 def _applied(validator: Any, instance: Mapping[str, Any]) -> Iterator[Any]:
-    """The validators of the schemas that apply to the same instance, and that it satisfies."""
+    """Yields validators of the subschemas that apply to the instance and that it satisfies."""
     schema, resolver = validator.schema, validator._resolver
     dialect = specification_of(type(validator))
 
@@ -277,7 +284,7 @@ def _applied(validator: Any, instance: Mapping[str, Any]) -> Iterator[Any]:
         yield from [within(schema[branch])] if branch in schema else []
 
 
-_OWN: Mapping[str, Keyword] = {
+_OVERRIDES: Mapping[str, Keyword] = {
     "pattern": _pattern,
     "patternProperties": _pattern_properties,
     "additionalProperties": _additional_properties,

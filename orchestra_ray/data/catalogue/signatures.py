@@ -1,10 +1,9 @@
-"""What the policy can call, as function signatures in OpenAI's JSON form for the chat template.
+"""Function signatures of a toolset, in OpenAI's JSON form for the chat template.
 
-Models stand behind one function, `ask(model)`, whose parameter description holds the table of
-choices with prices and latencies, as in the released interface (SPEC 2.1); a tool is a function
-of its own, and one that a model does has such a parameter and table too. `submit(reply)`, where it
-is offered, ends the episode with a reply as it stands: the policy need not write out what it only
-passes on.
+All models share one function, `ask(model)`, whose parameter description holds the table of choices
+with prices and latencies, as in the released interface; each tool is a function, and recipes have
+such a parameter and table too. `submit(reply)`, if offered, ends the episode with a previous reply
+verbatim, so that the policy need not copy it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 
 from orchestra_ray.core.money import Prices, usd
 from orchestra_ray.core.records import ToolOption, ToolsetSample
-from orchestra_ray.data.catalogue.arguments import shown
+from orchestra_ray.data.catalogue.arguments import prompt_schema
 from orchestra_ray.data.catalogue.choices import MODEL
 
 ASK = "ask"
@@ -27,7 +26,7 @@ _TABLE = "model | $ per million input tokens | $ per million output tokens | mea
 
 
 def signatures(toolset: ToolsetSample, submit: bool = False) -> list[dict[str, Any]]:
-    """Function signatures of everything in the draw, and of `submit` where it is offered."""
+    """Returns the function signatures of the toolset, and of `submit` if it is offered."""
     models = [option for option in toolset.options if option.kind == "model"]
     functions = [_ask(models)] if models else []
     functions += [_tool(option) for option in toolset.options if option.kind == "tool"]
@@ -38,13 +37,13 @@ def signatures(toolset: ToolsetSample, submit: bool = False) -> list[dict[str, A
 
 
 def model_line(option: ToolOption) -> str:
-    """One row of the table: alias, ability, dollars per million tokens, seconds."""
+    """Returns a row of the table: alias, ability, dollars per million tokens, seconds."""
     price = _token_price(option.prices)
     return f"{option.alias}: {option.description}; {price}, {option.latency_s:g} s"
 
 
 def price_words(prices: Prices) -> str:
-    """What a call costs, in few words."""
+    """Returns the prices of a call in words."""
     by_unit = (
         (prices.call_nanousd, "a call"),
         (prices.search_nanousd, "a search"),
@@ -69,7 +68,9 @@ def _tool(option: ToolOption) -> dict[str, Any]:
         return dict(option.signature)
     if not option.choices:
         terms = f"{price_words(option.prices)}, {option.latency_s:g} s"
-        return _function(option.alias, f"{option.description}; {terms}", shown(option.parameters))
+        return _function(
+            option.alias, f"{option.description}; {terms}", prompt_schema(option.parameters)
+        )
     own = price_words(_without_tokens(option.prices))
     described = option.description if own == "free" else f"{option.description}; {own}, and tokens"
     choice = _one_of(option.choices, _table(option.choices))

@@ -1,9 +1,9 @@
-"""The draw: which models and tools a task sees, under which names, at which prices and latencies.
+"""Samples the toolset of a task: models and tools with aliases, prices and latencies.
 
-A draw is a pure function of its seed, so that a task's draw is the same in every process and for
-every policy that is compared on it (paper section 3.3: subset and prices vary by instance). Its
-parts have random streams of their own: with aliases or without, the same seed offers the same
-models on the same terms. A model has one price in a draw, wherever it is offered.
+A toolset is a pure function of its seed, so it is the same in every process and for every policy
+compared on the task (paper section 3.3: subset and prices vary by instance). Subsets and terms,
+aliases, and the price sheet have separate random streams: with or without aliases, the same seed
+gives the same models on the same terms. A model has one price in a toolset, in all its options.
 """
 
 import random
@@ -21,26 +21,26 @@ from orchestra_ray.data.catalogue.choices import MODEL
 from orchestra_ray.data.catalogue.entries import Catalogue, Choice, Entry, PriceSheet
 
 T = TypeVar("T")
-UNNAMED = "another model"  # for one that a description names and the draw does not offer
+UNNAMED = "another model"  # replaces names of models that the toolset does not offer
 
 
 def sample_toolset(catalogue: Catalogue, config: CatalogueConfig, seed: int) -> ToolsetSample:
-    """A random subset of the models, then the tools that happen to be present."""
+    """Returns a random subset of the models, followed by the tools present."""
     rng = random.Random(seed)
     models = _subset(catalogue.offered_models, config, rng)
     tools = [tool for tool in catalogue.offered_tools if rng.random() < tool.presence]
     terms = _Terms(catalogue, config, rng, _sheet(catalogue, seed))
-    asked = [terms.model_option(model) for model in models]
-    others = [terms.tool_option(tool) for tool in tools]
+    models_offered = [terms.model_option(model) for model in models]
+    tools_offered = [terms.tool_option(tool) for tool in tools]
     if config.aliases:
         names = sorted(catalogue.models, key=len, reverse=True)
-        asked = _aliased(asked, MODEL, names, seed)
-        others = [_hidden(option, names, seed) for option in others]
-    return ToolsetSample(seed, (*asked, *others))
+        models_offered = _aliased(models_offered, MODEL, names, seed)
+        tools_offered = [_without_names(tool, names, seed) for tool in tools_offered]
+    return ToolsetSample(seed, (*models_offered, *tools_offered))
 
 
 def model_aliases(catalogue: Catalogue, config: CatalogueConfig) -> list[str]:
-    """What the models can be called in a draw, whichever draw it is."""
+    """Returns all names that models can have in a toolset."""
     models = catalogue.offered_models
     if config.aliases:
         return [f"{MODEL}-{n}" for n in range(1, len(models) + 1)]
@@ -48,7 +48,7 @@ def model_aliases(catalogue: Catalogue, config: CatalogueConfig) -> list[str]:
 
 
 def with_model(toolset: ToolsetSample, catalogue: Catalogue, name: str) -> ToolsetSample:
-    """The draw with this model on offer: as it is there, else by name, on the file's terms."""
+    """Returns the toolset with this model, added under its own name and terms if absent."""
     if any(option.identity == name and option.kind == "model" for option in toolset.options):
         return toolset
     option = plain_option(catalogue.models[name], catalogue.price_sheet)
@@ -56,9 +56,9 @@ def with_model(toolset: ToolsetSample, catalogue: Catalogue, name: str) -> Tools
 
 
 def without_models(toolset: ToolsetSample, catalogue: Catalogue) -> ToolsetSample:
-    """The draw's tools; for one that a model feeds, what it runs, on the file's terms.
+    """Returns the toolset without models; recipes are replaced by the tool that they run.
 
-    A tool whose models are all there is to it goes with them.
+    That tool has its catalogue terms. Recipes that run no tool are removed.
     """
     kept: dict[str, ToolOption] = {}
     for option in toolset.options:
@@ -73,7 +73,7 @@ def without_models(toolset: ToolsetSample, catalogue: Catalogue) -> ToolsetSampl
 
 
 def plain_option(entry: Entry, price_sheet: str) -> ToolOption:
-    """An entry outside any draw: its own name, and the terms of the file."""
+    """Returns an entry as an option outside any toolset, under its own name and terms."""
     return ToolOption(
         alias=entry.name,
         identity=entry.name,
@@ -88,7 +88,7 @@ def plain_option(entry: Entry, price_sheet: str) -> ToolOption:
 
 @dataclass(slots=True)
 class _Terms:
-    """The prices and latencies of one draw."""
+    """Samples the prices and latencies of one toolset."""
 
     catalogue: Catalogue
     config: CatalogueConfig
@@ -155,11 +155,11 @@ class _Terms:
 
 
 def _subset(whole: Sequence[T], config: CatalogueConfig, rng: random.Random) -> list[T]:
-    """From `models_min` to `models_max` of them, in their order."""
+    """Returns `models_min` to `models_max` random items, in order."""
     size = len(whole)
     count = rng.randint(min(config.models_min, size), min(config.models_max, size))
-    chosen = set(rng.sample(range(size), count))
-    return [one for i, one in enumerate(whole) if i in chosen]
+    kept = set(rng.sample(range(size), count))
+    return [item for i, item in enumerate(whole) if i in kept]
 
 
 def _sheet(catalogue: Catalogue, seed: int) -> PriceSheet:
@@ -171,7 +171,7 @@ def _sheet(catalogue: Catalogue, seed: int) -> PriceSheet:
 def _aliased(
     options: Sequence[ToolOption], stem: str, names: Sequence[str], seed: int
 ) -> list[ToolOption]:
-    """Numbered in a random order, with no description that names a model."""
+    """Returns the options with numbered aliases in random order, without model names."""
     order = random.Random(derive_seed(seed, "aliases", stem)).sample(
         range(len(options)), len(options)
     )
@@ -186,8 +186,8 @@ def _aliased(
     ]
 
 
-def _hidden(tool: ToolOption, names: Sequence[str], seed: int) -> ToolOption:
-    """A tool whose description and choices name no model; word for word stays word for word."""
+def _without_names(tool: ToolOption, names: Sequence[str], seed: int) -> ToolOption:
+    """Returns a tool without model names; a verbatim signature is left as it is."""
     if tool.signature is not None:
         return tool
     choices = tuple(_aliased(tool.choices, tool.alias, names, seed))
@@ -200,7 +200,10 @@ def _hidden(tool: ToolOption, names: Sequence[str], seed: int) -> ToolOption:
 
 
 def _masked(text: str, names: Sequence[str], alias_of: Mapping[str, str]) -> str:
-    """`text` with aliases for names. `names` are the longest first: one can begin another."""
+    """Returns `text` with names replaced by aliases.
+
+    `names` are sorted longest first, because one can be a prefix of another.
+    """
     known = {name.lower(): alias_of.get(name, UNNAMED) for name in names}
     pattern = "|".join(map(re.escape, names))
     return re.sub(
@@ -212,7 +215,7 @@ def _masked(text: str, names: Sequence[str], alias_of: Mapping[str, str]) -> str
 
 
 def _parameters(choices: Iterable[str]) -> Mapping[str, object]:
-    """The JSON schema of a recipe's one argument."""
+    """Returns the JSON schema of a recipe's only argument."""
     return {
         "type": "object",
         "properties": {MODEL: {"type": "string", "enum": list(choices)}},

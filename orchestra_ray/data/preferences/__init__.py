@@ -1,1 +1,1 @@
-"""Making preferences: what users wish, how they say it, and the weights that mean it (SPEC 3.2)."""
+"""User preferences: intents, their phrasings, and the matching weights (paper, section 3.2)."""

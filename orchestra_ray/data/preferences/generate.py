@@ -1,8 +1,8 @@
-"""Pairs of instruction and weights from templates, split by wording and by vector.
+"""Generates pairs of instruction and weights from templates, split by template and by weights.
 
-A pure function of the catalogue, whether names are hidden, the seed and the number. Templates and
-weights are each divided in two before any pair is made; what the cells call new occurs in no
-training pair, and what they don't call new occurs in one.
+A pure function of the catalogue, whether names are hidden, the seed and the count. Templates and
+weight vectors are each divided in two before any pair is made: templates or vectors that are new
+in a split occur in no training pair, and those that are not new occur in at least one.
 """
 
 import random
@@ -19,99 +19,105 @@ from orchestra_ray.data.preferences.intents import (
     Intents,
     Weights,
     all_intents,
-    consistent,
+    is_consistent,
     kind_of,
     weights_of,
 )
-from orchestra_ray.data.preferences.load import Cell, Pair
+from orchestra_ray.data.preferences.load import Pair, Split
 from orchestra_ray.data.preferences.name_leaks import named_in
-from orchestra_ray.data.preferences.templates import Bank, Wording, all_templates, wordings
+from orchestra_ray.data.preferences.templates import Bank, Phrasing, all_templates, phrasings
 
 T = TypeVar("T")
-HELDOUT_SHARE = 0.1  # of the pairs, to each cell that is held out
-NEW_TEMPLATES = 1 / 3  # of each bank
-NEW_VECTORS = 0.25  # of the weights that can be wished for
-FEWEST = 10  # pairs, for each cell to have one
+HELDOUT_SHARE = 0.1  # of the pairs, for each held-out split
+NEW_TEMPLATES = 1 / 3  # of the templates under each key of the bank
+NEW_VECTORS = 0.25  # of the weight vectors of each kind of user
+MIN_PAIRS = 10  # at least one for each split
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """Wishes and one way to say them."""
+class Candidate:
+    """Intents and one of their phrasings."""
 
     intents: Intents
-    wording: Wording
+    phrasing: Phrasing
 
 
 def generate(catalogue: Catalogue, aliases: bool, seed: int, count: int) -> list[Pair]:
-    """`count` pairs, the training ones first; `ConfigError` where there are not so many."""
-    if count < FEWEST:
-        raise ConfigError(f"--count {count}: four cells need {FEWEST} pairs; raise it")
+    """Returns `count` pairs, training pairs first; raises `ConfigError` if there are too few."""
+    if count < MIN_PAIRS:
+        raise ConfigError(f"--count {count}: four splits need {MIN_PAIRS} pairs; raise it")
     maker = _Maker(catalogue, aliases, seed)
     heldout = round(HELDOUT_SHARE * count)
-    dealt = {Cell.TRAIN: maker.train(count - heldout * (len(Cell) - 1))}
-    dealt |= {cell: maker.heldout(cell, heldout) for cell in Cell if cell is not Cell.TRAIN}
-    cells = [(cell, said) for cell, many in dealt.items() for said in many]
-    return [_pair(number, said, cell) for number, (cell, said) in enumerate(cells)]
+    by_split = {Split.TRAIN: maker.train(count - heldout * (len(Split) - 1))}
+    by_split |= {
+        split: maker.heldout(split, heldout) for split in Split if split is not Split.TRAIN
+    }
+    placed = [(split, one) for split, many in by_split.items() for one in many]
+    return [_pair(number, one, split) for number, (split, one) in enumerate(placed)]
 
 
 class _Maker:
-    """The two halves of templates and weights, and what the training pairs took of theirs."""
+    """Makes the pairs of each split, and keeps the templates and vectors of the training pairs."""
 
     def __init__(self, catalogue: Catalogue, aliases: bool, seed: int):
         self._catalogue, self._aliases, self._seed = catalogue, aliases, seed
-        self._old_bank, self._new_bank = split_bank(all_templates(), seed)
+        self._training_bank, self._heldout_bank = split_bank(all_templates(), seed)
         intended = all_intents(catalogue, aliases)
         new = new_vectors(intended, seed)
-        self._old = [intents for intents in intended if weights_of(intents) not in new]
-        self._new = [intents for intents in intended if weights_of(intents) in new]
+        self._training_intents = [intents for intents in intended if weights_of(intents) not in new]
+        self._heldout_intents = [intents for intents in intended if weights_of(intents) in new]
         self._templates: set[str] = set()
         self._vectors: set[Weights] = set()
 
-    def train(self, count: int) -> list[Said]:
-        found = self._take(Cell.TRAIN, self._old, self._old_bank, count)
-        self._templates = {name for said in found for name in said.wording.templates}
-        self._vectors = {weights_of(said.intents) for said in found}
+    def train(self, count: int) -> list[Candidate]:
+        found = self._take(Split.TRAIN, self._training_intents, self._training_bank, count)
+        self._templates = {name for one in found for name in one.phrasing.templates}
+        self._vectors = {weights_of(one.intents) for one in found}
         return found
 
-    def heldout(self, cell: Cell, count: int) -> list[Said]:
-        met = [intents for intents in self._old if weights_of(intents) in self._vectors]
-        intended = met if cell is Cell.NEW_WORDING else self._new
-        if cell is Cell.NEW_VECTOR:
-            return self._take(cell, intended, _only(self._old_bank, self._templates), count)
-        return self._take(cell, intended, self._new_bank, count)
+    def heldout(self, split: Split, count: int) -> list[Candidate]:
+        trained = [
+            intents for intents in self._training_intents if weights_of(intents) in self._vectors
+        ]
+        intended = trained if split is Split.NEW_WORDING else self._heldout_intents
+        if split is Split.NEW_VECTOR:
+            return self._take(split, intended, _only(self._training_bank, self._templates), count)
+        return self._take(split, intended, self._heldout_bank, count)
 
-    def _take(self, cell: Cell, intended: Sequence[Intents], bank: Bank, count: int) -> list[Said]:
-        dealt = deal(intended, bank, derive_seed(self._seed, cell.value))
-        found = list(islice((said for said in dealt if self._may_be_said(said)), count))
+    def _take(
+        self, split: Split, intended: Sequence[Intents], bank: Bank, count: int
+    ) -> list[Candidate]:
+        candidates = all_candidates(intended, bank, derive_seed(self._seed, split.value))
+        found = list(islice((one for one in candidates if self._is_allowed(one)), count))
         if len(found) < count:
-            problem = f"--count: {len(found)} of {count} pairs are there for {cell.value}"
+            problem = f"--count: only {len(found)} of {count} pairs for {split.value}"
             raise ConfigError(f"{problem}; lower it, or offer more models and tools")
         return found
 
-    def _may_be_said(self, said: Said) -> bool:
+    def _is_allowed(self, candidate: Candidate) -> bool:
         if not self._aliases:
             return True
-        return named_in(said.wording.instruction, self._catalogue) is None
+        return named_in(candidate.phrasing.instruction, self._catalogue) is None
 
 
-def deal(intended: Sequence[Intents], bank: Bank, seed: int) -> Iterator[Said]:
-    """Everything that can be said, once each: kinds of user in turn, and wishes within each."""
+def all_candidates(intended: Sequence[Intents], bank: Bank, seed: int) -> Iterator[Candidate]:
+    """Yields every candidate once: kinds of user in turn, and intents in turn within each."""
     by_kind: dict[str, list[Intents]] = {}
     for intents in _shuffled(intended, seed, "wishes"):
         by_kind.setdefault(kind_of(intents), []).append(intents)
 
-    def ways(kind: str, number: int, intents: Intents) -> Iterator[Said]:
-        for wording in _shuffled(wordings(intents, bank), seed, kind, number):
-            yield Said(intents, wording)
+    def candidates(kind: str, number: int, intents: Intents) -> Iterator[Candidate]:
+        for phrasing in _shuffled(phrasings(intents, bank), seed, kind, number):
+            yield Candidate(intents, phrasing)
 
     return _in_turn(
-        _in_turn(ways(kind, n, intents) for n, intents in enumerate(own))
+        _in_turn(candidates(kind, n, intents) for n, intents in enumerate(own))
         for kind, own in sorted(by_kind.items())
     )
 
 
 def split_bank(bank: Bank, seed: int) -> tuple[Bank, Bank]:
-    """(to train with, to hold out): each bank's templates divided, so that each half says all."""
+    """Returns (training, held-out) banks; each has templates for every intent."""
     old, new = {}, {}
     for key, templates in bank.items():
         shuffled = _shuffled(templates, seed, *(str(part) for part in key))
@@ -121,7 +127,7 @@ def split_bank(bank: Bank, seed: int) -> tuple[Bank, Bank]:
 
 
 def new_vectors(intended: Iterable[Intents], seed: int) -> set[Weights]:
-    """A share of each kind's weights, for no training pair to have."""
+    """Returns the held-out share of each kind's weight vectors."""
     by_kind: dict[str, list[Weights]] = {}
     kind_of_weights: dict[Weights, str] = {}
     for intents in intended:
@@ -135,11 +141,11 @@ def new_vectors(intended: Iterable[Intents], seed: int) -> set[Weights]:
     return new
 
 
-def _pair(number: int, said: Said, cell: Cell) -> Pair:
-    weights, kind = weights_of(said.intents), kind_of(said.intents)
-    assert consistent(said.intents, weights), said
-    preference = weights.preference(f"{kind}-{number}", said.wording.instruction)
-    return Pair(preference, cell, kind, said.wording.templates)
+def _pair(number: int, candidate: Candidate, split: Split) -> Pair:
+    weights, kind = weights_of(candidate.intents), kind_of(candidate.intents)
+    assert is_consistent(candidate.intents, weights), candidate
+    preference = weights.preference(f"{kind}-{number}", candidate.phrasing.instruction)
+    return Pair(preference, split, kind, candidate.phrasing.templates)
 
 
 def _only(bank: Bank, names: set[str]) -> Bank:
@@ -150,7 +156,7 @@ def _only(bank: Bank, names: set[str]) -> Bank:
 
 
 def _in_turn(many: Iterable[Iterator[T]]) -> Iterator[T]:
-    """One of each in turn, until all of them are at their end."""
+    """Yields from each iterator in turn, until all are exhausted."""
     waiting = deque(many)
     while waiting:
         one = waiting.popleft()
@@ -165,10 +171,10 @@ def _shuffled(values: Iterable[T], seed: int, *parts: int | str) -> list[T]:
     return whole
 
 
-def count_by(pairs: Sequence[Pair]) -> Mapping[str, Mapping[Cell, int]]:
-    """Pairs by kind of user and cell."""
-    counts: dict[str, dict[Cell, int]] = {}
+def count_by_kind(pairs: Sequence[Pair]) -> Mapping[str, Mapping[Split, int]]:
+    """Returns the number of pairs by kind of user and split."""
+    counts: dict[str, dict[Split, int]] = {}
     for pair in pairs:
-        row = counts.setdefault(pair.kind, dict.fromkeys(Cell, 0))
-        row[pair.cell] += 1
+        row = counts.setdefault(pair.kind, dict.fromkeys(Split, 0))
+        row[pair.split] += 1
     return counts

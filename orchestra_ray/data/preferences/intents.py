@@ -1,8 +1,8 @@
-"""What a user can wish for, and the weights that mean it.
+"""Intents of users, and the matching weights.
 
-A preference is made of one wish or two. `weights_of` is the only way from wishes to weights, and
-`consistent` says independently of it what must hold between them: what is wished for has a weight
-as strong as the wish, what is avoided and what nobody spoke of has none.
+A preference is made of one or two intents. `weights_of` maps intents to weights, and
+`is_consistent` checks the result independently: a wanted aspect or option has the weight of the
+intent's strength; avoided and unmentioned ones have none.
 """
 
 import re
@@ -17,27 +17,27 @@ from orchestra_ray.core.records import Preference
 from orchestra_ray.data.catalogue import Catalogue, Entry, Kind
 from orchestra_ray.data.catalogue.entries import UNBILLED_BACKENDS
 
-UNSAID_OUTCOME = 0.6  # everybody wants a right answer, said or not
+UNSAID_OUTCOME = 0.6  # a right answer matters even if it is not mentioned
 LOOPBACK = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
 
 
 class Aspect(StrEnum):
-    """What a wish is about, and the user who has it."""
+    """The subject of an intent, which is also the kind of user who has it."""
 
-    OUTCOME = "outcome"  # the exact one
-    COST = "cost"  # the frugal one
-    LATENCY = "latency"  # the hurried one
-    LIKE = "like"  # one who wants some tool or models used
-    AVOID = "avoid"  # one who wants them left alone
-    LOCAL = "local"  # one whose data must not leave the place
+    OUTCOME = "outcome"  # correctness
+    COST = "cost"  # low cost
+    LATENCY = "latency"  # low latency
+    LIKE = "like"  # use of certain tools or models
+    AVOID = "avoid"  # no use of certain tools or models
+    LOCAL = "local"  # no use of outside services
 
 
-MIXED = "mixed"  # the kind of a user with two wishes
+MIXED = "mixed"  # the kind of a user with two intents
 AMOUNTS = (Aspect.OUTCOME, Aspect.COST, Aspect.LATENCY)
 
 
 class Strength(Enum):
-    """How much a wish matters: the weight that it has."""
+    """The strength of an intent; the value is its weight."""
 
     SLIGHT = 0.3
     CLEAR = 0.6
@@ -50,7 +50,7 @@ class Strength(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Offers as a user speaks of them, by the catalogue's names; `others` do in their place."""
+    """Options as a user names them (`words`), by catalogue name; `others` are the alternatives."""
 
     words: str
     names: tuple[str, ...]
@@ -59,7 +59,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """`target` is what the wish is about, where that is some of the offers."""
+    """`target`: the options concerned, for intents about options."""
 
     aspect: Aspect
     strength: Strength
@@ -71,12 +71,12 @@ Intents = tuple[Intent, ...]
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """The vector of a preference; hashable, so that two that mean the same are equal."""
+    """The weight vector of a preference, hashable and in canonical form."""
 
     outcome: float
     cost: float
     latency: float
-    tools: tuple[tuple[str, float], ...] = ()  # by name, in its order; none of weight 0
+    tools: tuple[tuple[str, float], ...] = ()  # sorted by name; no zero weights
 
     @staticmethod
     def made(outcome: float, cost: float, latency: float, tools: dict[str, float]) -> "Weights":
@@ -93,7 +93,7 @@ def kind_of(intents: Intents) -> str:
 
 
 def weights_of(intents: Intents) -> Weights:
-    """Like and avoid are of the offers' kinds alone: no wish for an amount touches a tool."""
+    """Returns the weights of intents; those without a target leave the tools' weights alone."""
     amounts = {intent.aspect: intent.strength.value for intent in intents if intent.target is None}
     tools: dict[str, float] = {}
     for intent in intents:
@@ -109,8 +109,8 @@ def weights_of(intents: Intents) -> Weights:
     )
 
 
-def consistent(intents: Intents, weights: Weights) -> bool:
-    """Whether the weights say what the wishes say, all of it and no more."""
+def is_consistent(intents: Intents, weights: Weights) -> bool:
+    """Returns whether the weights express all the intents and nothing else."""
     said = {intent.aspect: intent for intent in intents}
     if len(said) != len(intents):
         return False
@@ -119,11 +119,11 @@ def consistent(intents: Intents, weights: Weights) -> bool:
         intent = said.get(aspect)
         if weight != (unsaid if intent is None else intent.strength.value):
             return False
-    aimed = [intent for intent in intents if intent.target is not None]
+    targeted = [intent for intent in intents if intent.target is not None]
     given = dict(weights.tools)
-    if not aimed:
+    if not targeted:
         return not given
-    return len(aimed) == 1 and _is_followed(aimed[0], given)
+    return len(targeted) == 1 and _is_followed(targeted[0], given)
 
 
 def _is_followed(intent: Intent, given: dict[str, float]) -> bool:
@@ -137,32 +137,34 @@ def _is_followed(intent: Intent, given: dict[str, float]) -> bool:
 
 
 def all_intents(catalogue: Catalogue, aliases: bool) -> list[Intents]:
-    """Every preference that users of the catalogue can have: one wish, or two that go together.
+    """Returns all combinations of one or two compatible intents of the catalogue's users.
 
-    Of two, one at most is about offers, for a second one would have to overrule the first.
+    At most one of two intents has a target, because a second one would conflict with it.
     """
     amounts = [Intent(aspect, strength) for aspect, strength in product(AMOUNTS, Strength)]
     targets = _targets(catalogue, aliases)
-    aimed = [
+    targeted = [
         Intent(aspect, strength, target)
         for target in targets
         for aspect, strength in product((Aspect.LIKE, Aspect.AVOID), Strength)
     ]
     local = _local(catalogue)
     if local is not None:
-        aimed += [Intent(Aspect.LOCAL, strength, local) for strength in Strength]
-    singles: list[Intents] = [(intent,) for intent in (*amounts, *aimed)]
+        targeted += [Intent(Aspect.LOCAL, strength, local) for strength in Strength]
+    singles: list[Intents] = [(intent,) for intent in (*amounts, *targeted)]
     of_amounts = [(a, b) for a, b in combinations(amounts, 2) if a.aspect is not b.aspect]
-    return [*singles, *of_amounts, *product(amounts, aimed)]
+    return [*singles, *of_amounts, *product(amounts, targeted)]
 
 
-def offered(catalogue: Catalogue) -> list[Entry]:
-    """What a draw can hold, and so what a weight can be on."""
+def offered_entries(catalogue: Catalogue) -> list[Entry]:
+    """Returns the entries that a toolset can hold, and so those that can have a weight."""
     return [*catalogue.offered_models, *catalogue.offered_tools]
 
 
 def _targets(catalogue: Catalogue, aliases: bool) -> list[Target]:
-    """Tools by name; all tools and all models; models and their families where names are shown."""
+    """Returns the targets: each tool, all tools, all models; without aliases, also each model and
+    family.
+    """
     models, tools = catalogue.offered_models, catalogue.offered_tools
     found = [_target(catalogue, f"the {tool.name} tool", [tool]) for tool in tools]
     found += [_target(catalogue, "the tools", tools), _target(catalogue, "the models", models)]
@@ -176,7 +178,7 @@ def _targets(catalogue: Catalogue, aliases: bool) -> list[Target]:
 
 
 def families(models: Iterable[Entry]) -> dict[str, list[Entry]]:
-    """Models whose names begin with the same word, two or more of them by that word."""
+    """Returns families of at least two models, by the word that their names begin with."""
     by_stem: dict[str, list[Entry]] = {}
     for model in models:
         stem = re.match(r"[a-z]+(?=[\d.-])", model.name.rpartition("/")[2].lower())
@@ -186,31 +188,31 @@ def families(models: Iterable[Entry]) -> dict[str, list[Entry]]:
 
 
 def _target(catalogue: Catalogue, words: str, entries: Sequence[Entry]) -> Target:
-    """Its others are the rest of its own kind, or of the other one where it is all of its own."""
+    """Returns a target; its others are the rest of its kind, or the other kind if there is none."""
     names = {entry.name for entry in entries}
-    rest = [entry for entry in offered(catalogue) if entry.name not in names]
+    rest = [entry for entry in offered_entries(catalogue) if entry.name not in names]
     kinds = {entry.kind for entry in entries}
     alike = [entry for entry in rest if entry.kind in kinds]
     return Target(words, tuple(e.name for e in entries), tuple(e.name for e in alike or rest))
 
 
 def _local(catalogue: Catalogue) -> Target | None:
-    """What sends nothing away from here; None where that is all or nothing."""
-    here = [entry for entry in offered(catalogue) if _stays(catalogue, entry)]
-    rest = [entry.name for entry in offered(catalogue) if entry not in here]
-    if not here or not rest:
+    """Returns the target of entries without outside services; None if they are all or none."""
+    local_entries = [entry for entry in offered_entries(catalogue) if _is_local(catalogue, entry)]
+    rest = [entry.name for entry in offered_entries(catalogue) if entry not in local_entries]
+    if not local_entries or not rest:
         return None
-    models = [entry.name for entry in here if entry.kind is Kind.MODEL]
-    words = "what runs here" if len(models) < len(here) else "models that run here"
-    return Target(words, tuple(entry.name for entry in here), tuple(rest))
+    models = [entry.name for entry in local_entries if entry.kind is Kind.MODEL]
+    words = "what runs here" if len(models) < len(local_entries) else "models that run here"
+    return Target(words, tuple(entry.name for entry in local_entries), tuple(rest))
 
 
-def _stays(catalogue: Catalogue, entry: Entry) -> bool:
-    """A recipe stays where all that it can lean on does: a chosen model reads the question."""
+def _is_local(catalogue: Catalogue, entry: Entry) -> bool:
+    """Returns whether an entry is local; a recipe is if its tool and all its models are."""
     if entry.choices:
-        leaned = [choice.model for choice in catalogue.choices_of(entry)]
-        leaned += [entry.runs] if entry.runs is not None else []
-        return all(_stays(catalogue, catalogue.entries[name]) for name in leaned)
+        parts = [choice.model for choice in catalogue.choices_of(entry)]
+        parts += [entry.runs] if entry.runs is not None else []
+        return all(_is_local(catalogue, catalogue.entries[name]) for name in parts)
     if entry.backend in UNBILLED_BACKENDS:
         return True
     urls: Any = entry.settings.get("base_urls", ())

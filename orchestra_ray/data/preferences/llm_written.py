@@ -1,8 +1,8 @@
-"""Pairs that a model writes and another one checks (SPEC 3.2).
+"""Pairs that one model proposes and another validates (paper, section 3.2).
 
-The writer sees what is on offer with prices and latencies, and proposes weights with several ways
-to say them. What is malformed, what names what is hidden, what stands there already and what the
-second model doesn't find consistent is dropped and counted. Whoever asks is given as `ask`.
+The proposing model reads the options with prices and latencies, and proposes weights with several
+phrasings. Proposals that are malformed, leak a hidden name, repeat an earlier instruction, or are
+inconsistent by the second model are dropped and counted. `ask` and `validate` make the calls.
 """
 
 import asyncio
@@ -23,14 +23,14 @@ from orchestra_ray.data.catalogue.describe import Ask, Messages
 from orchestra_ray.data.catalogue.prices import FORM
 from orchestra_ray.data.catalogue.rows import Chance, Text
 from orchestra_ray.data.catalogue.signatures import price_words
-from orchestra_ray.data.preferences.intents import Weights, offered
+from orchestra_ray.data.preferences.intents import Weights, offered_entries
 from orchestra_ray.data.preferences.name_leaks import named_in
 
-VECTORS = 8  # that are asked for at a time
-WAYS = 4  # to say each of them
-MOST_WORDS = 60  # of an instruction: every prompt holds one
-MOST_ROUNDS = 3  # times the questions that would do if nothing were dropped
-MOST_FAILURES = 5  # one after the other: neither the endpoint nor the budget comes back
+VECTORS = 8  # weight vectors per request
+WAYS = 4  # phrasings of each vector
+MOST_WORDS = 60  # of an instruction, which is part of every prompt
+MOST_ROUNDS = 3  # factor on the requests needed if nothing is dropped
+MOST_FAILURES = 5  # in succession: the endpoint is down or the budget is spent
 USERS = (
     "people with little money, from the thrifty to the destitute",
     "people in a hurry, from the slightly impatient to the desperate",
@@ -79,30 +79,30 @@ Answer with a JSON list of {count} times true (consistent) or false, in the pair
 
 
 class Drop(StrEnum):
-    """Why a proposal is no pair."""
+    """The reason for dropping a proposal."""
 
-    FAILED = "failed"  # the call to a model, or no answer in time
-    MALFORMED = "malformed"  # not in the form that was asked for
-    NAMES = "names what is hidden"
-    TWICE = "stands there already"
+    FAILED = "failed"  # a failed call, or no answer in time
+    MALFORMED = "malformed"  # not in the requested form
+    NAME_LEAK = "naming a hidden model"
+    DUPLICATE = "duplicate"
     INCONSISTENT = "inconsistent"  # by the second model
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """An instruction with the weights that it is to mean."""
+    """An instruction with its proposed weights."""
 
     instruction: str
     weights: Weights
 
 
 @dataclass(slots=True)
-class LlmWritten:
-    """What was kept, in the order in which it came, and what was dropped by reason."""
+class FilteredProposals:
+    """Kept proposals, in order of arrival, and counts of dropped ones by reason."""
 
     kept: list[Proposal] = field(default_factory=list)
     dropped: Counter[Drop] = field(default_factory=Counter)
-    fault: str = ""  # the first of the failed calls
+    fault: str = ""  # message of the first failed call
 
 
 @checked(config=FORM, kw_only=True)
@@ -118,7 +118,7 @@ _ROW, _VERDICTS = TypeAdapter(_Row), TypeAdapter(list[bool])
 
 
 class Writer:
-    """Two models at work on one catalogue."""
+    """Writes pairs for one catalogue with a proposing and a validating model."""
 
     def __init__(
         self,
@@ -128,68 +128,68 @@ class Writer:
         validate: Ask,
         deadline_s: float,
     ):
-        """`deadline_s` is for one answer."""
+        """`deadline_s` applies to each answer."""
         self._catalogue, self._aliases = catalogue, aliases
         self._ask, self._validate, self._deadline_s = ask, validate, deadline_s
-        self._names = {entry.name for entry in offered(catalogue)}
+        self._names = {entry.name for entry in offered_entries(catalogue)}
 
-    async def write(self, count: int) -> LlmWritten:
-        """At least `count` of them, or fewer where too much is dropped."""
-        written, failures = LlmWritten(), 0
+    async def write(self, count: int) -> FilteredProposals:
+        """Returns at least `count` kept proposals, or fewer if too many are dropped."""
+        result, failures = FilteredProposals(), 0
         enough = -(-count // (VECTORS * WAYS))
         for number in range(MOST_ROUNDS * enough):
-            if len(written.kept) >= count or failures == MOST_FAILURES:
+            if len(result.kept) >= count or failures == MOST_FAILURES:
                 break
             try:
-                await self._round(USERS[number % len(USERS)], written)
+                await self._round(USERS[number % len(USERS)], result)
                 failures = 0
             except (ConfigError, TimeoutError) as error:
                 failures += 1
-                written.dropped[Drop.FAILED] += 1
-                written.fault = written.fault or str(error) or "no answer in time"
-        return written
+                result.dropped[Drop.FAILED] += 1
+                result.fault = result.fault or str(error) or "no answer in time"
+        return result
 
-    async def _round(self, users: str, written: LlmWritten) -> None:
+    async def _round(self, users: str, result: FilteredProposals) -> None:
         async with asyncio.timeout(self._deadline_s):
-            answer = await self._ask(proposing(self._catalogue, self._aliases, users))
-        proposals = self._readable(answer, written)
+            answer = await self._ask(proposal_messages(self._catalogue, self._aliases, users))
+        proposals = self._readable(answer, result)
         if not proposals:
             return
         async with asyncio.timeout(self._deadline_s):
-            verdict = await self._validate(validating(self._catalogue, proposals))
+            verdict = await self._validate(validation_messages(self._catalogue, proposals))
         try:
             verdicts = _VERDICTS.validate_python(_between(verdict, "verdicts"), strict=True)
         except ValidationError:
             verdicts = []
         if len(verdicts) != len(proposals):
-            written.dropped[Drop.MALFORMED] += len(proposals)
+            result.dropped[Drop.MALFORMED] += len(proposals)
             return
         kept = [proposal for proposal, fits in zip(proposals, verdicts, strict=True) if fits]
-        written.kept += kept
-        written.dropped += Counter({Drop.INCONSISTENT: len(proposals) - len(kept)})
+        result.kept += kept
+        result.dropped += Counter({Drop.INCONSISTENT: len(proposals) - len(kept)})
 
-    def _readable(self, answer: str, written: LlmWritten) -> list[Proposal]:
+    def _readable(self, answer: str, result: FilteredProposals) -> list[Proposal]:
         rows = _between(answer, "pairs")
         if not isinstance(rows, list):
-            written.dropped[Drop.MALFORMED] += 1
+            result.dropped[Drop.MALFORMED] += 1
             return []
-        taken = {proposal.instruction.lower() for proposal in written.kept}
+        taken = {proposal.instruction.lower() for proposal in result.kept}
         found: list[Proposal] = []
         for row in rows:
             proposals = self._proposals(row)
             if not proposals:
-                written.dropped[Drop.MALFORMED] += 1
+                result.dropped[Drop.MALFORMED] += 1
             for proposal in proposals:
                 reason = self._fault(proposal, taken)
                 if reason is None:
                     found.append(proposal)
                     taken.add(proposal.instruction.lower())
                 else:
-                    written.dropped[reason] += 1
+                    result.dropped[reason] += 1
         return found
 
     def _proposals(self, raw: Any) -> list[Proposal]:
-        """Of one object of the answer; none where it is not in the form."""
+        """Returns the proposals in one object of the answer; none if it is malformed."""
         try:
             row = _ROW.validate_python(raw)
         except ValidationError:
@@ -205,12 +205,12 @@ class Writer:
         if not instruction.isprintable() or len(instruction.split()) > MOST_WORDS:
             return Drop.MALFORMED
         if self._aliases and named_in(instruction, self._catalogue) is not None:
-            return Drop.NAMES
-        return Drop.TWICE if instruction.lower() in taken else None
+            return Drop.NAME_LEAK
+        return Drop.DUPLICATE if instruction.lower() in taken else None
 
 
-def proposing(catalogue: Catalogue, aliases: bool, users: str) -> Messages:
-    """What the writer is asked."""
+def proposal_messages(catalogue: Catalogue, aliases: bool, users: str) -> Messages:
+    """Returns the messages to the proposing model."""
     content = _PROPOSE.format(
         options=_options(catalogue),
         vectors=VECTORS,
@@ -222,17 +222,17 @@ def proposing(catalogue: Catalogue, aliases: bool, users: str) -> Messages:
     return [{"role": "user", "content": content}]
 
 
-def validating(catalogue: Catalogue, proposals: Sequence[Proposal]) -> Messages:
-    """What the second model is asked of them, in their order."""
+def validation_messages(catalogue: Catalogue, proposals: Sequence[Proposal]) -> Messages:
+    """Returns the messages to the validating model about the proposals, in order."""
     pairs = "\n".join(
-        f'<pair number="{n}">{json.dumps(_shown(proposal), ensure_ascii=False)}</pair>'
+        f'<pair number="{n}">{json.dumps(_as_json(proposal), ensure_ascii=False)}</pair>'
         for n, proposal in enumerate(proposals, 1)
     )
     content = _VALIDATE.format(options=_options(catalogue), pairs=pairs, count=len(proposals))
     return [{"role": "user", "content": content}]
 
 
-def _shown(proposal: Proposal) -> Mapping[str, Any]:
+def _as_json(proposal: Proposal) -> Mapping[str, Any]:
     weights = proposal.weights
     return {
         "instruction": proposal.instruction,
@@ -247,12 +247,12 @@ def _options(catalogue: Catalogue) -> str:
     return "\n".join(
         f"- {entry.name} ({entry.kind.value}): {entry.description};"
         f" {price_words(entry.prices)}, {entry.latency_s:g} s"
-        for entry in offered(catalogue)
+        for entry in offered_entries(catalogue)
     )
 
 
 def _between(answer: str, tag: str) -> Any:
-    """The JSON between the tags, the last ones after any thinking; None where there is none."""
+    """Returns the JSON between the last tags after any thinking; None without valid JSON."""
     said = answer.rpartition("</think>")[2]
     found = re.findall(rf"<{tag}>(.*?)</{tag}>", said, re.DOTALL)
     try:

@@ -1,9 +1,8 @@
-"""The user's preferences: from the configuration and its file to records.
+"""Loads users' preferences from the configuration and its file.
 
-A file is JSONL, one preference a line, with the cell that it belongs to: a policy trains on one
-cell, and the others tell wordings and weights that it has not met from those that it has. What
-stands in the configuration itself has no cell: it is for training, and for measuring where no file
-holds anything out.
+A file is JSONL, one preference a line, with its split: a policy trains on one split, and the others
+test phrasings and weights that it has not seen. Preferences in the configuration itself have no
+split: they are for training, and also for evaluation if no file holds any out.
 """
 
 import json
@@ -24,44 +23,44 @@ from orchestra_ray.data.catalogue.prices import FORM
 from orchestra_ray.data.catalogue.rows import Chance, Text
 
 
-class Cell(StrEnum):
-    """What of a pair the training pairs hold."""
+class Split(StrEnum):
+    """The split of a pair, by the parts of it that occur in training pairs."""
 
-    TRAIN = "train"  # both: it is one of them
-    NEW_WORDING = "new_wording"  # its weights, said in other words
-    NEW_VECTOR = "new_vector"  # its words, for weights that none of them has
-    NEW_BOTH = "new_both"  # neither
+    TRAIN = "train"  # a training pair
+    NEW_WORDING = "new_wording"  # known weights in new phrasings
+    NEW_VECTOR = "new_vector"  # new weights in known templates
+    NEW_BOTH = "new_both"  # new weights in new phrasings
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A preference with its place in the split. `wording` names the templates it was said by."""
+    """A preference with its split. `templates` names the templates of its instruction."""
 
     preference: Preference
-    cell: Cell
+    split: Split
     kind: str = ""  # of user
-    wording: tuple[str, ...] = ()
+    templates: tuple[str, ...] = ()
 
 
 def load_preferences(config: CatalogueConfig) -> list[Preference]:
-    """Those to train on: the configuration's own, as often as their shares say, then the file's."""
+    """Returns the training preferences: the configuration's, repeated by share, then the file's."""
     own, taken = _own(config), {preference.name for preference in config.preferences}
-    filed = [pair.preference for pair in _pairs(config) if pair.cell is Cell.TRAIN]
+    filed = [pair.preference for pair in _pairs(config) if pair.split is Split.TRAIN]
     for preference in filed:
         if preference.name in taken:
             raise ConfigError(
-                f"catalogue.preferences_path {config.preferences_path}: {preference.name} stands"
-                " in catalogue.preferences too; rename one"
+                f"catalogue.preferences_path {config.preferences_path}: {preference.name} is"
+                " also in catalogue.preferences; rename one"
             )
     return own + filed
 
 
 def load_heldout_preferences(config: CatalogueConfig, only: Sequence[str] = ()) -> list[Preference]:
-    """Those to measure with: what the file holds out, or the configuration's own without any.
+    """Returns the evaluation preferences: the file's held-out ones, else the configuration's.
 
-    only: the names of those to take; all of them where none is given.
+    only: names of the preferences to return; empty: all.
     """
-    heldout = [pair.preference for pair in _pairs(config) if pair.cell is not Cell.TRAIN]
+    heldout = [pair.preference for pair in _pairs(config) if pair.split is not Split.TRAIN]
     heldout = heldout or _own(config)
     by_name = {one.name: one for one in heldout}
     if missing := [name for name in only if name not in by_name]:
@@ -70,11 +69,8 @@ def load_heldout_preferences(config: CatalogueConfig, only: Sequence[str] = ()) 
     return [by_name[name] for name in only] or heldout
 
 
-def fitting(preferences: Sequence[Preference], toolset: ToolsetSample) -> Sequence[Preference]:
-    """Those that the draw can serve: they like no call, or one that it allows.
-
-    All of them where it can serve none.
-    """
+def servable(preferences: Sequence[Preference], toolset: ToolsetSample) -> Sequence[Preference]:
+    """Returns the preferences that like no call, or a call that the toolset allows; else all."""
     calls = [call for option in toolset.options for call in _calls(option)]
 
     def is_served(preference: Preference) -> bool:
@@ -85,9 +81,11 @@ def fitting(preferences: Sequence[Preference], toolset: ToolsetSample) -> Sequen
 
 
 def read_pairs(path: str | Path) -> list[Pair]:
-    """What `write_pairs` wrote; `ConfigError` names the line that cannot be used."""
+    """Returns the pairs of a file of `write_pairs`; `ConfigError` names an unusable line."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")  # JSON may hold other breaks
+        lines = (
+            Path(path).read_text(encoding="utf-8").split("\n")
+        )  # JSON strings may hold other line breaks
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(
@@ -101,7 +99,7 @@ def read_pairs(path: str | Path) -> list[Pair]:
             name = pair.preference.name
             if name in named:
                 raise ConfigError(
-                    f"preferences {path}: line {number}: {name} stands twice; names are unique"
+                    f"preferences {path}: line {number}: {name} occurs twice; names are unique"
                 )
             named.add(name)
             pairs.append(pair)
@@ -116,7 +114,7 @@ def write_pairs(path: str | Path, pairs: Iterable[Pair]) -> None:
 
 
 def _calls(option: ToolOption) -> list[tuple[str, str]]:
-    """The calls that the offer allows: their identity and the model that does them, if any."""
+    """Returns the (identity, model) of the calls that an option allows; "" for no model."""
     if option.choices:
         return [(option.identity, choice.identity) for choice in option.choices]
     return [(option.identity, option.identity if option.kind == "model" else "")]
@@ -124,12 +122,14 @@ def _calls(option: ToolOption) -> list[tuple[str, str]]:
 
 @checked(config=FORM, kw_only=True)
 class _Row:
+    """A line of the file; the fields are its keys."""
+
     name: Text
     instruction: Text
     outcome: Chance
     cost: Chance
     latency: Chance
-    cell: Cell
+    cell: Split
     tools: dict[str, Chance] = field(default_factory=dict)
     kind: str = ""
     wording: list[str] = field(default_factory=list)
@@ -143,7 +143,7 @@ def _pair(where: str, line: str) -> Pair:
     try:
         row = _ROW.validate_json(line)
     except ValidationError as error:
-        errors = error.errors()  # a misspelt key makes the right one missing: the former says more
+        errors = error.errors()  # a misspelt key also reports the right one as missing
         first = next((one for one in errors if one["type"] in _UNKNOWN_KEY), errors[0])
         key = ".".join(str(part) for part in first["loc"]) or "it"
         reason = " ".join(first["msg"].removeprefix("Value error, ").splitlines()[:1])
@@ -156,7 +156,12 @@ def _pair(where: str, line: str) -> Pair:
 
 def _as_row(pair: Pair) -> dict[str, object]:
     values = asdict(pair.preference)
-    return {**values, "cell": pair.cell.value, "kind": pair.kind, "wording": list(pair.wording)}
+    return {
+        **values,
+        "cell": pair.split.value,
+        "kind": pair.kind,
+        "wording": list(pair.templates),
+    }
 
 
 def _own(config: CatalogueConfig) -> list[Preference]:

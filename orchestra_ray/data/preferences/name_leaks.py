@@ -1,7 +1,7 @@
-"""What an instruction must not name where names are hidden behind aliases (`catalogue.aliases`).
+"""Finds names in instructions that aliases hide from the policy (`catalogue.aliases`).
 
-A policy that sees model-1 and model-2 cannot follow a wish for a model by name, and a wish for
-model-1 means another model in every draw. Tools have no alias, so they can be named.
+A policy that sees model-1 and model-2 cannot follow an intent about a model by name, and model-1
+is another model in every toolset. Tools have no alias, so instructions may name them.
 """
 
 import re
@@ -13,7 +13,7 @@ from orchestra_ray.data.preferences.intents import families
 
 
 def named_in(instruction: str, catalogue: Catalogue) -> str | None:
-    """The first hidden name, family or alias in the instruction; None: it has none."""
+    """Returns the first hidden name, family or alias in the instruction; None without one."""
     models = list(catalogue.models.values())
     names = [re.escape(name) for model in models for name in names_of(model)]
     stems = [rf"{re.escape(family)}(?=\W|\d|$)" for family in families(models)]

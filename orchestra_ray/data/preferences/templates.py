@@ -1,8 +1,8 @@
-"""How users say what they wish: sentences by aspect, strength and register.
+"""Templates of users' instructions: sentences by aspect, strength and register.
 
-Every sentence says its aspect and how much it matters, and nothing else; `{it}` is the target. Two
-wishes are two sentences, in either order. No sentence stands twice, so an instruction has one
-meaning. The short register keeps to `SHORT_WORDS`, so that a tiny policy can read it.
+Every sentence expresses one aspect and its strength, and nothing else; `{it}` is the target. Two
+intents are two sentences, in either order. No sentence occurs twice, so an instruction has one
+meaning. Short instructions have at most `SHORT_WORDS` words, so that the tiny policy can read them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,38 +17,39 @@ SHORT_WORDS = 12
 
 class Register(StrEnum):
     SHORT = "short"  # at most `SHORT_WORDS` words in all
-    LONG = "long"  # a sentence for each wish
+    LONG = "long"  # a full sentence for each intent
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """`name` is for the file: aspect, strength, register, number."""
+    """`name` is aspect.strength.register.number."""
 
     name: str
     text: str
 
-    def says(self, intent: Intent) -> str:
+    def render(self, intent: Intent) -> str:
         return self.text.format(it=intent.target.words if intent.target else "")
 
 
 @dataclass(frozen=True, slots=True)
-class Wording:
+class Phrasing:
     instruction: str
-    templates: tuple[str, ...]  # their names
+    templates: tuple[str, ...]  # names
 
 
 Bank = Mapping[tuple[Aspect, Strength, Register], Sequence[Template]]
 
 
-def wordings(intents: Intents, bank: Bank) -> Iterator[Wording]:
-    """Every way to say the wishes with the templates of a bank."""
+def phrasings(intents: Intents, bank: Bank) -> Iterator[Phrasing]:
+    """Yields every phrasing of the intents with the templates of a bank."""
     for register in Register:
         for order in permutations(intents):
             sentences = [bank[intent.aspect, intent.strength, register] for intent in order]
-            for chosen in product(*sentences):
-                said = " ".join(t.says(w) for t, w in zip(chosen, order, strict=True))
-                if register is Register.LONG or len(said.split()) <= SHORT_WORDS:
-                    yield Wording(said, tuple(template.name for template in chosen))
+            for templates in product(*sentences):
+                pairs = zip(templates, order, strict=True)
+                text = " ".join(template.render(intent) for template, intent in pairs)
+                if register is Register.LONG or len(text.split()) <= SHORT_WORDS:
+                    yield Phrasing(text, tuple(template.name for template in templates))
 
 
 def all_templates() -> Bank:
@@ -62,12 +63,12 @@ def all_templates() -> Bank:
     }
 
 
-def _said(short: str, long: str) -> Mapping[Register, Sequence[str]]:
+def _texts(short: str, long: str) -> Mapping[Register, Sequence[str]]:
     return {Register.SHORT: short.split(" / "), Register.LONG: long.strip().split("\n")}
 
 
 _SENTENCES: Mapping[tuple[Aspect, Strength], Mapping[Register, Sequence[str]]] = {
-    (Aspect.OUTCOME, Strength.SLIGHT): _said(
+    (Aspect.OUTCOME, Strength.SLIGHT): _texts(
         "A rough answer will do. / Near enough is enough. / It need not be perfect."
         " / A good guess is fine. / Small mistakes hardly matter. / Do not fuss over correctness.",
         """
@@ -79,7 +80,7 @@ Getting it exactly right matters to me only a little.
 An answer that is roughly right serves me well enough.
 """,
     ),
-    (Aspect.OUTCOME, Strength.CLEAR): _said(
+    (Aspect.OUTCOME, Strength.CLEAR): _texts(
         "Try to be right. / Please get it right. / I want a right answer."
         " / Take care to be right. / The answer should be right. / Avoid mistakes.",
         """
@@ -91,7 +92,7 @@ Make a reasonable effort to give me a right answer.
 Correctness is what I expect of a good answer.
 """,
     ),
-    (Aspect.OUTCOME, Strength.STRONG): _said(
+    (Aspect.OUTCOME, Strength.STRONG): _texts(
         "Be right above all. / Only a right answer helps. / It must be right."
         " / Correctness comes first. / No mistakes whatsoever. / Never give a wrong answer.",
         """
@@ -103,7 +104,7 @@ Correctness comes before everything else in my work.
 I publish what you tell me, so be certain that it is right.
 """,
     ),
-    (Aspect.COST, Strength.SLIGHT): _said(
+    (Aspect.COST, Strength.SLIGHT): _texts(
         "Save a little. / Mind the cost somewhat. / Cheaper is slightly nicer."
         " / Do not be wasteful. / Keep an eye on cost. / Small savings are welcome.",
         """
@@ -115,7 +116,7 @@ Money is a minor concern of mine in this.
 I would be slightly happier with a smaller bill.
 """,
     ),
-    (Aspect.COST, Strength.CLEAR): _said(
+    (Aspect.COST, Strength.CLEAR): _texts(
         "Keep the cost down. / Try to spend less. / Please be economical."
         " / Cheap ways are better. / Watch the budget. / Prefer what is cheap.",
         """
@@ -127,7 +128,7 @@ Expensive calls should have a good reason.
 The cost counts for me, so spend with care.
 """,
     ),
-    (Aspect.COST, Strength.STRONG): _said(
+    (Aspect.COST, Strength.STRONG): _texts(
         "Spend as little as possible. / Every cent counts. / It must be cheap."
         " / Lowest cost above all. / I have hardly any money. / Avoid all spending you can.",
         """
@@ -139,7 +140,7 @@ Take the cheapest way there is, always.
 I pay for thousands of these, so the lowest cost is what I need.
 """,
     ),
-    (Aspect.LATENCY, Strength.SLIGHT): _said(
+    (Aspect.LATENCY, Strength.SLIGHT): _texts(
         "No great hurry. / Do not dawdle. / Sooner is slightly nicer."
         " / Mind the time somewhat. / A bit faster is nice. / Keep an eye on time.",
         """
@@ -151,7 +152,7 @@ Time is a minor concern of mine in this.
 I would be slightly happier to have it sooner.
 """,
     ),
-    (Aspect.LATENCY, Strength.CLEAR): _said(
+    (Aspect.LATENCY, Strength.CLEAR): _texts(
         "Please be quick about it. / Try to be fast. / I would rather not wait."
         " / Faster ways are better. / Watch the clock. / Prefer what is fast.",
         """
@@ -163,7 +164,7 @@ Slow calls should have a good reason.
 The time it takes counts for me, so be reasonably quick.
 """,
     ),
-    (Aspect.LATENCY, Strength.STRONG): _said(
+    (Aspect.LATENCY, Strength.STRONG): _texts(
         "Be as fast as possible. / Every second counts. / I need it now."
         " / Speed above all. / I cannot wait. / Answer at once.",
         """
@@ -175,7 +176,7 @@ Take the fastest way there is, always.
 Somebody is standing beside me for the answer, and I need it at once.
 """,
     ),
-    (Aspect.LIKE, Strength.SLIGHT): _said(
+    (Aspect.LIKE, Strength.SLIGHT): _texts(
         "Perhaps try {it}. / Maybe use {it}. / Nice to have {it}."
         " / Consider {it}. / I slightly favour {it}. / Possibly ask {it}.",
         """
@@ -187,7 +188,7 @@ All else being equal, lean towards {it}.
 I would not mind if {it} had a part in this.
 """,
     ),
-    (Aspect.LIKE, Strength.CLEAR): _said(
+    (Aspect.LIKE, Strength.CLEAR): _texts(
         "Prefer {it}. / Please use {it}. / I like {it}."
         " / Favour {it}. / Better use {it}. / Turn to {it}.",
         """
@@ -199,7 +200,7 @@ My team works with {it}, and I would like to stay with that.
 Using {it} is what I prefer.
 """,
     ),
-    (Aspect.LIKE, Strength.STRONG): _said(
+    (Aspect.LIKE, Strength.STRONG): _texts(
         "Always use {it}. / Insist on {it}. / I want {it}."
         " / Definitely use {it}. / It must be {it}. / Rely on {it}.",
         """
@@ -211,7 +212,7 @@ We are bound by contract to use {it}, so always do.
 By all means work with {it}, at every opportunity.
 """,
     ),
-    (Aspect.AVOID, Strength.SLIGHT): _said(
+    (Aspect.AVOID, Strength.SLIGHT): _texts(
         "Perhaps skip {it}. / Maybe spare {it}. / Rather not {it}."
         " / I slightly dislike {it}. / Possibly pass over {it}. / Less of {it}.",
         """
@@ -223,7 +224,7 @@ All else being equal, lean away from {it}.
 I would not mind if {it} had no part in this.
 """,
     ),
-    (Aspect.AVOID, Strength.CLEAR): _said(
+    (Aspect.AVOID, Strength.CLEAR): _texts(
         "Avoid {it}. / Please skip {it}. / I dislike {it}."
         " / Leave {it} out. / Better without {it}. / Pass over {it}.",
         """
@@ -235,7 +236,7 @@ My team has moved away from {it}, and I would like to do so too.
 Doing without {it} is what I prefer.
 """,
     ),
-    (Aspect.AVOID, Strength.STRONG): _said(
+    (Aspect.AVOID, Strength.STRONG): _texts(
         "Never use {it}. / Refuse {it}. / Anything but {it}."
         " / Stay off {it}. / Ban {it}. / Under no circumstances {it}.",
         """
@@ -247,7 +248,7 @@ We are forbidden by contract to use {it}, so always use something else.
 Keep away from {it}, at every opportunity.
 """,
     ),
-    (Aspect.LOCAL, Strength.SLIGHT): _said(
+    (Aspect.LOCAL, Strength.SLIGHT): _texts(
         "Perhaps take {it}. / Local is slightly nicer. / Maybe stay on premises."
         " / Rather not send data out. / Somewhat private, please. / A bit of privacy helps.",
         """
@@ -259,7 +260,7 @@ Keeping the data in the house is a minor wish of mine.
 I would be slightly happier with {it} than with outside services.
 """,
     ),
-    (Aspect.LOCAL, Strength.CLEAR): _said(
+    (Aspect.LOCAL, Strength.CLEAR): _texts(
         "Better take {it}. / Keep the data here. / Avoid outside services."
         " / Please stay local. / My data is private. / Better work on premises.",
         """
@@ -271,7 +272,7 @@ Where you have a choice, do not send my question elsewhere.
 Services outside should see this only for a good reason.
 """,
     ),
-    (Aspect.LOCAL, Strength.STRONG): _said(
+    (Aspect.LOCAL, Strength.STRONG): _texts(
         "Nothing may leave this place. / Strictly confidential data. / Only local, always."
         " / Never call outside services. / Keep all of it here. / Send nothing out.",
         """

@@ -1,1 +1,1 @@
-"""Where tasks come from, how they are checked, and the order in which they are drawn."""
+"""Task sources, task scoring, and the order of sampling."""

@@ -1,8 +1,8 @@
-"""Tasks from a file: read whole, checked whole, and divided into train and held-out ones.
+"""Tasks from files, checked as a whole, and divided into training and held-out tasks.
 
-Which side a task of one file falls on is decided by a hash of its question alone, so it stays
-there when rows are added or moved, and two rows of one question are never on both sides. No
-question of a file of held-out tasks stands in the file of the others.
+The division of a single file depends only on a hash of each question, so it is stable when rows
+are added or moved, and rows with the same question are never on both sides. If held-out tasks have
+their own file, no question may occur in both files.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestra_ray.config.derived import BENCHMARKS, has_private_tasks
 from orchestra_ray.config.schema import TasksConfig
-from orchestra_ray.config.validation import BENCHMARKS, is_private
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.records import Task
 from orchestra_ray.core.seeds import derive_seed
@@ -19,16 +19,16 @@ from orchestra_ray.data.tasks.formats import FORMATS, Problem
 from orchestra_ray.data.tasks.private import PRIVATE
 from orchestra_ray.data.tasks.rows import BadRow, rows
 
-SEEDS = 2**63  # as many as `derive_seed` has
+SEEDS = 2**63  # number of values of `derive_seed`
 
 
 class FileTasks:
-    """A `Source` of the problems given. One family: tasks keep the mixture of their file."""
+    """A `Source` of the given problems, as one family: tasks keep the mixture of their file."""
 
     endless = False
 
     def __init__(self, config: TasksConfig, problems: Iterable[Problem], skipped: int = 0):
-        """`skipped`: rows of the file that are no tasks, such as those with images."""
+        """`skipped`: number of rows that are not tasks, such as those with images."""
         self.families: Sequence[str] = [config.source]
         self.skipped = skipped
         self._config, self._problems = config, list(problems)
@@ -39,7 +39,7 @@ class FileTasks:
 
     @property
     def judges(self) -> frozenset[str]:
-        """Which its tasks ask for."""
+        """The judges of its tasks."""
         return frozenset(_judge(self._config, problem) for problem in self._problems)
 
     def make(self, family_index: int, i: int) -> Task:
@@ -49,7 +49,7 @@ class FileTasks:
             payload["choices"] = list(problem.choices)
         if problem.tests:
             payload["tests"] = problem.tests
-        if is_private(self._config):
+        if has_private_tasks(self._config):
             payload[PRIVATE] = True
         return Task(
             task_id=f"{source}/{problem.id}",
@@ -60,9 +60,9 @@ class FileTasks:
 
 
 def open_files(config: TasksConfig) -> tuple[FileTasks, FileTasks]:
-    """Train and held-out tasks; `ConfigError` for the first mistake in a file.
+    """Returns training and held-out tasks, either possibly empty; benchmarks are all held out.
 
-    A benchmark is held out whole. Either may be empty.
+    Raises `ConfigError` for the first mistake in a file.
     """
     train = heldout = _File([], 0)
     if config.path is not None:
@@ -71,28 +71,28 @@ def open_files(config: TasksConfig) -> tuple[FileTasks, FileTasks]:
         heldout = _whole(config, config.heldout_path, "tasks.heldout_path")
         _check_apart(config, train, heldout)
     if config.source in BENCHMARKS:
-        both = [placed.problem for file in (train, heldout) for placed in file.placed]
+        both = [located.problem for file in (train, heldout) for located in file.located]
         return FileTasks(config, []), FileTasks(config, both, train.skipped + heldout.skipped)
     if config.heldout_path is None:
         return _split(config, train)
-    kept, apart = ([placed.problem for placed in file.placed] for file in (train, heldout))
+    kept, apart = ([located.problem for located in file.located] for file in (train, heldout))
     return FileTasks(config, kept, train.skipped), FileTasks(config, apart, heldout.skipped)
 
 
 def mistakes(config: TasksConfig, path: str) -> Sequence[str]:
-    """A line `file:line: what; what to do` for every mistake in a file of tasks."""
+    """Returns a line `file:line: mistake; remedy` for every mistake in a task file."""
     return _read(config, path, "the path").mistakes
 
 
 @dataclass(frozen=True, slots=True)
-class _Placed:
+class _Located:
     line: int
     problem: Problem
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    placed: list[_Placed]
+    located: list[_Located]
     skipped: int
     mistakes: Sequence[str] = ()
 
@@ -102,13 +102,13 @@ def _whole(config: TasksConfig, path: str, key: str) -> _File:
     if file.mistakes:
         more = len(file.mistakes) - 1
         raise ConfigError(file.mistakes[0] + (f" (and {more} more mistakes)" if more else ""))
-    if not file.placed:
+    if not file.located:
         raise ConfigError(f"{path}: no tasks in it; set {key}")
     return file
 
 
 def _read(config: TasksConfig, path: str, key: str) -> _File:
-    placed: list[_Placed] = []
+    located: list[_Located] = []
     found: list[str] = []
     first: dict[str, int] = {}
     skipped = 0
@@ -122,17 +122,17 @@ def _read(config: TasksConfig, path: str, key: str) -> _File:
                 continue
             _check_judge(config, problem)
             if first.setdefault(problem.id, line) != line:
-                raise BadRow(f"its id stands in line {first[problem.id]} too; ids are unique")
-            placed.append(_Placed(line, problem))
+                raise BadRow(f"its id is also in line {first[problem.id]}; ids are unique")
+            located.append(_Located(line, problem))
         except BadRow as error:
             found.append(f"{path}:{line}: {error}")
-    return _File(placed, skipped, found)
+    return _File(located, skipped, found)
 
 
 def _judge(config: TasksConfig, problem: Problem) -> str:
-    """The row's own, else the configuration's, else the format's."""
-    by_form = "choice" if problem.choices else FORMATS[config.source].judge
-    return problem.judge or config.judge or by_form
+    """Returns the row's judge, else the configuration's, else the format's."""
+    by_format = "choice" if problem.choices else FORMATS[config.source].judge
+    return problem.judge or config.judge or by_format
 
 
 def _check_judge(config: TasksConfig, problem: Problem) -> None:
@@ -149,19 +149,19 @@ def _split(config: TasksConfig, file: _File) -> tuple[FileTasks, FileTasks]:
         return seed < config.heldout_share * SEEDS
 
     def side(belongs: Callable[[Problem], bool]) -> list[Problem]:
-        return [placed.problem for placed in file.placed if belongs(placed.problem)]
+        return [located.problem for located in file.located if belongs(located.problem)]
 
     train = FileTasks(config, side(lambda problem: not is_held_out(problem)), file.skipped)
     return train, FileTasks(config, side(is_held_out))
 
 
 def _check_apart(config: TasksConfig, train: _File, heldout: _File) -> None:
-    lines = {_normal(placed.problem.question): placed.line for placed in train.placed}
-    for placed in heldout.placed:
-        line = lines.get(_normal(placed.problem.question))
+    lines = {_normal(located.problem.question): located.line for located in train.located}
+    for located in heldout.located:
+        line = lines.get(_normal(located.problem.question))
         if line is not None:
-            problem = f"its question stands in {config.path}:{line} too"
-            raise ConfigError(f"{config.heldout_path}:{placed.line}: {problem}; leave it out there")
+            problem = f"its question is also in {config.path}:{line}"
+            raise ConfigError(f"{config.heldout_path}:{located.line}: {problem}; remove it")
 
 
 def _normal(question: str) -> str:

@@ -1,8 +1,8 @@
-"""What each source of tasks calls the parts of a row: one reader a format.
+"""Row formats of task files, with one reader for each source.
 
-A reader makes a `Problem` of a row, or says in a `BadRow` what is wrong; it quotes nothing of the
-row. None: the row is left out, for a reason that is no mistake. Fields that no reader names, such
-as a benchmark's canary, go no further than this module.
+A reader returns a `Problem`, or None for a row that is validly skipped, or raises a `BadRow`, which
+never quotes the row. Fields that readers do not name, such as a benchmark's canary, never leave
+this module.
 """
 
 import difflib
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from orchestra_ray.config.ranges import JudgeName
-from orchestra_ray.data.catalogue.parsers import Parser, found
+from orchestra_ray.data.catalogue.parsers import Parser, find_marked
 from orchestra_ray.data.tasks.rows import BadRow, Row
 
 LETTERS = string.ascii_uppercase
@@ -21,7 +21,7 @@ LETTERS = string.ascii_uppercase
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """`judge` of None: the row names none. `tests`: Python that a program must survive."""
+    """A task row. `judge` of None: unspecified. `tests`: Python that a correct program passes."""
 
     id: str
     question: str
@@ -34,14 +34,14 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """`judge` is for rows that name none, where the configuration names none either."""
+    """A format's reader, and its judge if neither the row nor the configuration names one."""
 
     read: Callable[[Row, int], Problem | None]
     judge: str
 
 
 def _plain(row: Row, line: int) -> Problem:
-    """{id, question, answer, choices?, family?, judge?, tests?}; a code task needs no answer."""
+    """Reads {id, question, answer, choices?, family?, judge?, tests?}; code needs no answer."""
     _refuse_near_misses(row, ("choices", "family", "judge", "tests"))
     judge, tests, choices = _judge(row), _tests(row), _choices(row)
     if judge == "code" and not tests:
@@ -71,18 +71,18 @@ def _frames(row: Row, line: int) -> Problem:
 
 
 def _hle(row: Row, line: int) -> Problem | None:
-    """Text alone: what shows an image is left out."""
+    """Reads text-only rows; rows with images are skipped."""
     if row.get("image"):
         return None
     return Problem(_text(row, "id"), _text(row, "question"), _text(row, "answer"))
 
 
 def _math(row: Row, line: int) -> Problem:
-    """{problem, solution, level, subject}, with the answer in the solution's last box."""
+    """Reads {problem, solution, level, subject}; the answer is in the solution's last box."""
     if row.get("answer") is not None:
         answer = _text(row, "answer")
     else:
-        answer = found(Parser.BOXED, _text(row, "solution")) or ""
+        answer = find_marked(Parser.BOXED, _text(row, "solution")) or ""
         if not answer:
             raise BadRow("no \\boxed{} in `solution`; box the answer, or give `answer`")
     subject = row.get("subject") or row.get("type")
@@ -91,7 +91,7 @@ def _math(row: Row, line: int) -> Problem:
 
 
 def _hotpotqa(row: Row, line: int) -> Problem:
-    """The question alone: its passages are for a search tool to find."""
+    """Reads the question without its passages, which a search tool has to find."""
     kind = row.get("type")
     family = f"hotpotqa_{kind}" if isinstance(kind, str) and kind else None
     identity = _id(row, line, "_id")
@@ -112,7 +112,7 @@ def _text(row: Row, key: str) -> str:
     value = row.get(key)
     if value is None:
         near = difflib.get_close_matches(key, list(row), n=1)
-        hint = f"is `{near[0]}` meant to be it?" if near else "give it"
+        hint = f"rename `{near[0]}`?" if near else "give it"
         raise BadRow(f"no `{key}`; {hint}")
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise BadRow(f"`{key}` is a {type(value).__name__}; write text or a number")
@@ -122,28 +122,28 @@ def _text(row: Row, key: str) -> str:
 
 
 def _id(row: Row, line: int, key: str = "id") -> str:
-    """The row's own, else the number of its line."""
+    """Returns the row's id, else its line number."""
     name = key if row.get(key) is not None else "id"
     return _text(row, name) if row.get(name) is not None else str(line)
 
 
 def _refuse_near_misses(row: Row, optional: tuple[str, ...]) -> None:
-    """A misspelt key that may be absent would be passed over in silence."""
+    """Rejects misspelt optional keys, which would otherwise be ignored silently."""
     for key in row:
         near = difflib.get_close_matches(key, optional, n=1, cutoff=0.8)
         if near and key not in optional:
-            raise BadRow(f"`{key}` is no key of a task; did you mean `{near[0]}`?")
+            raise BadRow(f"`{key}` is not a key of a task; did you mean `{near[0]}`?")
 
 
 def _judge(row: Row) -> str | None:
     judge = row.get("judge")
     if judge is not None and judge not in get_args(JudgeName):
-        raise BadRow(f"`judge` names none; choose from {', '.join(get_args(JudgeName))}")
+        raise BadRow(f"`judge` is unknown; choose from {', '.join(get_args(JudgeName))}")
     return judge
 
 
 def _tests(row: Row) -> str:
-    """Python, or a list of pieces of it."""
+    """Returns the tests as Python, from one text or a list of texts."""
     tests: Any = row.get("tests") or ""
     pieces = [tests] if isinstance(tests, str) else tests
     if not isinstance(pieces, list) or not all(isinstance(piece, str) for piece in pieces):
@@ -157,11 +157,11 @@ def _choices(row: Row) -> tuple[str, ...]:
         return ()
     texts = isinstance(choices, list) and all(isinstance(c, str) and c.strip() for c in choices)
     if not texts or not 2 <= len(choices) <= len(LETTERS):
-        raise BadRow(f"`choices` is no list of 2 to {len(LETTERS)} texts; write them so")
+        raise BadRow(f"`choices` is not a list of 2 to {len(LETTERS)} texts; make it one")
     return tuple(choice.strip() for choice in choices)
 
 
 def _check_choice(answer: str, choices: tuple[str, ...]) -> None:
     lettered = len(answer) == 1 and answer.upper() in LETTERS[: len(choices)]
     if not lettered and answer not in choices:
-        raise BadRow("`answer` is none of the choices; give a choice's letter or its text")
+        raise BadRow("`answer` is not a choice; give a choice's letter or its text")

@@ -1,8 +1,8 @@
-"""Private tasks: whose questions and answers no file of a run may hold.
+"""Private tasks, whose questions and answers must not occur in any file of a run.
 
 Benchmarks such as HLE ask that none of their rows is ever published, and mark them with a canary
-string. Their tasks carry the mark below, and whoever writes to a file or a log asks for it first;
-a task's id may be written.
+string. Their tasks have the mark `PRIVATE`, which all writers to files and logs check first; a
+task's id may be written.
 """
 
 import re
@@ -18,18 +18,18 @@ def is_private(task: Task) -> bool:
     return bool(task.payload.get(PRIVATE))
 
 
-def told(failure: Failure, task: Task) -> Failure:
-    """What may be written of it: a message may quote the task, so of a private one its kind."""
-    return wordless(failure) if is_private(task) else failure
+def redact_private(failure: Failure, task: Task) -> Failure:
+    """Returns the failure, redacted if the task is private, because messages may quote the task."""
+    return redact(failure) if is_private(task) else failure
 
 
-def wordless(failure: Failure) -> Failure:
-    """Its kind, the class of its exception if it names one, and the path of the log."""
+def redact(failure: Failure) -> Failure:
+    """Returns the failure reduced to its kind, its exception's class, and the path of its log."""
     named = _EXCEPTION.search(failure.message)
     message = f"{failure.kind.value}: {named.group(1)}" if named else failure.kind.value
-    log = None if failure.log is None else failure.log.without_words()
+    log = None if failure.log is None else failure.log.redacted()
     return replace(failure, message=message, log=log)
 
 
-# At the head of a message; a class in the middle of it may be a word of the task.
+# Only at the start of a message: elsewhere a class name may be part of the task.
 _EXCEPTION = re.compile(r"^(?:[\w./#-]+: )?((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception))\b")

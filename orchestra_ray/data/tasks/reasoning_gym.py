@@ -1,10 +1,10 @@
-"""Tasks from reasoning-gym: made from a seed, checked by the family's own scorer.
+"""Tasks from reasoning-gym: generated from a seed, scored by the family's own scorer.
 
-A task is one entry of one family. Train and held-out tasks come from disjoint ranges of generator
-seeds: entry i of a range that starts at s is made from seed s + i.
+A task is one entry of one family. Training and held-out tasks come from disjoint ranges of
+generator seeds: entry i of a range that starts at s is generated from seed s + i.
 
-Some scorers evaluate the answer. In this process run only those of `checked_families`; for the
-others there is `orchestra_ray.sandbox.family_scorer`.
+Some scorers evaluate the answer. Only those of `checked_families` run in this process; the others
+run in the sandbox (`orchestra_ray.sandbox.family_scorer`).
 """
 
 from functools import cache
@@ -16,14 +16,14 @@ from orchestra_ray.config.schema import FamilyConfig, TasksConfig
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.records import Task
 from orchestra_ray.data.tasks.checked_families import CHECKED_FAMILIES
-from orchestra_ray.data.tasks.scoring import Scored, scored
+from orchestra_ray.data.tasks.scoring import Scored, score_answer
 from orchestra_ray.data.tasks.source import OWN_SCORER
 
 FAMILIES = tuple(reasoning_gym.factory.DATASETS)
 
 
 class TaskSource:
-    """The tasks of one seed range: `make(family_index, i)` is a pure function of its arguments."""
+    """A `Source` of the tasks of one seed range."""
 
     endless = True
     judges = frozenset({OWN_SCORER})
@@ -54,15 +54,18 @@ class TaskSource:
 
 
 def reference(task: Task) -> str:
-    """The reference answer as text."""
+    """Returns the reference answer as text."""
     return str(task.payload["answer"])
 
 
 def score_here(task: Task, answer: str) -> Scored:
-    """Scores in this process, if the family is checked. May raise `BrokenTask`."""
+    """Scores an answer in this process.
+
+    Raises ValueError if the family is not checked, and `BrokenTask`.
+    """
     if task.family not in CHECKED_FAMILIES:
         raise ValueError(f"{task.family}: its scorer is not checked and runs in the sandbox only")
-    return scored(_scorer(task.family), answer.strip(), task.payload, reference(task).strip())
+    return score_answer(_scorer(task.family), answer.strip(), task.payload, reference(task).strip())
 
 
 def _dataset(family: FamilyConfig, seed: int, size: int) -> Any:

@@ -1,8 +1,7 @@
-"""The rows of a file of tasks, each with the line that it stands in.
+"""Reads the rows of a task file, with line numbers.
 
-A file is lines of JSON, one JSON list, or Parquet, where the number of the row stands for its line.
-What cannot be read is a `BadRow` in the place of the row: it never quotes the file, whose rows may
-be private.
+A file is JSON lines, one JSON list, or Parquet, where row numbers replace line numbers. Unreadable
+rows are yielded as a `BadRow`, which never quotes the file, because rows may be private.
 """
 
 import json
@@ -19,11 +18,14 @@ Row = Mapping[str, Any]
 
 
 class BadRow(Exception):
-    """What is wrong with a row, and what to do."""
+    """A mistake in a row, with its remedy."""
 
 
 def rows(path: Path, key: str) -> Iterator[tuple[int, Row | BadRow]]:
-    """`ConfigError`, naming the configuration's `key`, where the file itself cannot be read."""
+    """Yields (line number, row).
+
+    Raises `ConfigError`, with the configuration key `key`, if the file itself cannot be read.
+    """
     try:
         if path.suffix == ".parquet":
             found: Any = enumerate(pq.read_table(path).to_pylist(), 1)
@@ -34,8 +36,8 @@ def rows(path: Path, key: str) -> Iterator[tuple[int, Row | BadRow]]:
         why = getattr(error, "strerror", None) or type(error).__name__
         raise ConfigError(f"{path}: cannot be read ({why}); set {key}") from None
     for line, row in found:
-        whole = isinstance(row, Mapping | BadRow)
-        yield line, row if whole else BadRow("it is no JSON object; write {...}")
+        is_valid = isinstance(row, Mapping | BadRow)
+        yield line, row if is_valid else BadRow("it is not a JSON object; write {...}")
 
 
 def _lines(text: str) -> Iterator[tuple[int, Any]]:
@@ -49,7 +51,7 @@ def _lines(text: str) -> Iterator[tuple[int, Any]]:
 
 
 def _listed(text: str) -> Iterator[tuple[int, Any]]:
-    """The items of a list; a mistake in the JSON is the last of them."""
+    """Yields the items of a JSON list; a syntax error ends it as a `BadRow`."""
     decoder, place, line = json.JSONDecoder(), text.index("[") + 1, 1
     counted = 0
     while True:
@@ -72,4 +74,4 @@ def _skip(text: str, place: int, what: str) -> int:
 
 
 def _bad_json(error: json.JSONDecodeError) -> BadRow:
-    return BadRow(f"it is no JSON: {error.msg} at column {error.colno}; correct it there")
+    return BadRow(f"it is not JSON: {error.msg} at column {error.colno}; correct it there")

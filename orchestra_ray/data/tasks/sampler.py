@@ -1,8 +1,8 @@
-"""The order in which tasks are drawn, with a cursor that a checkpoint can save.
+"""Samples groups in order, with a cursor for checkpoints.
 
-Group n of a run (its task, draw, preference and seeds) is a pure function of the run's seed and n.
-Its preference is one that its draw can serve. Training and measurement each have a sampler, with
-preferences of their own: `load_preferences` and `load_heldout_preferences`.
+Group n of a run (its task, toolset, preference and seeds) is a pure function of the run's seed and
+n. Its preference is one that its toolset can serve. Training and evaluation have separate samplers,
+with preferences from `load_preferences` and `load_heldout_preferences`.
 """
 
 import random
@@ -15,14 +15,14 @@ from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.records import EpisodeSpec, GroupSpec, Preference
 from orchestra_ray.core.seeds import derive_seed
 from orchestra_ray.data.catalogue import Catalogue, sample_toolset
-from orchestra_ray.data.preferences.load import fitting
+from orchestra_ray.data.preferences.load import servable
 from orchestra_ray.data.tasks.source import Source
 
 
 class GroupSampler:
-    """Deals groups in order: families in turn, tasks in a seeded order within each.
+    """Samples groups: families in turn, tasks in a seeded order within each.
 
-    Of a source that is not endless every task is dealt once before any is dealt again.
+    Every task of a finite source is sampled once per epoch.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class GroupSampler:
         self.cursor = 0
 
     def next_group(self, episodes: int, step: int) -> GroupSpec:
-        """The group at the cursor, with ids that are unique in the run; moves the cursor on."""
+        """Returns the group at the cursor, with ids unique in the run, and advances the cursor."""
         group = self.group(self.cursor, episodes, step=step)
         self.cursor += 1
         return group
@@ -52,7 +52,7 @@ class GroupSampler:
         greedy: bool = False,
         step: int = 0,
     ) -> GroupSpec:
-        """Group n. The same n and seed give the same task, draw, preference and episode seeds."""
+        """Returns group n; task, toolset, preference and seeds depend on n and the seed only."""
         families = len(self._source.families)
         seed = derive_seed(self._seed, "group", n)
         rng = random.Random(seed)
@@ -64,7 +64,7 @@ class GroupSampler:
             step=step,
             task=task,
             toolset=toolset,
-            preference=rng.choice(fitting(self._preferences, toolset)),
+            preference=rng.choice(servable(self._preferences, toolset)),
             episodes=tuple(
                 EpisodeSpec(f"{group_id}/{i}", derive_seed(seed, "episode", i))
                 for i in range(episodes)
@@ -76,13 +76,13 @@ class GroupSampler:
     def _place(self, n: int, rng: random.Random) -> int:
         size, families = self._source.size, len(self._source.families)
         if not size:
-            raise ConfigError("tasks: there are none to deal; give a file that has some")
+            raise ConfigError("tasks: there are none to sample; give a file that has some")
         if self._source.endless:
             return rng.randrange(size)
         epoch, place = divmod(n // families, size)
         return _order(derive_seed(self._seed, "epoch", epoch, n % families), size)[place]
 
 
-@lru_cache(maxsize=8)  # of the epochs that groups are being dealt from
+@lru_cache(maxsize=8)  # orders of the epochs in use
 def _order(seed: int, size: int) -> Sequence[int]:
     return random.Random(seed).sample(range(size), size)

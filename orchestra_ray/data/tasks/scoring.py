@@ -1,9 +1,8 @@
-"""What a family's scorer says of an answer, and what becomes of an answer that it cannot score.
+"""Scores answers with a family's own scorer, and handles answers that it cannot score.
 
-A family's own scorer gives a number in [0, 1]; only a full score counts as right. A scorer that
-raises, or gives anything else, could not score the answer. If it scores the reference, the answer
-is at fault: it is wrong, alone, and counted. If it does not score even the reference, the task is
-at fault, and there is no verdict (`BrokenTask`).
+A scorer returns a number in [0, 1]; only a full score counts as correct. A scorer that raises, or
+returns anything else, could not score the answer. If it can score the reference, the answer is at
+fault: it counts as wrong. If not, the task is at fault, and there is no verdict (`BrokenTask`).
 """
 
 import re
@@ -11,27 +10,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-MOST_CHARACTERS = 65_536  # of an answer; what is longer is wrong
+MOST_CHARACTERS = 65_536  # of an answer; longer answers are wrong
 _NAN = re.compile(r"(?<![a-z])s?nan\d*[ij]?(?![a-z])", re.IGNORECASE)  # as Decimal or complex too
-_SPACE = re.compile(r"\s+")  # some scorers take it out
+_SPACE = re.compile(r"\s+")  # some scorers remove it
 
 Scorer = Callable[[str, Any], Any]
 
 
 class BrokenTask(Exception):
-    """The scorer of a task does not score even its reference; the text says what happened."""
+    """Raised if a task's scorer cannot score even the reference; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """`fault` says why the answer could not be scored; None: it could. With a fault it is wrong."""
+    """A verdict. `fault`: why the answer could not be scored, and so is wrong; else None."""
 
     correct: bool
     fault: str | None = None
 
 
 def score_of(given: object) -> float | None:
-    """A scorer's result as a float; None if it is not a number in [0, 1]."""
+    """Returns a scorer's result as a float; None if it is not a number in [0, 1]."""
     if isinstance(given, str | bytes):
         return None
     try:
@@ -41,10 +40,10 @@ def score_of(given: object) -> float | None:
     return score if 0.0 <= score <= 1.0 else None  # false for nan
 
 
-def refused(answer: str, reference: str) -> str | None:
-    """Why an answer is wrong whatever its scorer says; None: it is to be scored.
+def rejection_reason(answer: str, reference: str) -> str | None:
+    """Returns why an answer is wrong without scoring it; None if it must be scored.
 
-    "nan" differs from no number in a comparison by tolerance: some scorers take it for right.
+    "nan" passes every comparison by tolerance, so some scorers accept it.
     """
     if len(answer) > MOST_CHARACTERS:
         return f"longer than {MOST_CHARACTERS} characters"
@@ -55,9 +54,9 @@ def refused(answer: str, reference: str) -> str | None:
     return None
 
 
-def scored(scorer: Scorer, answer: str, entry: Any, reference: str) -> Scored:
-    """Runs `scorer` in this process; `BrokenTask` if it cannot score the reference either."""
-    if (why := refused(answer, reference)) is not None:
+def score_answer(scorer: Scorer, answer: str, entry: Any, reference: str) -> Scored:
+    """Runs `scorer` in this process; raises `BrokenTask` if it cannot score the reference."""
+    if (why := rejection_reason(answer, reference)) is not None:
         return Scored(False, why)
     score, fault = attempt(scorer, answer, entry)
     if fault is None:
@@ -69,10 +68,10 @@ def scored(scorer: Scorer, answer: str, entry: Any, reference: str) -> Scored:
 
 
 def attempt(scorer: Scorer, answer: str, entry: Any) -> tuple[float, str | None]:
-    """The score, and why there is none."""
+    """Returns the score, and None or the reason why it is missing."""
     try:
         given = scorer(answer, entry)
-    except Exception as error:  # a scorer of any family may raise anything on any answer
+    except Exception as error:  # a scorer may raise anything
         return 0.0, f"the scorer raised {type(error).__name__}"
     score = score_of(given)
     return (0.0, "no score between 0 and 1") if score is None else (score, None)

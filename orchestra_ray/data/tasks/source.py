@@ -1,4 +1,4 @@
-"""One interface to all tasks, and the sources behind it by the name in the configuration."""
+"""The interface of task sources, and its implementations by configured name."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,14 +7,14 @@ from orchestra_ray.config.errors import BadValue
 from orchestra_ray.config.schema import Config, TasksConfig
 from orchestra_ray.core.records import Task
 
-OWN_SCORER = "reasoning_gym"  # the judge of a task that names none: its family's own scorer
+OWN_SCORER = "reasoning_gym"  # the default judge: the scorer of the task's family
 
 
 class Source(Protocol):
     """`size` tasks of each family; `make` is a pure function of its arguments.
 
-    `endless`: tasks are made from seeds and are drawn with replacement; else each is dealt once
-    before any is dealt again.
+    `endless`: tasks are generated from seeds and sampled with replacement; otherwise each is
+    sampled once per epoch.
     """
 
     @property
@@ -30,12 +30,12 @@ class Source(Protocol):
 
 
 def sources(tasks: TasksConfig) -> tuple[Source, Source]:
-    """The training tasks and the held-out ones; `ConfigError` where there are none to be had.
+    """Returns training and held-out tasks; benchmarks have no training tasks.
 
-    Of a source that is only measured the training tasks are empty.
+    Raises `ConfigError` if the configured tasks cannot be loaded.
     """
     if tasks.source == "reasoning_gym":
-        # Inside: importing the task families takes a second or two.
+        # Imported here because the task families take a second or two to import.
         from orchestra_ray.data.tasks.reasoning_gym import TaskSource
 
         return TaskSource.train(tasks), TaskSource.heldout(tasks)
@@ -45,11 +45,11 @@ def sources(tasks: TasksConfig) -> tuple[Source, Source]:
 
 
 def check_sizes(config: Config, train: Source, heldout: Source, training: bool) -> None:
-    """`BadValue` where a run would need tasks that are not there."""
+    """Raises `BadValue` if a run needs more tasks than there are."""
     if training and not train.size:
         problem = f"there are no tasks of {config.tasks.source} to train on"
         raise BadValue("tasks.source", problem, "use `orchestra eval`, or another source")
-    there = heldout.size * len(heldout.families)
-    if config.evaluation.tasks > there:
-        problem = f"{config.evaluation.tasks} of {there} held-out tasks"
+    available = heldout.size * len(heldout.families)
+    if config.evaluation.tasks > available:
+        problem = f"{config.evaluation.tasks} of {available} held-out tasks"
         raise BadValue("evaluation.tasks", problem, "lower it or hold out more")

@@ -1,4 +1,4 @@
-"""Which tools and models each policy calls: bars for each policy, in one order for all."""
+"""The calls of each policy by tool and model, as bars in one order for all policies."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -9,23 +9,23 @@ from orchestra_ray.evaluation.report.svg import element
 from orchestra_ray.evaluation.significance import subject
 from orchestra_ray.tracking.units import short
 
-MOST = 12  # bars of a policy; the rarest become one
+MOST = 12  # bars of a policy; the rarest are summed
 OTHERS = "all others"
 
 
 def shares(found: Sequence[Setting]) -> str:
-    """A section with a chart for every policy whose calls are known, or nothing."""
-    told = [setting for setting in found if any(one.calls for one in setting.rows.values())]
-    if not told:
+    """Returns a section with a chart for every policy with known calls, or ""."""
+    known = [setting for setting in found if any(one.calls for one in setting.rows.values())]
+    if not known:
         return ""
     note = (
-        "Calls of each tool and model, as shares of all calls of a policy on the held-out tasks."
-        " The figure beside a name is calls a task; the order is the same for all."
+        "Calls of each tool and model, as a share of all calls of a policy on the held-out tasks."
+        " The figure beside a policy is its mean calls a task; the order is the same for all."
     )
-    heading = element("h2", "Who is called") + element("p", note)
+    heading = element("h2", "Calls by tool and model") + element("p", note)
     named = len(found) > 1
     return element("section", heading, class_="intro") + "".join(
-        _setting(setting, named) for setting in told
+        _setting(setting, named) for setting in known
     )
 
 
@@ -39,7 +39,7 @@ def _setting(setting: Setting, named: bool) -> str:
 
 
 def in_one_order(calls: Mapping[str, Mapping[str, float]], own: str) -> list[str]:
-    """Every identity: those of the policy first, the most called first; then by all policies."""
+    """Returns every identity, ordered by the calls of `own`, then by those of all policies."""
 
     def rank(identity: str) -> tuple[float, float, str]:
         by_all = sum(of_policy.get(identity, 0.0) for of_policy in calls.values())
@@ -66,7 +66,7 @@ def _card(name: str, calls: Mapping[str, float], order: Sequence[str], own: bool
 
 
 def _bar(identity: str, share: float) -> str:
-    """A name, a bar, and the share in percent; the bar says nothing that the figure does not."""
+    """Returns a name, a bar hidden from screen readers, and the share in percent."""
     bar = element("i", style=f"width:{100 * share:.1f}%") if share > 0.0 else ""
     return (
         element("dt", broken(identity))

@@ -1,6 +1,6 @@
-"""Tables in HTML, and the numbers in them: one unit and one number of decimals a column.
+"""HTML tables and their figures: one unit and one number of decimals for each column.
 
-On a phone the style sheet takes a table's rows apart into labelled figures; the roles stay.
+On a phone the style sheet shows a row as a list of labelled figures; the ARIA roles keep the table.
 """
 
 import html
@@ -13,13 +13,13 @@ from orchestra_ray.evaluation.report.svg import element
 from orchestra_ray.tracking.units import column_decimals, cost_unit
 
 UNKNOWN = "–"
-_UNBROKEN = 16  # characters of a name that stay in one line
-_MINUTES_FROM_S = 120.0  # the longest of a column that is told in minutes
+_UNBROKEN = 16  # characters of a name without a line break
+_MINUTES_FROM_S = 120.0  # a column with a value from here on is in minutes
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A figure, and what stands small below it."""
+    """A figure, with notes in small print below it."""
 
     value: str
     notes: tuple[str, ...] = ()
@@ -34,7 +34,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """How the amounts of one column are told: `factor` scales to the unit."""
+    """The format of the amounts in one column; `factor` scales to the unit."""
 
     symbol: str
     factor: float
@@ -46,7 +46,7 @@ class Measure:
         return f"{amount * self.factor:,.{self.places}f}".replace("-", "−")
 
     def interval(self, ends: tuple[float, float] | None) -> tuple[str, ...]:
-        """As the notes of a cell: none where there is no interval."""
+        """Returns the interval as the notes of a cell, () without one."""
         if ends is None or not all(map(math.isfinite, ends)):
             return ()
         low, high = map(self.text, ends)
@@ -64,7 +64,7 @@ def money(costs_usd: Sequence[float]) -> Measure:
 
 
 def seconds(latencies_s: Sequence[float]) -> Measure:
-    """Seconds, or minutes where the longest of them is of minutes."""
+    """Returns the measure of seconds, or of minutes if the longest value is long."""
     longest = max(filter(math.isfinite, latencies_s), default=0.0)
     symbol, factor = ("min", 1 / 60) if longest >= _MINUTES_FROM_S else ("s", 1.0)
     return Measure(symbol, factor, _places(latencies_s, factor))
@@ -75,13 +75,13 @@ def _places(amounts: Sequence[float], factor: float) -> int:
 
 
 def signed(measure: Measure, amount: float) -> str:
-    """A difference: with its sign also where it is positive."""
+    """Formats a difference, with its sign if positive too."""
     text = measure.text(amount)
     return text if text.startswith("−") or text == UNKNOWN else f"+{text}"
 
 
 def table(headings: Sequence[str], rows: Iterable[Row | str]) -> str:
-    """The first heading is of the rows' names. A row that is text is a heading over those below."""
+    """Returns a table. The first heading is of the rows' names; a text row is a heading."""
     head = [element("th", broken(text), scope="col", role="columnheader") for text in headings]
     body = [
         _over(row, len(headings)) if isinstance(row, str) else _row(row, headings[1:])
@@ -116,6 +116,6 @@ def _row(row: Row, headings: Sequence[str]) -> str:
 
 
 def broken(text: str) -> str:
-    """A long name may go on in the next line: after an underscore, else where it must."""
+    """Escapes a name and allows line breaks in it, after underscores if possible."""
     parts = re.findall(rf"[^_]{{1,{_UNBROKEN}}}_?|_", text)
     return "<wbr>".join(html.escape(part) for part in parts)

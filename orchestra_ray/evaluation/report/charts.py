@@ -1,4 +1,4 @@
-"""The charts of a report over steps: curves, and stacked phases."""
+"""Charts over training steps: curves, and stacked bars of phases."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,8 +21,8 @@ from orchestra_ray.evaluation.report.svg import (
 )
 from orchestra_ray.tracking.units import short, trimmed
 
-MAX_DOTS = 120  # points of a curve; longer ones are shown as means of neighbours
-_SMOOTHED_FROM = 12  # points; shorter curves are shown as they are
+MAX_DOTS = 120  # points of a curve; a longer one is shown as means of neighbours
+_SMOOTHED_FROM = 12  # points; a shorter curve has no line of means
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Curve:
 
 
 def curves(title: str, steps_N: np.ndarray, lines: Sequence[Curve]) -> str:
-    """Lines over steps: thin as measured, thick as a mean over neighbouring steps."""
+    """Returns lines over steps: thin for values, thick for means of neighbouring steps."""
     width, height = 340.0, 190.0
     steps_N, lines = _thinned(steps_N, lines, MAX_DOTS)
     finite = np.concatenate([line.values_N[np.isfinite(line.values_N)] for line in lines])
@@ -47,15 +47,15 @@ def curves(title: str, steps_N: np.ndarray, lines: Sequence[Curve]) -> str:
     plot = Box(left, 10.0, width - 12.0, height - 26.0)
     up = Scale(low, high, plot.bottom, plot.top)
     along = _step_scale(steps_N, plot)
-    sampled = [_curve(line, steps_N, along, up) for line in lines]
+    drawn = [_curve(line, steps_N, along, up) for line in lines]
     y_ticks = [Tick(up.at(value), trimmed(value)) for value in values]
-    return picture(title, width, height, frame(plot, _step_ticks(along), y_ticks), *sampled)
+    return picture(title, width, height, frame(plot, _step_ticks(along), y_ticks), *drawn)
 
 
 def stacked(
     title: str, steps_N: np.ndarray, parts: Sequence[Curve], width: float, bars: int, class_: str
 ) -> str:
-    """Bars over steps, one part on top of the other; a missing value counts as nothing."""
+    """Returns stacked bars over steps; a missing value counts as 0."""
     height = 220.0
     steps_N, parts = _thinned(steps_N, parts, bars)
     heights_K_N = np.nan_to_num(np.stack([part.values_N for part in parts]))
@@ -68,7 +68,7 @@ def stacked(
     wide = min(slot * 0.8, 40.0)
     first, last = float(steps_N[0]), float(steps_N[-1])
     along = Scale(first, last, plot.left + slot / 2, plot.right - slot / 2)
-    sampled = []
+    rectangles = []
     for n, step in enumerate(steps_N):
         base = 0.0
         for part, value in zip(parts, heights_K_N[:, n].tolist(), strict=True):
@@ -76,11 +76,11 @@ def stacked(
             note = tooltip(f"step {step:.0f}: {part.name} {short(value)} s")
             x = plot.left + (n + 0.5) * slot - wide / 2
             size = {"x": x, "y": top, "width": wide, "height": bottom - top}
-            sampled.append(element("rect", note, class_=f"bar {part.class_}", **size))
+            rectangles.append(element("rect", note, class_=f"bar {part.class_}", **size))
             base += value
     y_ticks = [Tick(up.at(value), trimmed(value)) for value in values]
     grid = frame(plot, _step_ticks(along), y_ticks)
-    return picture(title, width, height, grid, *sampled, class_=class_)
+    return picture(title, width, height, grid, *rectangles, class_=class_)
 
 
 def _curve(line: Curve, steps_N: np.ndarray, along: Scale, up: Scale) -> str:
@@ -89,15 +89,15 @@ def _curve(line: Curve, steps_N: np.ndarray, along: Scale, up: Scale) -> str:
     points = [(along.at(step), up.at(value)) for step, value in known]
     means = [(along.at(step), up.at(value)) for step, value in _known(steps_N, smooth_N)]
     if len(points) >= _SMOOTHED_FROM:
-        sampled = [_path(points, f"thin {line.class_}"), _path(means, f"thick {line.class_}")]
+        marks = [_path(points, f"thin {line.class_}"), _path(means, f"thick {line.class_}")]
     else:
-        sampled = [_path(points, f"thick {line.class_}")]
+        marks = [_path(points, f"thick {line.class_}")]
     radius = 3.0 if len(points) == 1 else 5.0
     look = f"bar {line.class_}" if len(points) == 1 else "hover"
     for (step, value), (x, y) in zip(known, points, strict=True):
         note = tooltip(f"step {step:.0f}: {line.name} {short(value)}")
-        sampled.append(element("circle", note, cx=x, cy=y, r=radius, class_=look))
-    return "".join(sampled)
+        marks.append(element("circle", note, cx=x, cy=y, r=radius, class_=look))
+    return "".join(marks)
 
 
 def _known(steps_N: np.ndarray, values_N: np.ndarray) -> list[tuple[float, float]]:
@@ -112,7 +112,7 @@ def _path(points: Sequence[tuple[float, float]], class_: str) -> str:
 
 
 def _smoothed(values_N: np.ndarray) -> np.ndarray:
-    """The mean of each value and its neighbours, an eighth of the curve in all."""
+    """Returns centred means over an eighth of the curve."""
     reach = max(len(values_N) // 16, 1)
     windows = [values_N[max(n - reach, 0) : n + reach + 1] for n in range(len(values_N))]
     return np.array([_mean(window) for window in windows])
@@ -121,7 +121,7 @@ def _smoothed(values_N: np.ndarray) -> np.ndarray:
 def _thinned(
     steps_N: np.ndarray, lines: Sequence[Curve], limit: int
 ) -> tuple[np.ndarray, list[Curve]]:
-    """At most `limit` points: neighbours become their mean, under the last step of theirs."""
+    """Returns at most `limit` points: means of neighbours, at the last of their steps."""
     bins = np.array_split(np.arange(len(steps_N)), min(limit, len(steps_N)))
     thin = [
         Curve(line.name, np.array([_mean(line.values_N[b]) for b in bins]), line.class_)
@@ -146,5 +146,5 @@ def _step_ticks(along: Scale) -> list[Tick]:
 
 
 def parts_mean(parts: Sequence[Curve]) -> Mapping[str, float]:
-    """The mean of each part over the steps that have it."""
+    """Returns the mean of each part over the steps that have it."""
     return {part.name: _mean(part.values_N) for part in parts}

@@ -1,4 +1,4 @@
-"""Places for the labels of a scatter plot: clear of each other and of the marks."""
+"""Placement of a scatter plot's labels, clear of each other and of the marks."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -19,9 +19,9 @@ def place_labels(
     marks: Sequence[Box],
     plot: Box,
 ) -> list[Box]:
-    """A box for each text, near its anchor: the nearest free place, first come first served.
+    """Returns a box for each text: the free place nearest to its anchor, in the order of the texts.
 
-    Where the plot has no free place left, the label goes where it covers the least.
+    Without a free place the label goes where it covers the least.
     """
     placed: list[Box] = []
     for anchor, text in zip(anchors, texts, strict=True):
@@ -29,14 +29,14 @@ def place_labels(
         inside = [box for box in candidates if plot.holds(box)] or candidates
         free = (box for box in inside if not _covered(box, (*placed, *marks)))
         found = next(free, None)
-        if found is None:  # another label is worse to cover than a mark
+        if found is None:  # covering a label is worse than covering a mark
             found = min(inside, key=lambda box: (_covered(box, placed), _covered(box, marks)))
         placed.append(found)
     return placed
 
 
 def _covered(box: Box, others: Sequence[Box]) -> float:
-    """The area of `box` that lies over others."""
+    """Returns the area of `box` that covers others."""
     return sum(
         (min(box.right, one.right) - max(box.left, one.left))
         * (min(box.bottom, one.bottom) - max(box.top, one.top))
@@ -46,13 +46,13 @@ def _covered(box: Box, others: Sequence[Box]) -> float:
 
 
 def elided(text: str, most: int) -> str:
-    """Both ends of a text of more than `most` characters: names often differ in their last ones."""
+    """Shortens a text to `most` characters and keeps both ends: names often differ at the end."""
     half = (most - 1) // 2
     return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
 
 
 def leader(anchor: tuple[float, float], box: Box) -> tuple[float, float] | None:
-    """Where a line from the anchor meets the box; None where the label stands next to it."""
+    """Returns where a line from the anchor meets the box; None if the label is next to it."""
     x = min(max(anchor[0], box.left), box.right)
     y = min(max(anchor[1], box.top), box.bottom)
     return (x, y) if math.hypot(x - anchor[0], y - anchor[1]) > 1.8 * _NEAR_PX else None

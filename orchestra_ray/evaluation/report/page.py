@@ -1,8 +1,7 @@
-"""One HTML page about runs: what they reached, at what cost, and how training went.
+"""One HTML page about one run or several: results, cost, and the course of training.
 
-Self-contained: inline style and SVG, no script, no address outside the file, and a policy in the
-page that forbids loading any. All text is redacted and escaped. What a run has no data for is left
-out.
+Self-contained: inline style and SVG, no script, no external address, and a content security policy
+that forbids loading any. All text is redacted and escaped. A section without data is left out.
 """
 
 import html
@@ -36,14 +35,14 @@ _COLOURS = ("blue", "amber", "green", "violet", "pink", "grey")
 
 
 class RunInfo(TypedDict):
-    """What the report says of the run itself. `config` holds the few values worth reading."""
+    """The report's data on the run itself. `config`: the few settings that the page shows."""
 
     name: str
     command: str
     config: Mapping[str, Any]
     wall_s: float
     versions: Mapping[str, str]
-    tiny: NotRequired[bool]  # the policy was made on the spot
+    tiny: NotRequired[bool]  # the policy was made by `model.tiny`
 
 
 def write_report(
@@ -52,8 +51,11 @@ def write_report(
     metrics: Sequence[Mapping[str, Any]],
     run: RunInfo,
 ) -> Failure | None:
-    """Writes the page of one run. `summary` is the object of `summary.json`, {} without an
-    evaluation; `metrics` are the lines of `metrics.jsonl`."""
+    """Writes the page of one run.
+
+    `summary`: the object of `summary.json`, {} without an evaluation. `metrics`: the lines of
+    `metrics.jsonl`.
+    """
     clean = Redactor.of().clean
     return write_text(path, render_report(clean(summary), clean(metrics), clean(run)))
 
@@ -61,7 +63,7 @@ def write_report(
 def render_report(
     summary: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], run: RunInfo
 ) -> str:
-    """The page of one run as text."""
+    """Returns the page of one run as text."""
     one = Run(
         name=run["name"],
         command=run["command"],
@@ -78,7 +80,7 @@ def render_report(
 
 
 def render_page(runs: Sequence[Run], command: str = "") -> str:
-    """The page of one run or several; `command` is what made it, where it is worth telling."""
+    """Returns the page of one run or several; `command`: the one that made the page, or ""."""
     found = settings(runs)
     title = found[0].label if len(found) == 1 else f"{len(runs)} runs"
     sections = [
@@ -136,7 +138,7 @@ def _span(counts: Sequence[int]) -> str:
 
 
 def _trained(runs: Sequence[Run]) -> str:
-    """Of one run what it trained; of several the tables and the verdict tell of each."""
+    """Returns the card of a single run's training; several runs have tables instead."""
     known = runs[0].trained if len(runs) == 1 else None
     return "" if known is None else known.card()
 
@@ -152,8 +154,8 @@ def _training(found: Sequence[Setting]) -> str:
     if not any(cards):
         return ""
     note = (
-        "By step, over the episodes of the training batches, which are sampled; not the held-out"
-        " tasks. Thin lines are as measured, thick ones means of neighbouring steps"
+        "By step, over the sampled episodes of the training batches, not over held-out tasks."
+        " Thin lines are the values of each step, thick lines means of neighbouring steps"
     )
     note += ", and the figure beside a title is the mean of the last five steps." if one else "."
     heading = element("h2", "Training") + element("p", note)
@@ -162,7 +164,7 @@ def _training(found: Sequence[Setting]) -> str:
 
 
 def _traces(found: Sequence[Setting]) -> list[Trace]:
-    """A line a run: in a colour of its own or, of several settings, in the colour of its own."""
+    """Returns a line for each run, coloured by run or, with several settings, by setting."""
     pairs = [(n, setting, run) for n, setting in enumerate(found) for run in setting.runs]
     if len(found) == 1:
         pairs = [(n, setting, run) for n, (_, setting, run) in enumerate(pairs)]

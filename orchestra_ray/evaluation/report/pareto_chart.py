@@ -1,4 +1,4 @@
-"""The accuracy-cost front of a setting as a card: the chart, who is on it, and its hypervolume."""
+"""The accuracy-cost front of a setting as a card: chart, members, hypervolume."""
 
 import html
 import math
@@ -18,7 +18,7 @@ _COLOURS = ("blue", "amber", "violet", "pink", "green", "grey")
 
 
 def fronts(found: Sequence[Setting]) -> str:
-    """A card for each setting and, of several, one before them with the policy of each."""
+    """Returns a card for each setting, after one with the policies of all if there are several."""
     evaluated = [setting for setting in found if setting.rows]
     cards = [_of_setting(setting, len(evaluated) > 1) for setting in evaluated]
     return "".join([_of_all(evaluated) if len(evaluated) > 1 else "", *cards])
@@ -50,7 +50,7 @@ def _of_setting(setting: Setting, named: bool) -> str:
 
 
 def _point(setting: Setting, name: str, one: Summary, unit: CostUnit, class_: str) -> Point:
-    """The point that stands for a row, with its runs around it where it is a mean of some."""
+    """Returns the point of a row, with its runs if it is a mean of several."""
     row = name if name in setting.rows else subject(setting.rows)
     runs = [run.rows[row] for run in setting.runs if row in run.rows]
     low, high = one.accuracy_ci95
@@ -73,18 +73,18 @@ def _finite(one: Summary) -> bool:
 
 
 def _card(title: str, points: Sequence[Point], unit: CostUnit, more: Sequence[str]) -> str:
-    said = [
-        "Up is more often right, left is cheaper; bars are the intervals of the table.",
+    notes = [
+        "Higher is more accurate, further left is cheaper; bars are the intervals of the table.",
         f"The line is the Pareto front: {', '.join(one.name for one in front_of(points))}.",
         *more,
     ]
     if any(point.bound for point in points):
-        said.append("The oracle router is a bound and stays off the front.")
+        notes.append("The oracle router is a bound and is not on the front.")
     axis = f"cost a task, {unit.symbol}"
     return element(
         "section",
         element("h2", html.escape(title)),
-        element("p", html.escape(" ".join(said))),
+        element("p", html.escape(" ".join(notes))),
         scatter(title, points, axis, 820.0, 400.0, "wide"),
         scatter(title, points, axis, 340.0, 360.0 + 30.0 * max(len(points) - 6, 0), "narrow"),
         class_="card",
@@ -92,7 +92,7 @@ def _card(title: str, points: Sequence[Point], unit: CostUnit, more: Sequence[st
 
 
 def _area(points: Sequence[Point], own: str, unit: CostUnit, ends: Interval | None) -> list[str]:
-    """The hypervolume with and without the policy, as shares of the box that it is cut from."""
+    """Returns the hypervolume with and without the policy, as fractions of the whole box."""
     real = {point.name: Tradeoff(point.cost, point.accuracy) for point in points if not point.bound}
     dearest = max((one.cost for one in real.values()), default=0.0)
     if dearest <= 0.0:
@@ -104,6 +104,6 @@ def _area(points: Sequence[Point], own: str, unit: CostUnit, ends: Interval | No
     between = f" ({ends[0]:.3f}–{ends[1]:.3f})" if ends is not None else ""
     least = f"without {own} {without:.3f}, " if rest and own in real else ""
     return [
-        f"Its hypervolume is {whole:.3f}{between}, {least}where 1 is all between no cost and"
-        f" {cost(dearest / unit.per_usd)}, the dearest policy’s, and between 0 and 100%."
+        f"Its hypervolume is {whole:.3f}{between}, {least}where 1 is the area from no cost to"
+        f" {cost(dearest / unit.per_usd)}, the dearest policy’s, and from 0 to 100%."
     ]

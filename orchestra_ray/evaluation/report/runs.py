@@ -1,6 +1,6 @@
-"""What a report is made of: runs, and the runs that differ only by their seed as one setting.
+"""The data of a report: runs, and settings, which are runs that differ only in their seed.
 
-Pure functions of what a run's files say. A policy of a setting is the mean over its seeds.
+Pure functions of the contents of a run's files. A policy of a setting is the mean over its seeds.
 """
 
 import math
@@ -19,8 +19,14 @@ from orchestra_ray.evaluation.significance import MEASURED, in_order
 from orchestra_ray.evaluation.summary import FamilySummary, Interval, Summary
 from orchestra_ray.evaluation.tradeoffs import Tradeoffs
 
-_OF_ONE_RUN = ("name", "seed", "runs_dir", "tracking", "cluster")  # keys that make no setting
-_HELD_OUT = "heldout/"  # how the groups of a comparison begin: heldout/POLICY/NUMBER
+_OF_ONE_RUN = (
+    "name",
+    "seed",
+    "runs_dir",
+    "tracking",
+    "cluster",
+)  # no part of a setting
+_HELD_OUT = "heldout/"  # prefix of an evaluation's groups: heldout/POLICY/NUMBER
 _SHOWN = {
     "policy": "model.path",
     "steps": "training.steps",
@@ -36,7 +42,7 @@ _SHOWN = {
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run. `tree` is its whole configuration, {} where it is not known."""
+    """One run. `tree` is its whole configuration, {} if unknown."""
 
     name: str
     command: str
@@ -49,11 +55,11 @@ class Run:
     shown: Mapping[str, Any] = field(default_factory=dict)  # of the configuration
     versions: Mapping[str, str] = field(default_factory=dict)
     tree: Mapping[str, Any] = field(default_factory=dict)
-    tiny: bool = False  # its policy was made on the spot, by `model.tiny`
+    tiny: bool = False  # its policy was made by `model.tiny`
 
     @property
     def trained(self) -> Trained | None:
-        """What it trained; None of an evaluation."""
+        """Totals of the training; None for an evaluation."""
         return Trained.of(self.metrics, self.tiny)
 
     @property
@@ -71,18 +77,18 @@ class Setting:
 
     @property
     def seeds(self) -> int:
-        """Runs that were evaluated."""
+        """The number of evaluated runs."""
         return sum(bool(run.rows) for run in self.runs)
 
     def hypervolume_ends(self) -> Interval | None:
-        """Over tasks or, of several runs, the lowest and the highest; None where one tells none."""
+        """Returns the interval over tasks or, of several runs, the range; None if any lacks it."""
         found = self._tradeoffs()
         if len(found) == 1:
             return found[0].hypervolume_ci95
         return _range([one.hypervolume for one in found]) if found else None
 
     def equal_cost_usd_ends(self, name: str) -> Interval | None:
-        """The same of what the accuracy of `name` costs the measured policy."""
+        """Returns the same for the own policy's cost at the accuracy of `name`."""
         found = self._tradeoffs()
         if len(found) == 1:
             return found[0].equal_cost_usd_ci95.get(name)
@@ -91,7 +97,7 @@ class Setting:
         return _range([one.equal_cost_usd[name] for one in found])
 
     def _tradeoffs(self) -> list[Tradeoffs]:
-        """Of every evaluated run; none where one of them tells none."""
+        """Returns those of every evaluated run; [] if any lacks them."""
         found = [run.tradeoffs for run in self.runs if run.rows]
         known = [one for one in found if one is not None]
         return known if len(known) == len(found) else []
@@ -100,7 +106,7 @@ class Setting:
 def rows_of(
     summary: Mapping[str, Any], calls: Mapping[str, Mapping[str, float]] | None = None
 ) -> dict[str, Summary]:
-    """The policies of the object of `summary.json`; `calls` are for those that tell none."""
+    """Returns the policies of `summary.json`; `calls` serves those stored without calls."""
     if not summary:
         return {}
     found = {name: summary[name] for name in MEASURED if name in summary} | summary["baselines"]
@@ -114,16 +120,16 @@ def rows_of(
 
 
 def tradeoffs_of(summary: Mapping[str, Any]) -> Tradeoffs | None:
-    """Those of the object of `summary.json`, where it has any."""
+    """Returns the tradeoffs of `summary.json`, if it has any."""
     found = summary.get("tradeoffs")
     return None if found is None else Tradeoffs.from_json(found)
 
 
 def calls_of(entries: pa.Table) -> dict[str, dict[str, float]]:
-    """Calls of each tool and model, an episode of each policy on the held-out tasks, by a ledger.
+    """Returns by policy the mean calls of an episode, for each tool and model in a ledger.
 
-    Over the episodes that stand in the ledger; a policy's own tokens are no call. A call that
-    stands twice, as where an interrupted run measured again, is one.
+    Over the held-out episodes in the ledger; a policy's own tokens are no call. A call that is
+    recorded twice, by an evaluation that was resumed, counts once.
     """
     held_out = entries.filter(pc.call_function("starts_with", [entries["group"]], _prefix()))
     episodes: dict[str, set[str]] = {}
@@ -147,7 +153,7 @@ def _prefix() -> pc.FunctionOptions:
 
 
 def worth_reading(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The few values of a configuration that a report shows."""
+    """Returns the few values of a configuration that a report shows."""
     found = {title: _at(tree, key) for title, key in _SHOWN.items()}
     return {title: value for title, value in found.items() if value is not None}
 
@@ -160,7 +166,7 @@ def _at(tree: Mapping[str, Any], key: str) -> Any:
 
 
 def settings(runs: Sequence[Run]) -> list[Setting]:
-    """Runs by their configuration, its seed and names aside, in the order of the first of each."""
+    """Returns runs grouped by configuration, apart from seed and names, in order of appearance."""
     groups: list[list[Run]] = []
     for run in runs:
         same = (group for group in groups if run.tree and _alike(group[0], run))
@@ -187,7 +193,7 @@ def _alike(one: Run, other: Run) -> bool:
 
 
 def _label(group: Sequence[Run]) -> str:
-    """What the names of the runs begin with, without the start of what tells the seeds apart."""
+    """Returns the common prefix of the runs' names, without the separator of the seed."""
     if len(group) == 1:
         return group[0].name
     common = os.path.commonprefix([run.name for run in group])
@@ -195,9 +201,9 @@ def _label(group: Sequence[Run]) -> str:
 
 
 def across(runs: Sequence[Mapping[str, Summary]]) -> dict[str, Summary]:
-    """The policies that every evaluated run has, as means over the runs.
+    """Returns the policies common to all evaluated runs, as means over the runs.
 
-    Of several runs the ends of an interval are the lowest and the highest mean of a run.
+    With several runs an interval is the range of their means.
     """
     evaluated = [rows for rows in runs if rows]
     if len(evaluated) < 2:

@@ -1,4 +1,4 @@
-"""Accuracy against cost as a chart: policies with their intervals and labels, and their front."""
+"""A chart of accuracy against cost: policies with intervals and labels, and their front."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ from orchestra_ray.evaluation.report.svg import (
 )
 from orchestra_ray.tracking.units import short, trimmed
 
-_LOG_FROM = 15.0  # ratio of the largest to the smallest cost that needs a logarithmic axis
-_LABEL_SHARE = 0.4  # of the plot that the longest label may take
+_LOG_FROM = 15.0  # ratio of the largest to the smallest cost from which the axis is logarithmic
+_LABEL_SHARE = 0.4  # of the plot's width, at most, for a label
 _ZERO_PX = 26.0  # room for costs of zero, left of a logarithmic axis
 
 
@@ -29,8 +29,8 @@ _ZERO_PX = 26.0  # room for costs of zero, left of a logarithmic axis
 class Point:
     """One policy. Cost in the unit of the axis, accuracy and its interval in percent.
 
-    `runs` are the same of each of its runs, where they are several; `bound`: not on the front,
-    since it knows what no policy can know.
+    `runs`: the points of its runs, if there are several. `bound`: not on the front, since it has
+    knowledge that no policy has.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Point:
 def scatter(
     title: str, points: Sequence[Point], cost_name: str, width: float, height: float, class_: str
 ) -> str:
-    """Accuracy over cost, with intervals of accuracy, a label at every point, and their front.
+    """Returns accuracy over cost, with intervals of accuracy, labels, and the Pareto front.
 
     The first points get the best places for their labels and are drawn on top.
     """
@@ -93,18 +93,18 @@ def scatter(
         for point in points
         for one in point.runs
     ]  # fmt: skip
-    sampled = [grid, titles, _front(stairs, plot), *runs, *lines, *dots, *names]
-    return picture(title, width, height, *sampled, class_=class_)
+    parts = [grid, titles, _front(stairs, plot), *runs, *lines, *dots, *names]
+    return picture(title, width, height, *parts, class_=class_)
 
 
 def front_of(points: Sequence[Point]) -> list[Point]:
-    """The Pareto front of the points that are no bounds, from the cheapest."""
+    """Returns the Pareto front of the points that are no bounds, from the cheapest."""
     real = [point for point in points if not point.bound]
     return [real[i] for i in pareto_front([point.tradeoff for point in real])]
 
 
 def _stairs(front: Sequence[tuple[float, float]], plot: Box) -> list[tuple[float, float]]:
-    """The border of what the front dominates, from the bottom of the plot to its right."""
+    """Returns the border of the dominated area, from the plot's bottom to its right."""
     if not front:
         return []
     corners = [(front[0][0], plot.bottom), front[0]]
@@ -132,7 +132,7 @@ def _thin_box(one: tuple[float, float], other: tuple[float, float]) -> Box:
 
 
 def _cost_scale(costs: Sequence[float], plot: Box) -> Scale:
-    """Logarithmic where the costs above zero span `_LOG_FROM` or more."""
+    """Returns a logarithmic scale if the costs above zero span `_LOG_FROM` or more."""
     above = [cost for cost in costs if cost > 0.0]
     if not above or max(above) / min(above) < _LOG_FROM:
         low, high = padded(costs)
@@ -154,7 +154,7 @@ def _leader(anchor: tuple[float, float], box: Box) -> str:
 
 
 def _name(label: str, anchor: tuple[float, float], box: Box) -> str:
-    """The label starts at the side of its box that is next to the point: fonts differ in width."""
+    """Aligns the label to the side of its box that is next to the point: fonts differ in width."""
     x, side = (box.left + box.right) / 2, "middle"
     if box.left >= anchor[0]:
         x, side = box.left, "start"

@@ -1,7 +1,7 @@
-"""Inline SVG: elements with escaped text, scales with their ticks, and the frame of a chart.
+"""Inline SVG: elements with escaped text, scales and ticks, the frame of a chart.
 
 Lengths are pixels of the chart's own view box. Colours are CSS classes, so that a page's light and
-dark themes reach the charts.
+dark themes apply to the charts.
 """
 
 import html
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from orchestra_ray.tracking.units import trimmed
 
-CHAR_PX = 6.6  # the mean width of a character at the charts' 12 px, on the wide side
+CHAR_PX = 6.6  # width of a character at 12 px, a high estimate
 LINE_PX = 14.0
 
 
 def element(tag: str, *children: str, **attributes: str | float) -> str:
-    """Markup of one element. `children` are markup; `class_` is class, `x_y` is x-y."""
+    """Returns the markup of one element. `children` are markup; `class_` is class, `x_y` is x-y."""
     given = "".join(
         f' {name.rstrip("_").replace("_", "-")}="{_attribute(value)}"'
         for name, value in attributes.items()
@@ -29,12 +29,12 @@ def text(content: str, x: float, y: float, anchor: str = "start", class_: str = 
 
 
 def tooltip(content: str) -> str:
-    """What a pointer at rest on the element above shows."""
+    """Returns a tooltip of the enclosing element."""
     return element("title", html.escape(content))
 
 
 def picture(title: str, width: float, height: float, *children: str, class_: str = "") -> str:
-    """A whole chart, scaled to the width it is given."""
+    """Returns a whole chart, scaled to the available width."""
     return element(
         "svg",
         *children,
@@ -111,7 +111,7 @@ def padded(values: Sequence[float], share: float = 0.08) -> tuple[float, float]:
 
 
 def linear_ticks(low: float, high: float, about: int) -> list[float]:
-    """Multiples of 1, 2 or 5 times a power of ten in [low, high], near `about` of them."""
+    """Returns about `about` multiples of 1, 2 or 5 times a power of ten in [low, high]."""
     rough = (high - low) / about
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * m for m in (1, 2, 5, 10) if power * m >= rough * 0.999)
@@ -120,13 +120,13 @@ def linear_ticks(low: float, high: float, about: int) -> list[float]:
 
 
 def log_ticks(low: float, high: float, multiples: Sequence[int]) -> list[float]:
-    """`multiples` of the powers of ten in [low, high]."""
+    """Returns `multiples` of the powers of ten in [low, high]."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     return [m * 10.0**p for p in powers for m in multiples if low <= m * 10.0**p <= high]
 
 
 def axis_ticks(scale: Scale, about: int) -> list[Tick]:
-    """Ticks along a horizontal axis whose labels stand clear of each other."""
+    """Returns ticks of a horizontal axis whose labels do not overlap."""
     if scale.log:
         rows = [log_ticks(scale.low, scale.high, m) for m in ((1, 2, 5), (1, 3), (1,))]
     else:
@@ -141,7 +141,7 @@ def _clear(ticks: Sequence[Tick]) -> bool:
 
 
 def frame(plot: Box, x_ticks: Sequence[Tick], y_ticks: Sequence[Tick]) -> str:
-    """Grid lines and the labels of both axes around `plot`."""
+    """Returns grid lines and the labels of both axes around `plot`."""
     across = [
         element("line", class_="rule", x1=plot.left, x2=plot.right, y1=tick.at, y2=tick.at)
         + text(tick.label, plot.left - 6, tick.at + 4, "end", "tick")
@@ -156,7 +156,7 @@ def frame(plot: Box, x_ticks: Sequence[Tick], y_ticks: Sequence[Tick]) -> str:
 
 
 def _under(tick: Tick, plot: Box) -> str:
-    """The label below a tick, moved to the left where it would leave the picture."""
+    """Returns the label below a tick, moved to the left if it would leave the picture."""
     overhang = plot.right + 10
     if tick.box(0.0).right > overhang:
         return text(tick.label, overhang, plot.bottom + 17, "end", "tick")

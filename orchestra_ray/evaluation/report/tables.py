@@ -1,5 +1,5 @@
-"""The evaluation in tables: every policy in the shape of the paper's Table 1, the policy against
-each other one, and the runs side by side.
+"""The tables of an evaluation: all policies as in the paper's Table 1, the policy against each
+other one, and the runs side by side.
 """
 
 import html
@@ -33,14 +33,14 @@ from orchestra_ray.evaluation.significance import (
 from orchestra_ray.evaluation.summary import Summary
 from orchestra_ray.tracking.units import duration
 
-MOST_BESIDE = 4  # families in the table of all amounts; more of them have tables of their own
-MOST_APART = 9  # families in one of those
+MOST_BESIDE = 4  # families in the main table; more than these have separate tables
+MOST_APART = 9  # families in a separate table
 P50_P95 = "p50 / p95"
 _POINTS = Measure("", 100.0, 1)
 
 
 def result(found: Sequence[Setting]) -> str:
-    """A card with the verdict and the table; nothing where no run was evaluated."""
+    """Returns a card with the conclusions and the table; "" if no run was evaluated."""
     evaluated = [setting for setting in found if setting.rows]
     if not evaluated:
         return ""
@@ -65,19 +65,19 @@ def result(found: Sequence[Setting]) -> str:
 
 
 def _verdict(setting: Setting, named: bool) -> str:
-    said = html.escape(sentences(setting.rows, _ends(setting)))
+    verdict = html.escape(sentences(setting.rows, _ends(setting)))
     name = element("strong", html.escape(f"{setting.label}: ")) if named else ""
-    warned = "".join(element("p", element("strong", one)) for one in _warnings(setting))
-    return element("p", name, said, class_="verdict") + warned
+    warnings = "".join(element("p", element("strong", one)) for one in _warnings(setting))
+    return element("p", name, verdict, class_="verdict") + warnings
 
 
 def _warnings(setting: Setting) -> list[str]:
-    """Of each policy whose calls failed, and each run that trained nothing or next to nothing."""
+    """Returns those on policies with failed calls and on runs that trained almost nothing."""
     several = len(setting.runs) > 1
     failing = [html.escape(one) for one in failed_calls(setting.rows)]
-    told = [(run.name, run.trained and run.trained.warning()) for run in setting.runs]
+    trained = [(run.name, run.trained and run.trained.warning()) for run in setting.runs]
     return failing + [
-        html.escape(f"{name}: {one}" if several else one) for name, one in told if one
+        html.escape(f"{name}: {one}" if several else one) for name, one in trained if one
     ]
 
 
@@ -88,18 +88,18 @@ def _ends(setting: Setting) -> str:
 def _how_to_read(found: Sequence[Setting]) -> str:
     small = {
         INTERVALS: "the 95% bootstrap interval over tasks",
-        RANGES: "the lowest and the highest seed, and the figure above them is the mean of seeds",
+        RANGES: "the lowest and the highest seed, below the mean of seeds",
     }
-    said = " or ".join(dict.fromkeys(small[_ends(setting)] for setting in found))
+    meaning = " or ".join(dict.fromkeys(small[_ends(setting)] for setting in found))
     several = " Rewards compare within a run only." if len(found) > 1 else ""
     return (
-        "Means over the episodes of the held-out tasks; the same tasks, draws and seeds for every"
-        f" row of a run. Small figures are {said}.{several}"
+        "Means over the episodes of the held-out tasks, with the same tasks, toolsets and seeds for"
+        f" every row of a run. Small figures are {meaning}.{several}"
     )
 
 
 def _policies(found: Sequence[Setting], families: Sequence[str], whole: bool) -> str:
-    """A row a policy: its accuracy on each family and, of a whole table, all that it costs."""
+    """Returns a row for each policy: accuracy by family, in a whole table all figures."""
     rows = [one for setting in found for one in setting.rows.values()]
     columns = {name: _family(name) for name in families}
     if whole:
@@ -125,7 +125,7 @@ def _family(name: str) -> Callable[[Summary], Cell]:
 
 
 def _amounts(rows: Sequence[Summary], accuracy: str) -> dict[str, Callable[[Summary], Cell]]:
-    """The columns that every table has, and those that some row has a figure for."""
+    """Returns the columns of every table, and the optional ones that have any figure."""
     cost, time = money([one.cost_usd for one in rows]), seconds([one.latency_s for one in rows])
     columns: dict[str, Callable[[Summary], Cell]] = {
         accuracy: lambda one: Cell(PERCENT.text(one.accuracy), PERCENT.interval(one.accuracy_ci95)),
@@ -155,21 +155,21 @@ def _amounts(rows: Sequence[Summary], accuracy: str) -> dict[str, Callable[[Summ
 
 
 def _failed(one: Summary) -> Cell:
-    """The share of calls, and the commonest class of fault below it."""
+    """Returns the share of failed calls, with the most frequent class of fault below it."""
     notes = (one.failed_mostly,) if one.failed else ()
     return Cell("ALL" if one.failed_share >= ALL_FAILED else PERCENT.text(one.failed_share), notes)
 
 
 def against(found: Sequence[Setting]) -> str:
-    """A card with the policy of each setting against every other one, or nothing."""
+    """Returns a card with the policy of each setting against every other one, or ""."""
     tables = [_against(setting, len(found) > 1) for setting in found if len(setting.rows) > 1]
     if not tables:
         return ""
     note = (
-        "Differences are the policy’s figures less those of the row: “outside both” where the"
-        " mean reward of each lies outside the small figures of the other. The last column is the"
-        " mean cost of being right as often as the row, by mixing two: the policy plays a share of"
-        " the tasks, drawn at random, and the cheapest one the rest; below it is its interval."
+        "Differences are the policy’s figures minus those of the row: “outside both” if the mean"
+        " reward of each lies outside the small figures of the other. The last column is the"
+        " policy’s mean cost at the row’s accuracy, in a mixture of two policies: the policy on a"
+        " random share of the tasks, the cheapest one on the rest; its interval is below it."
     )
     return element(
         "section",
@@ -226,7 +226,7 @@ def _equal(
 
 
 def side_by_side(found: Sequence[Setting]) -> str:
-    """A card with a row a run, or nothing where there is one run only."""
+    """Returns a card with a row for each run, or "" for a single run."""
     runs = [run for setting in found for run in setting.runs]
     if len(runs) < 2:
         return ""

@@ -1,7 +1,7 @@
-"""What a run trained, by the lines of its `metrics.jsonl`: a card of the page, and sentences.
+"""Totals of a run's training, from the lines of `metrics.jsonl`: a card, a sentence, a warning.
 
-A comparison of before and after means little where nothing was trained. So what is said of one
-says that too: `warning` is read beside it. Runs of before these metrics tell what they have.
+A comparison of before and after means little if nothing was trained, so `warning` is shown with it.
+Metrics that lack a key give the totals that they have.
 """
 
 import html
@@ -13,18 +13,18 @@ import numpy as np
 from orchestra_ray.evaluation.report.svg import element
 from orchestra_ray.evaluation.report.training import Metrics
 
-LEAST_SHARE = 0.02  # of the episodes; where fewer are trained, it is next to nothing
-# The least sum of learning rates that a policy shows; a tiny one, from scratch, needs larger steps.
+LEAST_SHARE = 0.02  # of the episodes; fewer trained ones are next to nothing
+# The least sum of learning rates with a visible effect; a tiny policy needs larger steps.
 LEAST_MOVED, LEAST_MOVED_TINY = 1e-5, 1e-3
-LEAST_LR_TINY = 1e-4  # of a run, which is asked for more steps than that
+LEAST_LR_TINY = 1e-4  # of a run with a tiny policy
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """Sums over the steps of a run. None stands for what its metrics do not tell.
+    """Sums over the steps of a run; None if the metrics lack the key.
 
-    moved_most: the sum of the learning rates of all optimizer steps, which is about the most that
-    Adam can have moved any weight.
+    moved_most: the sum of the learning rates of all optimizer steps, about the largest change of a
+    weight under Adam.
     """
 
     steps: int
@@ -43,7 +43,7 @@ class Trained:
 
     @staticmethod
     def of(metrics: Metrics, tiny: bool = False) -> "Trained | None":
-        """None where no step was trained or told what it trained. tiny: the policy is."""
+        """Returns None if no step reports trained episodes. tiny: whether the policy is tiny."""
         episodes_N = metrics.values("trained_episodes")
         if episodes_N is None:
             return None
@@ -72,7 +72,7 @@ class Trained:
         )
 
     def sentence(self) -> str:
-        """One line for the console, and for pages without charts."""
+        """Returns one line for the console, and for pages without charts."""
         share = f"{self.episodes:,}"
         if self.dispatched is not None:
             share += f" of {self.dispatched:,}"
@@ -86,14 +86,14 @@ class Trained:
         return f"trained {'; '.join(parts)}"
 
     def warning(self) -> str | None:
-        """Where nothing or next to nothing was trained: that, and why; else None."""
+        """Returns a sentence with the reason if next to nothing was trained, else None."""
         if not self.learned_steps:
             if self.episodes:
                 return "Nothing was trained: the gradient of every step is zero."
             reasons = {"groups dropped": self.dropped, "episodes failed": self.failed}
-            told = [f"{name}: {_listed(counts)}" for name, counts in reasons.items() if counts]
+            causes = [f"{name}: {_listed(counts)}" for name, counts in reasons.items() if counts]
             steps = "1 step" if self.steps == 1 else f"{self.steps} steps"
-            return f"Nothing was trained in {steps}{_after(told)}."
+            return f"Nothing was trained in {steps}{_in_brackets(causes)}."
         if self.dispatched is not None and self.episodes < LEAST_SHARE * self.dispatched:
             share = f"{self.episodes:,} of {self.dispatched:,} episodes"
             return f"Next to nothing was trained: {share}."
@@ -107,7 +107,7 @@ class Trained:
         return None
 
     def card(self) -> str:
-        """A section of the page."""
+        """Returns a section of the page."""
         rows = {
             "steps with an update": f"{self.learned_steps:,} of {self.steps:,}",
             "episodes trained": _of(self.episodes, self.dispatched),
@@ -125,11 +125,11 @@ class Trained:
             element("dt", html.escape(name)) + element("dd", html.escape(text))
             for name, text in rows.items()
         ]
-        warned = self.warning()
+        warning = self.warning()
         return element(
             "section",
             element("h2", "What was trained"),
-            element("p", element("strong", html.escape(warned))) if warned else "",
+            element("p", element("strong", html.escape(warning))) if warning else "",
             element("dl", *listed),
             class_="card",
         )
@@ -145,7 +145,7 @@ def _sum(metrics: Metrics, key: str) -> int:
 
 
 def _by_reason(metrics: Metrics, prefix: str) -> dict[str, int]:
-    """The most frequent first."""
+    """Returns the counts by reason, the most frequent first."""
     counts = {reason: _sum(metrics, prefix + reason) for reason in metrics.keys(prefix)}
     return dict(sorted(counts.items(), key=lambda pair: -pair[1]))
 
@@ -162,5 +162,5 @@ def _of(count: int, total: int | None) -> str:
     return f"{count:,}" if not total else f"{count:,} of {total:,}"
 
 
-def _after(told: list[str]) -> str:
-    return f" ({'; '.join(told)})" if told else ""
+def _in_brackets(texts: list[str]) -> str:
+    return f" ({'; '.join(texts)})" if texts else ""

@@ -1,4 +1,4 @@
-"""The lines of `metrics.jsonl` as panels of charts. A key that no line has leaves its panel out."""
+"""The lines of `metrics.jsonl` as panels of charts. A panel without data is left out."""
 
 import html
 import math
@@ -12,15 +12,15 @@ from orchestra_ray.evaluation.report.charts import Curve, curves, parts_mean, st
 from orchestra_ray.evaluation.report.svg import element
 from orchestra_ray.tracking.units import cost_unit, short
 
-_PHASES = ("generate", "score", "train", "publish")  # in the order of a step; others come after
+_PHASES = ("generate", "score", "train", "publish")  # in the order of a step; others follow
 _PARTS = ("outcome", "cost", "latency", "tools")
 _COLOURS = ("blue", "amber", "green", "violet", "pink", "grey")
-_RECENT = 5  # steps that a panel's number is the mean of
+_RECENT = 5  # last steps, of which a panel shows the mean
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Keys of the metrics that share a chart, with their names. `factor` scales to the unit."""
+    """Metrics in one chart: names by key. `factor` scales to the unit."""
 
     title: str
     names: Mapping[str, str]
@@ -62,7 +62,7 @@ class Trace:
 
 
 class Metrics:
-    """The steps of a run in order; of a step that stands twice, as after a resume, the last."""
+    """The steps of a run in order; of a step that occurs twice, after a resume, the last line."""
 
     def __init__(self, lines: Sequence[Mapping[str, Any]]):
         by_step = {line["step"]: line for line in lines if _number(line.get("step")) is not None}
@@ -70,19 +70,19 @@ class Metrics:
         self.steps_N = np.array(sorted(by_step), dtype=np.float64)
 
     def values(self, key: str) -> np.ndarray | None:
-        """float64 (N,), NaN where a line lacks a finite number; None where every line does."""
+        """Returns float64 (N,), NaN for a line without a finite number; None without any."""
         numbers = [_number(line.get(key)) for line in self._lines]
         values_N = np.array([math.nan if one is None else one for one in numbers])
         return values_N if np.isfinite(values_N).any() else None
 
     def keys(self, prefix: str) -> list[str]:
-        """Every key with `prefix`, without it, in the order in which they first appear."""
+        """Returns every key with `prefix`, without the prefix, in order of appearance."""
         found = {key: None for line in self._lines for key in line if key.startswith(prefix)}
         return [key.removeprefix(prefix) for key in found]
 
 
 def panel(metrics: Metrics, wanted: Panel) -> str:
-    """A card with the panel's chart, or nothing."""
+    """Returns a card with the panel's chart, or ""."""
     found = {key: metrics.values(key) for key in wanted.names}
     known = {key: values_N for key, values_N in found.items() if values_N is not None}
     if not known:
@@ -107,7 +107,7 @@ def panel(metrics: Metrics, wanted: Panel) -> str:
 
 
 def beside(traces: Sequence[Trace], wanted: Panel) -> str:
-    """A card with the panel's chart of several runs, by the first of its keys, or nothing."""
+    """Returns a card with the first metric of the panel for several runs, or ""."""
     key, name = next(iter(wanted.names.items()))
     found = [(trace, trace.metrics.values(key)) for trace in traces]
     known = [(trace, values_N) for trace, values_N in found if values_N is not None]
@@ -130,7 +130,7 @@ def beside(traces: Sequence[Trace], wanted: Panel) -> str:
 
 
 def phases(metrics: Metrics) -> str:
-    """A card with the seconds of each phase of a step, or nothing."""
+    """Returns a card with the seconds of each phase of a step, or ""."""
     keys = metrics.keys("seconds/")
     ordered = [key for key in _PHASES if key in keys]
     ordered += sorted(key for key in keys if key not in (*_PHASES, "step"))
@@ -162,7 +162,7 @@ def phases(metrics: Metrics) -> str:
 
 
 def endings(metrics: Metrics) -> str:
-    """A card with the run's accounting as its last step left it, or nothing."""
+    """Returns a card with the run's accounting at its last step, or ""."""
     found = {key: metrics.values(f"accounting/{key}") for key in metrics.keys("accounting/")}
     last = {key: values_N[-1] for key, values_N in found.items() if values_N is not None}
     rows = [
@@ -181,7 +181,7 @@ def endings(metrics: Metrics) -> str:
 
 
 def legend(colours: Mapping[str, str]) -> str:
-    """Names with the class of their colour."""
+    """Returns a legend; the values are the classes of the colours."""
     items = [
         element("li", element("i", class_=class_), html.escape(name))
         for name, class_ in colours.items()
@@ -196,6 +196,6 @@ def _recent(values_N: np.ndarray) -> str:
 
 
 def _number(value: Any) -> float | None:
-    """A finite number as it is; None for all else, the strings of non-finite numbers included."""
+    """Returns a finite number unchanged; None for everything else, such as "NaN"."""
     good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if good else None

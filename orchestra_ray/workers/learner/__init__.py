@@ -1,1 +1,1 @@
-
+"""Learner: policy-gradient training of the policy under DeepSpeed ZeRO."""

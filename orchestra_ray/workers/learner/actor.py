@@ -1,9 +1,9 @@
 """The learner's ranks as Ray actors, and the driver's handle on them.
 
 Invariants: the driver sends references, lengths and advantages, never a payload; every await has a
-deadline; the first failure of a rank, or a deadline that passes, stops all ranks and is raised as
-one `LearnerFailed`. Ranks in lockstep cannot go on without each other: start another group from
-the last checkpoint.
+deadline; the first failure of a rank, or an exceeded deadline, stops all ranks and is raised as one
+`LearnerFailed`. Ranks run in lockstep, so a group with a failed rank cannot continue: start another
+one from the last checkpoint.
 """
 
 import asyncio
@@ -21,23 +21,23 @@ from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from orchestra_ray.config.derived import has_private_tasks
 from orchestra_ray.config.model_folder import model_folder
 from orchestra_ray.config.schema import Config
-from orchestra_ray.config.validation import is_private
-from orchestra_ray.core.errors import ReportedError
+from orchestra_ray.core.errors import ReportedError, first_line
 from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.process_log import LogTail, ProcessLog, own_log, without_reason
 from orchestra_ray.weights.actor import publish
 from orchestra_ray.workers.learner.packing import is_padded, plan_batch
 from orchestra_ray.workers.learner.parts import TrainingSequence, part_of
 
-POLICY = "policy"  # folders within a checkpoint
+POLICY = "policy"  # subfolders of a checkpoint
 OPTIMIZER = "optimizer"
-_GRACE_S = 5.0  # for the other ranks to tell what they saw, once one has failed
+_GRACE_S = 5.0  # for the other ranks to report their errors after the first failure
 
 
 class LearnerFailed(ReportedError):
-    """The group is gone; `failure` says which rank failed first, and why."""
+    """The group has been stopped; `failure` names the rank that failed first, and the cause."""
 
     def __init__(self, failure: Failure):
         super().__init__(f"{failure.where}: {failure.line}")
@@ -53,7 +53,7 @@ RankStep = list[list[TrainingSequence]]  # the micro-batches of one optimizer st
 
 @ray.remote
 class LearnerRank:
-    """One process with one `LearnerEngine`. Methods of all ranks are called together."""
+    """One process with one `LearnerEngine`. Each method is called on all ranks together."""
 
     def __init__(self, config: Config, model_path: str):
         self._config = config
@@ -63,13 +63,13 @@ class LearnerRank:
         return own_log()
 
     def endpoint(self) -> tuple[str, int]:
-        """This node's address and a port that was free a moment ago."""
+        """Returns this node's address and a port that is probably free."""
         with socket.socket() as probe:
             probe.bind(("", 0))
             return ray.util.get_node_ip_address(), probe.getsockname()[1]
 
     def join(self, rank: int, endpoint: tuple[str, int], resume: str | None) -> None:
-        # DeepSpeed chooses its accelerator when it is imported, and the driver must not import it
+        # DeepSpeed chooses its accelerator at import time, and the driver must not import it.
         from orchestra_ray.weights.tensors import check_folder
         from orchestra_ray.workers.learner.engine import LearnerEngine
 
@@ -101,7 +101,7 @@ class LearnerRank:
         return self._engine.train_step(minibatches)
 
     def publish(self, version: int, registry: ActorHandle) -> dict[str, float]:
-        """Every rank gathers; rank 0 alone has tensors to publish."""
+        """Publishes the weights: all ranks gather them, rank 0 publishes."""
         started_s = perf_counter()
         tensors = self._engine.state_dict()
         if self._engine.rank != 0:
@@ -119,13 +119,13 @@ class LearnerRank:
 
 
 class LearnerGroup:
-    """All ranks as one. Made by `start`; after a `LearnerFailed` it is stopped."""
+    """All ranks as one object. Created by `start`; stopped after a `LearnerFailed`."""
 
     def __init__(self, config: Config, ranks: Sequence[ActorHandle], registry: ActorHandle):
         self._config = config
         self.ranks = ranks
         self._registry = registry
-        self._logs: list[ProcessLog] = []  # of the ranks, then of the board
+        self._logs: list[ProcessLog] = []  # of the ranks, then of the weight registry
 
     @classmethod
     async def start(
@@ -136,10 +136,10 @@ class LearnerGroup:
         placement: Sequence[PlacementGroupSchedulingStrategy] | None = None,
         resume: str | Path | None = None,
     ) -> "LearnerGroup":
-        """Ranks that have joined and loaded the policy.
+        """Returns a group whose ranks have joined and loaded the policy.
 
-        model_path: a folder that every node of a rank can read. board: the `WeightBoard` actor.
-        placement: one strategy a rank. resume: a folder that `save` wrote.
+        model_path: a folder readable on every node of a rank. registry: the weight registry actor.
+        placement: one strategy per rank. resume: a folder written by `save`.
         """
         learner = config.learner
         strategies = placement or ["DEFAULT"] * learner.ranks
@@ -149,8 +149,8 @@ class LearnerGroup:
         group = cls(config, ranks, registry)
         deadline_s = learner.start_deadline_s
         writers = [*ranks, registry]
-        asked = [actor.process_log.remote() for actor in writers]
-        group._logs = await group._results("start", asked, deadline_s)
+        logs = [actor.process_log.remote() for actor in writers]
+        group._logs = await group._results("start", logs, deadline_s)
         (endpoint,) = await group._results("start", [ranks[0].endpoint.remote()], deadline_s)
         folder = None if resume is None else str(resume)
         joins = [actor.join.remote(rank, endpoint, folder) for rank, actor in enumerate(ranks)]
@@ -158,9 +158,9 @@ class LearnerGroup:
         return group
 
     async def train(self, sequences: Sequence[TrainingSequence]) -> dict[str, float]:
-        """The optimizer steps of one batch; see `LearnerEngine.train_step`.
+        """Runs the optimizer steps of one batch; see `LearnerEngine.train_step`.
 
-        Raises ValueError where the batch is empty or a sequence is over the cap of a micro-batch.
+        Raises ValueError if the batch is empty or a sequence exceeds the cap of a micro-batch.
         """
         if not sequences:
             raise ValueError("LearnerGroup.train: an empty batch")
@@ -175,14 +175,14 @@ class LearnerGroup:
         return (await self._results("train", calls, self._config.learner.step_deadline_s))[0]
 
     async def publish(self, version: int) -> dict[str, float]:
-        """The weights as they are, on the board as `version`."""
+        """Publishes the current weights in the registry as `version`."""
         calls = [actor.publish.remote(version, self._registry) for actor in self.ranks]
         return (await self._results("publish", calls, self._config.weights.deadline_s))[0]
 
     async def save(self, path: str | Path) -> None:
-        """`policy`, which transformers and vLLM load, and `optimizer`, in a folder at `path`.
+        """Writes `policy`, loadable by transformers and vLLM, and `optimizer` to folder `path`.
 
-        On a disk that all ranks share. Each of the two appears when it is whole.
+        The disk must be shared by all ranks. Each of the two folders appears atomically.
         """
         calls = [actor.save.remote(str(path)) for actor in self.ranks]
         await self._results("save", calls, self._config.learner.step_deadline_s)
@@ -192,7 +192,7 @@ class LearnerGroup:
             ray.kill(actor)
 
     async def _results(self, what: str, refs: Sequence[ObjectRef], deadline_s: float) -> list[Any]:
-        """One answer of each rank, in order; stops the group where one is missing."""
+        """Returns one result per rank, in order; stops the group if one is missing."""
         calls = [asyncio.wrap_future(ref.future()) for ref in refs]
         _, waiting = await asyncio.wait(
             calls, timeout=deadline_s, return_when=asyncio.FIRST_EXCEPTION
@@ -207,11 +207,11 @@ class LearnerGroup:
         for call in calls:
             call.cancel()
         if not errors:
-            message = f"no answer of every rank within {deadline_s:g} s"
-            silent = next(rank for rank, call in enumerate(calls) if call in waiting)
+            message = f"not every rank answered within {deadline_s:g} s"
+            late = next(rank for rank, call in enumerate(calls) if call in waiting)
             failure = Failure(FailureKind.DEADLINE, f"learner, {what}", message)
-            raise LearnerFailed(replace(failure, log=without_reason(self._tail(silent))))
-        # peers of a dead rank fail too, so a death comes before an error
+            raise LearnerFailed(replace(failure, log=without_reason(self._tail(late))))
+        # The peers of a dead rank fail too, so a death takes precedence over an error.
         rank = min(errors, key=lambda rank: not isinstance(errors[rank], RayActorError))
         failure = _failure(what, rank, errors[rank])
         raise LearnerFailed(replace(failure, log=self._log_of(rank, errors[rank]))) from errors[
@@ -219,16 +219,16 @@ class LearnerGroup:
         ]
 
     def _log_of(self, rank: int, error: BaseException) -> LogTail | None:
-        """Of the process that failed; the reason only where no exception tells it."""
+        """Returns the log of the failed process; with the reason only if no exception gives it."""
         if isinstance(error, RayTaskError):
-            dead = isinstance(error.cause, RayActorError)  # it is the board that a rank speaks to
+            dead = isinstance(error.cause, RayActorError)  # a rank calls no actor but the registry
             return self._tail(len(self.ranks)) if dead else without_reason(self._tail(rank))
         return self._tail(rank)
 
     def _tail(self, writer: int) -> LogTail | None:
-        """Of a run on private tasks without its words, which may quote them."""
+        """Returns the tail of a log; without text if tasks are private, as it may quote them."""
         tail = self._logs[writer].tail() if writer < len(self._logs) else None
-        return tail.without_words() if tail and is_private(self._config.tasks) else tail
+        return tail.redacted() if tail and has_private_tasks(self._config.tasks) else tail
 
 
 def _start_rank(
@@ -249,7 +249,7 @@ def _start_rank(
 
 
 def _errors(calls: Sequence[asyncio.Future[Any]]) -> dict[int, BaseException]:
-    """By rank, of the calls that have ended in one."""
+    """Returns by rank the exceptions of the calls that have failed."""
     ended = {rank: call.exception() for rank, call in enumerate(calls) if call.done()}
     return {rank: error for rank, error in ended.items() if error is not None}
 
@@ -258,5 +258,5 @@ def _failure(what: str, rank: int, error: BaseException) -> Failure:
     late = isinstance(error, GetTimeoutError)
     kind = FailureKind.DEADLINE if late else FailureKind.INFRASTRUCTURE
     cause = error.cause if isinstance(error, RayTaskError) else error
-    first_line = str(cause).strip().partition("\n")[0]
-    return Failure(kind, f"learner rank {rank}, {what}", f"{type(cause).__name__}: {first_line}")
+    message = f"{type(cause).__name__}: {first_line(cause)}"
+    return Failure(kind, f"learner rank {rank}, {what}", message)

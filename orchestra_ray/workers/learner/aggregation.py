@@ -1,4 +1,4 @@
-"""How the losses of tokens become one loss: a weight a token, one sum, one normaliser.
+"""Aggregation of token losses into one loss: a weight per token, one sum, one normaliser.
 
     loss = sum over the trained tokens of weight * value / normaliser
 
@@ -10,8 +10,8 @@
     constant     1 / constant_tokens                              sequences
 
 The normaliser is that of the whole optimizer batch, so the losses of micro-batches and ranks add
-up. Invariant: it is the sum of the weights, save for `constant`, which is no mean (Dr. GRPO, arXiv
-2503.20783). What has no trained token counts nowhere.
+up. Invariant: it is the sum of the weights, except for `constant`, which is not a mean (Dr. GRPO,
+arXiv 2503.20783). Turns, sequences and episodes without a trained token are not counted.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orchestra_ray.config.schema import Aggregation
+from orchestra_ray.config.enums import Aggregation
 from orchestra_ray.core.records import Turn
 
 
@@ -31,31 +31,31 @@ def token_weights(
     constant_tokens: int,
     episode_tokens: int | None = None,
 ) -> np.ndarray:
-    """float64 [T]: the weights of one sequence's tokens; those of untrained ones mean nothing.
+    """Returns float64 [T]: the weights of one sequence's tokens, arbitrary for untrained ones.
 
-    episode_tokens: response tokens of all sequences of the episode; None where it is one sequence.
-    Raises ValueError where the weights depend on turns and a trained token is in none.
+    episode_tokens: response tokens of all sequences of the episode; None if it has one sequence.
+    Raises ValueError if the weights depend on turns and a trained token is in no turn.
     """
     match aggregation:
         case Aggregation.TOKEN:
-            share = 1.0
+            weight = 1.0
         case Aggregation.TURN:
             trained_of_turns = [int(trained_T[turn.start : turn.end].sum()) for turn in turns]
-            shares = [1.0 / max(trained, 1) for trained in trained_of_turns]
-            return spread(shares, turns, trained_T)
+            weights = [1.0 / max(trained, 1) for trained in trained_of_turns]
+            return spread(weights, turns, trained_T)
         case Aggregation.SEQUENCE:
-            share = 1.0 / max(int(trained_T.sum()), 1)
+            weight = 1.0 / max(int(trained_T.sum()), 1)
         case Aggregation.EPISODE:
-            share = 1.0 / max(episode_tokens or int(trained_T.sum()), 1)
+            weight = 1.0 / max(episode_tokens or int(trained_T.sum()), 1)
         case Aggregation.CONSTANT:
-            share = 1.0 / constant_tokens
-    return np.full(trained_T.shape, share)
+            weight = 1.0 / constant_tokens
+    return np.full(trained_T.shape, weight)
 
 
 def spread(values: Sequence[float], turns: Sequence[Turn], trained_T: np.ndarray) -> np.ndarray:
-    """float64 [T]: each turn's value on its tokens, 0 elsewhere.
+    """Returns float64 [T]: each turn's value on its tokens, 0 elsewhere.
 
-    Raises ValueError where there is not one value a turn, or a trained token is in no turn.
+    Raises ValueError if there is not one value per turn, or a trained token is in no turn.
     """
     if len(values) != len(turns):
         raise ValueError(f"{len(values)} values for {len(turns)} turns")
@@ -69,7 +69,7 @@ def spread(values: Sequence[float], turns: Sequence[Turn], trained_T: np.ndarray
 
 
 def share_of_normaliser(weights_B_T: Tensor, mask_B_T: Tensor, aggregation: Aggregation) -> Tensor:
-    """What these sequences add to the normaliser of their optimizer batch, a scalar."""
+    """Returns the part of these sequences in their optimizer batch's normaliser, a scalar."""
     if aggregation is Aggregation.CONSTANT:
         return mask_B_T.any(-1).sum().to(weights_B_T.dtype)
     return torch.where(mask_B_T, weights_B_T, 0.0).sum()
@@ -82,10 +82,10 @@ def aggregate(
     normaliser: float | None = None,
     weights_B_T: Tensor | None = None,
 ) -> Tensor:
-    """The one reduction of the loss, a scalar.
+    """Returns the loss, a scalar: the weighted sum over trained tokens divided by `normaliser`.
 
-    `normaliser` of None takes this tensor's own; weights of None are made from the mask, which
-    tells tokens and sequences. Raises ValueError where it cannot tell them.
+    normaliser: None stands for that of this tensor alone. weights: None derives them from the mask.
+    Raises ValueError if an aggregation other than by token or sequence has no weights.
     """
     if weights_B_T is None:
         weights_B_T = _weights_of_mask(mask_B_T, aggregation).to(values_B_T.dtype)

@@ -2,13 +2,13 @@
 
 padded: [B, T], right-padded, with an attention mask.
 packed: [1, N], the sequences one after another, positions restarting at 0 and no attention mask;
-        FlashAttention's variable-length kernels and transformers' masks see the borders by them.
+        FlashAttention's variable-length kernels and transformers' masks find the borders by them.
 
 Position t predicts token t + 1, so labels, masks and behaviour log-probabilities are shifted left
-by one and the last position of a sequence predicts nothing. What the loss reads is [B, T] in both
-layouts; `Microbatch.rows` brings the model's output there.
+by one and the last position of a sequence predicts nothing. The inputs of the loss are [B, T] in
+both layouts; `Microbatch.rows` converts the model's output.
 
-Invariant: sampled tokens are trained tokens and dropped ones, and those are counted by reason.
+Invariant: every sampled token is either trained, or dropped and counted by reason.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from orchestra_ray.config.schema import LossConfig
+from orchestra_ray.config.learning import LossConfig
 from orchestra_ray.core.records import Trajectory
 from orchestra_ray.core.states import Stop
 from orchestra_ray.workers.learner.aggregation import share_of_normaliser, spread, token_weights
@@ -41,9 +41,10 @@ _NOTHING = Trajectory(
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One trajectory and the advantage of its response tokens: one for all, or one a turn.
+    """One trajectory and the advantage of its response tokens: one for all, or one per turn.
 
-    episode_tokens: response tokens of the episode over all its samples; None: it is this one.
+    episode_tokens: response tokens of the episode over all its samples; None if this is the only
+    one.
     """
 
     trajectory: Trajectory
@@ -67,9 +68,9 @@ class Microbatch:
     """One forward and backward pass.
 
     input_ids, position_ids, labels: int64 in the model's layout; attention_mask: int64, or None
-    where packed. behaviour_logp_B_T, advantages_B_T, weights_B_T: float32; mask_B_T: bool, the
-    trained tokens. lengths_B: without padding. share: of the normaliser (see `aggregation`).
-    dropped: tokens and turns that are not trained, by reason.
+    if packed. behaviour_logp_B_T, advantages_B_T, weights_B_T: float32; mask_B_T: bool, the
+    trained tokens. lengths_B: without padding. share: part of the normaliser (see `aggregation`).
+    dropped: sampled tokens and turns that are not trained, by reason.
     """
 
     input_ids: Tensor
@@ -85,7 +86,7 @@ class Microbatch:
     dropped: Mapping[str, int]
 
     def rows(self, values: Tensor) -> Tensor:
-        """Values in the model's layout as [B, T]."""
+        """Returns values of the model's layout as [B, T]."""
         if self.attention_mask is not None:
             return values
         return pad_sequence(list(torch.split(values[0], list(self.lengths_B))), batch_first=True)
@@ -98,10 +99,10 @@ def collate(
     device: torch.device,
     loss: LossConfig | None = None,
 ) -> Microbatch:
-    """The tensors of one micro-batch; no samples make a dummy of one token that trains nothing.
+    """Returns the tensors of one micro-batch; without samples, a dummy of one untrained token.
 
-    Raises ValueError where a trajectory's first token counts as sampled (nothing predicts it), and
-    where what is asked of its turns does not fit them.
+    Raises ValueError if the first token of a trajectory counts as sampled (no position predicts
+    it), or if advantages or weights do not match its turns.
     """
     rows = [_row(sample, loss or LossConfig()) for sample in samples or [Sample(_NOTHING, 0.0)]]
     positions = [torch.arange(len(row.ids)) for row in rows]
@@ -137,7 +138,7 @@ def collate(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Row:
-    """One sequence: int64 ids and labels, float64 advantages and weights; shifted, [T]."""
+    """One sequence, [T]: int64 ids and labels, float64 advantages and weights, shifted."""
 
     ids: Tensor
     labels: Tensor
@@ -182,5 +183,5 @@ def _row(sample: Sample, loss: LossConfig) -> _Row:
 
 
 def _shifted(values_T: np.ndarray, fill: float) -> Tensor:
-    """Element t is the original's t + 1; the last is `fill`. Copies: the original is read-only."""
+    """Returns a copy, as the original is read-only: element t + 1 at t, `fill` at the end."""
     return torch.from_numpy(np.append(values_T[1:], values_T.dtype.type(fill)))

@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all: written under a temporary name, then renamed."""
+"""Atomic folders: written under a temporary name, then renamed."""
 
 import shutil
 from pathlib import Path
@@ -14,18 +14,18 @@ _TOKENIZER_FILES = (
 
 
 def partial_of(path: Path) -> Path:
-    """Where `path` is written until it is complete: beside it, so that renaming is atomic."""
+    """Returns the temporary name of `path`, in the same folder so that renaming is atomic."""
     return path.with_name(f".{path.name}.partial")
 
 
 def begin(path: Path) -> None:
-    """An empty folder at `partial_of(path)`."""
+    """Creates an empty folder at `partial_of(path)`."""
     shutil.rmtree(partial_of(path), ignore_errors=True)
     partial_of(path).mkdir(parents=True)
 
 
 def commit(path: Path) -> None:
-    """The written folder takes the place of `path`, and of what was there."""
+    """Renames the written folder to `path`, replacing an existing one."""
     replaced = path.with_name(f".{path.name}.replaced")
     if path.exists():
         path.rename(replaced)
@@ -34,7 +34,7 @@ def commit(path: Path) -> None:
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:
-    """Byte for byte, so that the trained model reads as the first one did."""
+    """Copies the tokenizer files byte for byte, so that tokenisation does not change."""
     for pattern in _TOKENIZER_FILES:
         for file in source.glob(pattern):
             shutil.copy2(file, target / file.name)

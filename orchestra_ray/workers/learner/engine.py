@@ -1,7 +1,7 @@
 """One rank of the learner: a causal language model under DeepSpeed ZeRO.
 
-Invariants: every rank makes the same calls in the same order, with equally many micro-batches;
-then ZeRO 1, 2 and 3 and any split into micro-batches make the same update.
+Invariant: every rank makes the same calls in the same order, with equally many micro-batches. The
+update is then the same under ZeRO 1, 2 and 3 and for any split into micro-batches.
 """
 
 import math
@@ -19,7 +19,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from orchestra_ray.config.schema import Config, ZeroStage
+from orchestra_ray.config.enums import ZeroStage
+from orchestra_ray.config.schema import Config
 from orchestra_ray.weights.tensors import policy_tensors
 from orchestra_ray.workers.learner import checkpoint, zero
 from orchestra_ray.workers.learner.batch import Microbatch, Minibatch, collate
@@ -32,7 +33,7 @@ _NOT_A_TOKEN_SUM = {"loss", "tokens", "trained_tokens", "malformed_turns", "malf
 
 
 class LearnerEngine:
-    """Joins the process group, loads the policy from `model_path` and shards it over the ranks."""
+    """Joins the process group, loads the policy from `model_path` and shards it over ranks."""
 
     def __init__(
         self,
@@ -58,14 +59,13 @@ class LearnerEngine:
         self._seconds: defaultdict[str, float] = defaultdict(float)
 
     def train_step(self, minibatches: Sequence[Minibatch]) -> dict[str, float]:
-        """One optimizer step for each of the minibatches; the metrics of all ranks together.
+        """Runs one optimizer step per minibatch; returns the metrics over all ranks.
 
-        The old policy is the one before the first step. `loss` and `grad_norm` (before clipping)
-        are means over the steps; `lr` is the next step's; the stats of `policy_loss` are means
-        over trained tokens; `dropped/...` counts what was sampled and not trained, by reason;
-        `forward_s`, `backward_s`, `step_s`, `train_s`, and `peak_rss_bytes` are those of the
-        slowest and the largest rank.
-        Raises FloatingPointError where the gradient is not finite.
+        The old policy is the policy before the first step. `loss` and `grad_norm` (before clipping)
+        are means over the steps; `lr` is that of the next step; the stats of `policy_loss` are
+        means over trained tokens; `dropped/...` counts sampled but untrained tokens and turns, by
+        reason; `forward_s`, `backward_s`, `step_s`, `train_s` and `peak_rss_bytes` are maxima over
+        the ranks. Raises FloatingPointError if the gradient is not finite.
         """
         started = perf_counter()
         self._seconds.clear()
@@ -107,9 +107,9 @@ class LearnerEngine:
         return own | _token_means(totals) | worst
 
     def state_dict(self) -> Iterator[tuple[str, Tensor]]:
-        """Names as in the Hugging Face checkpoint, and copies on the CPU, one after another.
+        """Yields names as in the Hugging Face checkpoint and tensors copied to the CPU.
 
-        A collective: every rank must exhaust it. Only rank 0 is given anything.
+        A collective: every rank must exhaust the iterator. It is empty on ranks other than 0.
         """
         for name, parameter in policy_tensors(self._model):
             copy = None
@@ -120,7 +120,7 @@ class LearnerEngine:
                 yield name, copy
 
     def save_hf(self, path: str | Path, tokenizer_path: str | Path) -> None:
-        """A folder that transformers and vLLM load. It appears when it is whole."""
+        """Writes a folder loadable by transformers and vLLM. It appears atomically."""
         path = Path(path)
         tensors = dict(self.state_dict())
         if self.rank == 0:
@@ -131,7 +131,7 @@ class LearnerEngine:
         dist.barrier()
 
     def save_optimizer(self, path: str | Path) -> None:
-        """DeepSpeed's sharded checkpoint: weights, master weights, moments. On a shared disk."""
+        """Writes DeepSpeed's sharded checkpoint (weights, optimizer states) to a shared disk."""
         path = Path(path)
         if self.rank == 0:
             checkpoint.begin(path)
@@ -143,9 +143,9 @@ class LearnerEngine:
         dist.barrier()
 
     def load_optimizer(self, path: str | Path) -> None:
-        """Goes on where `save_optimizer` stood; with as many ranks and the same stage.
+        """Restores the state of `save_optimizer`, given as many ranks and the same ZeRO stage.
 
-        Raises FileNotFoundError where there is no such checkpoint.
+        Raises FileNotFoundError if there is no such checkpoint.
         """
         loaded, _ = self._engine.load_checkpoint(str(path), tag=_TAG)
         if loaded is None:
@@ -174,7 +174,7 @@ class LearnerEngine:
         return engine
 
     def _make_reference(self, config: Config, model_path: str | Path) -> nn.Module | None:
-        """The frozen policy of the start, where the loss has a KL term."""
+        """Returns the frozen initial policy, or None if the loss has no KL term."""
         if self._cfg.loss.kl_coef <= 0:
             return None
         module = TokenLogprobs(_load(config, model_path).eval()).requires_grad_(False)
@@ -186,7 +186,7 @@ class LearnerEngine:
     def _update(
         self, batches: list[Microbatch], old_logps: list[Tensor] | None, normaliser: float
     ) -> list[dict[str, Tensor]]:
-        """One optimizer step; the sums of `policy_loss` of each micro-batch."""
+        """Runs one optimizer step; returns the sums of `policy_loss` by micro-batch."""
         stats = []
         for i, batch in enumerate(batches):
             self._engine.set_gradient_accumulation_boundary(i == len(batches) - 1)
@@ -205,7 +205,7 @@ class LearnerEngine:
                     normaliser=normaliser,
                 )
             with self._phase("backward"):
-                # DeepSpeed averages over ranks, while their losses are addends
+                # DeepSpeed averages over ranks, but the losses of the ranks are summands.
                 self._engine.backward(loss * self._world_size)
             stats.append(sums)
         with self._phase("step"):
@@ -213,7 +213,7 @@ class LearnerEngine:
         return stats
 
     def _normalisers(self, batches: Sequence[Sequence[Microbatch]]) -> list[float]:
-        """Of each optimizer step, over all ranks: what makes their losses addends."""
+        """Returns the normaliser of each optimizer step, summed over all ranks."""
         shares = {str(i): sum(batch.share for batch in step) for i, step in enumerate(batches)}
         return list(self._over_ranks(shares, dist.ReduceOp.SUM).values())
 
@@ -250,13 +250,13 @@ class LearnerEngine:
     def _grad_norm(self) -> float:
         norm = self._engine.get_global_grad_norm()
         if norm is None or not math.isfinite(norm):
-            raise FloatingPointError(f"the norm of the gradient is {norm}: the update is lost")
+            raise FloatingPointError(f"the gradient norm is {norm}: the update is lost")
         return float(norm)
 
     def _over_ranks(
         self, values: Mapping[str, float], op: dist.ReduceOp.RedOpType
     ) -> dict[str, float]:
-        """`values` has the same keys in the same order on every rank."""
+        """Reduces `values` over ranks; all ranks must have the same keys in the same order."""
         vector = torch.tensor(list(values.values()), dtype=torch.float64, device=self._device)
         dist.all_reduce(vector, op)
         return dict(zip(values, vector.tolist(), strict=True))

@@ -1,8 +1,8 @@
-"""Log-probabilities of given tokens, and entropies, without ever holding a whole batch's logits.
+"""Log-probabilities of given tokens, and entropies, without the logits of a whole batch.
 
-Only the positions that have a label pass the output layer, a chunk of them at a time, and each
-chunk's logits are computed anew in the backward pass. So memory for logits is one chunk times the
-vocabulary, whatever the length of the batch.
+Only positions with a label pass the output layer, in chunks, and each chunk's logits are recomputed
+in the backward pass. Memory for logits is therefore one chunk times the vocabulary, independent of
+the length of the batch.
 """
 
 from enum import StrEnum
@@ -17,18 +17,18 @@ from orchestra_ray.workers.learner.batch import IGNORE
 
 
 class Entropy(StrEnum):
-    """Whether a pass computes the entropies of the distributions; each costs a softmax a chunk."""
+    """Whether a pass computes entropies, at the cost of a softmax per chunk."""
 
     LEFT_OUT = "left_out"
-    MEASURED = "measured"  # without a gradient, so that the backward pass stays as it is
+    MEASURED = "measured"  # without a gradient, so that the backward pass is unchanged
     TRAINED = "trained"
 
 
 class TokenLogprobs(nn.Module):
-    """A causal language model whose logits are its output layer applied to its last hidden state.
+    """A causal language model whose output layer is applied to the last hidden state, in chunks.
 
-    `model` keeps its parameters and their Hugging Face names. Raises TypeError where the output
-    layer is not linear.
+    `model` keeps its parameters and their Hugging Face names. Raises TypeError if the output layer
+    is not linear.
     """
 
     def __init__(self, model: PreTrainedModel, chunk_tokens: int = 1024):
@@ -48,12 +48,12 @@ class TokenLogprobs(nn.Module):
         temperature: float,
         entropy: Entropy = Entropy.LEFT_OUT,
     ) -> Tensor:
-        """float32 [B, T]: log-probability of labels[b, t] after tokens up to t at `temperature`.
+        """Returns float32 [B, T]: log-probability of labels[b, t] given the tokens up to t.
 
-        With entropy float32 [2, B, T]: the second are the entropies, in nats, of what the first
-        are drawn from. All other arguments are int64 [B, T]. It is 0 where the label is IGNORE.
-        The output is connected to every parameter even where no position has a label, so that a
-        rank without work takes part in the same collectives.
+        With entropy float32 [2, B, T]: the log-probabilities, then the entropies of the same
+        distributions, in nats. Both are at `temperature`, and 0 where the label is IGNORE. The
+        tensor arguments are int64 [B, T]. The output depends on every parameter even if no position
+        has a label, so that a rank without work takes part in the same collectives.
         """
         hidden = self.model.base_model(
             input_ids=input_ids,
@@ -71,9 +71,9 @@ class TokenLogprobs(nn.Module):
 
 
 class _ChunkedHead(nn.Module):
-    """Shares the output layer's parameters as its own, so that ZeRO-3 gathers them once a call.
+    """Owns the output layer's parameters too, so that ZeRO-3 gathers them once per call.
 
-    Calling the layer itself would gather once a chunk, and ranks differ in their chunks.
+    Calling the layer itself would gather once per chunk, and ranks differ in their chunks.
     """
 
     def __init__(self, layer: nn.Linear, chunk_tokens: int):
@@ -85,7 +85,7 @@ class _ChunkedHead(nn.Module):
     def forward(
         self, hidden_N_D: Tensor, labels_N: Tensor, temperature: float, entropy: Entropy
     ) -> Tensor:
-        """float32 [1, N]: the log-probabilities; with entropy [2, N]."""
+        """Returns float32 [1, N], the log-probabilities; with entropy [2, N]."""
 
         def values(hidden: Tensor, labels: Tensor) -> Tensor:
             logits = functional.linear(hidden, self.weight, self.bias).float() / temperature

@@ -1,7 +1,7 @@
 """The policy-gradient loss: a surrogate, KL to a reference, entropy bonus, importance weights.
 
 Invariant: every term is a weighted sum over response tokens divided by one `normaliser`, so the
-losses of micro-batches and ranks add up to the loss of one big batch, and so do their gradients.
+losses and gradients of micro-batches and ranks add up to those of one large batch.
 
 Axis suffixes: `_B` sequences, `_T` positions.
 """
@@ -9,13 +9,14 @@ Axis suffixes: `_B` sequences, `_T` positions.
 import torch
 from torch import Tensor
 
-from orchestra_ray.config.schema import KlEstimator, LossConfig
+from orchestra_ray.config.enums import KlEstimator
+from orchestra_ray.config.learning import LossConfig
 from orchestra_ray.workers.learner.aggregation import aggregate
 from orchestra_ray.workers.learner.surrogates import MAX_LOG_RATIO, surrogate_loss
 
 
 def kl_penalty(logp: Tensor, ref_logp: Tensor, estimator: KlEstimator) -> Tensor:
-    """Estimates of KL(pi, ref) a token (Schulman, "Approximating KL Divergence", 2020).
+    """Returns estimates of KL(pi, ref) by token (Schulman, "Approximating KL Divergence", 2020).
 
     k1 = log(pi/ref); k2 = log(pi/ref)^2 / 2; k3 = ref/pi - 1 - log(ref/pi). As a loss, k2 has the
     gradient of the KL on-policy, while that of k1 is zero in expectation.
@@ -43,21 +44,21 @@ def policy_loss(
     weights: Tensor | None = None,
     normaliser: float | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of `surrogates.surrogate_loss` with its further terms, to be minimised.
+    """Returns the loss to be minimised, `surrogates.surrogate_loss` plus further terms, and stats.
 
     logp, old_logp, behaviour_logp, ref_logp: float [B, T], log-probabilities of the response
     tokens under the policy, the policy before the batch, the engine that sampled them, and the
-    frozen reference. entropy: float [B, T], of the policy's distribution there. mask: bool [B, T],
-    trained tokens; the others are never read. advantages: float [B] or [B, T]. weights,
-    normaliser: see `aggregation`.
+    frozen reference. entropy: float [B, T], of the policy's distribution. mask: bool [B, T],
+    trained tokens; all others are ignored. advantages: float [B] or [B, T]. weights, normaliser:
+    see `aggregation`.
 
     With an importance cap, the surrogate of a token is weighted by min(old / behaviour, cap).
 
-    Returns the scalar loss and stats that add up over micro-batches: `loss` (normalised), `tokens`
+    The loss is a scalar. The stats add up over micro-batches: `loss` (normalised), `tokens`
     (trained), and sums over trained tokens: those of the surrogate; `approx_kl` (k3 of old to
     policy); with entropy `entropy`; with behaviour_logp `logprob_gap` (|old - behaviour|) and
     `behaviour_kl` (k3 of behaviour to old); with a cap `importance`; with ref_logp `ref_kl`.
-    Raises ValueError where a term of the configuration lacks its tensor.
+    Raises ValueError if the tensor of a configured term is missing.
     """
     if cfg.importance_cap is not None and behaviour_logp is None:
         raise ValueError("policy_loss: importance_cap is set, but behaviour_logp is missing")

@@ -1,22 +1,22 @@
-"""Which sequences share a micro-batch, and which rank computes it: pure functions over lengths.
+"""Assignment of sequences to micro-batches and ranks: pure functions over lengths.
 
-Invariants: every index is in exactly one micro-batch; no micro-batch is over the cap; every rank
+Invariants: every index is in exactly one micro-batch; no micro-batch exceeds the cap; every rank
 has the same number of them, because the collectives of ZeRO run in lockstep. An empty list is a
-slot in which a rank has nothing to do (it computes a dummy of zero loss).
+slot without sequences, in which a rank computes a dummy of zero loss.
 """
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Sequence
 
-from orchestra_ray.config.schema import LearnerConfig
+from orchestra_ray.config.learning import LearnerConfig
 
 Bins = list[list[int]]
 
 
 def pack(lengths: Sequence[int], cap: int) -> Bins:
-    """Bins of indices, none over the cap, by best-fit decreasing; at most 11/9 of the optimum + 1.
+    """Returns bins of indices within the cap, by best-fit decreasing: at most 11/9 optimum + 1.
 
-    Raises ValueError where a single length is over the cap.
+    Raises ValueError if a single length exceeds the cap.
     """
     bins: Bins = []
     room: list[tuple[int, int]] = []  # (tokens left, bin), ascending
@@ -33,9 +33,9 @@ def pack(lengths: Sequence[int], cap: int) -> Bins:
 
 
 def pack_padded(lengths: Sequence[int], cap: int) -> Bins:
-    """Like `pack`, where a bin costs its rows times its longest row; the fewest bins possible.
+    """Like `pack`, for bins that cost rows times the longest row; returns the fewest possible.
 
-    Raises ValueError where a single length is over the cap.
+    Raises ValueError if a single length exceeds the cap.
     """
     bins: Bins = []
     for index in _descending(lengths, cap):
@@ -46,9 +46,9 @@ def pack_padded(lengths: Sequence[int], cap: int) -> Bins:
 
 
 def is_padded(attention: str) -> bool:
-    """Whether a batch must be padded under this implementation of transformers' attention.
+    """Returns whether an attention implementation of transformers needs padded batches.
 
-    Only FlashAttention skips the other sequences of a packed row; the rest would pay for them.
+    Only FlashAttention skips the other sequences of a packed row; all others compute over them.
     """
     return not attention.startswith("flash_attention")
 
@@ -56,12 +56,12 @@ def is_padded(attention: str) -> bool:
 def plan_microbatches(
     lengths: Sequence[int], cap: int, ranks: int, padded: bool
 ) -> list[list[list[int]]]:
-    """For each rank its micro-batches, which are lists of indices; equally many for each rank.
+    """Returns for each rank its micro-batches, lists of indices; equally many for each rank.
 
     `cap` counts tokens: the sum of a packed micro-batch, rows times longest row of a padded one.
-    The number of slots is the least that the packing finds; within it the largest micro-batch is
-    made as small as possible, so that no rank waits for another.
-    Raises ValueError where a single length is over the cap.
+    The number of slots is the minimum found by the packing; for that number the largest micro-batch
+    is made as small as possible, to balance the ranks.
+    Raises ValueError if a single length exceeds the cap.
     """
     method = pack_padded if padded else pack
     cost = _padded_cost if padded else _packed_cost
@@ -83,10 +83,10 @@ def plan_microbatches(
 def plan_batch(
     lengths: Sequence[int], cfg: LearnerConfig, padded: bool
 ) -> list[list[list[list[int]]]]:
-    """The optimizer steps of one batch, each as in `plan_microbatches`; indices into the batch.
+    """Returns the optimizer steps of one batch, each as in `plan_microbatches`.
 
-    Step i takes every `minibatches`-th sequence from the i-th on, so that the episodes of a group
-    are spread over the steps.
+    Indices are into the batch. Step i takes every `minibatches`-th sequence from the i-th on, so
+    that the episodes of a group are spread over the steps.
     """
     steps = []
     for first in range(min(cfg.minibatches, len(lengths))):
@@ -119,7 +119,7 @@ def _padded_cost(lengths: Sequence[int], members: list[int]) -> int:
 def _tightest(
     method: Callable[[Sequence[int], int], Bins], lengths: Sequence[int], cap: int, most: int
 ) -> Bins:
-    """The packing under the lowest cap that still needs no more than `most` bins."""
+    """Returns the packing under the lowest cap that needs at most `most` bins."""
     best = method(lengths, cap)
     low, high = max(lengths, default=0), cap
     while low < high:

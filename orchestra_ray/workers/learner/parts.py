@@ -1,6 +1,7 @@
-"""One training sequence of a trajectory: what the learner is told of it, and itself.
+"""Training sequences of a trajectory.
 
-Under the context policy `transcript` a trajectory is one sequence; under `rebuild` every turn is.
+Under the context policy `transcript` a trajectory is one sequence; under `rebuild` each turn is
+one.
 """
 
 from collections.abc import Sequence
@@ -14,8 +15,8 @@ from orchestra_ray.core.records import Trajectory
 class TrainingSequence:
     """Sequence `part` of the trajectory behind `ref`, with an advantage for each of its turns.
 
-    tokens: of the sequence. episode_tokens: response tokens of its episode, over all of the
-    episode's sequences that are trained.
+    tokens: length of the sequence. episode_tokens: response tokens of its episode, over all
+    trained sequences.
     """
 
     ref: Any  # a Ray reference
@@ -26,7 +27,7 @@ class TrainingSequence:
 
 
 def part_of(trajectory: Trajectory, index: int) -> Trajectory:
-    """Sequence `index`, with its own turns; its arrays are views of the trajectory's."""
+    """Returns sequence `index` with its turns; the arrays are views of the trajectory's."""
     if len(trajectory.starts) == 1:
         return trajectory
     ends = (*trajectory.starts[1:], trajectory.tokens_T.size)

@@ -1,33 +1,34 @@
-"""The surrogate objectives: what of a token is maximised, as a loss to be minimised.
+"""The surrogate objectives, by token, as losses to be minimised.
 
     clip   -min(r A, clip(r, 1 - low, 1 + high) A), r the token's ratio of policy to old policy
-    gspo   the same, where the value of r is exp(mean over the sequence of its tokens' log-ratios)
-           and its gradient the token's own (GSPO-token, arXiv 2507.18071; with one advantage a
-           sequence and its mean over tokens, this is GSPO)
+    gspo   the same, with r = exp(mean over the sequence of its tokens' log-ratios) in value and
+           the token's own gradient (GSPO-token, arXiv 2507.18071; with one advantage per
+           sequence and the mean over its tokens, this is GSPO)
     cispo  -clip(r, 1 - low, 1 + high) A log pi, the weight without a gradient (arXiv 2506.13585),
-           so that a token beyond the clip still teaches
+           so that tokens beyond the clip keep their gradient
 
 PPO's clip: arXiv 1707.06347; GRPO: 2402.03300; a `high` above `low`: DAPO, 2503.14476. With dual
-clip c, what a token of negative advantage loses is at most -cA (1912.09729).
+clip c, the loss of a token of negative advantage is at most -cA (1912.09729).
 
-All tensors are [B, T]; what is outside the mask must be finite and is never read after.
+All tensors are [B, T]; values outside the mask must be finite and are otherwise ignored.
 """
 
 import torch
 from torch import Tensor
 
-from orchestra_ray.config.schema import LossConfig, Surrogate
+from orchestra_ray.config.enums import Surrogate
+from orchestra_ray.config.learning import LossConfig
 
-MAX_LOG_RATIO = 20.0  # exp beyond it is a fault, not a policy; keeps float32 finite
+MAX_LOG_RATIO = 20.0  # keeps exp finite in float32; no sound policy exceeds it
 
 
 def surrogate_loss(
     logp: Tensor, old_logp: Tensor, advantages: Tensor, mask: Tensor, cfg: LossConfig
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss a token, and by token: `ratio` and what was clipped, 1 or 0.
+    """Returns the loss of each token, and stats by token: `ratio` and clip indicators, 1 or 0.
 
-    `clip_low`, `clip_high`: the clip cut the gradient (cispo: the weight) below, above;
-    `clip_fraction` is either of them. `clip_dual`, with dual clip: it bound the loss.
+    `clip_low`, `clip_high`: the lower or upper bound clipped the gradient (cispo: the weight);
+    `clip_fraction`: either. `clip_dual`, with dual clip: it bounded the loss.
     """
     ratio = _ratio(logp, old_logp, mask, cfg.surrogate)
     clipped_ratio = ratio.clamp(1 - cfg.clip_low, 1 + cfg.clip_high)

@@ -1,6 +1,6 @@
-"""DeepSpeed's settings, and how a process becomes a rank.
+"""DeepSpeed's settings, and joining the process group.
 
-Everything here must run in every rank in the same order.
+All functions must run on every rank in the same order.
 """
 
 import os
@@ -12,7 +12,8 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from orchestra_ray.config.schema import Config, ModelConfig, ZeroStage
+from orchestra_ray.config.enums import ZeroStage
+from orchestra_ray.config.schema import Config, ModelConfig
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _REDUCE_BUCKET_ELEMENTS = 500_000_000
@@ -28,8 +29,8 @@ def join(
 ) -> None:
     """Makes this process a rank of the default process group.
 
-    A collective that waits longer than `deadline_s` for another rank raises. Each rank sees one
-    GPU at most, so the local rank is 0 everywhere.
+    A collective that waits longer than `deadline_s` for another rank raises. A rank has at most
+    one visible GPU, so the local rank is always 0.
     """
     os.environ |= {
         "RANK": str(rank),
@@ -39,8 +40,8 @@ def join(
         "MASTER_ADDR": master_addr,
         "MASTER_PORT": str(master_port),
     }
-    # The one op that DeepSpeed compiles here is a shared-memory all-reduce for tensor-parallel
-    # inference. Without it no compiler is needed, and gloo does the same.
+    # The only op that DeepSpeed would compile here is a shared-memory all-reduce for
+    # tensor-parallel inference. Without it no compiler is needed; gloo replaces it.
     deepspeed.ops.__dict__["__compatible_ops__"] = {}
     deepspeed.init_distributed(
         "gloo" if device.type == "cpu" else "nccl",
@@ -51,38 +52,38 @@ def join(
 
 
 def dtype_of(config: ModelConfig) -> torch.dtype:
-    """Raises ValueError for a dtype that cannot be trained in without a loss scale."""
+    """Returns the training dtype; raises ValueError for one that needs a loss scale."""
     if config.dtype not in _DTYPES:
         raise ValueError(f"model.dtype is {config.dtype!r}; the learner takes {', '.join(_DTYPES)}")
     return _DTYPES[config.dtype]
 
 
 def training_settings(config: Config, parameters: int, hidden_size: int) -> dict[str, Any]:
-    """Of an engine that trains. The learner sets the boundaries of accumulation itself."""
+    """Returns the settings for training; the caller sets the accumulation boundaries."""
     learner = config.learner
     zero: dict[str, Any] = {
         "stage": learner.zero_stage.value,
         "overlap_comm": False,
         "reduce_bucket_size": min(_REDUCE_BUCKET_ELEMENTS, parameters),
-        "stage3_param_persistence_threshold": 10 * hidden_size,  # norms and biases stay whole
+        "stage3_param_persistence_threshold": 10 * hidden_size,  # norms and biases are not sharded
     }
     if learner.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": learner.gpus_per_rank > 0}
     return _common(config) | {
         "zero_optimization": zero,
         "gradient_clipping": learner.grad_clip,
-        # sums over many micro-batches lose low bits in bfloat16
+        # Sums over many micro-batches lose precision in bfloat16.
         "data_types": {"grad_accum_dtype": "fp32"},
     }
 
 
 def frozen_settings(config: Config) -> dict[str, Any]:
-    """Of an engine that only shards a frozen model's parameters."""
+    """Returns the settings for sharding the parameters of a frozen model."""
     return _common(config) | {"zero_optimization": {"stage": ZeroStage.THREE.value}}
 
 
 def make_optimizer(module: nn.Module, config: Config) -> torch.optim.Optimizer:
-    """AdamW; DeepSpeed's own on the CPU, compiled at its first use, where the states live there."""
+    """Returns AdamW; with offload, DeepSpeed's CPU version, which is compiled at first use."""
     learner = config.learner
     settings: dict[str, Any] = {
         "lr": learner.lr,
@@ -96,15 +97,18 @@ def make_optimizer(module: nn.Module, config: Config) -> torch.optim.Optimizer:
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, config: Config) -> LambdaLR:
-    """Up from the first step, since Adam's are of full size at once; then down; both linear."""
+    """Returns a schedule of linear warm-up and linear decay.
+
+    Warm-up begins with the first step, since Adam's steps have full size from the start.
+    """
     learner = config.learner
     last_step = max(1, config.training.steps * learner.minibatches - 1)
 
-    def share(step: int) -> float:
+    def factor(step: int) -> float:
         warm = min(1.0, (step + 1) / max(1, learner.lr_warmup_steps))
         return warm * (1 - (1 - learner.lr_final) * min(1.0, step / last_step))
 
-    return LambdaLR(optimizer, share)
+    return LambdaLR(optimizer, factor)
 
 
 def _common(config: Config) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Scoring: is the answer right, what is the group worth under the user's preference, what to learn.
+"""Reward: correctness of answers, rewards under the user's preference, and advantages.
 
-Pure functions of a group's trajectories; `actor.py` gives them a process.
+Pure functions of a group's trajectories; `actor` runs them in a Ray actor.
 """

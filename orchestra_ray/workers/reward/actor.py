@@ -1,7 +1,7 @@
-"""The reward scorer: one CPU actor that reads trajectories from the object store and judges them.
+"""The reward scorer: one CPU actor that reads trajectories from the object store and scores them.
 
-Groups are scored side by side: while one waits for a judge, others go on. A group that cannot be
-scored comes back as a `GroupScore` with a failure, never as an exception.
+Groups are scored concurrently: while one waits for a grader, others proceed. A group that cannot be
+scored is returned as a `GroupScore` with a failure, never raised as an exception.
 """
 
 from collections.abc import Mapping
@@ -16,27 +16,31 @@ from orchestra_ray.core.memory import peak_mib
 from orchestra_ray.core.process_log import ProcessLog, own_log
 from orchestra_ray.core.records import GroupScore, GroupSpec, Trajectory
 from orchestra_ray.data.tasks.private import is_private
+from orchestra_ray.spend.actor import SpendActorClient
 from orchestra_ray.tracking.redact import Redactor, protect_logs
-from orchestra_ray.workers.reward.judges.registry import GraderInputs, GraderRegistry, described
+from orchestra_ray.workers.reward.judges.registry import (
+    GraderInputs,
+    GraderRegistry,
+    describe_error,
+)
 from orchestra_ray.workers.reward.judges.verdict import Verdict
 from orchestra_ray.workers.reward.score import score_group
 from orchestra_ray.workers.reward.settings import RewardSettings
-from orchestra_ray.workers.tools.actor import SpendActorClient
 
 
-@ray.remote(max_restarts=-1)  # all it keeps are verdicts, which are in the run's folder too
+@ray.remote(max_restarts=-1)  # its only state, the verdicts, is also in the run's folder
 class RewardScorer:
-    def __init__(self, judging: GraderInputs | None = None, books: Any = None):
-        """Without `books`, the actor that holds them, there is no LLM judge."""
+    def __init__(self, inputs: GraderInputs | None = None, spend: Any = None):
+        """Without `spend`, the spend actor, there is no LLM judge."""
         protect_logs(Redactor.of())
-        judging = judging or GraderInputs()
-        self._books = None if books is None else SpendActorClient(books, judging.count_calls)
-        self._graders = GraderRegistry(judging, self._books)
+        inputs = inputs or GraderInputs()
+        self._spend = None if spend is None else SpendActorClient(spend, inputs.count_calls)
+        self._graders = GraderRegistry(inputs, self._spend)
 
     async def score(
         self, settings: RewardSettings, group: GroupSpec, *trajectories_G: Trajectory
     ) -> GroupScore:
-        """References in, so that Ray reads the payloads here; a small record out."""
+        """Scores a group. Ray resolves the references to trajectories in this process."""
         verdicts_G = await self._graders.verdicts(group, trajectories_G)
         if isinstance(verdicts_G, Failure):
             return GroupScore(group.group_id, (), False, verdicts_G)
@@ -44,22 +48,22 @@ class RewardScorer:
         try:
             score = score_group(group, trajectories_G, lambda _, a: correct[a], settings)
             return replace(score, unscorable=sum(v.unscorable for v in verdicts_G))
-        except Exception as error:  # a bug of ours costs one group, not the run
+        except Exception as error:  # an internal bug costs one group, not the run
             kind, private = FailureKind.REWARD, is_private(group.task)
-            what = described(group.task, error)
+            what = describe_error(group.task, error)
             failure = bug(kind, "RewardScorer", error, private, what)
             return GroupScore(group.group_id, (), False, failure)
 
-    async def judge(self, group: GroupSpec, trajectory: Trajectory) -> Verdict | Failure:
-        """Whether one episode's answer is right."""
+    async def grade(self, group: GroupSpec, trajectory: Trajectory) -> Verdict | Failure:
+        """Returns the verdict on one episode's answer."""
         verdicts = await self._graders.verdicts(group, [trajectory])
         return verdicts if isinstance(verdicts, Failure) else verdicts[0]
 
     async def drain(self) -> int:
-        """Returns once what judges cost is in the books; how many entries never came there."""
-        return 0 if self._books is None else await self._books.drain()
+        """Waits until all costs of judges are recorded; returns the number of lost entries."""
+        return 0 if self._spend is None else await self._spend.drain()
 
-    @ray.method(max_task_retries=-1)  # asked after a death, of the process that comes next
+    @ray.method(max_task_retries=-1)  # after a crash, the restarted process answers
     async def process_log(self) -> ProcessLog:
         return own_log()
 

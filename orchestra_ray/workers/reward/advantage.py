@@ -1,9 +1,9 @@
-"""Advantage estimators by name: what an episode's reward is measured against, and by what unit.
+"""Advantage estimators by name.
 
-    preset        advantage of an episode                    the group is dropped where
+    preset        advantage of an episode                    the group is dropped if
     paper         (R - mean) / std                           std < 0.1
-    released      (R - mean) / (std + 1e-6), to +-3,         std <= 0.1
-                  then + 0.1 where that is 1 or more
+    released      (R - mean) / (std + 1e-6), within +-3,     std <= 0.1
+                  then + 0.1 if that is 1 or more
     grpo          (R - mean) / (std + 1e-6)                  all rewards are equal
     dr_grpo       R - mean                                   all rewards are equal
     rloo          R - mean of the others                     all rewards are equal
@@ -13,10 +13,10 @@
 Mean and std are the group's; std is the sample standard deviation (n - 1). Sources: ToolOrchestra
 (arXiv 2511.21689) sections 3.2 and 4.4, and its code at 67bb7c7; GRPO (2402.03300); Dr. GRPO
 (2503.20783); RLOO (2402.14740); REINFORCE++ with a baseline (2501.03262); GDPO (2601.05242), whose
-rewards are standardised already. An estimator goes with any combination.
+rewards are standardised already. Any estimator can be used with any combination.
 
-Rewards that differ by rounding alone are equal (`orchestra_ray.workers.reward.rounding`), and a
-deviation that misses a bound by rounding alone meets it.
+Differences within rounding count as none (`orchestra_ray.workers.reward.rounding`), between
+rewards and between a deviation and its bound.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,17 +26,17 @@ import numpy as np
 
 from orchestra_ray.workers.reward.rounding import differs, spreads
 
-MIN_STD = 0.1  # of the paper: groups whose rewards spread less are dropped
+MIN_STD = 0.1  # of the paper: groups of a smaller deviation are dropped
 EPSILON = 1e-6
 RELEASED_CLIP, BOOST, BOOST_FROM = 3.0, 0.1, 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Estimator:
-    """scale: what R - mean is divided by, from the group's std and size.
+    """scale: the divisor of R - mean, from the group's std and size.
 
-    keep: whether a group of this std, not 0, teaches. finish: the last step, elementwise. whiten:
-    over the batch.
+    keep: whether a group of this std, above 0, is trained. centred: whether the mean is subtracted.
+    finish: the last step, elementwise. whiten: over the batch.
     """
 
     scale: Callable[[float, int], float]
@@ -71,8 +71,8 @@ ESTIMATORS: Mapping[str, Estimator] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Yardstick:
-    """The statistics of one group's rewards under an estimator; one for all its turns."""
+class GroupStatistics:
+    """The statistics of a group's rewards under an estimator, shared by all its turns."""
 
     estimator: Estimator
     centre: float
@@ -81,17 +81,17 @@ class Yardstick:
     clip: float | None
 
     def advantages(self, rewards: np.ndarray) -> np.ndarray:
-        """Of rewards of any shape; zeros where the group is dropped."""
+        """Returns the advantages of rewards of any shape; zeros if the group is dropped."""
         if not self.keep:
             return np.zeros_like(rewards)
-        measured = self.estimator.finish((rewards - self.centre) / self.scale)
-        return measured if self.estimator.whiten else clipped(measured, self.clip)
+        advantages = self.estimator.finish((rewards - self.centre) / self.scale)
+        return advantages if self.estimator.whiten else clipped(advantages, self.clip)
 
 
-def yardstick(
+def group_statistics(
     rewards_G: np.ndarray, preset: str, clip: float | None = None, size: float = 0.0
-) -> Yardstick:
-    """`size`: of the summands of the rewards, whose rounding is no difference (`rounding`)."""
+) -> GroupStatistics:
+    """Returns a group's statistics. size: of the summands of the rewards, see `rounding`."""
     estimator = _named(preset)
     episodes = rewards_G.size
     if episodes < 2:
@@ -99,19 +99,19 @@ def yardstick(
     std = float(rewards_G.std(ddof=1))
     keep = spreads(rewards_G, size) and estimator.keep(std)
     centre = float(rewards_G.mean()) if estimator.centred else 0.0
-    return Yardstick(estimator, centre, estimator.scale(std, episodes), keep, clip)
+    return GroupStatistics(estimator, centre, estimator.scale(std, episodes), keep, clip)
 
 
 def group_advantages(
     rewards_G: np.ndarray, preset: str = "paper", clip: float | None = None
 ) -> tuple[np.ndarray, bool]:
-    """(advantages_G, keep). `keep` is False where the group teaches nothing: then they are zeros.
+    """Returns (advantages_G, keep). If the group is dropped, keep is False and they are zeros.
 
-    clip: the largest absolute advantage; where the estimator whitens, `batch_advantages` clips.
+    clip: the largest absolute advantage; if the estimator whitens, `batch_advantages` clips.
     """
     rewards_G = np.asarray(rewards_G, dtype=np.float64)
-    measure = yardstick(rewards_G, preset, clip)
-    return measure.advantages(rewards_G), measure.keep
+    statistics = group_statistics(rewards_G, preset, clip)
+    return statistics.advantages(rewards_G), statistics.keep
 
 
 def batch_advantages(
@@ -120,11 +120,11 @@ def batch_advantages(
     clip: float | None = None,
     tokens_N: np.ndarray | None = None,
 ) -> np.ndarray:
-    """(A - mean) / (std + 1e-6) over all that is trained in a step, where the estimator whitens.
+    """Returns (A - mean) / (std + 1e-6) over the trained batch if the estimator whitens.
 
-    Else the same advantages. tokens_N: how many tokens have each advantage, so that the statistics
-    are over tokens; None: each counts once. Without any spread, and over one token or less, which
-    have none, they are zeros.
+    Otherwise returns the advantages unchanged. tokens_N: number of tokens of each advantage, so
+    that the statistics are over tokens; None: each counts once. The result is zeros if the
+    advantages do not differ or belong to at most one token.
     """
     advantages_N = np.asarray(advantages_N, dtype=np.float64)
     if not _named(preset).whiten or not advantages_N.size:

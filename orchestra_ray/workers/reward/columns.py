@@ -1,13 +1,13 @@
-"""The columns of a group's features, and an episode's amounts in them: from the ledger alone.
+"""The columns of a group's features, and the amounts of an episode, from the ledger only.
 
-First the tools, then the outcome, dollars and seconds. Every offer of the draw has a column of its
-own, of the calls under its identity. Beside them stand the models and families that the preference
-names (`orchestra_ray.data.catalogue.keys`).
+The columns are the tools, then the outcome, dollars and seconds. Each option of the toolset has a
+column that counts calls under its identity, followed by the models and families named in the
+preference (`orchestra_ray.data.catalogue.keys`).
 
-A replay weighs as much as the call that it is. In `released` mode the amounts are those of the
-published code (NVlabs, 67bb7c7): a column for each alias in place of identities, models and
-families; of a turn only the first call counts; a terminal call costs and lasts nothing; the
-policy's own time is left out, its tokens are paid for.
+A replayed call counts in full. In `released` mode the amounts are those of the published code
+(NVlabs, 67bb7c7): one column per alias instead of identities, models and families; only the first
+call of a turn counts; a terminal call has no cost and no latency; the policy's latency is excluded,
+the cost of its tokens is included.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,24 +22,24 @@ from orchestra_ray.data.catalogue.keys import FAMILY, MODEL, is_counted
 from orchestra_ray.workers.reward.settings import Weights
 
 
-class Part(StrEnum):
-    """A reward's parts."""
+class RewardPart(StrEnum):
+    """The parts of a reward."""
 
-    TOOLS = "tools"  # calls of what the user prefers
+    TOOLS = "tools"  # calls of preferred tools, models and families
     OUTCOME = "outcome"  # right or wrong
     COST = "cost"  # dollars
     LATENCY = "latency"  # seconds
 
 
-SPENT = (Part.COST, Part.LATENCY)  # the last columns, in this order
+SPENT = (RewardPart.COST, RewardPart.LATENCY)  # the last columns, in this order
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """`key` names what is counted; `part` is what it belongs to."""
+    """`key` names the counted amount; `part`: its part of the reward."""
 
     key: str
-    part: Part
+    part: RewardPart
     weight: float
 
     @property
@@ -49,24 +49,24 @@ class Column:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Amounts:
-    """calls_K: of the tools' columns. spent_T_2: dollars and seconds by turn."""
+    """calls_K: in the tools' columns. total_2, spent_T_2: dollars and seconds, all and by turn."""
 
     calls_K: tuple[float, ...]
     total_2: tuple[float, float]
     spent_T_2: np.ndarray
 
     def row(self, correct: bool) -> list[float]:
-        """Of the features, in the columns' order."""
+        """Returns the row of features, in the order of the columns."""
         return [*self.calls_K, float(correct), *self.total_2]
 
 
 def columns(toolset: ToolsetSample, weights: Weights, released: bool = False) -> tuple[Column, ...]:
     named = _by_alias(toolset, weights) if released else _by_identity(toolset, weights)
     return (
-        *(Column(key, Part.TOOLS, weight) for key, weight in named),
-        Column("outcome", Part.OUTCOME, weights.outcome),
-        Column("usd", Part.COST, weights.usd),
-        Column("seconds", Part.LATENCY, weights.seconds),
+        *(Column(key, RewardPart.TOOLS, weight) for key, weight in named),
+        Column("outcome", RewardPart.OUTCOME, weights.outcome),
+        Column("usd", RewardPart.COST, weights.usd),
+        Column("seconds", RewardPart.LATENCY, weights.seconds),
     )
 
 
@@ -76,7 +76,7 @@ def amounts(
     trajectory: Trajectory,
     released: bool = False,
 ) -> Amounts:
-    tools = [column.key for column in columns if column.part is Part.TOOLS]
+    tools = [column.key for column in columns if column.part is RewardPart.TOOLS]
     paid = timed = trajectory.ledger
     if released:
         firsts = _first_calls(trajectory.ledger, set(tools))
@@ -106,7 +106,7 @@ def _by_identity(toolset: ToolsetSample, weights: Weights) -> list[tuple[str, fl
 
 
 def _by_alias(toolset: ToolsetSample, weights: Weights) -> list[tuple[str, float]]:
-    """An alias weighs by its own name, and where that is not named by its offer's identity."""
+    """Weighs aliases by their name, or by the option's identity if the name has no weight."""
     return [
         (one.alias, weights.tools.get(one.alias, weights.tools.get(option.identity, 0.0)))
         for option in toolset.options
@@ -115,7 +115,7 @@ def _by_alias(toolset: ToolsetSample, weights: Weights) -> list[tuple[str, float
 
 
 def _first_calls(ledger: Iterable[LedgerEntry], aliases: set[str]) -> list[LedgerEntry]:
-    """The first call of every turn that is one of the draw's at all."""
+    """Returns the first call in each turn of an alias of the toolset."""
     first: dict[int, LedgerEntry] = {}
     for entry in ledger:
         if entry.alias in aliases:
@@ -124,7 +124,7 @@ def _first_calls(ledger: Iterable[LedgerEntry], aliases: set[str]) -> list[Ledge
 
 
 def _ended(toolset: ToolsetSample, entry: LedgerEntry) -> bool:
-    """Whether the call gave the episode's answer."""
+    """Returns whether the call gave the episode's answer."""
     return entry.error is None and any(
         option.terminal and _is_of(option, entry) for option in toolset.options
     )

@@ -1,8 +1,8 @@
 """A group's rewards, from raw amounts under a preference, by a named combination.
 
-Features are raw amounts, one row an episode: calls of each tool, then the outcome, then what is
-better small (dollars, seconds). `orchestra_ray.workers.reward.combinations` has the formulas, each
-in a file of its own with its source and its units.
+Features are raw amounts, one row per episode: calls of each tool, then the outcome, then amounts to
+minimise (dollars, seconds). The formulas, with sources and units, are in
+`orchestra_ray.workers.reward.combinations`, one module each.
 """
 
 import numpy as np
@@ -17,10 +17,10 @@ def group_rewards(
     minimise_K: np.ndarray,
     preset: str = "paper",
 ) -> np.ndarray:
-    """Rewards_G, float64, of one group.
+    """Returns rewards_G, float64, of one group.
 
-    features_G_K: the raw amounts; the outcome is the last of the columns where more is better.
-    preference_K: weights, whose unit the combination states. correct_G, minimise_K: bool.
+    features_G_K: raw amounts; the outcome is the last of the columns where more is better.
+    preference_K: weights, in the unit stated by the combination. correct_G, minimise_K: bool.
     """
     return group_terms(features_G_K, preference_K, correct_G, minimise_K, preset).rewards_G
 
@@ -32,7 +32,7 @@ def group_terms(
     minimise_K: np.ndarray,
     preset: str = "paper",
 ) -> Terms:
-    """The same, column by column."""
+    """Returns the rewards by column; see `group_rewards`."""
     if preset not in COMBINATIONS:
         known = ", ".join(COMBINATIONS)
         raise ValueError(f"group_rewards: unknown preset {preset!r}; use one of {known}")

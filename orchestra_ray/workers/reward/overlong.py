@@ -1,10 +1,10 @@
-"""Length as a part of the reward: DAPO's soft punishment (arXiv 2503.14476, section 3.4)."""
+"""Length penalty: DAPO's soft overlong punishment (arXiv 2503.14476, section 3.4)."""
 
 
 def overlong_penalty(response_tokens: int, cap: int, margin: int) -> float:
-    """What is added to a reward: 0 up to cap - margin tokens, -1 from the cap on, linear between.
+    """Returns the penalty: 0 up to cap - margin tokens, -1 from the cap on, linear in between.
 
-    Without it an episode that was cut and one that was wrong look alike.
+    It distinguishes truncated episodes from wrong ones.
     """
     if not 0 < margin <= cap:
         raise ValueError(f"overlong_penalty: a margin of {margin} tokens does not fit cap {cap}")

@@ -1,9 +1,9 @@
-"""How a group is scored: one record, the same for every group of a step."""
+"""The settings of scoring: one record, the same for every group of a step."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from orchestra_ray.config.schema import RewardConfig
+from orchestra_ray.config.learning import RewardConfig
 from orchestra_ray.core.records import Preference
 from orchestra_ray.workers.reward.advantage import ESTIMATORS
 from orchestra_ray.workers.reward.combinations import COMBINATIONS
@@ -11,7 +11,7 @@ from orchestra_ray.workers.reward.combinations import COMBINATIONS
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What the columns weigh; the unit is the combination's. `tools`: keys as a preference's."""
+    """Weights of the columns, in the combination's unit. `tools`: by the keys of preferences."""
 
     outcome: float = 1.0
     usd: float = 0.0
@@ -23,10 +23,10 @@ class Weights:
 class RewardSettings:
     """combination, advantage: names of `COMBINATIONS` and `ESTIMATORS`.
 
-    weights: of `scalarised`, in place of the preference. budget_usd: of `budgeted`, a mean an
-    episode, with the multiplier as it stands. clip: the largest absolute advantage. turn_credit:
-    see `orchestra_ray.workers.reward.turns`. overlong: cap and margin in tokens of a response whose
-    length is a part of the reward.
+    weights: of `scalarised`, instead of the preference. budget_usd: of `budgeted`, the mean per
+    episode; multiplier: its current value. clip: the largest absolute advantage. turn_credit: see
+    `orchestra_ray.workers.reward.turns`. overlong: cap and margin of a response in tokens, if
+    length is part of the reward.
     """
 
     combination: str = "paper"
@@ -47,10 +47,11 @@ class RewardSettings:
 
     @classmethod
     def of(cls, config: RewardConfig, overlong: tuple[int, int] | None = None) -> "RewardSettings":
-        """As configured. A combination has the estimator of its name, where there is one.
+        """Returns the configured settings; by default the estimator named like the combination.
 
-        `budgeted` has one that divides by nothing: in a group that is all right only the cost term
-        differs, and a deviation would divide the multiplier out of it.
+        The default of `budgeted` is an estimator without a divisor: if all episodes of a group are
+        right, only the cost term differs, and dividing by the deviation would cancel the
+        multiplier.
         """
         own = config.preset if config.preset in ESTIMATORS else "grpo"
         if config.preset == "budgeted":
@@ -68,7 +69,7 @@ class RewardSettings:
         )
 
     def weights_under(self, preference: Preference) -> Weights:
-        """What weighs in a group of this preference."""
+        """Returns the weights of a group with this preference."""
         if self.combination == "scalarised":
             return self.weights
         if self.combination == "budgeted":

@@ -1,22 +1,21 @@
-"""Turn-level credit: money and time are charged to the turns that led to them, not to later ones.
+"""Turn-level credit: a turn is charged the money and time spent from it on.
 
-The outcome and the tools' part of a reward are shared by all turns of an episode. What was spent
-before a turn is sunk for it: its tokens could no longer change that. So a turn is charged what the
-episode spends from it on, and a call's price falls on the turn that asked for it and on those
-before, never on those after it.
+All turns of an episode share the outcome and the tools' part of its reward. Amounts spent before a
+turn are sunk costs, which its tokens cannot influence. The price of a call is therefore charged to
+the turn that made it and to earlier turns, never to later ones.
 
     return of turn t = R - sum_k slope_k (sunk_k,t - mean of sunk_k,t)
 
-R is the episode's reward, sunk_k,t what it spent in column k (dollars, seconds) before turn t, and
-slope_k what a unit of it does to the reward, a negative number. The mean is over the episodes of
-the group that are charged at all; one that ended before turn t has spent everything by then. It
-is the baseline: without it, every late turn would look better than every early one. With it, the
-mean over the group of the returns at every t is the mean reward, so that one mean and one standard
-deviation, those of the rewards, serve all turns.
+R is the episode's reward, sunk_k,t the amount spent in column k (dollars, seconds) before turn t,
+and slope_k the effect of one unit on the reward, a negative number. The mean, over the charged
+episodes of the group, is the baseline; an episode that ended before turn t counts with its total.
+Without the baseline every late turn would have a higher return than every early one. With it, the
+mean over the group of the returns at every t is the mean reward, so that the mean and standard
+deviation of the rewards are valid for all turns.
 
-Where t = 0, and wherever the group has spent alike before t, the return is the reward itself, and
-the advantage the episode's. Where `paper` divides by a small span, returns can be large: what the
-group spent before can differ by more than what it spent altogether. An advantage clip bounds them.
+At t = 0, and if all episodes have spent the same before t, the return is the reward and the
+advantage that of the episode. Returns can be large if `paper` divides by a small span, since the
+sunk costs of a group can differ by more than its totals. An advantage clip bounds them.
 """
 
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ import numpy as np
 def turn_returns(
     rewards_G: np.ndarray, slopes_G_K: np.ndarray, spent_G: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
-    """For every episode the return of each turn. spent_G: [T, K] each, amounts by turn."""
+    """Returns the return of each turn, by episode. spent_G: amounts by turn, [T, K] each."""
     turns = max(len(spent_T_K) for spent_T_K in spent_G)
     sunk_G_T_K = np.stack([_sunk(spent_T_K, turns) for spent_T_K in spent_G])
     charged_G_1_K = (slopes_G_K != 0)[:, None, :]
@@ -38,7 +37,7 @@ def turn_returns(
 
 
 def _sunk(spent_T_K: np.ndarray, turns: int) -> np.ndarray:
-    """What was spent before each of `turns` turns; after the last one of the episode, all."""
+    """Returns the amounts spent before each of `turns` turns; beyond the last, the totals."""
     sunk_T_K = np.zeros((turns, spent_T_K.shape[1]))
     for t in range(1, turns):
         sunk_T_K[t] = spent_T_K[:t].sum(axis=0)

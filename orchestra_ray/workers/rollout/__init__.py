@@ -1,1 +1,1 @@
-"""Rollout: chat rendering and parsing by token, the vLLM engine, the episode, the worker."""
+"""Rollout: token-level chat rendering and parsing, the vLLM engine, episodes and the worker."""

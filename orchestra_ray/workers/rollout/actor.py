@@ -1,9 +1,9 @@
-"""The rollout worker: a Ray async actor with a vLLM engine that plays groups of episodes.
+"""The rollout worker: a Ray async actor that runs groups of episodes on a vLLM engine.
 
-What streams to the driver are references: it reads the cards, and never a trajectory. Control
-calls have a concurrency group of their own, so that episodes in flight can never keep a weight
-update waiting. Ray gives each group an event loop of its own; the engine belongs to that of the
-episodes, and control calls reach it there.
+Results are streamed to the driver as object references: the driver reads the episode summaries and
+never a trajectory. Control calls have their own concurrency group, so episodes in flight cannot
+delay a weight update. Ray gives each concurrency group its own event loop; the engine belongs to
+the loop of the episodes, and control calls are forwarded to that loop.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 class ModelPolicy:
-    """The model in training, behind vLLM."""
+    """The model in training, served by vLLM."""
 
     def __init__(self, engine: Engine, config: Config, stop_ids: Sequence[int]):
         self._engine, self._config, self._stop_ids = engine, config, stop_ids
@@ -61,7 +61,7 @@ GROUPS = {"control": 8, "episodes": EPISODE_SLOTS}
 
 @ray.remote(concurrency_groups=GROUPS)  # pyright: ignore[reportCallIssue]  # not in Ray's types
 class RolloutWorker:
-    """Made with its parts, started with `start`, then `play` and `update_weights` at any time."""
+    """Await `start` first; then `run_group` and `update_weights` may be called at any time."""
 
     def __init__(
         self,
@@ -69,19 +69,19 @@ class RolloutWorker:
         model_path: str,
         catalogue: Catalogue,
         executors: Sequence[Any],
-        books: Any,
+        spend: Any,
         index: int,
         serves: bool = True,
     ):
-        """serves: the model itself plays; without it there is no engine."""
+        """serves: whether the trained model is a policy here; if not, no engine is started."""
         protect_logs(Redactor.of())
         self._config, self._model_path, self._index = config, model_path, index
         self._serves, self._engine = serves, None
-        self._catalogue, self._executors, self._books = catalogue, executors, books
+        self._catalogue, self._executors, self._spend = catalogue, executors, spend
 
     @ray.method(concurrency_group="episodes")
     async def start(self, gcs_address: str, namespace: str, registry: str) -> Mapping[str, float]:
-        """Starts and warms the engine and joins the weight board; seconds of each."""
+        """Starts and warms up the engine, joins the weight registry; returns seconds by phase."""
         self._loop = asyncio.get_running_loop()
         config, started_s = self._config, time.monotonic()
         folder = await asyncio.to_thread(model_folder, self._model_path)
@@ -100,7 +100,7 @@ class RolloutWorker:
         submit = config.catalogue.submit
         context = context_of(chat, config.rollout, submit)
         name = f"rollout worker {self._index}"
-        tools = self._tools = ToolPool(self._executors, self._books, self._catalogue, name)
+        tools = self._tools = ToolPool(self._executors, self._spend, self._catalogue, name)
         policies |= endpoint_policies(self._catalogue, chat, context, tools, submit)
         self._context = EpisodeContext(
             chat=chat,
@@ -116,12 +116,15 @@ class RolloutWorker:
         return {"engine_s": engine_s, "warm_up_s": time.monotonic() - started_s - engine_s}
 
     @ray.method(concurrency_group="episodes")
-    async def play(self, group: GroupSpec) -> AsyncIterator[Trajectory | EpisodeSummary | None]:
-        """For each episode, as they end: its trajectory (None where it failed), then its card.
+    async def run_group(
+        self, group: GroupSpec
+    ) -> AsyncIterator[Trajectory | EpisodeSummary | None]:
+        """Yields for each episode, in order of completion, its trajectory and then its summary.
 
-        Each is an object of the stream, which the driver owns: it reads the cards and passes on
-        the references of the trajectories. Raises `EngineFailed` where the engine serves no more:
-        then this worker has to be replaced.
+        The trajectory is None if the episode failed. Each is a separate object of the stream, owned
+        by the driver, which reads the summaries and passes on the references of the trajectories.
+        Raises `EngineFailed` if the engine can serve no more requests; the worker must then be
+        replaced.
         """
         episodes = [run_episode(self._context, group, spec) for spec in group.episodes]
         for ended in asyncio.as_completed(episodes):
@@ -134,7 +137,7 @@ class RolloutWorker:
 
     @ray.method(concurrency_group="control")
     async def update_weights(self, version: int) -> Mapping[str, float]:
-        """Loads a published version while episodes are in flight; seconds of each part."""
+        """Loads a published version with episodes in flight; returns seconds by phase."""
         assert self._engine is not None
         return await self._on_engine_loop(self._engine.update_weights(version))
 
@@ -144,19 +147,19 @@ class RolloutWorker:
 
     @ray.method(concurrency_group="control")
     async def peak_mib(self) -> Mapping[str, float]:
-        """Of this process, and of the largest of vLLM's processes below it."""
+        """Returns the peak memory of this process and of the largest vLLM child process."""
         below = psutil.Process().children(recursive=True)
         engine = max((peak_mib(child.pid) for child in below), default=0.0)
         return {"rollout": peak_mib(), "engine": engine}
 
     @ray.method(concurrency_group="control")
     async def drain(self) -> int:
-        """Returns once all that was entered here is in the books; how much never came there."""
+        """Waits until all entries made here are recorded; returns the number of lost ones."""
         return await self._on_engine_loop(self._context.tools.drain())
 
     @ray.method(concurrency_group="control")
     async def pool_state(self) -> PoolState:
-        """Which calls of this worker wait, and which executors it reaches."""
+        """Returns the waiting calls of this worker and the executors that it can reach."""
         return await self._on_engine_loop(self._tools.state())
 
     @ray.method(concurrency_group="control")

@@ -1,9 +1,9 @@
-"""Between messages and token ids: tokens in, tokens out.
+"""Conversion between messages and token ids.
 
-The opening of a conversation is rendered by the model's own chat template; what a tool returns is
-appended as ids. Text that people, tools or other models wrote is encoded by a tokenizer without
-added tokens, so that no content can forge a turn, a thought or a tool call: frame and payload are
-never one string. Nothing is ever tokenised twice.
+The opening of a conversation is rendered by the model's own chat template; tool results are
+appended as ids. Text written by users, tools or other models is encoded by a tokenizer without
+added tokens, so that no content can forge a turn, a thought or a tool call: template and content
+are never joined into one string. No text is tokenised twice.
 """
 
 import json
@@ -18,29 +18,29 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from orchestra_ray.config.model_folder import stop_token_ids
-from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.errors import ConfigError, first_line
 
 CUT_MARK = " [cut]"
 CUT_FRONT_MARK = "[cut] "
-_OPEN, _CLOSE = "\ue000", "\ue001"  # around the number of a hidden text; of the private use area
+_OPEN, _CLOSE = "\ue000", "\ue001"  # delimit the index of a hidden text; private use area
 _REMEDY = "use a model of Qwen3's family (model.chat_template: qwen3)"
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A control token, by its spelling. The same spelling in a plain string is only text."""
+    """A control token, by its spelling. The same spelling in a plain string is text."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateFamily:
-    """What the incremental rendering of a family of templates needs to know."""
+    """The template strings that incremental rendering needs, for one family of templates."""
 
     end_of_turn: str
-    before_data: str  # from the end of the policy's turn to the first tool's own words
-    between_data: str  # from one tool's words to the next one's, where a turn asked several
-    after_data: str  # up to the generation prompt, which the model's own template gives
+    before_data: str  # from the end of the policy's turn to the first tool's text
+    between_data: str  # between the texts of two tools, for turns with several calls
+    after_data: str  # up to the generation prompt, taken from the model's own template
 
 
 TEMPLATES: Mapping[str, TemplateFamily] = {
@@ -56,9 +56,9 @@ TEMPLATES: Mapping[str, TemplateFamily] = {
 class Chat:
     """One tokenizer with its chat template.
 
-    generation_prompt: what the model's template writes before the policy speaks. stop_ids: the
-    tokens that end a response: the template's end of a turn and those of the generation config.
-    Raises `ConfigError` if the folder holds no tokenizer or template that can be used.
+    generation_prompt: the text that the model's template puts before a response. stop_ids: the
+    tokens that end a response: the template's end of turn and those of the generation config.
+    Raises `ConfigError` if the folder holds no usable tokenizer or template.
     """
 
     def __init__(self, tokenizer_path: str, template: str = "qwen3"):
@@ -80,11 +80,11 @@ class Chat:
 
     @property
     def vocabulary(self) -> int:
-        """One more than the largest id of the tokenizer."""
+        """The largest token id plus one."""
         return max(self._tokenizer.get_vocab().values()) + 1
 
     def require(self, controls: Sequence[str]) -> None:
-        """Raises `ConfigError` if one of these is not a token of its own."""
+        """Raises `ConfigError` if one of these strings is not a single token."""
         for text in controls:
             if text not in self.control_ids:
                 raise ConfigError(f"model.path: {self._path}: no token {text}; {_REMEDY}")
@@ -92,7 +92,7 @@ class Chat:
     def opening(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]
     ) -> list[int]:
-        """Ids of the messages and tools, up to the point where the policy speaks."""
+        """Returns the ids of messages and tools, up to and including the generation prompt."""
         shield = _Shield(self._control)
         text = self.render(shield.cover(list(messages)), shield.cover(list(tools)))
         return self._encode_template(text, shield.uncover)
@@ -103,7 +103,7 @@ class Chat:
         tools: Sequence[Mapping[str, Any]] = (),
         prompt: bool = True,
     ) -> str:
-        """The text that the model's own template makes; `prompt`: with the generation prompt."""
+        """Returns the text from the model's own template; prompt: with the generation prompt."""
         try:
             text = self._tokenizer.apply_chat_template(
                 list(messages),
@@ -112,19 +112,19 @@ class Chat:
                 tokenize=False,
             )
         except (TemplateError, TypeError, ValueError) as error:
-            why = next(iter(str(error).splitlines()), type(error).__name__)
+            why = first_line(error)
             line = f"model.path: {self._path}: its chat template fails ({why})"
             raise ConfigError(f"{line}; {_REMEDY}") from None
         return str(text)
 
     def own_ids(self, text: str) -> list[int]:
-        """A rendered text as the model's own tokenizer encodes it, control tokens and all."""
+        """Returns the model tokenizer's ids of a rendered text, control tokens included."""
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def observation(self, texts: Sequence[str], max_tokens: int) -> list[int]:
-        """Ids that answer a turn's calls: its end, each tool's text as data, the next opening.
+        """Returns the ids between two turns: the tools' texts as data, then the next prompt.
 
-        Of a text what is beyond `max_tokens` is cut, and a mark says so.
+        A text of more than `max_tokens` tokens is truncated, with a mark.
         """
         ids = self.encode_response(self._family.before_data)
         for place, text in enumerate(texts):
@@ -140,7 +140,7 @@ class Chat:
         return data[: max(0, max_tokens - len(mark))] + mark
 
     def cut_front(self, text: str, most: int) -> str:
-        """The end of the text, of `most` tokens at most; a mark says that its start is missing."""
+        """Returns at most the last `most` tokens as text; a mark replaces a start that was cut."""
         if len(self.encode_text(text)) <= most:
             return text
         room = most
@@ -153,20 +153,20 @@ class Chat:
         return ""
 
     def cut_end(self, text: str, most: int) -> str:
-        """The start of the text, of about `most` tokens; a mark says that its end is missing."""
+        """Returns about the first `most` tokens as text; a mark replaces an end that was cut."""
         ids = self.encode_text(text)
         return text if len(ids) <= most else self.decode(ids[:most]) + CUT_MARK
 
     def encode_text(self, text: str) -> list[int]:
-        """Ids of plain text; the spelling of a control token stays text.
+        """Returns the ids of plain text; the spelling of a control token stays text.
 
-        Lone surrogates, which JSON can spell and no encoding holds, become question marks.
+        Lone surrogates, which JSON can express but UTF-8 cannot, become question marks.
         """
         clean = text.encode("utf-8", "replace").decode("utf-8")
         ids = self._plain.encode(clean, add_special_tokens=False).ids
         if self._control_id_set.isdisjoint(ids):
             return ids
-        # The model of this tokenizer knows the spelling as one piece of text, so it is split.
+        # The vocabulary itself holds this spelling as one token, so the text is split within it.
         middles = [(match.start() + match.end()) // 2 for match in self._control.finditer(clean)]
         borders = [0, *middles, len(clean)]
         pieces = [clean[start:end] for start, end in pairwise(borders)]
@@ -175,7 +175,7 @@ class Chat:
         ]
 
     def encode(self, *parts: str | Control) -> list[int]:
-        """Ids of control tokens and of the plain text between them."""
+        """Returns the ids of control tokens and of the plain text between them."""
         ids: list[int] = []
         for is_control, run in groupby(parts, key=lambda part: isinstance(part, Control)):
             if is_control:
@@ -185,7 +185,7 @@ class Chat:
         return ids
 
     def encode_response(self, text: str) -> list[int]:
-        """Ids of a text that is all frame, or all the policy's own: control tokens as such."""
+        """Returns the ids of a text from a template or the policy; control tokens count as such."""
         return self._encode_template(text, lambda piece: piece)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -214,7 +214,7 @@ def _load(path: str) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError) as error:
-        why = next(iter(str(error).splitlines()), type(error).__name__)
+        why = first_line(error)
         line = f"model.path: {path}: its tokenizer cannot be loaded ({why})"
         raise ConfigError(f"{line}; copy the model's tokenizer files there") from None
     if not hasattr(tokenizer, "backend_tokenizer"):
@@ -226,10 +226,10 @@ def _load(path: str) -> Any:
 
 
 class _Shield:
-    """Hides content that spells a control token while the template around it is split.
+    """Replaces control-token spellings in content by placeholders while the template is split.
 
-    Keys are content too. The placeholders' own delimiter is hidden like a control token, so that
-    no content can spell a placeholder.
+    Keys count as content. The delimiter of the placeholders is itself replaced, so that no content
+    can spell a placeholder.
     """
 
     def __init__(self, control: re.Pattern[str]):

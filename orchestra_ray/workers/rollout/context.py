@@ -1,12 +1,12 @@
-"""What the policy reads before each of its turns: two context policies, chosen by name.
+"""Context policies: what the policy reads before each turn. There are two, chosen by name.
 
-`transcript` (the paper, section 2.2): one conversation that grows; what tools say enters it as a
-turn of its own. The whole episode is one training sequence.
-`rebuild` (the released code): every turn is a fresh prompt of two messages, made of the problem and
-of what is known so far: documents, code with its output, attempts at an answer. Every turn is a
+`transcript` (paper, section 2.2): one growing conversation; tool results are appended as turns.
+The whole episode is one training sequence.
+`rebuild` (the released code): every turn has a fresh prompt of two messages, made of the problem
+and the results so far: documents, code with its output, attempts at an answer. Every turn is a
 training sequence.
 
-Both are pure functions of the group and of what was heard, so that training, evaluation, the warm
+Both are pure functions of the group and its turn records, so that training, evaluation, the warm
 start and serving render the same tokens.
 """
 
@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from orchestra_ray.config.schema import ContextPolicy, RolloutConfig
+from orchestra_ray.config.enums import ContextPolicy
+from orchestra_ray.config.schema import RolloutConfig
 from orchestra_ray.core.records import GroupSpec
 from orchestra_ray.data.catalogue.signatures import signatures
 from orchestra_ray.workers.rollout.chat import Chat
@@ -24,26 +25,26 @@ from orchestra_ray.workers.rollout.parsing import AskedCall
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What came back for one call. `code` is the program that it ran, where it ran one."""
+    """The result of one call. `code` is the program that was run, if any."""
 
     text: str
-    by: str  # the alias of what was called; "" where the call was faulty
+    by: str  # the alias of the tool or model called; "" if the call was faulty
     kind: str  # "model", "tool" or "fault"
     code: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TurnRecord:
-    """A turn of the policy: the calls that it asked for, what came back for each, and its words."""
+    """A turn of the policy: its calls, the observation of each, and the text before the calls."""
 
-    asked: Sequence[AskedCall]
-    heard: Sequence[Observation]
+    calls: Sequence[AskedCall]
+    observations: Sequence[Observation]
     said: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Addition:
-    """Ids before the policy's next turn; `fresh` where a new sequence starts with them."""
+    """Ids to add before the next turn; `fresh`: whether they start a new sequence."""
 
     ids: Sequence[int]
     fresh: bool
@@ -51,11 +52,11 @@ class Addition:
 
 class Context(Protocol):
     def before_turn(self, group: GroupSpec, turns: Sequence[TurnRecord]) -> Addition:
-        """`turns` are those before this one, in their order."""
+        """Returns the ids to add before the turn that follows `turns`."""
         ...
 
     def messages(self, group: GroupSpec, turns: Sequence[TurnRecord]) -> list[dict[str, Any]]:
-        """All that the policy reads before its turn, for a model that is given messages."""
+        """Returns the whole context as chat messages, for policies behind an endpoint."""
         ...
 
 
@@ -71,31 +72,31 @@ class Transcript:
             return Addition(
                 self.chat.opening(opening, signatures(group.toolset, self.submit)), True
             )
-        texts = [heard.text for heard in turns[-1].heard]
+        texts = [one.text for one in turns[-1].observations]
         return Addition(self.chat.observation(texts, self.limits.max_observation_tokens), False)
 
     def messages(self, group: GroupSpec, turns: Sequence[TurnRecord]) -> list[dict[str, Any]]:
         messages: list[dict[str, Any]] = [{"role": "user", "content": _problem(group)}]
         for n, turn in enumerate(turns):
-            ids = [f"call_{n}_{place}" for place in range(len(turn.asked))]
-            calls = [_function_call(*pair) for pair in zip(ids, turn.asked, strict=True)]
+            ids = [f"call_{n}_{place}" for place in range(len(turn.calls))]
+            calls = [_function_call(*pair) for pair in zip(ids, turn.calls, strict=True)]
             messages.append({"role": "assistant", "content": turn.said, "tool_calls": calls})
-            for call_id, heard in zip(ids, turn.heard, strict=True):
-                text = self.chat.cut_end(heard.text, self.limits.max_observation_tokens)
+            for call_id, observation in zip(ids, turn.observations, strict=True):
+                text = self.chat.cut_end(observation.text, self.limits.max_observation_tokens)
                 messages.append({"role": "tool", "tool_call_id": call_id, "content": text})
         return messages
 
 
 @dataclass(frozen=True, slots=True)
 class Rebuild:
-    """Of what does not fit into the prompt's limit the front is lost, so that the latest stays."""
+    """If the results exceed the prompt limit, the oldest are cut and the latest are kept."""
 
     chat: Chat
     limits: RolloutConfig
     submit: bool
 
     def before_turn(self, group: GroupSpec, turns: Sequence[TurnRecord]) -> Addition:
-        known = self._known([heard for turn in turns for heard in turn.heard])
+        known = self._known([one for turn in turns for one in turn.observations])
         prompt, room = self._prompt(group, known), len(self.chat.encode_text(known))
         while known and (over := len(prompt) - self.limits.max_prompt_tokens) > 0:
             room -= over
@@ -104,7 +105,9 @@ class Rebuild:
         return Addition(prompt, True)
 
     def messages(self, group: GroupSpec, turns: Sequence[TurnRecord]) -> list[dict[str, Any]]:
-        return self._messages(group, self._known([h for turn in turns for h in turn.heard]))
+        return self._messages(
+            group, self._known([one for turn in turns for one in turn.observations])
+        )
 
     def _prompt(self, group: GroupSpec, known: str) -> list[int]:
         functions = signatures(group.toolset, self.submit)
@@ -117,11 +120,11 @@ class Rebuild:
             {"role": "user", "content": "\n\n".join(filter(None, parts))},
         ]
 
-    def _known(self, heard: Sequence[Observation]) -> str:
-        programs = [one for one in heard if one.code is not None]
-        documents = [one for one in heard if one.kind == "tool" and one.code is None]
-        attempts = [one for one in heard if one.kind == "model"]
-        faults = [one for one in heard if one.kind == "fault"][-1:]
+    def _known(self, observations: Sequence[Observation]) -> str:
+        programs = [one for one in observations if one.code is not None]
+        documents = [one for one in observations if one.kind == "tool" and one.code is None]
+        attempts = [one for one in observations if one.kind == "model"]
+        faults = [one for one in observations if one.kind == "fault"][-1:]
         sections = [
             *(["Documents:"] if documents else []),
             *(f"Doc {n}: {self._cut(one.text)}" for n, one in enumerate(documents, 1)),
@@ -153,10 +156,10 @@ def _program(code: str | None, output: str) -> str:
 
 
 def _problem(group: GroupSpec) -> str:
-    """The task and, below it, what the user prefers."""
+    """Returns the question followed by the preference instruction."""
     return "\n\n".join(filter(None, (group.task.question, group.preference.instruction)))
 
 
-def _function_call(call_id: str, asked: AskedCall) -> dict[str, Any]:
-    function = {"name": asked.name or "unreadable", "arguments": json.dumps(asked.arguments)}
+def _function_call(call_id: str, call: AskedCall) -> dict[str, Any]:
+    function = {"name": call.name or "unreadable", "arguments": json.dumps(call.arguments)}
     return {"id": call_id, "type": "function", "function": function}

@@ -1,11 +1,10 @@
-"""A model behind an endpoint as the orchestrator: it reads the same, and has the same functions.
+"""A policy behind an endpoint, for evaluation only, with the same context and functions.
 
-It is a model of the catalogue, asked through the tool pool, so that its calls keep to limits and
-deadlines, are charged at its prices, and are played back by a cassette. What it says comes as a
-`PolicyTurn`, is rendered as a policy of ours would have said it, and read by the same parser. A
-request that its endpoint refuses and an answer that cannot be read are its own doing: it has said
-nothing, and the episode ends without an answer. What fails on the way, and an endpoint that denies
-us, is a `Failure`. It is measured, never trained.
+The model is an entry of the catalogue, called through the tool pool, so that its calls obey limits
+and deadlines, are charged at its prices and are replayed by a cassette. Its reply arrives as a
+`PolicyTurn`, is rendered in the chat format of the trained model and read by the same parser. A
+request rejected by the endpoint and an unreadable reply count as an empty turn of the policy: the
+episode ends without an answer. Transport errors and denied access are a `Failure`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ from orchestra_ray.workers.rollout.parsing import write_hermes
 from orchestra_ray.workers.rollout.policies import Completion, PolicyInput, ToolCaller
 from orchestra_ray.workers.tools.endpoint.completion import PolicyTurn
 
-OWN_FAULTS = (FaultKind.REJECTED, FaultKind.BAD_REPLY)
+POLICY_FAULTS = (FaultKind.REJECTED, FaultKind.BAD_REPLY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,24 +48,24 @@ class EndpointPolicy:
         result = await self.tools.call(request)
         if isinstance(result, Failure):
             return result
-        if result.error in OWN_FAULTS:
-            return self._said([self.chat.end_id], "length", result.entry)
+        if result.error in POLICY_FAULTS:
+            return self._completion([self.chat.end_id], "length", result.entry)
         if result.error is not None:
             spent = result.error == FaultKind.BUDGET.value
             kind = FailureKind.BUDGET if spent else FailureKind.ENGINE
             return Failure(kind, self.option.identity, result.text)
         turn = PolicyTurn.load(result.text)
         ids = write_hermes(self.chat, turn.said, turn.calls, turn.thought)
-        return self._said(ids, "stop", result.entry)
+        return self._completion(ids, "stop", result.entry)
 
-    def _said(self, ids: Sequence[int], finish: str, entry: LedgerEntry) -> Completion:
+    def _completion(self, ids: Sequence[int], finish: str, entry: LedgerEntry) -> Completion:
         return Completion(ids, [0.0] * len(ids), [0] * len(ids), finish, entry)
 
 
 def endpoint_policies(
     catalogue: Catalogue, chat: Chat, context: Context, tools: ToolCaller, submit: bool
 ) -> Mapping[str, EndpointPolicy]:
-    """Every model of the catalogue that has an endpoint, at the prices of the catalogue."""
+    """Returns a policy for each endpoint model of the catalogue, at the catalogue's prices."""
     return {
         ORCHESTRATOR + name: EndpointPolicy(
             chat, context, plain_option(entry, catalogue.price_sheet), tools, submit

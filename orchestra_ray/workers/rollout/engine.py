@@ -1,15 +1,15 @@
-"""vLLM's AsyncLLM with tokens in, tokens out, and weights that change under way.
+"""vLLM's AsyncLLM as a token-level engine whose weights are updated in flight.
 
-Invariants: what goes wrong with a request is a value, and no request outlives its deadline in the
+Invariants: a failed request is returned as a value, and no request outlives its deadline in the
 engine; every control call has a deadline; each token carries the version of the weights that
 sampled it. All methods are called on the event loop that `start` ran on.
 
-An update pauses the engine, loads, and resumes; requests in flight stay where they are, keep the
-KV that older weights computed, and go on under the new weights. `versions` are exact all the same:
-the engine core stamps its outputs, and changes the stamp only while it is paused and no step is
-under way. The prefix cache is not cleared, since vLLM can only clear it by recomputing every
-request in flight. Instead each request's blocks are hashed with a salt that changes with every
-update, so that a new request never finds KV of older weights.
+An update pauses the engine, loads, and resumes; requests in flight keep the KV cache computed with
+the older weights and continue under the new weights. `versions` are exact nevertheless: the engine
+core stamps its outputs, and changes the stamp only while it is paused between steps. The prefix
+cache is not cleared, since vLLM can only clear it by recomputing every request in flight. Instead
+the blocks of each request are hashed with a salt that changes with every update, so that a new
+request never finds KV of older weights.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from vllm.sampling_params import SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from orchestra_ray.config.schema import Config
-from orchestra_ray.core.errors import ReportedError
+from orchestra_ray.core.errors import ReportedError, first_line
 from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.process_log import LogTail, own_log
 from orchestra_ray.workers.rollout.engine_args import engine_args, environment, sampling
@@ -40,19 +40,19 @@ from orchestra_ray.workers.rollout.policies import Completion
 
 T = TypeVar("T")
 WHERE = "rollout engine"
-FETCH_SHARE = 0.5  # of an update's deadline, so that the worker's own error comes before silence
+FETCH_SHARE = 0.5  # of an update's deadline, so that a worker reports its error before the deadline
 STOP_S = 30.0
 WARM_UP_REQUESTS, WARM_UP_PROMPT, WARM_UP_RESPONSE = 8, 64, 8
 
 
 class EngineFailed(ReportedError):
-    """A control call failed; one line that says which, why, and what the engine is good for.
+    """A control call failed; one line with the call, the cause and the state of the engine.
 
-    log: how the log of the engine's processes ended, which is this process's own.
+    log: the tail of this process's log, which the engine's processes share.
     """
 
     def __init__(self, message: str, log: LogTail | None = None):
-        super().__init__(message, log)  # both, or the log is lost on the way between processes
+        super().__init__(message, log)  # both, or pickling loses the log
         self.log = log
 
     def __str__(self) -> str:
@@ -60,15 +60,15 @@ class EngineFailed(ReportedError):
 
 
 class EngineRefused(EngineFailed):
-    """An update was refused with the model untouched: the old weights serve on."""
+    """An update was refused before the model changed: the old weights stay in use."""
 
 
-class EngineSilent(EngineFailed):
-    """A control call ran past its deadline; nobody knows what the engine's processes are at."""
+class EngineUnresponsive(EngineFailed):
+    """A control call exceeded its deadline; the state of the engine's processes is unknown."""
 
 
 class Engine:
-    """One vLLM engine in processes of its own. Made by `start`."""
+    """One vLLM engine in its own processes. Created by `start`."""
 
     def __init__(self, llm: AsyncLLM, config: Config, version: int):
         self._llm, self._config, self._version = llm, config, version
@@ -79,7 +79,7 @@ class Engine:
 
     @classmethod
     async def start(cls, config: Config, model_path: str, seed: int, version: int = 0) -> "Engine":
-        """An engine that serves the weights in `model_path` as `version`."""
+        """Returns an engine that serves the weights in `model_path` as `version`."""
         deadline_s = config.rollout.start_deadline_s
         with _environment(environment(config)):
             args = engine_args(config, model_path, seed)
@@ -90,12 +90,12 @@ class Engine:
 
     @property
     def version(self) -> int:
-        """The version that samples the next token."""
+        """The weight version that samples the next token."""
         return self._version
 
     @property
     def failure(self) -> Failure | None:
-        """Why the engine has to be replaced; None while it serves."""
+        """The reason why the engine must be replaced; None while it serves."""
         if self._failure is None and self._llm.errored:
             self._failure = _failure("the engine's process is gone", own_log().tail())
         return self._failure
@@ -112,8 +112,8 @@ class Engine:
     ) -> Completion | Failure:
         """Samples until a stop token, which is part of the response, or `max_tokens`.
 
-        Log-probabilities are those of the distribution that was sampled from, so with temperature;
-        at temperature 0 they are those of temperature 1.
+        Log-probabilities are of the distribution sampled from, temperature included; at
+        temperature 0 they are those of temperature 1.
         """
         if self.failure is not None:
             return self.failure
@@ -127,7 +127,7 @@ class Engine:
             return Failure(FailureKind.DEADLINE, WHERE, message)
         except (VLLMError, ValueError) as error:
             message = f"request {request_id}: {_line(error)}"
-            # Such a request is refused again, whatever the weights.
+            # Such a request would be refused again under any weights.
             permanent = isinstance(error, ValueError)
             return self.failure or _failure(message, permanent=permanent)
         finally:
@@ -137,7 +137,7 @@ class Engine:
         return _completion(output)
 
     async def warm_up(self) -> float:
-        """Seconds of a first batch, which pays for what is made on first use."""
+        """Runs a first batch, to trigger lazy initialisation; returns its seconds."""
         started_s, limits = time.monotonic(), self._config.rollout
         requests = [
             self.generate(
@@ -157,17 +157,19 @@ class Engine:
         return time.monotonic() - started_s
 
     async def init_transfer(self, address: str, namespace: str, registry: str) -> None:
-        """Joins the board of weights from every worker process. Raises `EngineFailed`."""
-        info = {"address": address, "namespace": namespace, "board": registry}
+        """Connects every worker process to the weight registry. Raises `EngineFailed`."""
+        info = {"address": address, "namespace": namespace, "registry": registry}
         request = WeightTransferInitRequest(init_info=info)
-        await self._control("joining the board", self._llm.init_weight_transfer_engine(request))
+        await self._control(
+            "joining the weight registry", self._llm.init_weight_transfer_engine(request)
+        )
 
     async def update_weights(self, version: int) -> Mapping[str, float]:
-        """Loads a published version with requests in flight; seconds of pause, load and resume.
+        """Loads a published version in flight; returns seconds of pause, load and resume.
 
-        Raises `EngineRefused` where the version could not be fetched or its bytes are corrupt: the
-        old weights serve on. Raises `EngineFailed` otherwise: the engine serves nothing more,
-        requests in flight end in a failure, and `failure` says why.
+        Raises `EngineRefused` if the version cannot be fetched or its bytes are corrupt: the old
+        weights stay in use. Raises `EngineFailed` otherwise: the engine serves no more requests,
+        those in flight end in a failure, and `failure` holds the reason.
         """
         async with self._updating:
             if self.failure is not None:
@@ -181,10 +183,10 @@ class Engine:
                 raise
 
     async def stop(self) -> None:
-        """Ends the engine's processes."""
+        """Stops the engine's processes."""
         await self._give_up(EngineFailed("the engine was stopped"))
         if self._llm.output_handler is not None:
-            self._llm.output_handler.cancel()  # or it reports the end of the engine as a crash
+            self._llm.output_handler.cancel()  # or it reports the shutdown as a crash
         await _within(2 * STOP_S, "stop", asyncio.to_thread(self._llm.shutdown, STOP_S))
 
     async def _output(
@@ -192,7 +194,7 @@ class Engine:
     ) -> CompletionOutput:
         vocabulary = self._llm.model_config.get_vocab_size()
         if not all(0 <= token < vocabulary for token in prompt_ids):
-            # Without a tokenizer vLLM does not check, and its process dies of an index error.
+            # Without a tokenizer vLLM does not check ids; an index error would end its process.
             raise ValueError(f"a token of the prompt is not among the model's {vocabulary}")
         prompt = tokens_input(list(prompt_ids), cache_salt=f"update {self._updates}")
         async with aclosing(self._llm.generate(prompt, params, request_id)) as outputs:
@@ -209,22 +211,22 @@ class Engine:
         await self._control("resume", llm.resume_generation())
         marks_s.append(time.monotonic())
         if refusal is not None:
-            raise EngineRefused(f"{refusal}; version {self._version} serves on", refusal.log)
+            raise EngineRefused(f"{refusal}; version {self._version} stays in use", refusal.log)
         parts = zip(("pause_s", "load_s", "resume_s"), pairwise(marks_s), strict=True)
         return {name: end_s - start_s for name, (start_s, end_s) in parts}
 
     async def _load(self, version: int) -> EngineFailed | None:
-        """None, or why the version was refused with the model untouched."""
+        """Returns None, or the error if the version was refused before the model changed."""
         llm, deadline_s = self._llm, self._config.weights.deadline_s * FETCH_SHARE
         info = {"version": version, "deadline_s": deadline_s}
         await self._control("start of the update", llm.start_weight_update())
         fetching = llm.update_weights(WeightTransferUpdateRequest(update_info=info))
         try:
             await self._control("fetch", fetching)
-        except EngineSilent:
+        except EngineUnresponsive:
             raise
         except EngineFailed as error:
-            # One rank's error does not tell what the others did, and vLLM does not take it back.
+            # Other ranks may have loaded the version already, and vLLM cannot undo it.
             if self._config.rollout.tensor_parallel > 1:
                 raise
             return error
@@ -236,7 +238,7 @@ class Engine:
         return await _within(self._config.weights.deadline_s, what, call)
 
     async def _give_up(self, reason: EngineFailed) -> None:
-        """Ends the requests in flight on this side, whatever the engine's processes are at."""
+        """Ends the requests in flight on this side, in whatever state the processes are."""
         self._failure = self._failure or _failure(str(reason), reason.log)
         await self._control("abort", self._llm.abort(list(self._in_flight)))
 
@@ -256,25 +258,24 @@ def _failure(message: str, log: LogTail | None = None, permanent: bool = False) 
 
 
 def _line(error: BaseException) -> str:
-    text = next(iter(str(error).splitlines()), "")
-    return f"{type(error).__name__}: {text}"
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 async def _within(deadline_s: float, what: str, call: Awaitable[T]) -> T:
-    """Awaits a control call; vLLM reports what failed in it as a bare `Exception`."""
+    """Awaits a control call; vLLM reports its failures as a bare `Exception`."""
     try:
         async with asyncio.timeout(deadline_s):
             return await call
     except TimeoutError:
         message = f"{what}: no answer within {deadline_s:g} s"
-        raise EngineSilent(message, own_log().tail()) from None
+        raise EngineUnresponsive(message, own_log().tail()) from None
     except Exception as error:
         raise EngineFailed(f"{what}: {_line(error)}", own_log().tail()) from error
 
 
 @contextmanager
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """These variables inside the block; after it all are as they were, vLLM's own changes too."""
+    """Sets variables within the block, then restores all, also those changed by vLLM."""
     before = dict(os.environ)
     os.environ.update(variables)
     try:

@@ -1,4 +1,4 @@
-"""What vLLM is told: the environment of its processes, its arguments, and a request's sampling."""
+"""vLLM's settings: environment of its processes, engine arguments, sampling parameters."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -15,7 +15,7 @@ MIN_BATCHED_TOKENS = 2048
 
 
 def environment(config: Config) -> dict[str, str]:
-    """What the engine's processes find in their environment, beside what this one has."""
+    """Returns the environment variables to add for the engine's processes."""
     rollout = config.rollout
     variables = {
         "VLLM_LOGGING_LEVEL": "WARNING",
@@ -26,29 +26,29 @@ def environment(config: Config) -> dict[str, str]:
         variables["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
         variables["OMP_NUM_THREADS"] = str(max(1, int(rollout.cpus_per_worker)))
         if rollout.enforce_eager:
-            # Else the sampler compiles a helper at first use: half a minute, and a C++ compiler.
+            # Else the sampler compiles a helper at first use: takes 30 s and a C++ compiler.
             variables["TORCHDYNAMO_DISABLE"] = "1"
     return variables
 
 
 def engine_args(config: Config, model_path: str, seed: int) -> AsyncEngineArgs:
-    """vLLM's arguments for this configuration."""
+    """Returns vLLM's arguments for a configuration."""
     rollout = config.rollout
     max_model_len = rollout.max_prompt_tokens + rollout.max_response_tokens
     device: dict[str, Any] = {"gpu_memory_utilization": rollout.gpu_memory_utilization}
     if rollout.gpus_per_worker == 0:
         device = {
             "kv_cache_memory_bytes": rollout.cpu_kv_cache_gib * 2**30,
-            # vLLM 0.32 dies on a CPU where the prompt of a request with a seed is split.
+            # On a CPU, vLLM 0.32 crashes if the prompt of a seeded request is split.
             "enable_chunked_prefill": False,
-            # Episodes of a group share their prompt in whole blocks; vLLM's own size is 128 here.
+            # Episodes of a group share whole blocks of the prompt; vLLM's default here is 128.
             "block_size": 32,
             "max_num_batched_tokens": max(
                 MIN_BATCHED_TOKENS, max_model_len + rollout.max_sequences
             ),
         }
         if rollout.tensor_parallel == 1:
-            # Faster here than the worker process that vLLM would start beside the engine core.
+            # Faster here than a worker process beside the engine core.
             device["distributed_executor_backend"] = UniProcExecutor
     return AsyncEngineArgs(
         model=model_path,
@@ -73,15 +73,15 @@ def engine_args(config: Config, model_path: str, seed: int) -> AsyncEngineArgs:
 def sampling(
     max_tokens: int, temperature: float, seed: int, stop_token_ids: Sequence[int]
 ) -> SamplingParams:
-    """Tokens and their log-probabilities at the end, no text."""
+    """Returns parameters for tokens with log-probabilities, in one final output without text."""
     return SamplingParams(
         max_tokens=max_tokens,
         temperature=temperature,
         seed=seed,
         stop_token_ids=list(stop_token_ids),
-        ignore_eos=True,  # `stop_token_ids` alone stop, whatever the model's folder says
+        ignore_eos=True,  # only `stop_token_ids` stop, not those of the model's folder
         detokenize=False,
-        logprobs=0,  # of the sampled token alone
+        logprobs=0,  # of the sampled token only
         flat_logprobs=True,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )

@@ -1,7 +1,7 @@
-"""The episode: the policy speaks, its tool calls run, it reads what came back, until it ends.
+"""The episode: the policy responds, its tool calls run, it reads their results, until it ends.
 
-What it reads before a turn is the context policy's (`contexts.py`). An episode ends in a trajectory
-or in a failure, always with a card, and never later than its deadline.
+The context policy (`context`) decides what the policy reads before a turn. An episode ends in a
+trajectory or a failure, always with a summary, and never later than its deadline.
 """
 
 import asyncio
@@ -43,12 +43,12 @@ from orchestra_ray.workers.rollout.policies import Completion, Policy, PolicyInp
 from orchestra_ray.workers.tools.validation import check_arguments, resolve
 
 POLICY = "policy"
-FAULTY = "faulty call"  # one that never left the worker
+FAULTY = "faulty call"  # a call that was never sent to the pool
 
 
 @dataclass(frozen=True, slots=True)
 class EpisodeContext:
-    """What every episode of a worker shares."""
+    """The objects shared by all episodes of a worker."""
 
     chat: Chat
     context: Context
@@ -62,7 +62,7 @@ class EpisodeContext:
 
 
 def policy_prices(model: ModelConfig) -> Prices:
-    """What the policy's own tokens cost an episode."""
+    """Returns the prices of the policy's own tokens."""
     price_in = nanousd(model.input_usd_per_mtok)
     return Prices(price_in, price_in, nanousd(model.output_usd_per_mtok))
 
@@ -70,15 +70,15 @@ def policy_prices(model: ModelConfig) -> Prices:
 async def run_episode(
     episode_context: EpisodeContext, group: GroupSpec, spec: EpisodeSpec
 ) -> tuple[Trajectory | None, EpisodeSummary]:
-    """Plays one episode. The trajectory is None exactly where the card has a failure."""
+    """Runs one episode. The trajectory is None if and only if the summary has a failure."""
     episode = _Episode(episode_context, group, spec)
     try:
         async with asyncio.timeout(episode_context.limits.episode_deadline_s):
-            outcome = await episode.play()
+            outcome = await episode.run()
     except TimeoutError:
         message = f"ran past {episode_context.limits.episode_deadline_s:g} s"
         outcome = Failure(FailureKind.DEADLINE, f"episode {spec.episode_id}", message)
-    except Exception as error:  # a bug that one policy output met must not end its neighbours
+    except Exception as error:  # a bug triggered by one output must not end the other episodes
         where = f"episode {spec.episode_id}"
         outcome = bug(FailureKind.INFRASTRUCTURE, where, error, is_private(group.task))
     return episode.close(outcome)
@@ -86,31 +86,31 @@ async def run_episode(
 
 @dataclass(slots=True)
 class _Episode:
-    """The growing record of one episode; `play` grows it and `close` freezes it."""
+    """The mutable record of one episode; `run` extends it and `close` freezes it."""
 
     episode_context: EpisodeContext
     group: GroupSpec
     spec: EpisodeSpec
     tokens: list[int] = field(default_factory=list)
-    starts: list[int] = field(default_factory=list)  # of the sequences among the tokens
-    sampled: list[tuple[int, float, int]] = field(default_factory=list)  # place, logprob, version
+    starts: list[int] = field(default_factory=list)  # of the sequences, as indices into `tokens`
+    sampled: list[tuple[int, float, int]] = field(default_factory=list)  # index, logprob, version
     turns: list[Turn] = field(default_factory=list)
     ledger: list[LedgerEntry] = field(default_factory=list)
-    exchanges: list[TurnRecord] = field(default_factory=list)
-    replies: list[str] = field(default_factory=list)  # those without a fault, to answer with
-    found: list[str] = field(default_factory=list)  # the replies of tools, for models of recipes
+    turn_records: list[TurnRecord] = field(default_factory=list)
+    replies: list[str] = field(default_factory=list)  # replies without a fault, for `submit`
+    found: list[str] = field(default_factory=list)  # replies of tools, for the models of recipes
     answer: str | None = None
-    asked: int = 0
+    calls_made: int = 0
     generate_s: float = 0.0
     tools_s: float = 0.0
 
-    async def play(self) -> Stop | Failure:
+    async def run(self) -> Stop | Failure:
         limits = self.episode_context.limits
         for _ in range(self.group.max_turns or limits.max_turns):
-            self._read()
+            self._extend_context()
             if len(self.tokens) - self.starts[-1] > limits.max_prompt_tokens:
                 return Stop.LENGTH
-            completion = await self._speak()
+            completion = await self._respond()
             if isinstance(completion, Failure):
                 return completion
             parsed = self.episode_context.parse(self.episode_context.chat, completion.token_ids)
@@ -125,16 +125,16 @@ class _Episode:
                 return ended
         return Stop.TURN_LIMIT
 
-    def _read(self) -> None:
-        addition = self.episode_context.context.before_turn(self.group, self.exchanges)
+    def _extend_context(self) -> None:
+        addition = self.episode_context.context.before_turn(self.group, self.turn_records)
         if addition.fresh:
             self.starts.append(len(self.tokens))
         elif self.tokens[-1] != self.episode_context.chat.end_id:
-            # It stopped at another token; the template closes every turn with its own.
+            # The response ended with another stop token than the template's.
             self.tokens.append(self.episode_context.chat.end_id)
         self.tokens.extend(addition.ids)
 
-    async def _speak(self) -> Completion | Failure:
+    async def _respond(self) -> Completion | Failure:
         started_s = time.monotonic()
         policy_input = PolicyInput(
             request_id=f"{self.spec.episode_id}/{len(self.turns)}",
@@ -142,7 +142,7 @@ class _Episode:
             prompt_ids=self.tokens[self.starts[-1] :],
             group=self.group,
             seed=derive_seed(self.spec.seed, len(self.turns)),
-            turns=self.exchanges,
+            turns=self.turn_records,
             deadline_s=self.episode_context.limits.episode_deadline_s,
         )
         completion = await self.episode_context.policies[self.group.policy].respond(policy_input)
@@ -161,7 +161,7 @@ class _Episode:
         self.turns.append(Turn(start, len(self.tokens), parsed.format_ok))
 
     def _own_entry(self, input_tokens: int, output_tokens: int) -> LedgerEntry:
-        """The policy's own tokens are charged as any model's are."""
+        """Returns the ledger entry of the policy's own tokens, charged like any model's."""
         model, usage = self.episode_context.model, Usage(input_tokens, output_tokens=output_tokens)
         measured_s = self.generate_s - sum(e.service_s for e in self.ledger if e.kind == POLICY)
         per_token_s = model.seconds_per_token
@@ -186,23 +186,23 @@ class _Episode:
         return Caller(self.group.step, self.group.group_id, self.spec.episode_id, turn)
 
     async def _run_calls(self, turn: ParsedTurn) -> Stop | Failure | None:
-        """One after another, in the order asked; what came back is heard in the next turn."""
+        """Runs the calls in order; their results are read before the next turn."""
         started_s = time.monotonic()
-        heard: list[Observation] = []
+        observations: list[Observation] = []
         try:
             for call in turn.calls:
                 result = await self._run_call(call)
                 if not isinstance(result, Observation):
                     return result
-                heard.append(result)
+                observations.append(result)
         finally:
             self.tools_s += time.monotonic() - started_s
-        self.exchanges.append(TurnRecord(turn.calls, heard, turn.said))
+        self.turn_records.append(TurnRecord(turn.calls, observations, turn.said))
         return None
 
     async def _run_call(self, call: AskedCall) -> Observation | Stop | Failure:
-        """What the policy reads; or the end, where the call submits a reply or the pool fails."""
-        self.asked += 1
+        """Returns an observation, or the end if the call ends the episode or the pool fails."""
+        self.calls_made += 1
         try:
             if call.fault is not None:
                 raise Fault(FaultKind.BAD_JSON, call.fault)
@@ -252,7 +252,7 @@ class _Episode:
         )
 
     def _call_id(self) -> str:
-        return f"{self.spec.episode_id}/{len(self.turns) - 1}/{self.asked}"
+        return f"{self.spec.episode_id}/{len(self.turns) - 1}/{self.calls_made}"
 
     def _request(self, call: AskedCall, option: ToolOption) -> ToolRequest:
         return ToolRequest(
@@ -262,7 +262,7 @@ class _Episode:
             arguments={} if model_of(option) else call.arguments,
             task=self.group.task,
             seed=self.spec.seed,
-            attempt=self.asked - 1,
+            attempt=self.calls_made - 1,
             found=tuple(self.found) if option.choices else (),
         )
 
@@ -272,7 +272,7 @@ class _Episode:
         return (None if failure else self._trajectory(stop)), self._summary(stop, failure)
 
     def _length(self) -> int:
-        """Up to the last sampled token: nothing after it can be trained."""
+        """Returns the tokens up to the last sampled one; those after it cannot be trained."""
         return self.turns[-1].end if self.turns else 0
 
     def _trajectory(self, stop: Stop) -> Trajectory:
@@ -335,9 +335,9 @@ class _Episode:
 
 
 def outcomes_of(entries: Iterable[LedgerEntry]) -> Mapping[str, int]:
-    """How the calls that were made ended: their number by class of fault, and under OK."""
+    """Returns the number of calls that were sent, by class of fault or OK."""
     made = (entry for entry in entries if (entry.kind, entry.model) != (POLICY, POLICY))
     counts = Counter(entry.error or OK for entry in made)
     return {
-        name: n for name, n in counts.items() if name == OK or not FaultKind(name).is_the_calls_own
+        name: n for name, n in counts.items() if name == OK or not FaultKind(name).is_invalid_call
     }

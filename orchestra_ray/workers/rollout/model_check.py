@@ -1,13 +1,14 @@
-"""Whether a model can be trained: its weights, its tokenizer and its chat template.
+"""Checks that a model can be trained: weights, tokenizer and chat template.
 
-A run checks it before an actor starts, and `orchestra doctor` does with a configuration.
+Called by a run before an actor starts, and by `orchestra doctor` with a configuration.
 """
 
 from pathlib import Path
 
+from orchestra_ray.config.enums import ContextPolicy
 from orchestra_ray.config.model_folder import model_folder, not_from_hub
 from orchestra_ray.config.plan.shape import model_shape
-from orchestra_ray.config.schema import Config, ContextPolicy
+from orchestra_ray.config.schema import Config
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.weights.tensors import check_folder
 from orchestra_ray.workers.rollout.chat import Chat
@@ -15,9 +16,9 @@ from orchestra_ray.workers.rollout.template_check import check_template
 
 
 def check_model(config: Config, path: str) -> None:
-    """`ConfigError` if the model's weights, tokenizer or chat template cannot be trained.
+    """Raises `ConfigError` if the weights, tokenizer or chat template cannot be used in training.
 
-    The weights of a model that is no folder here are checked by the processes that download them.
+    If the model is not a local folder, its weights are checked by the processes that download them.
     """
     is_folder = Path(path).is_dir()
     if is_folder:
@@ -36,5 +37,5 @@ def check_model(config: Config, path: str) -> None:
 def _folder(path: str) -> str:
     try:
         return model_folder(path, weights=False)
-    except Exception as error:  # gated, offline: whatever the hub's client raises
+    except Exception as error:  # gated, offline: the hub's client raises many types
         raise not_from_hub(path, error) from None

@@ -1,9 +1,9 @@
-"""What a response asks for, read from its token ids; and a response written as token ids.
+"""Parses a response from its token ids, and writes a response as token ids.
 
 A response is a thought (up to the first `</think>`), then either tool calls in Hermes form
-(`<tool_call>{"name": ..., "arguments": {...}}</tool_call>`) or the final answer as text. Only the
-tokens themselves open and close a thought or a call: their spelling inside other text means
-nothing. The generation prompt may have opened the thought already.
+(`<tool_call>{"name": ..., "arguments": {...}}</tool_call>`) or the final answer as text. Only
+control tokens open and close a thought or a call; the same spelling in other text has no meaning.
+The generation prompt may have opened the thought already.
 """
 
 import json
@@ -20,7 +20,7 @@ MARKS = tuple(mark.text for mark in (THINK, END_OF_THINKING, CALL, END_OF_CALL))
 
 @dataclass(frozen=True, slots=True)
 class AskedCall:
-    """A call as written. `fault` says what is wrong with its JSON; then the rest is empty."""
+    """A call as written. `fault` describes malformed JSON; the other fields are then empty."""
 
     name: str
     arguments: Mapping[str, Any]
@@ -29,7 +29,7 @@ class AskedCall:
 
 @dataclass(frozen=True, slots=True)
 class ParsedTurn:
-    """Calls to run, or an answer, or neither. `said`: the words before the calls."""
+    """Calls to run, an answer, or neither. `said`: the text before the calls."""
 
     calls: tuple[AskedCall, ...]
     answer: str | None
@@ -45,7 +45,7 @@ Parser = Callable[[Chat, Sequence[int]], ParsedTurn]
 
 
 def parse_hermes(chat: Chat, response_ids: Sequence[int]) -> ParsedTurn:
-    """The turn in a response's ids, with or without the token that stopped it."""
+    """Parses a response's ids, with or without its stop token."""
     ids = _after_thought(chat, [i for i in response_ids if i not in chat.stop_ids])
     open_id, close_id = chat.control_ids[CALL.text], chat.control_ids[END_OF_CALL.text]
     calls: list[AskedCall] = []
@@ -73,11 +73,11 @@ def write_hermes(
     thought: str | None = None,
     opened: bool | None = None,
 ) -> list[int]:
-    """The ids of a turn as a policy of ours would say it, with its end.
+    """Returns the ids of a turn in Hermes form, with its end of turn.
 
-    said: the answer, or the words before the calls. calls: the JSON of each. opened: whether the
-    prompt has opened the thought (None: as the chat's generation prompt does). All that is given
-    is data: no spelling in it becomes a control token.
+    said: the answer, or the text before the calls. calls: the JSON of each. opened: whether the
+    prompt has opened the thought (None: as the chat's generation prompt does). All arguments are
+    data: no spelling in them becomes a control token.
     """
     parts: list[str | Control] = []
     if opens_thought(chat) if opened is None else opened:
@@ -92,20 +92,20 @@ def write_hermes(
 
 
 def call_json(name: str, arguments: Mapping[str, object]) -> str:
-    """A call as a Qwen3 model writes it, between the two marks."""
+    """Returns a call as Qwen3 models write it between the two marks."""
     return json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False)
 
 
 def opens_thought(chat: Chat) -> bool:
-    """Whether the generation prompt has opened a thought that the policy is to close."""
+    """Returns whether the generation prompt opens a thought, to be closed by the policy."""
     prompt = chat.generation_prompt
     return prompt.rfind(THINK.text) > prompt.rfind(END_OF_THINKING.text)
 
 
 def _after_thought(chat: Chat, ids: list[int]) -> list[int]:
-    """What follows the thought that the response begins with, if it begins with one.
+    """Returns the ids after the thought at the start of the response, if there is one.
 
-    `tools.completion.split_thinking` reads the text of an endpoint by the same rule.
+    `workers.tools.endpoint.completion.split_thinking` applies the same rule to text.
     """
     open_id, close_id, call_id = (chat.control_ids[m.text] for m in (THINK, END_OF_THINKING, CALL))
     place = {i: ids.index(i) for i in (open_id, close_id, call_id) if i in ids}

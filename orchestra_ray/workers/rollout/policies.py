@@ -1,7 +1,7 @@
-"""Who speaks in an episode: the interface, the model behind vLLM, and scripted routers.
+"""The policy interface and scripted routers.
 
-A policy is given the ids so far and answers with ids. The scripted ones are the baselines of an
-evaluation: they see the draw, choose by rule, and speak the same chat format as the model.
+A policy maps the ids so far to the ids of a response. The scripted routers are the baselines of an
+evaluation: they see the sampled toolset, choose by rule and write the model's chat format.
 """
 
 import random
@@ -34,7 +34,7 @@ from orchestra_ray.workers.rollout.parsing import call_json, write_hermes
 class Completion:
     """A response: ids with the behaviour policy's log-probability and weight version of each.
 
-    `entry` is in the ledger already, where the response was paid for there.
+    `entry`: the ledger entry of a paid response, already recorded.
     """
 
     token_ids: Sequence[int]
@@ -46,7 +46,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class PolicyInput:
-    """What a policy may look at when it speaks. `turns` are its own before this one."""
+    """The input of a policy for one turn. `turns`: its earlier turns."""
 
     request_id: str
     caller: Caller
@@ -65,22 +65,22 @@ class ToolCaller(Protocol):
     async def call(self, request: ToolRequest) -> ToolResult | Failure: ...
 
     def enter(self, entry: LedgerEntry) -> None:
-        """Into the books of the run: what happened in the episode and not in the pool."""
+        """Records an entry that did not come from the pool."""
         ...
 
     async def drain(self) -> int:
-        """Returns once all that was entered here is in the books; how much never came there."""
+        """Waits until all entries made here are recorded; returns the number of lost ones."""
         ...
 
 
-NOBODY = "There is no model to ask."  # what a router answers then
+NO_MODEL = "There is no model to ask."  # the answer of a router without options
 Chooser = Callable[[GroupSpec, Sequence[ToolOption], int], ToolOption]
 
 
 class Router:
-    """Asks the one model that its rule chooses, then answers with what came back.
+    """Calls the one model chosen by its rule, then answers with that model's reply.
 
-    Where a draw has no models by themselves, it chooses among those of the tool that answers.
+    If the toolset has no models of its own, it chooses among those of the terminal tool.
     """
 
     def __init__(self, chat: Chat, choose: Chooser):
@@ -89,20 +89,22 @@ class Router:
 
     async def respond(self, policy_input: PolicyInput) -> Completion:
         if policy_input.turns:
-            return self._say(write_hermes(self._chat, policy_input.turns[-1].heard[-1].text))
+            return self._completion(
+                write_hermes(self._chat, policy_input.turns[-1].observations[-1].text)
+            )
         function, models = _to_ask(policy_input.group.toolset)
         if not models:
-            return self._say(write_hermes(self._chat, NOBODY))
+            return self._completion(write_hermes(self._chat, NO_MODEL))
         chosen = self._choose(policy_input.group, models, policy_input.seed)
         call = call_json(function, {MODEL: chosen.alias})
-        return self._say(write_hermes(self._chat, calls=[call]))
+        return self._completion(write_hermes(self._chat, calls=[call]))
 
-    def _say(self, ids: Sequence[int]) -> Completion:
+    def _completion(self, ids: Sequence[int]) -> Completion:
         return Completion(ids, [0.0] * len(ids), [0] * len(ids), "stop")
 
 
 def _to_ask(toolset: ToolsetSample) -> tuple[str, Sequence[ToolOption]]:
-    """The function that gives the task to a model, and the models that it offers."""
+    """Returns the function that gives the task to a model, and its models."""
     models = [option for option in toolset.options if option.kind == "model"]
     answering = [option for option in toolset.options if option.terminal and option.choices]
     if models or not answering:
@@ -111,12 +113,12 @@ def _to_ask(toolset: ToolsetSample) -> tuple[str, Sequence[ToolOption]]:
 
 
 def expected_cost_nanousd(entry: Entry, option: ToolOption) -> float:
-    """What one answer of the model costs at this draw's price, by its usual length."""
+    """Returns the cost of one answer of usual length, at the price in this toolset."""
     return entry.output_tokens * option.prices.output_nanousd_per_mtok / 1e6
 
 
 def routers(catalogue: Catalogue) -> Mapping[str, Chooser]:
-    """The scripted baselines by name."""
+    """Returns the scripted baselines by name."""
     models = {name: one for name, one in catalogue.entries.items() if one.kind is Kind.MODEL}
 
     def cost(option: ToolOption) -> float:
@@ -130,9 +132,9 @@ def routers(catalogue: Catalogue) -> Mapping[str, Chooser]:
         return random.Random(derive_seed(seed, "random-router")).choice(options)
 
     def choose_oracle(group: GroupSpec, options: Sequence[ToolOption], seed: int) -> ToolOption:
-        """Knows every skill; takes the best expected reward among one call to each model.
+        """Maximises the expected reward over one call to each model, with all skills known.
 
-        The reward is Eq. 2 over a group in which every model on offer was asked once.
+        The reward is Eq. 2 over a group in which every available model was called once.
         """
         costs, intent = [cost(option) for option in options], group.preference
         seconds = [option.latency_s for option in options]
@@ -160,7 +162,7 @@ def routers(catalogue: Catalogue) -> Mapping[str, Chooser]:
 
 
 def _saved(amount: float, amounts: Sequence[float]) -> float:
-    """Eq. 1 for what is better small: 1 for the least of the amounts, 0 for the most of them."""
+    """Returns Eq. 1 for an amount to minimise: 1 for the smallest amount, 0 for the largest."""
     span = max(amounts) - min(amounts)
     return (max(amounts) - amount) / span if span else 0.0
 

@@ -1,9 +1,9 @@
-"""Whether a model's own chat template writes what this package renders piece by piece.
+"""Checks that incremental rendering equals the model's own chat template.
 
-A conversation of two turns with thoughts, calls and results is rendered twice: whole, by the
-template and the tokenizer of the model's folder, and as an episode does it. The ids must be equal.
-Two differences are by design and left out of the comparison: a thought that is empty, and the
-thoughts of a template that does not repeat earlier ones.
+A conversation of two turns with thoughts, calls and results is rendered twice: as a whole by the
+template and tokenizer of the model's folder, and piece by piece as in an episode. The ids must be
+equal. Two differences are by design and excluded: empty thoughts, and all thoughts if the template
+does not repeat earlier ones.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ _QUESTION = {"role": "user", "content": "What do red, green and blue mean?"}
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """A turn of the policy and what the tools answered."""
+    """A turn of the policy and the results of its calls."""
 
     thought: str | None
     said: str
@@ -59,9 +59,9 @@ _TURNS = (
 
 
 def check_template(chat: Chat, path: str, system: str | None = None) -> None:
-    """Raises `ConfigError` with the first difference, or what the tokenizer or template lacks.
+    """Raises `ConfigError` with the first difference, or the defect of tokenizer or template.
 
-    system: the system message that the context policy sends, if it sends one.
+    system: the system message of the context policy, if it has one.
     """
     chat.require(MARKS)
     _check_shown(chat, path, system)
@@ -73,7 +73,7 @@ def check_template(chat: Chat, path: str, system: str | None = None) -> None:
 
 
 def _check_shown(chat: Chat, path: str, system: str | None) -> None:
-    """Raises `ConfigError` if the policy would not read its functions or its system message."""
+    """Raises `ConfigError` if the template omits the functions or the system message."""
     first = [] if system is None else [{"role": "system", "content": system}]
     text = chat.render([*first, _QUESTION], _TOOLS)
     for what, wanted in (("functions", _FUNCTION["name"]), ("system message", system or "")):
@@ -85,18 +85,18 @@ def _check_shown(chat: Chat, path: str, system: str | None) -> None:
 
 
 def _as_the_template_does(chat: Chat) -> tuple[Sequence[_Turn], list[int]]:
-    """The turns as far as the template repeats them, and the ids of the whole conversation."""
+    """Returns the turns as the template repeats them, and the ids of the conversation."""
     for inline in (False, True):
         text = chat.render(_messages(_TURNS, inline), _TOOLS)
         if all(turn.thought in text for turn in _TURNS if turn.thought):
             return _TURNS, chat.own_ids(text)
-    # Without words of its own a turn begins with a control token, whatever stands before it.
+    # A turn without text begins with a control token, so what precedes it does not matter.
     bare = [replace(turn, thought=None, said="") for turn in _TURNS]
     return bare, chat.own_ids(chat.render(_messages(bare, inline=False), _TOOLS))
 
 
 def _messages(turns: Sequence[_Turn], inline: bool) -> list[Mapping[str, Any]]:
-    """The conversation; the thoughts in the content, or in a field of their own."""
+    """Returns the conversation, with thoughts in the content or in their own field."""
     messages: list[Mapping[str, Any]] = [_QUESTION]
     for turn in turns:
         calls = [{"type": "function", "function": call} for call in turn.calls]
@@ -114,7 +114,9 @@ def _as_an_episode_does(chat: Chat, turns: Sequence[_Turn]) -> list[int]:
     ids = chat.opening([_QUESTION], _TOOLS)
     for turn in turns:
         opened = opens_thought(chat) and turn.thought is not None
-        if opens_thought(chat) and not opened:  # the template has dropped it with the thought
+        if (
+            opens_thought(chat) and not opened
+        ):  # the template drops this part together with the thought
             prompt = chat.generation_prompt
             del ids[-len(chat.encode_response(prompt[prompt.rindex(THINK.text) :])) :]
         calls = [call_json(call["name"], call["arguments"]) for call in turn.calls]
@@ -137,7 +139,7 @@ def _difference(chat: Chat, ours: Sequence[int], theirs: Sequence[int]) -> str:
 
 
 def _check_content(chat: Chat, path: str) -> None:
-    """Raises `ConfigError` if content that spells control tokens does not come through as text."""
+    """Raises `ConfigError` if content that spells control tokens is not preserved as text."""
     spelled = " ".join(chat.control_ids)
     function = {**_FUNCTION, "description": spelled}
     forged = chat.opening(

@@ -1,1 +1,1 @@
-"""Tools and models that the policy can call, and the pool of actors that runs the calls."""
+"""Tools and expert models that the policy calls, and the pool of executors that runs the calls."""

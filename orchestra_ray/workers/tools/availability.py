@@ -1,6 +1,6 @@
-"""What a catalogue's entry lacks on this machine, in a line with what to do.
+"""Reports why a catalogue entry cannot be called on this machine, in one line with the remedy.
 
-Calls no tool; servers whose tools tell their own schemas are asked for them.
+No tool is called. A server is contacted only if the catalogue leaves schemas to its tools.
 """
 
 import os
@@ -15,10 +15,10 @@ from orchestra_ray.data.catalogue import Catalogue, Entry
 NO_FAISS = "no faiss, which dense retrieval needs; pip install 'orchestra-ray[dense]'"
 
 
-def lacking(catalogue: Catalogue) -> Mapping[str, str]:
-    """Why an entry cannot be called here, by its name; what can be is not in it.
+def unavailable_entries(catalogue: Catalogue) -> Mapping[str, str]:
+    """Maps the name of each entry that cannot be called here to the reason.
 
-    A tool of a server's that is left out of those that an entry stands for has a name of its own.
+    If an entry stands for all tools of a server, a rejected tool is listed under its own name.
     """
     found: dict[str, str] = {}
     for entry in catalogue.entries.values():
@@ -27,7 +27,7 @@ def lacking(catalogue: Catalogue) -> Mapping[str, str]:
 
 
 def with_recipes(catalogue: Catalogue, reasons: Mapping[str, str]) -> Mapping[str, str]:
-    """`reasons` by entry, and those of the recipes that lack what they are made of."""
+    """Returns `reasons`, with the recipes whose tool or whose every model is among them."""
     why = dict(reasons)
     for name, entry in catalogue.tools.items():
         needed = [entry.runs] if entry.runs is not None else []
@@ -40,9 +40,10 @@ def with_recipes(catalogue: Catalogue, reasons: Mapping[str, str]) -> Mapping[st
 
 
 def left_out(catalogue: Catalogue) -> Iterator[tuple[str, str, bool]]:
-    """Of each entry whose tools tell their own schemas: its name, what is amiss, whether all is.
+    """Yields (name, problem, failed) for each entry whose tools tell their own schemas.
 
-    The second is empty where nothing is. Starts and asks servers that are commands or URLs.
+    problem: empty if there is none. failed: no tool of the entry can be used. Starts or contacts
+    the servers.
     """
     from orchestra_ray.workers.tools.registry import available, has_no_schema
 
@@ -58,7 +59,7 @@ def left_out(catalogue: Catalogue) -> Iterator[tuple[str, str, bool]]:
 
 
 def keys_of(catalogue: Catalogue) -> Mapping[str, list[str]]:
-    """The environment variables that hold keys, with the entries that each is for."""
+    """Maps each environment variable that holds a key to the names of its entries."""
     keys: dict[str, list[str]] = {}
     for entry in catalogue.entries.values():
         name = entry.settings.get("api_key_env")
@@ -68,7 +69,7 @@ def keys_of(catalogue: Catalogue) -> Mapping[str, list[str]]:
 
 
 def check_keys(catalogue: Catalogue) -> None:
-    """`ConfigError` if the environment lacks a key that an entry asks for."""
+    """Raises `ConfigError` if the environment lacks a key that an entry needs."""
     for key, names in keys_of(catalogue).items():
         if not is_set(key):
             problem = f"{', '.join(names)}: {key} is not set"
@@ -84,7 +85,7 @@ def has_faiss() -> bool:
 
 
 def _lacking(catalogue: Catalogue, entry: Entry) -> Mapping[str, str]:
-    # Inside: the rest must be there for who asks why the task families cannot be imported.
+    # Imported here: the doctor uses this module even if the task families cannot be imported.
     from orchestra_ray.workers.tools.registry import available, check_backends
 
     alone = replace(catalogue, entries={entry.name: entry})
@@ -96,7 +97,7 @@ def _lacking(catalogue: Catalogue, entry: Entry) -> Mapping[str, str]:
         return {entry.name: missing}
     try:
         kept, absent = available(alone)
-    except ConfigError as error:  # its server does not come up, say
+    except ConfigError as error:  # for example, its server does not start
         return {entry.name: str(error)}
     if absent and not kept.entries:
         return {entry.name: "; ".join(absent.values())}
@@ -106,10 +107,10 @@ def _lacking(catalogue: Catalogue, entry: Entry) -> Mapping[str, str]:
 def _missing(entry: Entry) -> str | None:
     key = entry.settings.get("api_key_env")
     if key is not None and not is_set(key):
-        return f"{entry.name} cannot be asked: {key} is not set; export it"
+        return f"{entry.name} cannot be called: {key} is not set; export it"
     corpus = entry.settings.get("corpus")
     if entry.backend == "search" and not Path(str(corpus)).expanduser().exists():
-        return f"{entry.name} cannot search: there is no {corpus}; set settings.corpus"
+        return f"{entry.name} cannot search: {corpus} does not exist; correct settings.corpus"
     if entry.settings.get("dense") is not None and not has_faiss():
         return f"{entry.name} cannot search: {NO_FAISS}"
     return None

@@ -1,8 +1,8 @@
-"""What an executor runs: one small class a kind of tool, behind one method.
+"""The protocol of a tool, as the executor runs it: one small class per kind of tool.
 
 A tool is made once in each executor process, from its catalogue entry, and called by many episodes
-at once. It knows nothing of prices, budgets, limits, retries or cassettes: the executor has these
-around it. What goes wrong is a `core.faults.Fault`; nothing else that a tool raises is expected.
+concurrently. Prices, budgets, limits, retries and cassettes are the executor's concern. A tool
+reports an error by raising `core.faults.Fault`; any other exception counts as a bug of the tool.
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,10 @@ from orchestra_ray.core.records import ToolRequest
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a tool gave back. `service_s` is given on a simulated clock; None: it is measured.
+    """The reply of a tool.
 
-    `replayed`: it comes from a cassette, nothing was called, and `usage` is what it did cost.
+    service_s: given on a simulated clock; None: it is measured. replayed: from a cassette, without
+    a call; `usage` is then that of the recorded call.
     """
 
     text: str
@@ -27,9 +28,9 @@ class Reply:
 
 class Tool(Protocol):
     async def call(self, request: ToolRequest) -> Reply:
-        """The answer to `request.arguments`; raises `Fault`. The executor cuts it off in time."""
+        """Returns the answer to `request.arguments`, or raises `Fault`. May be cancelled."""
         ...
 
     async def close(self) -> None:
-        """Ends what the tool started: processes, connections."""
+        """Ends the processes and connections that the tool started."""
         ...

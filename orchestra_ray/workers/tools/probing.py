@@ -1,7 +1,7 @@
-"""Trying the entries of a catalogue that reach outside this machine, all side by side.
+"""Probes the catalogue entries that reach outside this machine, concurrently.
 
-An endpoint is asked for one token at each of its URLs, which its provider may bill; an MCP server
-is connected to and lists its tools. A web search is not tried: each one costs.
+An endpoint is asked for one token at each of its URLs, which its provider may bill. An MCP server
+is connected to and lists its tools. Web search is not probed, since every search is billed.
 """
 
 import asyncio
@@ -17,52 +17,52 @@ from orchestra_ray.workers.tools.availability import with_recipes
 from orchestra_ray.workers.tools.registry import checked_settings
 
 if TYPE_CHECKING:
-    from orchestra_ray.workers.tools.endpoint.model import EndpointSettings
+    from orchestra_ray.workers.tools.endpoint.settings import EndpointSettings
     from orchestra_ray.workers.tools.mcp.server import McpListing, McpServer, McpToolSettings
 
 PROBE_S = 10.0
-TRIED = ("endpoint", "mcp")
-OUTSIDE = (*TRIED, "web_search")
+PROBED_BACKENDS = ("endpoint", "mcp")
+OUTSIDE = (*PROBED_BACKENDS, "web_search")
 
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """What trying an entry showed: why it cannot be called, or a remark on one that can."""
+    """The result of a probe: why the entry cannot be called, or a remark if it can."""
 
     why_not: str | None = None
     remark: str | None = None
 
 
 def probe(catalogue: Catalogue, why: Mapping[str, str]) -> Mapping[str, Probed]:
-    """Tries what `why` gives no reason against; recipes follow from what they are made of."""
+    """Probes the entries that `why` does not rule out; recipes follow from their parts."""
     entries = [
         entry
         for entry in catalogue.entries.values()
-        if entry.backend in TRIED and entry.name not in why
+        if entry.backend in PROBED_BACKENDS and entry.name not in why
     ]
-    tried = asyncio.run(_probe(entries))
-    failed = {name: one.why_not for name, one in tried.items() if one.why_not is not None}
+    probed = asyncio.run(_probe(entries))
+    failed = {name: one.why_not for name, one in probed.items() if one.why_not is not None}
     reasons = with_recipes(catalogue, {**why, **failed})
     derived = {name: Probed(text) for name, text in reasons.items() if name not in why}
-    return {**derived, **tried}
+    return {**derived, **probed}
 
 
 async def _probe(entries: list[Entry]) -> dict[str, Probed]:
     servers = _Servers()
     try:
-        found = await asyncio.gather(*(_tried(entry, servers) for entry in entries))
+        found = await asyncio.gather(*(_probe_entry(entry, servers) for entry in entries))
     finally:
         await servers.close()
     return {entry.name: one for entry, one in zip(entries, found, strict=True)}
 
 
-async def _tried(entry: Entry, servers: "_Servers") -> Probed:
+async def _probe_entry(entry: Entry, servers: "_Servers") -> Probed:
     try:
         settings = checked_settings(entry)
-        asked: Awaitable[Probed] = (
+        probing: Awaitable[Probed] = (
             _endpoint(settings) if entry.backend == "endpoint" else _mcp(settings, servers)
         )
-        return await asked
+        return await probing
     except ConfigError as error:
         return Probed(str(error))
 
@@ -89,18 +89,18 @@ async def _mcp(settings: "McpToolSettings", servers: "_Servers") -> Probed:
     name = settings.server.name
     try:
         async with asyncio.timeout(PROBE_S):
-            listed = await servers.listing(settings)
+            tools = await servers.listing(settings)
     except TimeoutError:
         return Probed(f"{name}: no answer within {PROBE_S:g} s")
     except Fault as fault:
         return Probed(f"{name}: {fault}")
-    if settings.tool is not None and settings.tool not in [tool.name for tool in listed]:
+    if settings.tool is not None and settings.tool not in [tool.name for tool in tools]:
         return Probed(f"{name} has no tool {settings.tool}")
     return Probed()
 
 
 class _Servers:
-    """One session for each MCP server, which its entries share."""
+    """One session per MCP server, shared by its entries."""
 
     def __init__(self) -> None:
         self._servers: dict[str, McpServer] = {}

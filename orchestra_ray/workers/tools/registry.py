@@ -1,17 +1,16 @@
-"""From catalogue entries to tools: which executors there are, and what their settings look like.
+"""Makes tools from catalogue entries: the backends and their settings.
 
-A new kind of tool is a class with the `Tool` protocol and a line in `EXECUTORS`. `check_executors`
-runs before any actor starts, and reads every setting without starting anything; what cannot be had
-on this machine is left out of the catalogue by `available`, with a line that says why.
+A new kind of tool is a class with the `Tool` protocol and a line in `BACKENDS`. `check_backends`
+runs before any actor starts, and checks all settings without starting anything. `available` leaves
+entries that this machine lacks out of the catalogue, each with a line that says why.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter, ValidationError
-
-from orchestra_ray.config.schema import CassetteConfig, CassetteMode
+from orchestra_ray.config.enums import CassetteMode
+from orchestra_ray.config.schema import CassetteConfig
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.records import ToolRequest
@@ -21,18 +20,17 @@ from orchestra_ray.workers.tools.base import Reply, Tool
 from orchestra_ray.workers.tools.builtin.calculator import Calculator
 from orchestra_ray.workers.tools.builtin.recipe import Parsed, Recipe, RecipeSettings, argument_of
 from orchestra_ray.workers.tools.builtin.simulated import SimulatedExpert
+from orchestra_ray.workers.tools.settings import settings_of
 
 if TYPE_CHECKING:
     from orchestra_ray.workers.tools.mcp.server import McpServer
 
-T = TypeVar("T")
-
 
 @dataclass(slots=True)
 class BuildContext:
-    """What the tools of one process are made from, and those that are made so far, by entry.
+    """The catalogue and the tools made so far in one process, by entry.
 
-    `unparsed` are models whose answers come as they are. Tools of one MCP server share a session.
+    unparsed: models without their parser. servers: one session per MCP server, shared by its tools.
     """
 
     catalogue: Catalogue
@@ -43,12 +41,12 @@ class BuildContext:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A kind of tool. `settings` are checked without starting anything; `start` is given them."""
+    """A kind of tool: `settings` checks an entry's without starting anything, `start` uses them."""
 
     settings: Callable[[Entry], Any]
     start: Callable[[Entry, Any, BuildContext], Tool]
-    pure: bool = False  # its replies are a function of the request and reach for nothing outside
-    tells_schema: bool = False  # it can tell the schema of its arguments, see `introduction`
+    pure: bool = False  # a reply depends on the request alone, without access to anything outside
+    tells_schema: bool = False  # it can tell the schema of its arguments, see `schemas`
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,42 +56,12 @@ class NoSettings:
 
 @dataclass(frozen=True, slots=True)
 class FunctionSettings:
-    """A function of the user's: `package.module:name`."""
+    """A user function; `path` is `package.module:name`."""
 
     path: str
     python_path: tuple[str, ...] = ()
     processes: int = 1
     memory_mib: int | None = None
-
-
-def settings_of(shape: type[T], entry: Entry, **given: Any) -> T:
-    """The entry's settings as `shape`, over what the entry itself gives; `ConfigError` if bad."""
-    where = f"catalogue: {entry.name}: settings"
-    for key, known in _unknown(shape, entry.settings):
-        choices = f"choose from: {', '.join(known)}" if known else "it has none"
-        raise ConfigError(f"{where}.{key}: no such setting; {choices}")
-    try:
-        return TypeAdapter(shape).validate_python({**given, **entry.settings})
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        wants = first["msg"]
-        if first["type"] == "tuple_type":
-            wants = "it is a list; write it in [ ]"  # not the value, which may hold a secret
-        raise ConfigError(f"{where}.{key}: {wants}") from None
-
-
-def _unknown(shape: Any, given: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """Dotted keys that no field has, each with those that its place does have."""
-    hints = get_type_hints(shape)
-    known = [one.name for one in fields(shape)]
-    for key, value in given.items():
-        if key not in known:
-            yield key, known
-        elif isinstance(value, Mapping):
-            for inner in (hints[key], *get_args(hints[key])):
-                if is_dataclass(inner):
-                    yield from ((f"{key}.{k}", names) for k, names in _unknown(inner, value))
 
 
 def _no_settings(entry: Entry) -> NoSettings:
@@ -109,7 +77,7 @@ def _calculator(entry: Entry, settings: NoSettings, context: BuildContext) -> To
 
 
 def _endpoint_settings(entry: Entry) -> Any:
-    from orchestra_ray.workers.tools.endpoint.model import EndpointSettings
+    from orchestra_ray.workers.tools.endpoint.settings import EndpointSettings
 
     limits = entry.limits
     settings = settings_of(
@@ -130,9 +98,9 @@ def _endpoint(entry: Entry, settings: Any, context: BuildContext) -> Tool:
 
 
 def _python_settings(entry: Entry) -> Any:
-    from orchestra_ray.sandbox.command import Limits
+    from orchestra_ray.sandbox.command import SandboxLimits
 
-    return settings_of(Limits, entry)
+    return settings_of(SandboxLimits, entry)
 
 
 def _python(entry: Entry, settings: Any, context: BuildContext) -> Tool:
@@ -229,7 +197,7 @@ BACKENDS: Mapping[Kind, Mapping[str, Backend]] = {
 
 
 def check_backends(catalogue: Catalogue) -> None:
-    """`ConfigError` where an entry names a backend that does not exist, or sets it up wrongly."""
+    """Raises `ConfigError` if an entry names an unknown backend or has wrong settings."""
     for entry in catalogue.entries.values():
         known = BACKENDS[entry.kind]
         if entry.backend not in known:
@@ -243,19 +211,19 @@ def check_backends(catalogue: Catalogue) -> None:
 
 
 def checked_settings(entry: Entry) -> Any:
-    """The entry's settings as its executor reads them; `ConfigError` if they are wrong."""
+    """Returns the settings as the entry's backend reads them; raises `ConfigError` if wrong."""
     return BACKENDS[entry.kind][entry.backend].settings(entry)
 
 
 def has_no_schema(entry: Entry) -> bool:
-    """Whether the catalogue says nothing of the arguments, and the tool itself can."""
-    kind = BACKENDS[entry.kind].get(entry.backend)
-    says = {key for key, value in entry.parameters.items() if value} - {"type"}
-    return kind is not None and kind.tells_schema and not says
+    """Returns whether the catalogue leaves the schema of the arguments to the tool itself."""
+    backend = BACKENDS[entry.kind].get(entry.backend)
+    stated = {key for key, value in entry.parameters.items() if value} - {"type"}
+    return backend is not None and backend.tells_schema and not stated
 
 
 def _check_recipe(entry: Entry, catalogue: Catalogue) -> None:
-    """A recipe's limits bound what its call can be billed; what it runs has one argument."""
+    """Raises `ConfigError` if a recipe's limits or its tool's schema are unfit."""
     where = f"catalogue: {entry.name}"
     if entry.backend != "recipe":
         raise ConfigError(f"{where}: it has choices; write backend: recipe, or leave them out")
@@ -270,7 +238,7 @@ def _check_recipe(entry: Entry, catalogue: Catalogue) -> None:
     try:
         argument_of(runs)
     except KeyError:
-        problem = f"it runs {runs.name}, which has not one required argument"
+        problem = f"it runs {runs.name}, which does not have exactly one required argument"
         raise ConfigError(f"{where}: {problem}; give {runs.name} such parameters") from None
 
 
@@ -282,9 +250,9 @@ def is_pure(entry: Entry) -> bool:
 def available(
     catalogue: Catalogue, tape: CassetteConfig | None = None
 ) -> tuple[Catalogue, Mapping[str, str]]:
-    """The catalogue without what this machine cannot offer, and a line for each of those by name.
+    """Returns the catalogue without the entries that this machine lacks, and by name why.
 
-    All that is offered has the schema of its arguments. A replay needs nothing of this machine.
+    Every entry that is left has a schema of its arguments. A replay needs nothing of this machine.
     """
     tape, stated = tape or CassetteConfig(), catalogue.entries.keys()
     absent: dict[str, str] = {}
@@ -305,9 +273,9 @@ def available(
 
 
 def make_tools(catalogue: Catalogue, mode: CassetteMode = CassetteMode.LIVE) -> Mapping[str, Tool]:
-    """A tool for each entry, in this process and on this event loop.
+    """Makes a tool for each entry, in this process and on this event loop.
 
-    Where all is replayed, only what no recording answers for is started: no key is needed then.
+    In a replay only pure tools are started, since they are not recorded; no key is needed.
     """
     check_backends(catalogue)
     context = BuildContext(catalogue)
@@ -321,7 +289,7 @@ def make_tools(catalogue: Catalogue, mode: CassetteMode = CassetteMode.LIVE) -> 
 
 
 class _Recorded:
-    """Stands for a tool whose replies are all in the recording."""
+    """Placeholder for a tool in a replay, whose replies all come from the recording."""
 
     async def call(self, request: ToolRequest) -> Reply:
         raise Fault(FaultKind.UNAVAILABLE, "a replay calls nothing")
@@ -331,8 +299,8 @@ class _Recorded:
 
 
 def _start(entry: Entry, context: BuildContext) -> Tool:
-    kind = BACKENDS[entry.kind][entry.backend]
-    tool = kind.start(entry, kind.settings(entry), context)
+    backend = BACKENDS[entry.kind][entry.backend]
+    tool = backend.start(entry, backend.settings(entry), context)
     if entry.kind is not Kind.MODEL:
         return tool
     context.unparsed[entry.name] = tool

@@ -1,10 +1,10 @@
-"""What the catalogue leaves to the tools themselves: the schemas of their arguments.
+"""Schema discovery: reads the argument schemas that the catalogue leaves to the tools.
 
-A function of the user's is introduced by its type hints, from the process that it would run in, so
+The schema of a user function comes from its type hints, read in the process that would run it, so
 that none of its code runs here. An MCP server lists its tools: an entry that names one of them
-takes over its schema, and an entry that names none stands for them all. One whose schema cannot be
-read or used is left out, with a line that says why. A listing is recorded like a call, for a replay
-asks no server. What the catalogue states itself stands.
+takes its schema, and an entry that names none stands for all of them. A tool with an unusable
+schema is left out, with a line that says why. A listing is recorded like a call, since a replay
+contacts no server. A schema in the catalogue takes precedence.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from orchestra_ray.workers.tools.replay.cassette import (
 )
 from orchestra_ray.workers.tools.replay.store import Key
 
-Settings = Callable[[Entry], Any]  # of an entry, checked
+Settings = Callable[[Entry], Any]  # returns the checked settings of an entry
 
 
 def discovered(
@@ -38,21 +38,23 @@ def discovered(
     has_no_schema: Callable[[Entry], bool],
     tape: CassetteConfig,
 ) -> tuple[Catalogue, dict[str, str]]:
-    """The catalogue with every schema; by name a line for each tool of a server that is left out.
+    """Returns the catalogue with all schemas, and by name why a server's tool is left out.
 
-    `ConfigError` where a tool cannot be asked for its schema.
+    Raises `ConfigError` if a schema cannot be read.
     """
     listings = _Listings(tape)
     made: dict[str, Entry] = {}
     absent: dict[str, str] = {}
     for entry in catalogue.entries.values():
-        told = _discovered(entry, settings_of(entry), listings) if has_no_schema(entry) else [entry]
-        for one in told:
+        found = (
+            _discovered(entry, settings_of(entry), listings) if has_no_schema(entry) else [entry]
+        )
+        for one in found:
             if isinstance(one, _Absent):
                 absent[one.name] = f"{one.name} is absent: {one.why}"
                 continue
             if one.name in made:
-                raise ConfigError(f"catalogue: {one.name} stands twice; rename {entry.name}")
+                raise ConfigError(f"catalogue: {one.name} appears twice; rename {entry.name}")
             made[one.name] = one
     return replace(catalogue, entries=made), absent
 
@@ -64,9 +66,9 @@ class _Absent:
 
 
 def _discovered(entry: Entry, settings: Any, listings: "_Listings") -> Iterator[Entry | _Absent]:
-    """Entries with a schema, and what is left out."""
+    """Yields the entries with their schemas, and the tools that are left out."""
     if not isinstance(settings, McpToolSettings):
-        yield _function(entry, signature_of(settings.path, settings.python_path).schema)
+        yield _with_function_schema(entry, signature_of(settings.path, settings.python_path).schema)
         return
     listed = listings.of(entry, settings)
     if settings.tool is None:
@@ -77,17 +79,17 @@ def _discovered(entry: Entry, settings: Any, listings: "_Listings") -> Iterator[
                 description=tool.description or entry.description,
                 settings={**entry.settings, "tool": tool.name},
             )
-            yield _of_server(one, tool)
+            yield _with_server_schema(one, tool)
         return
     found = next((tool for tool in listed if tool.name == settings.tool), None)
     if found is None:
         names = ", ".join(tool.name for tool in listed) or "none"
         problem = f"the server has no tool {settings.tool}; choose from: {names}"
         raise ConfigError(f"catalogue: {entry.name}: {problem}")
-    yield _of_server(entry, found)
+    yield _with_server_schema(entry, found)
 
 
-def _of_server(entry: Entry, tool: McpListing) -> Entry | _Absent:
+def _with_server_schema(entry: Entry, tool: McpListing) -> Entry | _Absent:
     try:
         if tool.problem is not None:
             raise BadSchema(tool.problem)
@@ -97,7 +99,7 @@ def _of_server(entry: Entry, tool: McpListing) -> Entry | _Absent:
         return _Absent(entry.name, why)
 
 
-def _function(entry: Entry, schema: Mapping[str, Any]) -> Entry:
+def _with_function_schema(entry: Entry, schema: Mapping[str, Any]) -> Entry:
     try:
         return _with_schema(entry, schema)
     except BadSchema as error:
@@ -112,7 +114,7 @@ def _with_schema(entry: Entry, schema: Mapping[str, Any]) -> Entry:
 
 
 class _Listings:
-    """What MCP servers offer, each asked once, or a recording in its place."""
+    """The tool listings of MCP servers, each read once, from the server or the cassette."""
 
     def __init__(self, tape: CassetteConfig):
         self._tape = tape

@@ -1,7 +1,7 @@
-"""A model tried on tasks, and another that is asked anything: both through the executor.
+"""Calls models outside an episode, through an executor: on tasks, or with any prompt.
 
-So each call keeps its deadline and its retries, is reserved at the spend guard and entered in the
-books. A call that failed says nothing of what the model can do, so it is no trial.
+Each call has the deadline and the retries of its entry, is reserved against the spend budget and
+entered in the ledger. A failed call says nothing about the ability of a model, so it is no trial.
 """
 
 import asyncio
@@ -21,22 +21,23 @@ from orchestra_ray.data.tasks.scoring import BrokenTask
 from orchestra_ray.sandbox.command import SandboxError
 from orchestra_ray.sandbox.family_scorer import FamilyScorer
 from orchestra_ray.spend.budget import MEASUREMENT
+from orchestra_ray.spend.client import SpendClient
 from orchestra_ray.workers.tools.registry import make_tools
-from orchestra_ray.workers.tools.runtime.executor import Books, Executor
+from orchestra_ray.workers.tools.runtime.executor import Executor
 
-MOST_LOST = 0.5  # of the tasks; with more, there is no picture of the model
+MOST_LOST = 0.5  # of the tasks; beyond that the trials do not represent the model
 
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """What became trials, and how many calls failed by the class of their fault."""
+    """The trials of a model, and the number of failed calls by class of fault."""
 
     trials: Sequence[Trial]
     faults: Mapping[str, int]
 
 
 def pick_tasks(source: TaskSource, count: int, seed: int) -> list[Task]:
-    """Families in turn; the same tasks for the same seed, whichever model they are for."""
+    """Returns tasks of all families in turn; the same ones for the same seed."""
     families = len(source.families)
     return [
         source.make(n % families, derive_seed(seed, "trial", n) % source.size) for n in range(count)
@@ -44,14 +45,14 @@ def pick_tasks(source: TaskSource, count: int, seed: int) -> list[Task]:
 
 
 class StandaloneCaller:
-    """Some models of a catalogue, each answering in full: no parser shortens what it said."""
+    """Calls some models of a catalogue; answers are complete, since no parser is applied."""
 
-    def __init__(self, catalogue: Catalogue, names: Sequence[str], books: Books, seed: int):
-        """On the event loop that will call. `ConfigError` where one cannot be asked here."""
+    def __init__(self, catalogue: Catalogue, names: Sequence[str], spend: SpendClient, seed: int):
+        """Runs on the event loop of the calls. Raises `ConfigError` if a model is unavailable."""
         self._entries = {name: catalogue.entries[name] for name in names}
         plain = {name: replace(e, parser=Parser.TEXT) for name, e in self._entries.items()}
         whole = replace(catalogue, entries=plain)
-        self._executor = Executor(whole, make_tools(whole), books)
+        self._executor = Executor(whole, make_tools(whole), spend)
         self._price_sheet, self._seed = catalogue.price_sheet, seed
         self._scorer = FamilyScorer()
 
@@ -59,10 +60,13 @@ class StandaloneCaller:
         await asyncio.gather(self._executor.close(), self._scorer.close())
 
     async def try_out(self, name: str, tasks: Sequence[Task]) -> Tried:
-        """Gives every task to the model; `ConfigError` where most of its calls fail."""
+        """Calls the model on every task; raises `ConfigError` if most of the calls fail."""
         entry = self._entries[name]
         results = await asyncio.gather(
-            *(self._call(name, _marked(task, entry.parser), n) for n, task in enumerate(tasks))
+            *(
+                self._call(name, _with_instruction(task, entry.parser), n)
+                for n, task in enumerate(tasks)
+            )
         )
         trials = await asyncio.gather(
             *(
@@ -74,7 +78,9 @@ class StandaloneCaller:
         lost = [result for result in results if result.error is not None]
         if len(lost) > MOST_LOST * len(tasks):
             problem = f"{len(lost)} of {len(tasks)} calls failed, the first with {lost[0].text}"
-            raise ConfigError(f"{name}: {problem}; see that it can be asked, or raise its limits")
+            raise ConfigError(
+                f"{name}: {problem}; check that it can be called, or raise its limits"
+            )
         return Tried(trials, Counter(str(result.error) for result in lost))
 
     async def _trial(self, task: Task, said: str, parser: Parser) -> Trial:
@@ -85,7 +91,7 @@ class StandaloneCaller:
         return Trial(task.question, said, scored.correct)
 
     def asking(self, name: str, about: str) -> Ask:
-        """A way to ask the model what is said of `about`; a fault is a `ConfigError`."""
+        """Returns a function that asks the model about `about`; a fault becomes `ConfigError`."""
         asked = 0
 
         async def ask(messages: Messages) -> str:
@@ -95,13 +101,13 @@ class StandaloneCaller:
             result = await self._call(name, task, asked - 1)
             if result.error is not None:
                 problem = f"it cannot describe {about}: {result.text}"
-                raise ConfigError(f"{name}: {problem}; see that it can be asked")
+                raise ConfigError(f"{name}: {problem}; check that it can be called")
             return result.text
 
         return ask
 
     def patience_s(self, name: str) -> float:
-        """Beyond the deadline that the executor itself keeps for a call."""
+        """Returns a deadline beyond the executor's own for a call, in seconds."""
         return 2 * self._entries[name].limits.deadline_s
 
     async def _call(self, name: str, task: Task, n: int) -> ToolResult:
@@ -121,13 +127,13 @@ class StandaloneCaller:
 
 
 def as_text(messages: Messages) -> str:
-    """A conversation as one message, which is all that an executor sends."""
+    """Returns a conversation as one message, since an executor sends only one."""
     if len(messages) == 1:
         return messages[0]["content"]
     return "\n\n".join(f"<{m['role']}>\n{m['content']}\n</{m['role']}>" for m in messages)
 
 
-def _marked(task: Task, parser: Parser) -> Task:
-    """The task with the word on how to mark its answer."""
+def _with_instruction(task: Task, parser: Parser) -> Task:
+    """Returns the task with the instruction on how to mark the answer."""
     question = "\n\n".join(part for part in (task.question, INSTRUCTIONS[parser]) if part)
     return replace(task, question=question)

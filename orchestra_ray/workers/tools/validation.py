@@ -1,7 +1,8 @@
-"""What is wrong with a call before anything runs: its JSON, its name, its arguments.
+"""Validates a tool call before it runs: its name and its arguments.
 
-Each fault becomes an observation that names it, costs nothing and is counted under its class. No
-schema and no arguments raise anything else, reach outside or take long, see `catalogue.schemas`.
+An invalid call raises `Fault`: an observation that names the error, costs nothing and is counted
+under its class. No schema and no arguments raise anything else, access the network or take long,
+see `catalogue.schemas`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,11 +11,17 @@ from typing import Any
 
 import jsonschema
 
+from orchestra_ray.core.errors import first_line
 from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.records import ToolOption, ToolsetSample
-from orchestra_ray.data.catalogue import chosen
+from orchestra_ray.data.catalogue import resolve_choice
 from orchestra_ray.data.catalogue.arguments import UNIONS, named_arguments
-from orchestra_ray.data.catalogue.schemas import MAX_DEPTH, BoundedValidator, TooMuch, depth_of
+from orchestra_ray.data.catalogue.schemas import (
+    MAX_DEPTH,
+    BoundedValidator,
+    ValidationLimitExceeded,
+    depth_of,
+)
 from orchestra_ray.data.catalogue.signatures import ASK
 
 _ASK_SCHEMA = {
@@ -22,14 +29,14 @@ _ASK_SCHEMA = {
     "properties": {"model": {"type": "string"}},
     "required": ["model"],
 }
-_FORMS_SHOWN = 4  # of a union that no form of fits
+_FORMS_SHOWN = 4  # of a union none of whose forms fits
 _TEXT_CHARACTERS = 400
 
 
 def resolve(toolset: ToolsetSample, name: str, arguments: Mapping[str, Any]) -> ToolOption:
-    """The offer that a call means, with arguments that fit its schema; else raises `Fault`.
+    """Returns the option that a call names; raises `Fault` if its arguments do not fit its schema.
 
-    Of a recipe it is the offer as done by the model that is chosen.
+    For a recipe, returns the option as performed by the chosen model.
     """
     if name == ASK:
         check_arguments(_ASK_SCHEMA, arguments)
@@ -37,7 +44,7 @@ def resolve(toolset: ToolsetSample, name: str, arguments: Mapping[str, Any]) -> 
     option = _option(toolset, name, "tool")
     if option.choices:
         check_arguments(_ASK_SCHEMA, arguments)
-        by_model = chosen(option, arguments["model"])
+        by_model = resolve_choice(option, arguments["model"])
         if by_model is None:
             raise _unknown("model", arguments["model"], option.choices)
         return by_model
@@ -46,10 +53,10 @@ def resolve(toolset: ToolsetSample, name: str, arguments: Mapping[str, Any]) -> 
 
 
 def check_arguments(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
-    """Every needed argument there, none beside the named ones, each as its schema says.
+    """Raises `Fault` if an argument is missing, unknown or does not fit its schema.
 
-    Where more than the root's `properties` can name arguments, the schema alone says which others
-    it takes.
+    If other keywords than the root's `properties` can name arguments, the schema alone decides
+    whether an argument is unknown.
     """
     if depth_of(arguments) > MAX_DEPTH:
         raise Fault(FaultKind.BAD_INPUT, f"arguments are nested deeper than {MAX_DEPTH} levels")
@@ -62,17 +69,17 @@ def check_arguments(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> 
             raise Fault(FaultKind.EXTRA_ARGUMENT, f"there is no argument {name}")
     error = _first_error(schema, dict(arguments))
     if error is not None:
-        raise Fault(FaultKind.WRONG_TYPE, _told(error)[:_TEXT_CHARACTERS])
+        raise Fault(FaultKind.WRONG_TYPE, _message(error)[:_TEXT_CHARACTERS])
 
 
-def _told(error: jsonschema.ValidationError) -> str:
-    """What is wrong, by the names of the arguments. Of a union, what each form lacks."""
+def _message(error: jsonschema.ValidationError) -> str:
+    """Describes an error by the names of the arguments; for a union, one error per form."""
     path = ".".join(str(part) for part in error.absolute_path)
     where = f"argument {path}" if path else "the arguments"
     if error.validator in UNIONS and error.context:
         forms: dict[Any, str] = {}
         for inner in error.context:
-            forms.setdefault(next(iter(inner.relative_schema_path), id(inner)), _told(inner))
+            forms.setdefault(next(iter(inner.relative_schema_path), id(inner)), _message(inner))
         texts = list(dict.fromkeys(forms.values()))[:_FORMS_SHOWN]
         return f"{where} must fit one of {len(forms)} forms: {'; or '.join(texts)}"
     if error.validator == "oneOf":
@@ -87,15 +94,15 @@ def _first_error(
 ) -> jsonschema.ValidationError | None:
     try:
         return _validator(_Frozen(schema)).first_error(arguments)
-    except TooMuch as error:
+    except ValidationLimitExceeded as error:
         raise Fault(FaultKind.BAD_INPUT, f"the arguments cannot be checked: {error}") from None
-    except Exception as error:  # the schema is anybody's; it must not end the episode
-        why = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    except Exception as error:  # the schema is a third party's; it must not end the episode
+        why = f"{type(error).__name__}: {first_line(error)}"[:200]
         raise Fault(FaultKind.UNAVAILABLE, f"its schema cannot be used ({why})") from None
 
 
 class _Frozen:
-    """A schema as a key of the cache: the catalogue's schemas live as long as the process."""
+    """A schema as a cache key, by identity: the catalogue's schemas live as long as the process."""
 
     def __init__(self, schema: Mapping[str, Any]):
         self.schema = schema

@@ -1,4 +1,4 @@
-"""The plan: closed values on Qwen3-8B, the ZeRO paper's own figures, and monotone memory."""
+"""The plan: closed forms on Qwen3-8B, the ZeRO paper's figures, and monotone memory."""
 
 import dataclasses
 import json
@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from orchestra_ray.config import ConfigError, load, make_plan, render
+from orchestra_ray.config.enums import ZeroStage
+from orchestra_ray.config.learning import LearnerConfig
 from orchestra_ray.config.plan.memory import GIB, activation_bytes, engine_memory, rank_memory
 from orchestra_ray.config.plan.shape import folder_shape, model_shape, parameter_count
-from orchestra_ray.config.schema import LearnerConfig, RolloutConfig, ShapeConfig, ZeroStage
+from orchestra_ray.config.schema import RolloutConfig, ShapeConfig
 
 PAPER = Path(__file__).parents[3] / "configs/paper_qwen3_8b.yaml"
 QWEN3_8B = ShapeConfig(

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestra_ray.core.faults import Fault
-from orchestra_ray.data.catalogue.arguments import named_arguments, shown
+from orchestra_ray.data.catalogue.arguments import named_arguments, prompt_schema
 from orchestra_ray.data.catalogue.schemas import BadSchema, BoundedValidator, check_schema
 from orchestra_ray.workers.tools.validation import check_arguments
 
@@ -160,7 +160,7 @@ def test_a_call_is_judged_by_the_schema(name: str, call: dict[str, Any], fits: b
         check_arguments(schema, call)
     except Fault as fault:
         assert not fits, str(fault)
-        assert fault.kind.is_the_calls_own and len(str(fault)) <= 400 and "\n" not in str(fault)
+        assert fault.kind.is_invalid_call and len(str(fault)) <= 400 and "\n" not in str(fault)
     else:
         assert fits
 
@@ -169,7 +169,7 @@ def test_a_call_is_judged_by_the_schema(name: str, call: dict[str, Any], fits: b
 def test_a_prompt_shows_every_argument_and_forbids_no_call_that_fits(name: str) -> None:
     schema, good, _ = SHAPES[name]
     for whole in (schema, {**ROOT, **schema}):
-        as_shown = shown(whole)
+        as_shown = prompt_schema(whole)
         check_schema(as_shown)
         for call in good:
             assert BoundedValidator(as_shown).first_error(call) is None
@@ -180,18 +180,18 @@ def test_a_prompt_shows_every_argument_and_forbids_no_call_that_fits(name: str) 
 
 
 def test_what_a_prompt_shows_of_a_union_is_short() -> None:
-    assert shown({**ROOT, "anyOf": [CITY, POINT]}) == {
+    assert prompt_schema({**ROOT, "anyOf": [CITY, POINT]}) == {
         "type": "object",
         "properties": {"city": TEXT, "lat": NUMBER, "lon": NUMBER},
         "anyOf": [{"required": ["city"]}, {"required": ["lat", "lon"]}],
     }
-    assert shown(SHAPES["reference"][0]) == {"type": "object", **POINT, **CLOSED}
-    assert shown(SHAPES["all of"][0]) == {
+    assert prompt_schema(SHAPES["reference"][0]) == {"type": "object", **POINT, **CLOSED}
+    assert prompt_schema(SHAPES["all of"][0]) == {
         "type": "object",
         "properties": {"city": TEXT, "days": {"type": "integer"}},
         "required": ["city"],
     }
-    told_apart = shown({**ROOT, "oneOf": [CIRCLE, SQUARE]})
+    told_apart = prompt_schema({**ROOT, "oneOf": [CIRCLE, SQUARE]})
     assert told_apart["properties"]["kind"] == {"anyOf": [{"const": "circle"}, {"const": "square"}]}
     assert told_apart["required"] == ["kind"]
     assert told_apart["oneOf"][0]["properties"] == {"kind": {"const": "circle"}}
@@ -200,7 +200,7 @@ def test_what_a_prompt_shows_of_a_union_is_short() -> None:
 def test_a_schema_with_its_arguments_at_its_root_is_shown_as_it_is() -> None:
     for name in ("none further", "nothing said of further ones", "patterns", "itself, further in"):
         schema = SHAPES[name][0]
-        assert shown(schema) is schema
+        assert prompt_schema(schema) is schema
 
 
 def test_the_fault_of_a_union_says_what_each_form_lacks() -> None:
@@ -255,7 +255,7 @@ def test_whatever_a_schema_names_is_shown(
         check_schema(whole)
     except BadSchema:
         return
-    as_shown = shown(whole)
+    as_shown = prompt_schema(whole)
     check_schema(as_shown)
     assert as_shown["properties"].keys() == named(whole, definitions)
     if (allowed := named_arguments(whole)) is not None:

@@ -78,17 +78,21 @@ def test_a_file_is_read_into_entries(write) -> None:
         (
             "backend: python",
             "backend: python\n    isolation: none",
-            "executor python gives sandbox",
+            "backend python has sandbox",
         ),
-        ("backend: endpoint", "backend: endpoint\n    isolation: sandbox", "endpoint gives none"),
+        ("backend: endpoint", "backend: endpoint\n    isolation: sandbox", "endpoint has none"),
         ("backend: python", "backend: python\n    isolation: jail", "run: isolation is 'jail'"),
         ("{type: string}", "{type: sting}", "run: parameters: 'sting' is not valid"),
-        ("name: write", "name: run", "run stands twice; names are unique"),
-        ("name: write", "name: ask", "ask: the name is taken by a function of its own"),
-        ("model: m,", "model: n,", "write: choice c: no model n; there are m"),
-        ("model: m,", "model: run,", "write: choice c: no model run; there are m"),
-        ("runs: run", "runs: rum", "write: it runs rum, which is no plain tool; did you mean run?"),
-        ("runs: run", "runs: write", "write: it runs write, which is no plain tool"),
+        ("name: write", "name: run", "run occurs twice; names are unique"),
+        ("name: write", "name: ask", "ask: the name is reserved"),
+        ("model: m,", "model: n,", "write: choice c: no model n; choose from m"),
+        ("model: m,", "model: run,", "write: choice c: no model run; choose from m"),
+        (
+            "runs: run",
+            "runs: rum",
+            "it runs rum, which is not a plain tool; did you mean run?",
+        ),
+        ("runs: run", "runs: write", "write: it runs write, which is not a plain tool"),
         (
             "latency_s: 3}",
             "latency: 3}",
@@ -116,8 +120,8 @@ def test_a_bad_entry_is_named(write, old: str, new: str, problem: str) -> None:
         ("models: {m: 1}\n", "models is {'m': 1}; it should be a valid list"),
         ("models: [m]\n", "models[0]"),
         ("models: [{name: '${nowhere}'}]\n", "nowhere"),
-        ("", "no models; a task needs one at least"),
-        ("models: []\ntools: []\n", "no models; a task needs one at least"),
+        ("", "no models; add at least one"),
+        ("models: []\ntools: []\n", "no models; add at least one"),
         (
             "models: [{name: m, description: d, backend: simulated, offered: false}]",
             "no model is offered; set offered, or choices of a tool",
@@ -168,7 +172,7 @@ def test_a_sheets_version_changes_with_any_price_that_it_stands_for(write) -> No
     ("text", "problem"),
     [
         (SHEET.replace("m:", "mm:"), "no entry mm; did you mean m?"),
-        (SHEET.replace("m:", "gpt:"), "no entry gpt; there are m, run, write"),
+        (SHEET.replace("m:", "gpt:"), "no entry gpt; choose from m, run, write"),
         (SHEET.replace("3", "0.003"), "m: prices.input_usd_per_mtok is 0.003, outside"),
         (SHEET.replace("mtok", "ktok"), "multiply by 1,000"),
         ("m: {input_usd_per_mtok: 3}\n", "m: no such key; the keys are prices"),
@@ -216,5 +220,7 @@ def test_a_configuration_names_catalogue_and_sheets_from_its_own_folder(
 
 @pytest.mark.parametrize("key", ["price_sheets=[no.yaml]", "tools_json=no.json"])
 def test_an_input_that_is_not_there_is_named(key: str) -> None:
-    with pytest.raises(ConfigError, match=rf"catalogue.{key.partition('=')[0]}: no\.\w+ is not th"):
+    with pytest.raises(
+        ConfigError, match=rf"catalogue.{key.partition('=')[0]}: no\.\w+ does not exist"
+    ):
         load(["configs/quickstart.yaml"], [f"catalogue.{key}"])

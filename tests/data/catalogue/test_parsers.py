@@ -2,7 +2,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra_ray.data.catalogue.parsers import INSTRUCTIONS, MOST_NESTED, Parser, found, parse
+from orchestra_ray.data.catalogue.parsers import (
+    INSTRUCTIONS,
+    MOST_NESTED,
+    Parser,
+    find_marked,
+    parse,
+)
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="<>{}`\\"), min_size=1).map(
     lambda text: " ".join(text.split())
@@ -33,13 +39,13 @@ WORDS = st.text(st.characters(codec="utf-8", exclude_characters="<>{}`\\"), min_
     ],
 )
 def test_the_last_marked_part_is_read(parser: Parser, text: str, part: str | None) -> None:
-    assert found(parser, text) == part
+    assert find_marked(parser, text) == part
     assert parse(parser, text) == (text if part is None else part)
 
 
 def test_boxes_in_boxes_are_opened_up_to_some_depth() -> None:
     deep = MOST_NESTED + 1_200
-    part = found(Parser.BOXED, "\\boxed{" * deep + "7" + "}" * deep)
+    part = find_marked(Parser.BOXED, "\\boxed{" * deep + "7" + "}" * deep)
     assert part == "\\boxed{" * 1_200 + "7" + "}" * 1_200
 
 
@@ -57,9 +63,9 @@ def test_what_follows_the_instruction_is_read_back(before: str, part: str) -> No
     }
     assert marked.keys() == INSTRUCTIONS.keys() == set(Parser)
     for parser, text in marked.items():
-        assert found(parser, text) == part
+        assert find_marked(parser, text) == part
 
 
 @given(parser=st.sampled_from(Parser), text=st.text())
 def test_any_text_is_parsed(parser: Parser, text: str) -> None:
-    assert found(parser, text) in (None, parse(parser, text))
+    assert find_marked(parser, text) in (None, parse(parser, text))

@@ -69,15 +69,15 @@ def test_choices_prices_and_latencies_are_read_from_the_description(
 
 @settings(max_examples=30)
 @given(st.integers(0, 2**62))
-def test_it_is_rendered_word_for_word_in_every_draw(
-    orchestrator8b: Catalogue, tmp_path_factory: pytest.TempPathFactory, draws, seed: int
+def test_it_is_rendered_verbatim_in_every_toolset(
+    orchestrator8b: Catalogue, tmp_path_factory: pytest.TempPathFactory, catalogue_config, seed: int
 ) -> None:
     path = tmp_path_factory.mktemp("released") / "tools.json"
     path.write_text(json.dumps([FUNCTION]))
     catalogue = with_released_tools(orchestrator8b, path)
-    draw = sample_toolset(catalogue, draws(), seed)
-    assert json.dumps(FUNCTION) in [json.dumps(signature) for signature in signatures(draw)]
-    option = draw.option("search")
+    toolset = sample_toolset(catalogue, catalogue_config(), seed)
+    assert json.dumps(FUNCTION) in [json.dumps(signature) for signature in signatures(toolset)]
+    option = toolset.option("search")
     assert option is not None and [c.alias for c in option.choices] == ["search-1", "search-3"]
     assert option.choices[1].prices.input_nanousd_per_mtok == 800_000_000
     assert option.choices[1].latency_s == 8.0
@@ -111,11 +111,11 @@ def test_a_file_that_is_not_there_is_named(orchestrator8b: Catalogue, tmp_path: 
 
 
 @needs_original
-def test_the_original_is_rendered_byte_for_byte(draws) -> None:
+def test_the_original_is_rendered_byte_for_byte(catalogue_config) -> None:
     catalogue = read_catalogue(CatalogueConfig(path=BASE, tools_json=str(ORIGINAL)))
     original = json.loads(ORIGINAL.read_text())
     for seed in range(20):
-        rendered = signatures(sample_toolset(catalogue, draws(), seed))
+        rendered = signatures(sample_toolset(catalogue, catalogue_config(), seed))
         assert json.dumps(rendered) == json.dumps(original)
 
 

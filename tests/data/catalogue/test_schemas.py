@@ -1,4 +1,4 @@
-"""What is wrong with a schema is told before a call, and nothing is ever fetched for it."""
+"""Mistakes in a schema are reported before any call, and nothing is ever fetched."""
 
 import socket
 import threading
@@ -118,10 +118,10 @@ def test_a_remote_reference_is_never_fetched_neither_at_the_check_nor_at_a_call(
         ),
         ({**OBJECT, "if": {"required": ["a"]}, "then": {"$ref": "#"}}, "leads back to itself"),
         ({**OBJECT, "dependentSchemas": {"a": {"$ref": "#"}}}, "leads back to itself"),
-        ({**OBJECT, "$schema": "http://example.org/mine"}, "no known dialect"),
-        ({**OBJECT, "$schema": 5}, "no known dialect"),
-        ({**OBJECT, "$schema": "json-schema.org/draft-07/schema"}, "no known dialect"),
-        ({**OBJECT, "$schema": "ftp://json-schema.org/draft-07/schema"}, "no known dialect"),
+        ({**OBJECT, "$schema": "http://example.org/mine"}, "not a known dialect"),
+        ({**OBJECT, "$schema": 5}, "not a known dialect"),
+        ({**OBJECT, "$schema": "json-schema.org/draft-07/schema"}, "not a known dialect"),
+        ({**OBJECT, "$schema": "ftp://json-schema.org/draft-07/schema"}, "not a known dialect"),
         (with_a({"$schema": DRAFT7["$schema"]}), "another dialect"),
         (with_a({"$schema": "http://json-schema.org/schema#"}, **DRAFT7), "another dialect"),
         ({"type": "objects"}, "not valid under any"),
@@ -129,7 +129,7 @@ def test_a_remote_reference_is_never_fetched_neither_at_the_check_nor_at_a_call(
         (with_a({}, patternProperties={"^[": {}}), r"is not a 'regex'"),
         (with_a({"pattern": "a{99999999999}"}, **DRAFT3), r"is not a 'regex'"),
         (with_a({"$ref": "#/x"}, x={"pattern": "["}), r"is not a 'regex'"),
-        ({"properties": {1: {}}}, "the key 1 is no text"),
+        ({"properties": {1: {}}}, "the key 1 is not text"),
     ],
 )
 def test_what_cannot_be_used_is_told_in_one_line(schema: dict[str, Any], says: str) -> None:

@@ -1,4 +1,4 @@
-"""What stands in `configs/catalogues/`."""
+"""The catalogues in `configs/catalogues/`."""
 
 from pathlib import Path
 

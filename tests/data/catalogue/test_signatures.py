@@ -8,17 +8,17 @@ from orchestra_ray.data.catalogue import Catalogue, sample_toolset
 from orchestra_ray.data.catalogue.signatures import ASK, SUBMIT, price_words, signatures
 
 
-def named(draw, submit: bool = False) -> dict:
-    return {s["function"]["name"]: s["function"] for s in signatures(draw, submit)}
+def named(toolset, submit: bool = False) -> dict:
+    return {s["function"]["name"]: s["function"] for s in signatures(toolset, submit)}
 
 
 @given(st.integers(0, 2**62))
 def test_models_stand_in_one_table_with_prices_and_latencies(
-    catalogue: Catalogue, draws, seed: int
+    catalogue: Catalogue, catalogue_config, seed: int
 ) -> None:
-    draw = sample_toolset(catalogue, draws(), seed)
-    model = named(draw)[ASK]["parameters"]["properties"]["model"]
-    options = [option for option in draw.options if option.kind == "model"]
+    toolset = sample_toolset(catalogue, catalogue_config(), seed)
+    model = named(toolset)[ASK]["parameters"]["properties"]["model"]
+    options = [option for option in toolset.options if option.kind == "model"]
     lines = model["description"].splitlines()[1:]
     assert model["enum"] == [option.alias for option in options]
     for option, line in zip(options, lines, strict=True):
@@ -26,9 +26,9 @@ def test_models_stand_in_one_table_with_prices_and_latencies(
         assert line == f"{option.alias}: {option.description}; ${price:g}, {option.latency_s:g} s"
 
 
-def test_a_tool_tells_its_price_and_latency(catalogue: Catalogue, draws) -> None:
-    draws_1 = draws(latency_factors=[1.0])
-    functions = [named(sample_toolset(catalogue, draws_1, seed)) for seed in range(20)]
+def test_a_tool_tells_its_price_and_latency(catalogue: Catalogue, catalogue_config) -> None:
+    config = catalogue_config(latency_factors=[1.0])
+    functions = [named(sample_toolset(catalogue, config, seed)) for seed in range(20)]
     described = {f["calculator"]["description"] for f in functions if "calculator" in f}
     assert described == {"computes an expression; free, 0.1 s"}
 
@@ -51,9 +51,9 @@ def test_prices_are_said_in_few_words(prices: Prices, words: str) -> None:
 
 
 def test_a_recipe_has_one_argument_with_a_table_of_its_choices(
-    orchestrator8b: Catalogue, draws
+    orchestrator8b: Catalogue, catalogue_config
 ) -> None:
-    config = draws(
+    config = catalogue_config(
         aliases=False, models_min=6, models_max=6, price_factors=[1.0], latency_factors=[1.0]
     )
     functions = named(sample_toolset(orchestrator8b, config, 1))
@@ -70,22 +70,22 @@ def test_a_recipe_has_one_argument_with_a_table_of_its_choices(
 
 @given(st.integers(0, 2**62), st.booleans())
 def test_a_call_by_its_signature_fits_what_calls_are_checked_by(
-    paper: Catalogue, draws, seed: int, aliases: bool
+    paper: Catalogue, catalogue_config, seed: int, aliases: bool
 ) -> None:
-    draw = sample_toolset(paper, draws(aliases=aliases), seed)
-    for option in draw.options:
+    toolset = sample_toolset(paper, catalogue_config(aliases=aliases), seed)
+    for option in toolset.options:
         if option.choices:
-            enum = named(draw)[option.alias]["parameters"]["properties"]["model"]["enum"]
+            enum = named(toolset)[option.alias]["parameters"]["properties"]["model"]["enum"]
             for choice in enum:
                 jsonschema.validate({"model": choice}, option.parameters)
             with pytest.raises(jsonschema.ValidationError):
                 jsonschema.validate({"model": "nobody"}, option.parameters)
 
 
-def test_submit_is_there_where_it_is_offered(catalogue: Catalogue, draws) -> None:
-    draw = sample_toolset(catalogue, draws(), 1)
-    assert SUBMIT in named(draw, submit=True) and SUBMIT not in named(draw)
+def test_submit_is_there_where_it_is_offered(catalogue: Catalogue, catalogue_config) -> None:
+    toolset = sample_toolset(catalogue, catalogue_config(), 1)
+    assert SUBMIT in named(toolset, submit=True) and SUBMIT not in named(toolset)
 
 
-def test_without_models_to_ask_there_is_no_ask(orchestrator8b: Catalogue, draws) -> None:
-    assert ASK not in named(sample_toolset(orchestrator8b, draws(), 1))
+def test_without_models_to_ask_there_is_no_ask(orchestrator8b: Catalogue, catalogue_config) -> None:
+    assert ASK not in named(sample_toolset(orchestrator8b, catalogue_config(), 1))

@@ -1,4 +1,4 @@
-"""Pairs from templates: reproducible, consistent, split by wording and by vector."""
+"""Pairs from templates: reproducible, consistent, split by template and by weights."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.data.catalogue import Catalogue, load_catalogue
-from orchestra_ray.data.preferences.generate import count_by, generate, split_bank
+from orchestra_ray.data.preferences.generate import count_by_kind, generate, split_bank
 from orchestra_ray.data.preferences.intents import Aspect, Strength
-from orchestra_ray.data.preferences.load import Cell, Pair
+from orchestra_ray.data.preferences.load import Pair, Split
 from orchestra_ray.data.preferences.name_leaks import named_in
 from orchestra_ray.data.preferences.templates import SHORT_WORDS, Register, all_templates
 
@@ -23,8 +23,8 @@ def pairs(request: pytest.FixtureRequest, paper: Catalogue) -> list[Pair]:
     return generate(paper, request.param, 7, COUNT)
 
 
-def vectors(pairs: Sequence[Pair], *cells: Cell) -> set[tuple]:
-    return {vector(pair) for pair in pairs if pair.cell in cells}
+def vectors(pairs: Sequence[Pair], *splits: Split) -> set[tuple]:
+    return {vector(pair) for pair in pairs if pair.split in splits}
 
 
 def vector(pair: Pair) -> tuple:
@@ -32,28 +32,28 @@ def vector(pair: Pair) -> tuple:
     return (p.outcome, p.cost, p.latency, tuple(sorted(p.tools.items())))
 
 
-def templates(pairs: Sequence[Pair], *cells: Cell) -> set[str]:
-    return {name for pair in pairs if pair.cell in cells for name in pair.wording}
+def templates(pairs: Sequence[Pair], *splits: Split) -> set[str]:
+    return {name for pair in pairs if pair.split in splits for name in pair.templates}
 
 
-def test_there_are_as_many_as_asked_for_and_every_cell_has_its_share(pairs: list[Pair]) -> None:
-    by_cell = {cell: sum(pair.cell is cell for pair in pairs) for cell in Cell}
-    assert by_cell == {
-        Cell.TRAIN: 1_050,
-        Cell.NEW_WORDING: 150,
-        Cell.NEW_VECTOR: 150,
-        Cell.NEW_BOTH: 150,
+def test_there_are_as_many_as_asked_for_and_every_split_has_its_share(pairs: list[Pair]) -> None:
+    by_split = {split: sum(pair.split is split for pair in pairs) for split in Split}
+    assert by_split == {
+        Split.TRAIN: 1_050,
+        Split.NEW_WORDING: 150,
+        Split.NEW_VECTOR: 150,
+        Split.NEW_BOTH: 150,
     }
-    for kind, row in count_by(pairs).items():
+    for kind, row in count_by_kind(pairs).items():
         assert all(row.values()), kind
 
 
-def test_what_a_cell_calls_new_is_in_no_training_pair_and_all_else_is(pairs: list[Pair]) -> None:
-    trained, said = vectors(pairs, Cell.TRAIN), templates(pairs, Cell.TRAIN)
-    assert vectors(pairs, Cell.NEW_WORDING) <= trained
-    assert vectors(pairs, Cell.NEW_VECTOR, Cell.NEW_BOTH).isdisjoint(trained)
-    assert templates(pairs, Cell.NEW_VECTOR) <= said
-    assert templates(pairs, Cell.NEW_WORDING, Cell.NEW_BOTH).isdisjoint(said)
+def test_what_a_split_calls_new_is_in_no_training_pair_and_all_else_is(pairs: list[Pair]) -> None:
+    trained, said = vectors(pairs, Split.TRAIN), templates(pairs, Split.TRAIN)
+    assert vectors(pairs, Split.NEW_WORDING) <= trained
+    assert vectors(pairs, Split.NEW_VECTOR, Split.NEW_BOTH).isdisjoint(trained)
+    assert templates(pairs, Split.NEW_VECTOR) <= said
+    assert templates(pairs, Split.NEW_WORDING, Split.NEW_BOTH).isdisjoint(said)
 
 
 def test_an_instruction_stands_once_and_so_has_one_meaning(pairs: list[Pair]) -> None:
@@ -63,20 +63,20 @@ def test_an_instruction_stands_once_and_so_has_one_meaning(pairs: list[Pair]) ->
 
 def test_short_ones_keep_to_their_words_and_long_ones_to_two_sentences(pairs: list[Pair]) -> None:
     for pair in pairs:
-        registers = {name.split(".")[2] for name in pair.wording}
+        registers = {name.split(".")[2] for name in pair.templates}
         words = len(pair.preference.instruction.split())
         if registers == {Register.SHORT}:
             assert words <= SHORT_WORDS
         else:
-            assert registers == {Register.LONG} and len(pair.wording) <= 2
-            assert pair.preference.instruction.count(". ") == len(pair.wording) - 1
+            assert registers == {Register.LONG} and len(pair.templates) <= 2
+            assert pair.preference.instruction.count(". ") == len(pair.templates) - 1
 
 
-def test_the_wording_is_of_the_strength_that_the_weight_has(pairs: list[Pair]) -> None:
+def test_the_phrasing_is_of_the_strength_that_the_weight_has(pairs: list[Pair]) -> None:
     for pair in pairs:
         p = pair.preference
         said = {}
-        for name in pair.wording:
+        for name in pair.templates:
             aspect, strength, _, _ = name.split(".")
             said[Aspect(aspect)] = Strength[strength.upper()].value
         assert p.cost == said.pop(Aspect.COST, 0.0)
@@ -128,9 +128,9 @@ def test_the_same_seed_gives_the_same_pairs(seed: int) -> None:
 
 
 def test_more_than_there_are_is_a_mistake(simulated: Catalogue) -> None:
-    with pytest.raises(ConfigError, match="are there for train; lower it"):
+    with pytest.raises(ConfigError, match="pairs for train; lower it"):
         generate(simulated, True, 0, 1_000_000)
-    with pytest.raises(ConfigError, match="--count 5: four cells need 10"):
+    with pytest.raises(ConfigError, match="--count 5: four splits need 10"):
         generate(simulated, True, 0, 5)
 
 

@@ -1,4 +1,4 @@
-"""From wishes to weights: what is wished for counts, what is avoided does not."""
+"""From intents to weights: wanted options have weight, avoided ones have none."""
 
 from dataclasses import replace
 
@@ -16,8 +16,8 @@ from orchestra_ray.data.preferences.intents import (
     Target,
     Weights,
     all_intents,
-    consistent,
-    offered,
+    is_consistent,
+    offered_entries,
     weights_of,
 )
 
@@ -50,14 +50,14 @@ EVERY = [
         ),
     ],
 )
-def test_weights_of_wishes(intents: Intents, weights: Weights) -> None:
+def test_weights_of_intents(intents: Intents, weights: Weights) -> None:
     assert weights_of(intents) == weights
 
 
 @given(st.sampled_from(EVERY))
 def test_every_preference_is_consistent_with_its_weights(intents: Intents) -> None:
     weights = weights_of(intents)
-    assert consistent(intents, weights)
+    assert is_consistent(intents, weights)
     values = [weights.outcome, weights.cost, weights.latency, *dict(weights.tools).values()]
     assert all(0 <= value <= 1 for value in values)
 
@@ -65,7 +65,7 @@ def test_every_preference_is_consistent_with_its_weights(intents: Intents) -> No
 @given(st.sampled_from(EVERY), st.sampled_from(["outcome", "cost", "latency"]))
 def test_an_amount_of_another_weight_is_inconsistent(intents: Intents, name: str) -> None:
     weights = weights_of(intents)
-    assert not consistent(intents, replace(weights, **{name: getattr(weights, name) + 0.1}))
+    assert not is_consistent(intents, replace(weights, **{name: getattr(weights, name) + 0.1}))
 
 
 @given(st.sampled_from([w for w in EVERY if weights_of(w).tools]), st.data())
@@ -78,18 +78,18 @@ def test_a_tool_of_another_weight_is_inconsistent(intents: Intents, data: st.Dat
     more = Weights.made(
         weights.outcome, weights.cost, weights.latency, {**dict(weights.tools), wrong: 1.0}
     )
-    assert not consistent(intents, more)
-    assert not consistent(intents, replace(weights, tools=()))
+    assert not is_consistent(intents, more)
+    assert not is_consistent(intents, replace(weights, tools=()))
 
 
-def test_weights_are_only_on_what_a_draw_can_offer(paper: Catalogue) -> None:
-    names = {entry.name for entry in offered(paper)}
+def test_weights_are_only_on_what_a_toolset_can_offer(paper: Catalogue) -> None:
+    names = {entry.name for entry in offered_entries(paper)}
     weighed = {name for w in all_intents(paper, False) for name, _ in weights_of(w).tools}
     assert weighed == names and "tavily" not in names and "gemma-3-27b" not in names
 
 
 def test_what_is_confidential_stays_with_models_that_are_served_here(paper: Catalogue) -> None:
-    """Web search leaves, and so may whatever a model elsewhere can be chosen for."""
+    """Web search sends data out, and so may a recipe with a model elsewhere."""
     (intent,) = next(w for w in all_intents(paper, True) if w[0].aspect is Aspect.LOCAL)
     assert intent.target is not None and intent.target.words == "models that run here"
     assert set(intent.target.names) == {
@@ -100,12 +100,12 @@ def test_what_is_confidential_stays_with_models_that_are_served_here(paper: Cata
     }
 
 
-def test_nobody_asks_to_stay_here_where_nothing_leaves(simulated: Catalogue) -> None:
+def test_no_local_intent_where_nothing_is_sent_out(simulated: Catalogue) -> None:
     aspects = {intent.aspect for intents in all_intents(simulated, False) for intent in intents}
     assert aspects == set(Aspect) - {Aspect.LOCAL}
 
 
-def test_models_and_families_are_wished_for_only_where_names_are_shown(paper: Catalogue) -> None:
+def test_models_and_families_are_intended_only_where_names_are_shown(paper: Catalogue) -> None:
     def words(aliases: bool) -> set[str]:
         intended = all_intents(paper, aliases)
         return {intent.target.words for intents in intended for intent in intents if intent.target}

@@ -11,7 +11,7 @@ from orchestra_ray.data.preferences.intents import Weights
 from orchestra_ray.data.preferences.llm_written import (
     MOST_FAILURES,
     Drop,
-    LlmWritten,
+    FilteredProposals,
     Proposal,
     Writer,
 )
@@ -25,7 +25,7 @@ def answer(*rows: object) -> str:
 
 def write(
     catalogue: Catalogue, said: str, verdict: str = "<verdicts>[true]</verdicts>"
-) -> LlmWritten:
+) -> FilteredProposals:
     async def ask(messages: Messages) -> str:
         return said
 
@@ -55,7 +55,7 @@ def test_a_good_answer_is_kept_on_one_line(simulated: Catalogue) -> None:
         (answer({**GOOD, "instructions": []}), "", Drop.MALFORMED),
         (answer({**GOOD, "instructions": ["word " * 61]}), "", Drop.MALFORMED),
         (answer({**GOOD, "instructions": ["a\x1b[2Jb"]}), "", Drop.MALFORMED),
-        (answer({**GOOD, "instructions": ["Ask model-3."]}), "", Drop.NAMES),
+        (answer({**GOOD, "instructions": ["Ask model-3."]}), "", Drop.NAME_LEAK),
         (answer(GOOD), "yes", Drop.MALFORMED),
         (answer(GOOD), "<verdicts>[1]</verdicts>", Drop.MALFORMED),
         (answer(GOOD), "<verdicts>[true, true]</verdicts>", Drop.MALFORMED),

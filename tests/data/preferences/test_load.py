@@ -1,4 +1,4 @@
-"""Preferences from the configuration and from a file, and which of them a draw can serve."""
+"""Preferences from the configuration and from a file, and which of them a toolset can serve."""
 
 from pathlib import Path
 
@@ -11,12 +11,12 @@ from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.money import Prices
 from orchestra_ray.core.records import Preference, ToolOption, ToolsetSample
 from orchestra_ray.data.preferences.load import (
-    Cell,
     Pair,
-    fitting,
+    Split,
     load_heldout_preferences,
     load_preferences,
     read_pairs,
+    servable,
     write_pairs,
 )
 
@@ -28,7 +28,7 @@ def intent(name: str, **tools: float) -> Preference:
     return Preference(name, f"Words of {name}.", 0.6, 0.0, 0.3, tools)
 
 
-PAIRS = [Pair(intent(cell.value, search=1.0), cell, "like", ("like.1",)) for cell in Cell]
+PAIRS = [Pair(intent(cell.value, search=1.0), cell, "like", ("like.1",)) for cell in Split]
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_a_share_deals_a_preference_so_often() -> None:
 
 
 def test_measuring_can_be_kept_to_some_users(file: Path) -> None:
-    users = [Cell.NEW_BOTH.value, Cell.NEW_WORDING.value]
+    users = [Split.NEW_BOTH.value, Split.NEW_WORDING.value]
     assert names(load_heldout_preferences(config(file, INLINE), users)) == users
     with pytest.raises(ConfigError, match=r"evaluation.preferences: 'exact' is unknown; choose"):
         load_heldout_preferences(config(file, INLINE), ["exact"])
@@ -91,7 +91,7 @@ def test_measuring_can_be_kept_to_some_users(file: Path) -> None:
                 st.floats(0, 1),
                 st.dictionaries(st.text(), st.floats(0, 1), max_size=3),
             ),
-            st.sampled_from(Cell),
+            st.sampled_from(Split),
             st.text(),
             st.tuples(st.text()),
         ),
@@ -114,7 +114,7 @@ def test_what_was_written_is_read(tmp_path_factory: pytest.TempPathFactory, pair
         (LINE.replace("train", "test"), ["line 1: cell", "'new_wording'"]),
         (LINE.replace('"cost"', '"coast"'), ["line 1: coast"]),
         (LINE.replace('"instruction": "b"', '"instruction": " "'), ["instruction: it is empty"]),
-        (f"{LINE}\n\n{LINE}", ["line 3: a stands twice"]),
+        (f"{LINE}\n\n{LINE}", ["line 3: a occurs twice"]),
         (f"{LINE}\n{{", ["line 2: it: Invalid JSON"]),
         ("[]", ["line 1: it"]),
         ("\n", ["is empty", "orchestra preferences make"]),
@@ -132,20 +132,20 @@ def test_a_bad_file_is_told_in_a_line(tmp_path: Path, text: str, parts: list[str
 def test_a_file_that_is_not_there_and_a_name_that_is_taken(file: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read .*set catalogue.preferences_path"):
         load_preferences(config(tmp_path / "no.jsonl", INLINE))
-    with pytest.raises(ConfigError, match="train stands in catalogue.preferences too"):
+    with pytest.raises(ConfigError, match="train is also in catalogue.preferences"):
         load_preferences(config(file, PreferenceConfig(name="train", instruction="a")))
 
 
-def test_a_draw_serves_those_that_like_what_it_has_or_nothing() -> None:
+def test_a_toolset_serves_those_that_like_what_it_has_or_nothing() -> None:
     option = ToolOption("search", "search", "tool", "searches", Prices(), 1.0)
     plain, here, gone = intent("plain"), intent("here", search=1.0), intent("gone", python=1.0)
     nothing = intent("nothing", python=0.0)
-    assert fitting([plain, here, gone, nothing], ToolsetSample(0, (option,))) == [
+    assert servable([plain, here, gone, nothing], ToolsetSample(0, (option,))) == [
         plain,
         here,
         nothing,
     ]
-    assert fitting([gone], ToolsetSample(0, (option,))) == [gone]
+    assert servable([gone], ToolsetSample(0, (option,))) == [gone]
 
 
 @pytest.mark.parametrize("key", ["model:qwen3-32b", "family:qwen"])
@@ -155,11 +155,11 @@ def test_a_liked_model_or_family_is_served_by_itself_or_behind_a_recipe(key: str
     other = ToolOption("model-2", "llama-70b", "model", "", Prices(), 1.0)
     liked, plain = intent("liked", **{key: 1.0}), intent("plain")
     for option in (model, recipe):
-        assert fitting([liked, plain], ToolsetSample(0, (other, option))) == [liked, plain]
-    assert fitting([liked, plain], ToolsetSample(0, (other,))) == [plain]
+        assert servable([liked, plain], ToolsetSample(0, (other, option))) == [liked, plain]
+    assert servable([liked, plain], ToolsetSample(0, (other,))) == [plain]
 
 
 def test_a_tool_is_no_model_of_its_name() -> None:
     tool = ToolOption("qwen", "qwen", "tool", "", Prices(), 1.0)
     liked, plain = intent("liked", **{"model:qwen": 1.0}), intent("plain")
-    assert fitting([liked, plain], ToolsetSample(0, (tool,))) == [plain]
+    assert servable([liked, plain], ToolsetSample(0, (tool,))) == [plain]

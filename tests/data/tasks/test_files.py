@@ -1,4 +1,4 @@
-"""Tasks from files: every format, the split, the mistakes that are told, and what stays private."""
+"""Tasks from files: every format, the split, the reported mistakes, and what stays private."""
 
 import json
 from collections import Counter
@@ -110,33 +110,35 @@ def test_a_json_list_and_parquet_hold_the_same_tasks_as_lines(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("bad", "told"),
+    ("bad", "message"),
     [
         ({"id": "a", "question": "Q?"}, "no `answer`; give it"),
-        ({"id": "a", "question": "Q?", "anwser": "x"}, "is `anwser` meant to be it?"),
+        ({"id": "a", "question": "Q?", "anwser": "x"}, "rename `anwser`?"),
         ({"id": "a", "question": "  ", "answer": "x"}, "`question` is empty; fill it"),
         ({"id": "a", "question": ["Q"], "answer": "x"}, "`question` is a list; write text"),
-        (row(1, judge="oracle"), "`judge` names none; choose from exact, number"),
-        (row(1, judges="exact"), "`judges` is no key of a task; did you mean `judge`?"),
+        (row(1, judge="oracle"), "`judge` is unknown; choose from exact, number"),
+        (row(1, judges="exact"), "`judges` is not a key of a task; did you mean `judge`?"),
         (row(1, judge="code"), "no tests, which the judge code runs"),
-        (row(1, choices=["2"]), "no list of 2 to 26 texts"),
-        (row(1, choices=["3", "4"]), "`answer` is none of the choices"),
-        (row(0), "its id stands in line 1 too"),
-        ("{'id': 1}", "it is no JSON: "),
-        ("[1]", "it is no JSON object; write {...}"),
-        ("7", "it is no JSON object; write {...}"),
+        (row(1, choices=["2"]), "not a list of 2 to 26 texts"),
+        (row(1, choices=["3", "4"]), "`answer` is not a choice"),
+        (row(0), "its id is also in line 1"),
+        ("{'id': 1}", "it is not JSON: "),
+        ("[1]", "it is not a JSON object; write {...}"),
+        ("7", "it is not a JSON object; write {...}"),
     ],
 )
-def test_a_mistake_is_told_in_one_line_with_its_place(tmp_path: Path, bad: Any, told: str) -> None:
+def test_a_mistake_is_reported_in_one_line_with_its_place(
+    tmp_path: Path, bad: Any, message: str
+) -> None:
     path = written(tmp_path, row(0), "", bad)
     with pytest.raises(ConfigError) as error:
         open_files(config("jsonl", path))
-    assert str(error.value).startswith(f"{path}:3: ") and told in str(error.value)
+    assert str(error.value).startswith(f"{path}:3: ") and message in str(error.value)
     assert "\n" not in str(error.value) and "; " in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("source", "bad", "told"),
+    ("source", "bad", "message"),
     [
         ("gsm8k", {"question": "Q?", "answer": "12"}, "no number after ####"),
         ("gsm8k", {"question": "Q?", "answer": "#### none"}, "no number after ####"),
@@ -147,16 +149,16 @@ def test_a_mistake_is_told_in_one_line_with_its_place(tmp_path: Path, bad: Any, 
     ],
 )
 def test_every_format_tells_what_it_misses(
-    tmp_path: Path, source: str, bad: Any, told: str
+    tmp_path: Path, source: str, bad: Any, message: str
 ) -> None:
     path = written(tmp_path, bad)
-    assert [told in line for line in mistakes(config(source, path), str(path))] == [True]
+    assert [message in line for line in mistakes(config(source, path), str(path))] == [True]
 
 
 def test_all_mistakes_of_a_file_are_told(tmp_path: Path) -> None:
     path = written(tmp_path, {"id": "a"}, row(1), "{", {"id": "b"})
-    told = mistakes(config("jsonl", path), str(path))
-    assert [line.removeprefix(f"{path}:")[0] for line in told] == ["1", "3", "4"]
+    lines = mistakes(config("jsonl", path), str(path))
+    assert [line.removeprefix(f"{path}:")[0] for line in lines] == ["1", "3", "4"]
     with pytest.raises(ConfigError, match=r"\(and 2 more mistakes\)$"):
         open_files(config("jsonl", path))
 
@@ -164,8 +166,8 @@ def test_all_mistakes_of_a_file_are_told(tmp_path: Path) -> None:
 def test_the_lines_of_a_json_list_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "tasks.json"
     path.write_text(f'[\n{json.dumps(row(0))},\n\n{{"id": "a"}},\n{json.dumps(row(1))}, oops]')
-    told = mistakes(config("jsonl", path), str(path))
-    assert [line.removeprefix(f"{path}:")[0] for line in told] == ["4", "5"]
+    lines = mistakes(config("jsonl", path), str(path))
+    assert [line.removeprefix(f"{path}:")[0] for line in lines] == ["4", "5"]
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"[]"])
@@ -231,7 +233,7 @@ def test_a_question_in_both_files_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, row(0), row(1))
     again = row(1, id="other", question="what IS 1  + 1?")
     apart = written(tmp_path, row(2), again, name="heldout.jsonl")
-    with pytest.raises(ConfigError, match=r"heldout.jsonl:2: its question stands in .*:2 too"):
+    with pytest.raises(ConfigError, match=r"heldout.jsonl:2: its question is also in .*:2"):
         open_files(TasksConfig("jsonl", path=str(path), heldout_path=str(apart)))
 
 
@@ -270,31 +272,31 @@ def test_a_mistake_in_a_private_file_quotes_none_of_it(tmp_path: Path) -> None:
         {"id": "c", "question": secret, "answers": secret},
     ]
     path = written(tmp_path, *bad)
-    told = mistakes(config("hle", path), str(path))
-    assert len(told) == 3 and not any(secret in line for line in told)
+    lines = mistakes(config("hle", path), str(path))
+    assert len(lines) == 3 and not any(secret in line for line in lines)
 
 
 @pytest.fixture
-def dealt(catalogue: Catalogue, quickstart: Config) -> Any:
-    def deal(source: FileTasks, count: int, seed: int = 0) -> list[str]:
+def sample(catalogue: Catalogue, quickstart: Config) -> Any:
+    def sampled_ids(source: FileTasks, count: int, seed: int = 0) -> list[str]:
         sampler = GroupSampler(source, catalogue, quickstart.catalogue, PREFERENCES, seed)
         return [sampler.group(n, 1).task.task_id for n in range(count)]
 
-    return deal
+    return sampled_ids
 
 
-def test_each_task_of_a_file_is_dealt_once_before_any_is_dealt_again(dealt: Any) -> None:
+def test_each_task_of_a_file_is_sampled_once_per_epoch(sample: Any) -> None:
     problems = [Problem(str(n), f"question {n}", "answer") for n in range(7)]
     source = FileTasks(TasksConfig("jsonl"), problems)
-    ids = dealt(source, 21)
+    ids = sample(source, 21)
     assert all(set(Counter(ids[at : at + 7]).values()) == {1} for at in (0, 7, 14))
     assert ids[:7] != ids[7:14]
-    assert ids == dealt(source, 21) and ids != dealt(source, 21, seed=1)
+    assert ids == sample(source, 21) and ids != sample(source, 21, seed=1)
 
 
-def test_tasks_that_are_not_there_cannot_be_dealt(dealt: Any) -> None:
-    with pytest.raises(ConfigError, match="there are none to deal"):
-        dealt(FileTasks(TasksConfig("jsonl"), []), 1)
+def test_tasks_that_are_not_there_cannot_be_sampled(sample: Any) -> None:
+    with pytest.raises(ConfigError, match="there are none to sample"):
+        sample(FileTasks(TasksConfig("jsonl"), []), 1)
 
 
 def test_a_run_that_needs_more_tasks_than_there_are_is_refused(quickstart: Config) -> None:
@@ -326,16 +328,19 @@ def test_a_path_is_found_from_the_configurations_folder() -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
         (["tasks.source=jsonl"], "tasks.path: jsonl reads a file; name it"),
         (["tasks.source=csv"], "tasks.source: 'csv' is unknown; choose from reasoning_gym, jsonl"),
-        (["tasks.judge=exact"], "tasks.judge: reasoning_gym makes its tasks and scores them"),
-        (["tasks.path=tests/samples/qa.jsonl"], "tasks.path: reasoning_gym makes its tasks"),
-        (["tasks.source=jsonl", "tasks.path=no.jsonl"], "tasks.path: no.jsonl is not there"),
+        (["tasks.judge=exact"], "tasks.judge: reasoning_gym generates and grades its tasks"),
+        (
+            ["tasks.path=tests/samples/qa.jsonl"],
+            "tasks.path: reasoning_gym generates and grades its tasks",
+        ),
+        (["tasks.source=jsonl", "tasks.path=no.jsonl"], "tasks.path: no.jsonl does not exist"),
         (
             ["tasks.source=frames", "tasks.path=tests/samples/frames.jsonl"],
-            "judge.model: the judge frames asks a model; name a model of the catalogue",
+            "judge.model: the judge frames calls a model; name a model of the catalogue",
         ),
         (
             ["tasks.source=jsonl", "tasks.path=tests/samples/qa.jsonl", "tasks.judge=oracle"],
@@ -357,10 +362,10 @@ def test_a_path_is_found_from_the_configurations_folder() -> None:
         (["judge.tries=0"], "judge.tries: 0 is out of range"),
     ],
 )
-def test_what_a_configuration_cannot_mean_is_refused(overrides: list[str], told: str) -> None:
+def test_what_a_configuration_cannot_mean_is_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError) as error:
         configured(*overrides)
-    assert told in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def shared(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""What of a failure on a private task may be written."""
+"""Redaction of failures on private tasks."""
 
 import pytest
 from hypothesis import given
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.process_log import LogTail
 from orchestra_ray.core.records import Task
-from orchestra_ray.data.tasks.private import PRIVATE, told
+from orchestra_ray.data.tasks.private import PRIVATE, redact_private
 
 SECRET = Task("hle/1", "hle", "What is the question?", {PRIVATE: True})
 OPEN = Task("gsm/1", "gsm", "What is the question?", {})
@@ -27,8 +27,8 @@ def test_a_private_failure_keeps_its_kind_the_class_of_its_error_and_its_log(
 ) -> None:
     log = LogTail("/logs/x.err", ("What is the question?",), "ValueError: What")
     failure = Failure(FailureKind.REWARD, "scorer", message, True, log)
-    assert told(failure, OPEN) is failure
-    without = told(failure, SECRET)
+    assert redact_private(failure, OPEN) is failure
+    without = redact_private(failure, SECRET)
     assert (without.message, without.permanent) == (kept, True)
     assert without.log == LogTail("/logs/x.err", (), "ValueError")
 
@@ -36,4 +36,4 @@ def test_a_private_failure_keeps_its_kind_the_class_of_its_error_and_its_log(
 @given(st.text())
 def test_words_are_left_out_whatever_they_are(words: str) -> None:
     failure = Failure(FailureKind.TOOL, "x", f"TypeError: {words}")
-    assert told(failure, SECRET).message == "tool: TypeError"
+    assert redact_private(failure, SECRET).message == "tool: TypeError"

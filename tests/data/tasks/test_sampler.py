@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from orchestra_ray.data.catalogue import Catalogue
 
 
-def test_the_cursor_deals_each_group_once(sampler: GroupSampler) -> None:
-    dealt = [sampler.next_group(2, step=n // 3 + 1) for n in range(9)]
-    assert dealt == [sampler.group(n, 2, step=n // 3 + 1) for n in range(9)]
-    ids = [episode.episode_id for group in dealt for episode in group.episodes]
+def test_the_cursor_gives_each_group_once(sampler: GroupSampler) -> None:
+    groups = [sampler.next_group(2, step=n // 3 + 1) for n in range(9)]
+    assert groups == [sampler.group(n, 2, step=n // 3 + 1) for n in range(9)]
+    ids = [episode.episode_id for group in groups for episode in group.episodes]
     assert len(set(ids)) == 18
 
 
@@ -22,7 +22,7 @@ def test_families_come_in_turn(sampler: GroupSampler) -> None:
     assert families[:8] == families[8:] and len(set(families)) == 8
 
 
-def test_policies_are_compared_on_the_same_task_draw_and_seeds(sampler: GroupSampler) -> None:
+def test_policies_are_compared_on_the_same_task_toolset_and_seeds(sampler: GroupSampler) -> None:
     one = sampler.group(4, 1, "model", prefix="before", greedy=True)
     other = sampler.group(4, 1, "oracle", prefix="oracle")
     assert (one.task, one.toolset, one.preference) == (other.task, other.toolset, other.preference)
@@ -43,7 +43,7 @@ def test_a_preference_for_a_tool_stands_only_where_the_tool_is(
     assert any(group.toolset.option("python") is None for group in groups)
 
 
-def test_another_user_has_the_same_tasks_draws_and_seeds(
+def test_another_user_has_the_same_tasks_toolsets_and_seeds(
     quickstart: "Config", catalogue: "Catalogue", sampler: GroupSampler
 ) -> None:
     source = TaskSource.train(quickstart.tasks)

@@ -1,4 +1,4 @@
-"""The page in a browser, on a laptop and on a phone, light and dark: whole, readable, alone."""
+"""The page in a browser, on a laptop and on a phone, light and dark: it fits and is readable."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from orchestra_ray.cli import main as cli
 SIZES = {"phone": (390, 844), "tablet": (820, 1180), "laptop": (1280, 800)}
 LEAST_CONTRAST = 4.5  # WCAG 2.2, success criterion 1.4.3, for text of any size
 
-# Elements that a user sees; what is clipped to nothing is for screen readers.
+# Elements that a user sees; those clipped to nothing are for screen readers.
 _SEEN = """
 const seen = (root, what) => [...root.querySelectorAll(what)].filter(one => {
   const box = one.getBoundingClientRect();
@@ -130,7 +130,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def pages(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """A run with all that there is, three seeds of a setting, two settings, and the extremes."""
+    """A run with every section, three seeds of a setting, two settings, and extreme values."""
     folder = tmp_path_factory.mktemp("pages")
     seeds = [make_run(f"study-s{seed}", seed, ledger=True) for seed in range(3)]
     dear = make_run("long_name_of_another_setting", 4, config={"reward": {"preset": "gdpo"}})
@@ -148,16 +148,16 @@ def pages(make_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactor
         for n in range(7)
     }  # fmt: skip
     many = make_run("extremes", steps=3, baselines=policies)
-    chosen = {
+    runs_of_page = {
         "one": [make_run("whole", preference=True, ledger=True)],
         "seeds": seeds,
         "settings": [*seeds[:2], dear],
         "extremes": [many],
     }
-    for name, runs in chosen.items():
+    for name, runs in runs_of_page.items():
         out = str(folder / f"{name}.html")
         assert cli.main(["report", *map(str, runs), "--out", out]) == 0
-    return {name: folder / f"{name}.html" for name in chosen}
+    return {name: folder / f"{name}.html" for name in runs_of_page}
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -1,4 +1,4 @@
-"""Scales, ticks, places of labels, and what the charts draw."""
+"""Scales, ticks, label placement, and the marks of the charts."""
 
 import math
 import re
@@ -104,14 +104,14 @@ def test_costs_that_span_decades_get_a_logarithmic_axis_with_a_place_for_zero() 
     assert ">0</text>" in markup
 
 
-def test_the_front_is_drawn_through_what_is_not_dominated_and_no_bound() -> None:
+def test_the_front_passes_through_the_points_that_are_not_dominated_and_no_bounds() -> None:
     oracle = Point("oracle", 1, 99, 98, 100, "green", bound=True)
     points = [point("dear", 9, 80), oracle, point("cheap", 1, 40), point("worse", 9.5, 60)]
     assert [one.name for one in front_of(points)] == ["cheap", "dear"]
     markup = scatter("t", points, "cost", 340, 360, "")
     places = circles(markup)
-    (sampled,) = re.findall(r'<polyline points="([^"]+)" class="front"', markup)
-    corners = [tuple(map(float, corner.split(","))) for corner in sampled.split()]
+    (line,) = re.findall(r'<polyline points="([^"]+)" class="front"', markup)
+    corners = [tuple(map(float, corner.split(","))) for corner in line.split()]
     assert corners[0] == places["cheap"] and corners[2] == places["dear"]
     assert corners[1] == (places["dear"][0], places["cheap"][1])
     assert corners[3][1] == places["dear"][1] and len(corners) == 4

@@ -1,4 +1,4 @@
-"""The page: whole, closed in itself, complete and escaped."""
+"""The page: balanced, self-contained, complete and escaped."""
 
 import math
 from html.parser import HTMLParser
@@ -172,7 +172,7 @@ def test_many_families_have_tables_of_their_own() -> None:
 
 def test_calls_are_told_as_shares_of_all_of_a_policy() -> None:
     page = Page(render_report(with_optional(0), [], RUN))
-    assert "Who is called" in page.said("h2")
+    assert "Calls by tool and model" in page.said("h2")
     assert page.said("dt")[:2] == ["nova", "calculator"]
     assert [text for text in page.said("dd") if text.endswith("%")] == ["75.0%", "25.0%"]
     assert "2.00 a task" in page.said("span")

@@ -65,8 +65,8 @@ def test_tradeoffs_keep_the_interval_of_one_run_and_span_several() -> None:
     assert alone.equal_cost_usd_ends("random") == (0.01, 0.03)
     assert both.equal_cost_usd_ends("random") == (0.02, 0.05)
     assert both.equal_cost_usd_ends("strongest") is None
-    (untold,) = settings([first, run("a-3", 0.6, seed=3)])
-    assert untold.hypervolume_ends() is None
+    (lacking,) = settings([first, run("a-3", 0.6, seed=3)])
+    assert lacking.hypervolume_ends() is None
 
 
 def test_one_run_keeps_its_intervals_and_only_shared_policies_are_averaged() -> None:
@@ -106,9 +106,11 @@ def test_calls_are_counted_by_policy_an_episode_without_its_own_tokens() -> None
 
 
 def test_a_summary_s_own_calls_count_before_the_ledger_s() -> None:
-    told = {"policy": summary(0.5, calls={"nova": 3.0}).to_json()}
-    silent = {"random": summary(0.5).to_json()}
-    rows = rows_of(told | {"baselines": silent}, {"policy": {"x": 1.0}, "random": {"y": 2.0}})
+    with_calls = {"policy": summary(0.5, calls={"nova": 3.0}).to_json()}
+    without = {"random": summary(0.5).to_json()}
+    rows = rows_of(
+        with_calls | {"baselines": without}, {"policy": {"x": 1.0}, "random": {"y": 2.0}}
+    )
     assert rows["policy"].calls == {"nova": 3.0} and rows["random"].calls == {"y": 2.0}
 
 

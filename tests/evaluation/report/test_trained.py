@@ -1,4 +1,4 @@
-"""What is said of a training beside its comparison."""
+"""The totals of a training, and the warning beside its comparison."""
 
 from typing import Any
 
@@ -39,13 +39,13 @@ def trained(*steps: dict[str, Any], tiny: bool = True) -> Trained:
 
 
 def test_the_sentence_tells_what_was_trained() -> None:
-    told = trained(STEP, IDLE, STEP | {"lr": 1e-3})
-    assert told.sentence() == (
+    totals = trained(STEP, IDLE, STEP | {"lr": 1e-3})
+    assert totals.sentence() == (
         "trained 96 of 192 episodes (100 sequences, 2,000 tokens);"
         " 4 optimizer steps at a learning rate of 0.001 to 0.005;"
         " groups dropped: 12 all_wrong; episodes failed: 6 tool"
     )
-    assert told.warning() is None and told.moved_most == pytest.approx(0.012)
+    assert totals.warning() is None and totals.moved_most == pytest.approx(0.012)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What every attack has: a sandbox under tight limits, and a host that is looked at afterwards."""
+"""Fixtures of the attacks: a sandbox with tight limits, and checks of the host afterwards."""
 
 import asyncio
 import os
@@ -10,12 +10,12 @@ from typing import Any
 import psutil
 import pytest
 
-from orchestra_ray.sandbox.command import Limits
+from orchestra_ray.sandbox.command import SandboxLimits
 from orchestra_ray.sandbox.run import Outcome, Sandbox
 
 from ...leftovers import descriptors, processes
 
-TIGHT = Limits(
+TIGHT = SandboxLimits(
     wall_s=60.0,
     cpu_s=2,
     memory_mib=256,
@@ -43,17 +43,19 @@ def kernel_call(number, *arguments):
 
 
 @pytest.fixture(scope="session")
-def sandboxes(sandbox_here: None) -> Callable[[Limits], Sandbox]:
-    made: dict[Limits, Sandbox] = {}
+def sandboxes(sandbox_here: None) -> Callable[[SandboxLimits], Sandbox]:
+    made: dict[SandboxLimits, Sandbox] = {}
 
-    def sandbox(limits: Limits) -> Sandbox:
+    def sandbox(limits: SandboxLimits) -> Sandbox:
         return made.get(limits) or made.setdefault(limits, Sandbox(limits))
 
     return sandbox
 
 
 @pytest.fixture
-def attacks(sandboxes: Callable[[Limits], Sandbox]) -> Iterator[Callable[..., list[Outcome]]]:
+def attacks(
+    sandboxes: Callable[[SandboxLimits], Sandbox],
+) -> Iterator[Callable[..., list[Outcome]]]:
     """Runs programs beside each other under TIGHT limits, some replaced.
 
     No process and no descriptor may be left of them.

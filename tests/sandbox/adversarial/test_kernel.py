@@ -39,7 +39,7 @@ print({{refused(os.kill, pid, 9) for pid in pids if pid != os.getpid()}})
     assert outcome.stdout.text == "{'ESRCH'}\n"
 
 
-def test_killing_everybody_kills_nobody_outside(
+def test_killing_all_processes_kills_none_outside(
     attack: Attack, bystander: subprocess.Popen[bytes]
 ) -> None:
     outcome = attack("print(refused(os.kill, -1, 9))")
@@ -246,7 +246,7 @@ print(refused(os.open, "/dev/tty", 0), refused(os.openpty))
     assert outcome.stdout.text == "ENOTTY ENOTTY ENOTTY ENOENT ENOENT\n"
 
 
-def test_neither_the_hosts_name_nor_its_users_are_told(attack: Attack) -> None:
+def test_neither_the_hosts_name_nor_its_users_are_visible(attack: Attack) -> None:
     outcome = attack(
         """
 import getpass, socket
@@ -276,7 +276,7 @@ print(os.system("true") >> 8)
 def test_the_program_dies_with_its_host(
     mark: str, bearers: Callable[[], list[psutil.Process]]
 ) -> None:
-    """The executor's process is killed: nobody is left to end the run."""
+    """The executor's process is killed, so no process is left to end the run."""
     program = (
         "import os, sys; os.execv(sys.executable, [sys.executable, '-c', "
         f"'import time; time.sleep(99)', '{mark}'])"
@@ -284,8 +284,8 @@ def test_the_program_dies_with_its_host(
     host = f"""
 import asyncio
 from orchestra_ray.sandbox.run import Sandbox
-from orchestra_ray.sandbox.command import Limits
-asyncio.run(Sandbox(Limits(wall_s=60)).run({program!r}))
+from orchestra_ray.sandbox.command import SandboxLimits
+asyncio.run(Sandbox(SandboxLimits(wall_s=60)).run({program!r}))
 """
     with subprocess.Popen([sys.executable, "-c", host]) as process:
         within(60, lambda: bearers() != [])

@@ -124,7 +124,7 @@ WAITS = (
 )
 
 
-def test_whoever_waits_ends_with_the_wall_limit(attacks: Callable[..., list[Outcome]]) -> None:
+def test_a_waiting_program_ends_with_the_wall_limit(attacks: Callable[..., list[Outcome]]) -> None:
     outcomes = attacks(*(f"print('begins', flush=True)\n{wait}" for wait in WAITS), wall_s=2.5)
     for wait, outcome in zip(WAITS, outcomes, strict=True):
         assert outcome.limit is Limit.WALL and 2.5 <= outcome.wall_s < 30, wait

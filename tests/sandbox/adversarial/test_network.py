@@ -1,4 +1,4 @@
-"""Programs that call out. Each way is one where a listener of the host would have heard it."""
+"""Programs that use the network, each in a way that reaches a listener outside the sandbox."""
 
 import socket
 from collections.abc import Callable

@@ -1,16 +1,16 @@
-"""Programs that print what nobody can hold or read."""
+"""Programs with huge, endless or unreadable output."""
 
 import resource
 from collections.abc import Callable
 
 import pytest
 
-from orchestra_ray.sandbox.command import Limits
+from orchestra_ray.sandbox.command import SandboxLimits
 from orchestra_ray.sandbox.run import Limit, Outcome
 from orchestra_ray.workers.tools.builtin.python import described
 
 Attack = Callable[..., Outcome]
-KEPT = Limits()
+KEPT = SandboxLimits()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from orchestra_ray.config.schema import Aggregation
+from orchestra_ray.config.enums import Aggregation
 from orchestra_ray.core.records import Turn
 from orchestra_ray.workers.learner.aggregation import (
     aggregate,

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from orchestra_ray.config.schema import Aggregation, LossConfig
+from orchestra_ray.config.enums import Aggregation
+from orchestra_ray.config.learning import LossConfig
 from orchestra_ray.core.records import Trajectory, Turn
 from orchestra_ray.workers.learner.batch import IGNORE, Microbatch, Sample, collate
 

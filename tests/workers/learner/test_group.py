@@ -12,7 +12,9 @@ from ray.actor import ActorHandle
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from orchestra_ray.config.schema import Aggregation, Config, LossConfig, Surrogate, ZeroStage
+from orchestra_ray.config.enums import Aggregation, Surrogate, ZeroStage
+from orchestra_ray.config.learning import LossConfig
+from orchestra_ray.config.schema import Config
 from orchestra_ray.core.records import Trajectory
 from orchestra_ray.weights.buckets import read_bucket
 from orchestra_ray.workers.learner.actor import OPTIMIZER, POLICY, LearnerGroup

@@ -17,7 +17,8 @@ from ray import ObjectRef
 from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from orchestra_ray.config.schema import Config, ZeroStage
+from orchestra_ray.config.enums import ZeroStage
+from orchestra_ray.config.schema import Config
 from orchestra_ray.core.faults import FailureKind
 from orchestra_ray.core.process_log import ProcessLog
 from orchestra_ray.core.records import Trajectory

@@ -10,7 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from orchestra_ray.config.schema import Aggregation, KlEstimator, LossConfig, Surrogate
+from orchestra_ray.config.enums import Aggregation, KlEstimator, Surrogate
+from orchestra_ray.config.learning import LossConfig
 from orchestra_ray.workers.learner.aggregation import share_of_normaliser
 from orchestra_ray.workers.learner.loss import kl_penalty, policy_loss
 

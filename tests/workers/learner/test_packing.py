@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra_ray.config.schema import LearnerConfig
+from orchestra_ray.config.learning import LearnerConfig
 from orchestra_ray.workers.learner.packing import pack, pack_padded, plan_batch, plan_microbatches
 
 CAP = 100

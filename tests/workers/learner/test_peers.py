@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from orchestra_ray.config.schema import Aggregation, KlEstimator, LossConfig, Surrogate
+from orchestra_ray.config.enums import Aggregation, KlEstimator, Surrogate
+from orchestra_ray.config.learning import LossConfig
 from orchestra_ray.workers.learner.loss import policy_loss
 
 PEERS = json.loads(Path(__file__).with_name("peers.json").read_text())

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from orchestra_ray.config.schema import Aggregation, LossConfig, Surrogate
+from orchestra_ray.config.enums import Aggregation, Surrogate
+from orchestra_ray.config.learning import LossConfig
 from orchestra_ray.workers.learner.loss import policy_loss
 
 OLD = math.log(0.4)  # log-probability of the old policy, wherever it is one number

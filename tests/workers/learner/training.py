@@ -4,7 +4,8 @@ import asyncio
 
 from ray import ObjectRef
 
-from orchestra_ray.config.schema import Config, ZeroStage
+from orchestra_ray.config.enums import ZeroStage
+from orchestra_ray.config.schema import Config
 from orchestra_ray.core.records import Trajectory
 from orchestra_ray.workers.learner.actor import LearnerGroup
 from orchestra_ray.workers.learner.parts import TrainingSequence, part_of

@@ -1,4 +1,4 @@
-"""The scorer as a Ray actor: plain judges, the LLM judge through the run's books, and failures."""
+"""The scorer as a Ray actor: plain graders, the LLM judge with its spend, and failures."""
 
 import asyncio
 import json
@@ -26,11 +26,11 @@ from orchestra_ray.core.records import (
 )
 from orchestra_ray.core.states import Stop
 from orchestra_ray.data.catalogue import Catalogue, Entry, Kind, Limits
+from orchestra_ray.spend.actor import SpendActor
 from orchestra_ray.spend.budget import SpendLimits
 from orchestra_ray.workers.reward.actor import RewardScorer
 from orchestra_ray.workers.reward.judges.registry import GraderInputs
 from orchestra_ray.workers.reward.settings import RewardSettings
-from orchestra_ray.workers.tools.actor import Books
 
 pytestmark = pytest.mark.cpu
 PAPER = RewardSettings()
@@ -38,7 +38,7 @@ GATHER = 8  # groups that wait for verdicts at once
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers once as many ask as are to be asked at once: one after the other they never would."""
+    """Replies once the expected number of concurrent calls has arrived; sequential calls block."""
 
     barrier = threading.Barrier(GATHER)
 
@@ -82,7 +82,7 @@ def group(name: str, judge: str, *answers: str | None) -> tuple[GroupSpec, list[
     return GroupSpec(name, 1, task, ToolsetSample(0, ()), preference, episodes), refs
 
 
-def test_groups_are_judged_side_by_side_and_what_it_costs_is_in_the_books(
+def test_groups_are_judged_side_by_side_and_what_it_costs_is_recorded(
     ray_cluster: str, endpoint: str, tmp_path: Path
 ) -> None:
     entry = Entry(
@@ -98,24 +98,24 @@ def test_groups_are_judged_side_by_side_and_what_it_costs_is_in_the_books(
     judging = GraderInputs(
         JudgeConfig("grader"), Catalogue({"grader": entry}, ""), deadline_s=100.0
     )
-    books = Books.options(num_cpus=0).remote("run", str(tmp_path), SpendLimits())
-    scorer = RewardScorer.options(num_cpus=0.1).remote(judging, books)
+    spend = SpendActor.options(num_cpus=0).remote("run", str(tmp_path), SpendLimits())
+    scorer = RewardScorer.options(num_cpus=0.1).remote(judging, spend)
     asked = [group(f"g{n}", "paper", "yes" if n % 2 else "no", "42") for n in range(GATHER)]
 
-    async def play() -> Any:
+    async def score_all() -> Any:
         async with asyncio.timeout(120):
             scores = await asyncio.gather(
                 *(scorer.score.remote(PAPER, g, *refs) for g, refs in asked)
             )
-            return scores, await scorer.drain.remote(), await books.close_step.remote(1)
+            return scores, await scorer.drain.remote(), await spend.close_step.remote(1)
 
-    scores, unposted, closing = asyncio.run(play())
+    scores, unposted, closed = asyncio.run(score_all())
     assert all(score.failure is None for score in scores)
     correct = [[episode.correct for episode in score.episodes] for score in scores]
     assert correct == [[n % 2 == 1, True] for n in range(GATHER)]
-    assert unposted == 0 and not closing.failures
-    assert closing.totals["ledger/charged_usd/judge"] == GATHER * 1e-6
-    for actor in (scorer, books):
+    assert unposted == 0 and not closed.failures
+    assert closed.totals["ledger/charged_usd/judge"] == GATHER * 1e-6
+    for actor in (scorer, spend):
         ray.kill(actor)
 
 

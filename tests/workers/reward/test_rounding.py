@@ -11,7 +11,7 @@ from orchestra_ray.workers.reward.advantage import (
     ESTIMATORS,
     batch_advantages,
     group_advantages,
-    yardstick,
+    group_statistics,
 )
 from orchestra_ray.workers.reward.objectives import group_terms
 from orchestra_ray.workers.reward.rounding import differs, spreads
@@ -100,7 +100,7 @@ def test_rewards_whose_parts_cancel_out_are_equal() -> None:
     terms = group_terms(rows, np.array([0.0, 1.0, 1.0]), np.ones(3, bool), MINIMISE, "gdpo")
     assert 0 < np.ptp(terms.rewards_G) < 1e-15
     size = float(np.abs(terms.terms_G_K).sum(axis=1).max())
-    assert not yardstick(terms.rewards_G, "gdpo", size=size).keep
+    assert not group_statistics(terms.rewards_G, "gdpo", size=size).keep
 
 
 @given(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra_ray.config.schema import RewardConfig
+from orchestra_ray.config.learning import RewardConfig
 from orchestra_ray.core.faults import DropReason
 from orchestra_ray.core.money import Prices, Usage, nanousd
 from orchestra_ray.core.records import (
@@ -26,7 +26,7 @@ from orchestra_ray.core.records import (
 )
 from orchestra_ray.core.states import Stop
 from orchestra_ray.workers.reward.advantage import ESTIMATORS
-from orchestra_ray.workers.reward.columns import Part, amounts, columns
+from orchestra_ray.workers.reward.columns import RewardPart, amounts, columns
 from orchestra_ray.workers.reward.combinations import COMBINATIONS
 from orchestra_ray.workers.reward.score import score_group
 from orchestra_ray.workers.reward.settings import RewardSettings, Weights
@@ -54,7 +54,7 @@ FRUGAL = Preference("frugal", "", outcome=1.0, cost=1.0, latency=0.0)
 def call(
     alias: str, turn: int = 0, dollars: float = 0.0, seconds: float = 0.0, **more: object
 ) -> LedgerEntry:
-    """A call of the draw under the alias that the policy asked for."""
+    """A call of the toolset under the alias that the policy used."""
     found = {QWEN.alias: (QWEN, "qwen3-32b"), PYTHON.alias: (PYTHON, "")}
     for recipe in (SEARCH, ANSWER):
         found |= {choice.alias: (recipe, choice.identity) for choice in recipe.choices}
@@ -228,10 +228,10 @@ def test_the_parts_name_where_a_reward_is_from() -> None:
     ]
     first = score_group(group(fond), trajectories, is_right, RewardSettings()).episodes[0]
     assert first.parts == {
-        Part.TOOLS: 0.125,
-        Part.OUTCOME: 1.0,
-        Part.COST: 0.5,
-        Part.LATENCY: 0.25,
+        RewardPart.TOOLS: 0.125,
+        RewardPart.OUTCOME: 1.0,
+        RewardPart.COST: 0.5,
+        RewardPart.LATENCY: 0.25,
     }
 
 
@@ -325,8 +325,8 @@ def test_credit_by_turn_leaves_the_rest_of_the_score_as_it_is(
     by_turn = score_group(group(), trajectories, is_right, replace(settings, turn_credit=True))
     stripped = tuple(replace(e, turn_advantages=()) for e in by_turn.episodes)
     assert replace(by_turn, episodes=stripped) == whole
-    for episode, played in zip(by_turn.episodes, trajectories, strict=True):
-        assert len(episode.turn_advantages) == (len(played.turns) if whole.keep else 0)
+    for episode, trajectory in zip(by_turn.episodes, trajectories, strict=True):
+        assert len(episode.turn_advantages) == (len(trajectory.turns) if whole.keep else 0)
         if whole.keep:
             assert episode.turn_advantages[0] == pytest.approx(episode.advantage)
 
@@ -337,7 +337,7 @@ def test_what_was_paid_early_is_sunk_for_the_late_turns() -> None:
     wrong = spending(False, [0, 0, 32])
     score = score_group(group(), [early, late, wrong], is_right, settings)
     by_turn = [episode.turn_advantages for episode in score.episodes]
-    # A multiplier of 1.5 on 2 dollars, and half a dollar each: a price of 0.375 for everybody.
+    # A multiplier of 1.5 on 2 dollars, and half a dollar each: a price of 0.375 for each.
     # After the first turn one of three has paid it, a mean of 0.125.
     np.testing.assert_allclose(by_turn[0], [1 / 3, 1 / 3 + 0.25, 1 / 3 + 0.25])
     np.testing.assert_allclose(by_turn[1], [1 / 3, 1 / 3 - 0.125, 1 / 3 - 0.125])
@@ -350,11 +350,14 @@ def test_a_budget_charges_right_and_wrong_alike() -> None:
 
 
 def test_a_multiplier_of_twice_the_size_moves_right_episodes_twice_as_far() -> None:
-    played = [spending(True, [64]), spending(True, [128])]
+    trajectories = [spending(True, [64]), spending(True, [128])]
     config = RewardConfig(preset="budgeted", budget_usd=1.0)
     once, twice = (
         score_group(
-            group(), played, is_right, replace(RewardSettings.of(config), multiplier=multiplier)
+            group(),
+            trajectories,
+            is_right,
+            replace(RewardSettings.of(config), multiplier=multiplier),
         )
         for multiplier in (0.5, 1.0)
     )
@@ -363,11 +366,11 @@ def test_a_multiplier_of_twice_the_size_moves_right_episodes_twice_as_far() -> N
 
 
 def test_fixed_weights_stand_in_for_the_preference() -> None:
-    played = [spending(True, [64]), spending(False, [128])]
+    trajectories = [spending(True, [64]), spending(False, [128])]
     settings = settings_of("scalarised", "grpo")
     # 1 - 0.5 - 0.25 * 64 + 0.125 a call
-    assert rewards(played, FRUGAL, settings) == [-15.375, -32.875]
-    assert rewards(played, liking({"python": 1.0}), settings) == [-15.375, -32.875]
+    assert rewards(trajectories, FRUGAL, settings) == [-15.375, -32.875]
+    assert rewards(trajectories, liking({"python": 1.0}), settings) == [-15.375, -32.875]
 
 
 @pytest.mark.parametrize(

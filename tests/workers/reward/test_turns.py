@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from orchestra_ray.workers.reward.advantage import ESTIMATORS, yardstick
+from orchestra_ray.workers.reward.advantage import ESTIMATORS, group_statistics
 from orchestra_ray.workers.reward.combinations import COMBINATIONS
 from orchestra_ray.workers.reward.objectives import group_terms
 from orchestra_ray.workers.reward.turns import turn_returns
@@ -76,10 +76,10 @@ def test_with_equal_costs_every_turn_has_the_episodes_advantage(
     spent: np.ndarray, right: np.ndarray, name: str, estimator: str
 ) -> None:
     rewards, by_turn = returns([spent] * 4, right, name)
-    measure = yardstick(rewards, estimator)
+    statistics = group_statistics(rewards, estimator)
     for reward, row in zip(rewards, by_turn, strict=True):
         np.testing.assert_allclose(
-            measure.advantages(row), np.full(3, measure.advantages(reward)), atol=1e-9
+            statistics.advantages(row), np.full(3, statistics.advantages(reward)), atol=1e-9
         )
 
 

@@ -25,24 +25,24 @@ from orchestra_ray.workers.tools.runtime.executor import Executor
 
 
 class Direct:
-    """The executor without a pool between."""
+    """A tool caller that uses an executor directly, without a pool."""
 
-    def __init__(self, catalogue: Catalogue, books: Any):
-        self.books = books
-        self._executor = Executor(catalogue, make_tools(catalogue), books)
+    def __init__(self, catalogue: Catalogue, spend: Any):
+        self.spend = spend
+        self._executor = Executor(catalogue, make_tools(catalogue), spend)
 
     async def call(self, request: ToolRequest) -> ToolResult | Failure:
         return await self._executor.execute(request)
 
     def enter(self, entry: LedgerEntry) -> None:
-        self.books.enter(Settlement(entry.call_id, entry))
+        self.spend.enter(Settlement(entry.call_id, entry))
 
     async def drain(self) -> int:
         return 0
 
 
 class Script:
-    """Says the given texts in turn, with made-up log-probabilities and versions."""
+    """Returns the given texts in turn, with artificial log-probabilities and versions."""
 
     def __init__(
         self, chat: Chat, texts: Sequence[str], finish: str = "stop", end_id: int | None = None
@@ -58,7 +58,7 @@ class Script:
         return Completion(ids, [-0.5 * turn] * len(ids), [turn] * len(ids), self.finish)
 
 
-def play(
+def run_policy(
     episode_context: EpisodeContext, policy: Policy, group: GroupSpec
 ) -> tuple[Trajectory | None, EpisodeSummary]:
     acting = replace(episode_context, policies={**episode_context.policies, "model": policy})
@@ -74,5 +74,5 @@ def ask(group: GroupSpec) -> str:
 
 
 def tool_call_text(name: str, arguments: Mapping[str, object]) -> str:
-    """A call in Hermes form, for a `Script` to say."""
+    """Returns a call in Hermes form, for a `Script`."""
     return f"<tool_call>\n{call_json(name, arguments)}\n</tool_call>"

@@ -1,4 +1,4 @@
-"""Engines that serve a tiny random model and its twins, and a stage without one."""
+"""Engines that serve tiny random models, and an episode context without an engine."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from orchestra_ray.config import Config
 from orchestra_ray.data.catalogue import Catalogue
-from orchestra_ray.weights.actor import WeightRegistryActor, publish, start_registry
+from orchestra_ray.weights.actor import RegistryHandle, publish, start_registry
 from orchestra_ray.weights.buckets import Manifest
 from orchestra_ray.workers.rollout.chat import Chat
 from orchestra_ray.workers.rollout.context import context_of
@@ -71,10 +71,10 @@ def tiny_config(quickstart: Config) -> Config:
 
 @dataclass(frozen=True)
 class Served:
-    """An engine that has joined a board, and the loop that it lives on."""
+    """An engine connected to a weight registry, and its event loop."""
 
     engine: Engine
-    registry: WeightRegistryActor
+    registry: RegistryHandle
     runner: asyncio.Runner
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:

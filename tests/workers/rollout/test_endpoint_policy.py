@@ -1,4 +1,4 @@
-"""A model behind an endpoint plays the orchestrator, over real HTTP."""
+"""A policy behind an endpoint, over real HTTP."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from orchestra_ray.config import Config
-from orchestra_ray.config.schema import ContextPolicy
+from orchestra_ray.config.enums import ContextPolicy
 from orchestra_ray.core.faults import FailureKind
 from orchestra_ray.core.money import Prices
 from orchestra_ray.core.policy_names import ORCHESTRATOR
@@ -92,24 +92,24 @@ def url() -> Iterator[str]:
     server.server_close()
 
 
-Play = Callable[[ContextPolicy], tuple[Trajectory | None, EpisodeSummary]]
+RunPolicy = Callable[[ContextPolicy], tuple[Trajectory | None, EpisodeSummary]]
 
 
 @pytest.fixture
-def play(
+def run_policy(
     url: str,
     chat: Chat,
     catalogue: Catalogue,
     quickstart: Config,
     group: GroupSpec,
     local_spend: Callable[[], Any],
-) -> Play:
+) -> RunPolicy:
     settings = {"base_urls": [url], "model": "m"}
     limits = Limits(retries=0, deadline_s=10)
     entry = Entry(NAME, Kind.MODEL, "", "endpoint", PRICES, 1.0, limits, settings=settings)
     whole = replace(catalogue, entries={**catalogue.entries, NAME: entry})
 
-    def play(policy: ContextPolicy) -> tuple[Trajectory | None, EpisodeSummary]:
+    def run_policy(policy: ContextPolicy) -> tuple[Trajectory | None, EpisodeSummary]:
         limits = replace(quickstart.rollout, context=policy)
         context = context_of(chat, limits, submit=False)
 
@@ -123,7 +123,7 @@ def play(
 
         return asyncio.run(main())
 
-    return play
+    return run_policy
 
 
 @pytest.fixture
@@ -136,9 +136,9 @@ def group(sampler: GroupSampler) -> GroupSpec:
 
 @pytest.mark.parametrize("policy", ContextPolicy)
 def test_it_has_the_same_functions_and_is_charged_as_the_policy(
-    play: Play, group: GroupSpec, policy: ContextPolicy
+    run_policy: RunPolicy, group: GroupSpec, policy: ContextPolicy
 ) -> None:
-    trajectory, summary = play(policy)
+    trajectory, summary = run_policy(policy)
     assert trajectory is not None and summary.stop is Stop.ANSWERED, summary
     assert len(Orchestrator.seen) == summary.turns == 2
     names = {function["function"]["name"] for function in Orchestrator.seen[0]["tools"]}
@@ -152,8 +152,8 @@ def test_it_has_the_same_functions_and_is_charged_as_the_policy(
     assert summary.outcomes == {"ok": 3}  # two turns, a call, and none for what is no JSON
 
 
-def test_it_reads_the_conversation_with_a_result_for_each_call(play: Play) -> None:
-    play(ContextPolicy.TRANSCRIPT)
+def test_it_reads_the_conversation_with_a_result_for_each_call(run_policy: RunPolicy) -> None:
+    run_policy(ContextPolicy.TRANSCRIPT)
     messages = Orchestrator.seen[1]["messages"]
     assert [message["role"] for message in messages] == ["user", "assistant", "tool", "tool"]
     assert messages[1]["content"] == SAID
@@ -162,8 +162,8 @@ def test_it_reads_the_conversation_with_a_result_for_each_call(play: Play) -> No
     assert messages[3]["content"].startswith("error: the tool call is not valid JSON")
 
 
-def test_it_reads_what_is_known_under_rebuild(play: Play, group: GroupSpec) -> None:
-    play(ContextPolicy.REBUILD)
+def test_it_reads_what_is_known_under_rebuild(run_policy: RunPolicy, group: GroupSpec) -> None:
+    run_policy(ContextPolicy.REBUILD)
     roles: list[list[str]] = [[m["role"] for m in seen["messages"]] for seen in Orchestrator.seen]
     assert roles == [["system", "user"]] * 2
     last: Mapping[str, str] = Orchestrator.seen[1]["messages"][1]
@@ -174,10 +174,10 @@ def test_it_reads_what_is_known_under_rebuild(play: Play, group: GroupSpec) -> N
     ("status", "garbled", "error"), [(400, False, "rejected"), (200, True, "bad_reply")]
 )
 def test_what_is_its_own_doing_ends_the_episode_without_an_answer(
-    play: Play, chat: Chat, status: int, garbled: bool, error: str
+    run_policy: RunPolicy, chat: Chat, status: int, garbled: bool, error: str
 ) -> None:
     Orchestrator.status, Orchestrator.garbled = status, garbled
-    trajectory, summary = play(ContextPolicy.TRANSCRIPT)
+    trajectory, summary = run_policy(ContextPolicy.TRANSCRIPT)
     assert trajectory is not None and summary.failure is None, summary
     assert trajectory.answer is None and (summary.stop, summary.turns) == (Stop.LENGTH, 1)
     assert trajectory.tokens_T[trajectory.mask_T].tolist() == [chat.end_id]
@@ -187,21 +187,21 @@ def test_what_is_its_own_doing_ends_the_episode_without_an_answer(
 
 @pytest.mark.parametrize("status", [401, 404, 500])
 def test_an_endpoint_that_fails_or_denies_us_ends_the_episode_as_a_failure(
-    play: Play, status: int
+    run_policy: RunPolicy, status: int
 ) -> None:
     Orchestrator.status = status
-    trajectory, summary = play(ContextPolicy.TRANSCRIPT)
+    trajectory, summary = run_policy(ContextPolicy.TRANSCRIPT)
     assert trajectory is None and summary.failure is not None
     assert (summary.failure.kind, summary.failure.where) == (FailureKind.ENGINE, NAME)
 
 
 @pytest.mark.parametrize("in_content", [False, True])
 def test_a_program_with_marks_in_a_string_is_run(
-    play: Play, sandbox_here: None, in_content: bool
+    run_policy: RunPolicy, sandbox_here: None, in_content: bool
 ) -> None:
     marks = "<think> </think> <tool_call> </tool_call> <|im_end|>"
     Orchestrator.code, Orchestrator.in_content = f"print('{marks}', 6 * 7)", in_content
-    trajectory, summary = play(ContextPolicy.TRANSCRIPT)
+    trajectory, summary = run_policy(ContextPolicy.TRANSCRIPT)
     assert trajectory is not None and summary.calls == {"python": 1}
     (result,) = [m["content"] for m in Orchestrator.seen[1]["messages"] if m["role"] == "tool"]
     assert f"{marks} 42" in result

@@ -175,7 +175,8 @@ def test_a_corrupt_bucket_is_refused_and_the_old_weights_serve_on(served: Served
         asked = [complete(engine, prompt(i), max_tokens=100, seed=i) for i in range(requests)]
         going = asyncio.gather(*asked)
         line = (
-            rf"^.*version {version + 1}: bucket 1 of .* is corrupt .*; version {version} serves on$"
+            rf"^.*version {version + 1}: bucket 1 of .* is corrupt .*; "
+            rf"version {version} stays in use$"
         )
         with pytest.raises(EngineRefused, match=line):
             await engine.update_weights(version + 1)
@@ -188,10 +189,10 @@ def test_a_corrupt_bucket_is_refused_and_the_old_weights_serve_on(served: Served
         assert_sampled_by(old, prompt(i), one, temperature=1.0)
 
 
-def test_a_version_that_is_not_on_the_board_is_refused(served: Served) -> None:
+def test_an_unpublished_version_is_refused(served: Served) -> None:
     version = served.engine.version
     with pytest.raises(
-        EngineRefused, match=f"version 999 is not on the board.*{version} serves on"
+        EngineRefused, match=f"version 999 is not published.*{version} stays in use"
     ):
         served.run(served.engine.update_weights(999))
     assert served.engine.failure is None
@@ -240,7 +241,7 @@ def test_weights_of_another_model_are_refused(served: Served, changed: Tensor | 
     name = "model.layers.1.self_attn.k_proj.weight"
     named |= {name: changed}
     served.publish(version + 1, [(n, t) for n, t in named.items() if t is not None])
-    with pytest.raises(EngineRefused, match=rf"in 1 tensors: {name} .*{version} serves on"):
+    with pytest.raises(EngineRefused, match=rf"in 1 tensors: {name} .*{version} stays in use"):
         served.run(served.engine.update_weights(version + 1))
     said = served.run(complete(served.engine, prompt(1)))
     assert_sampled_by(current(served), prompt(1), said, temperature=1.0)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from orchestra_ray.config import Config
-from orchestra_ray.config.schema import ContextPolicy
+from orchestra_ray.config.enums import ContextPolicy
 from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.records import ToolRequest, ToolResult
 from orchestra_ray.core.states import Stop
@@ -17,7 +17,7 @@ from orchestra_ray.workers.rollout.context import context_of
 from orchestra_ray.workers.rollout.episode import EpisodeContext, run_episode
 from orchestra_ray.workers.rollout.policies import Completion, PolicyInput
 
-from .acting import Direct, Script, ask, play, tool_call_text
+from .acting import Direct, Script, ask, run_policy, tool_call_text
 
 
 def test_history_only_grows_and_the_mask_marks_what_was_sampled(
@@ -27,7 +27,7 @@ def test_history_only_grows_and_the_mask_marks_what_was_sampled(
     script = Script(
         episode_context.chat, [f"<think>\nx\n</think>\n\n{ask(group)}", ask(group), "42"]
     )
-    trajectory, summary = play(episode_context, script, group)
+    trajectory, summary = run_policy(episode_context, script, group)
     assert trajectory is not None and summary.failure is None
     tokens = trajectory.tokens_T.tolist()
     for prompt in script.prompts:
@@ -60,14 +60,14 @@ def test_money_and_time_are_the_sums_of_the_ledger(
     episode_context: EpisodeContext, sampler: GroupSampler
 ) -> None:
     group = sampler.group(1, 1)
-    trajectory, summary = play(
+    trajectory, summary = run_policy(
         episode_context, Script(episode_context.chat, [ask(group), "1"]), group
     )
     assert trajectory is not None
     assert [e.kind for e in trajectory.ledger] == ["policy", "model", "policy"]
     assert summary.price_nanousd == sum(e.price_nanousd for e in trajectory.ledger) > 0
     assert isinstance(episode_context.tools, Direct)
-    ledger = episode_context.tools.books.ledger.by_identity
+    ledger = episode_context.tools.spend.ledger.by_identity
     assert sum(total.charged_nanousd for total in ledger.values()) == summary.price_nanousd
     assert summary.latency_s == pytest.approx(sum(e.service_s for e in trajectory.ledger))
     own = trajectory.ledger[0]
@@ -79,7 +79,7 @@ def test_the_turn_limit_ends_an_episode_that_never_answers(
     episode_context: EpisodeContext, sampler: GroupSampler
 ) -> None:
     group = sampler.group(0, 1)
-    trajectory, summary = play(
+    trajectory, summary = run_policy(
         episode_context, Script(episode_context.chat, [ask(group)] * 9), group
     )
     assert trajectory is not None and trajectory.answer is None
@@ -91,14 +91,16 @@ def test_a_group_may_have_a_turn_limit_of_its_own(
 ) -> None:
     for budget in (1, episode_context.limits.max_turns + 2):
         group = replace(sampler.group(0, 1), max_turns=budget)
-        _, summary = play(episode_context, Script(episode_context.chat, [ask(group)] * 20), group)
+        _, summary = run_policy(
+            episode_context, Script(episode_context.chat, [ask(group)] * 20), group
+        )
         assert summary.stop is Stop.TURN_LIMIT and summary.turns == budget
 
 
 def test_a_response_at_its_token_limit_ends_the_episode(
     episode_context: EpisodeContext, sampler: GroupSampler
 ) -> None:
-    _, summary = play(
+    _, summary = run_policy(
         episode_context, Script(episode_context.chat, ["so"], finish="length"), sampler.group(0, 1)
     )
     assert summary.stop is Stop.LENGTH and not summary.answered
@@ -112,7 +114,7 @@ def test_a_fault_of_the_policy_is_an_observation_and_costs_nothing(
         episode_context.chat,
         ["<tool_call>\n{]\n</tool_call>", tool_call_text("ask", {"model": "nobody"}), "1"],
     )
-    trajectory, summary = play(episode_context, script, group)
+    trajectory, summary = run_policy(episode_context, script, group)
     assert trajectory is not None and summary.stop is Stop.ANSWERED
     text = episode_context.chat.decode(trajectory.tokens_T.tolist())
     assert "error: the tool call is not valid JSON" in text
@@ -145,12 +147,12 @@ def test_each_fault_of_a_call_is_an_observation_that_names_it_and_counts_in_the_
 ) -> None:
     groups = (sampler.group(n, 1) for n in range(50))
     group = next(group for group in groups if group.toolset.option("calculator"))
-    trajectory, _ = play(episode_context, Script(episode_context.chat, [call, "7"]), group)
+    trajectory, _ = run_policy(episode_context, Script(episode_context.chat, [call, "7"]), group)
     assert trajectory is not None and trajectory.answer == "7"
     text = episode_context.chat.decode(trajectory.tokens_T.tolist())
     assert "error: " in text and says in text
     assert isinstance(episode_context.tools, Direct)
-    counted = episode_context.tools.books.ledger.metrics()
+    counted = episode_context.tools.spend.ledger.metrics()
     assert counted[f"ledger/fault/{kind}"] == counted["ledger/errors"] == 1
 
 
@@ -166,7 +168,7 @@ def test_an_episode_never_outlives_its_deadline(
     short = replace(
         episode_context, limits=replace(episode_context.limits, episode_deadline_s=0.05)
     )
-    trajectory, summary = play(short, Hangs(), sampler.group(0, 1))
+    trajectory, summary = run_policy(short, Hangs(), sampler.group(0, 1))
     assert trajectory is None and summary.stop is Stop.FAILED
     assert summary.failure is not None and summary.failure.kind is FailureKind.DEADLINE
 
@@ -179,7 +181,7 @@ class Broken:
 def test_a_failure_of_the_engine_is_a_value(
     episode_context: EpisodeContext, sampler: GroupSampler
 ) -> None:
-    trajectory, summary = play(episode_context, Broken(), sampler.group(0, 1))
+    trajectory, summary = run_policy(episode_context, Broken(), sampler.group(0, 1))
     assert trajectory is None
     assert summary.failure == Failure(FailureKind.ENGINE, "engine", "lost")
 
@@ -241,7 +243,7 @@ def test_a_turn_that_stopped_at_another_token_is_closed_as_the_template_does(
     group = sampler.group(0, 1)
     other = episode_context.chat.control_ids["<|endoftext|>"]
     script = Script(episode_context.chat, [ask(group), "42"], end_id=other)
-    trajectory, _ = play(episode_context, script, group)
+    trajectory, _ = run_policy(episode_context, script, group)
     assert trajectory is not None
     first, second = trajectory.turns
     tokens = trajectory.tokens_T.tolist()
@@ -264,7 +266,7 @@ def test_under_rebuild_every_turn_is_a_sequence_of_its_own(
     )
     group = sampler.group(0, 1)
     script = Script(episode_context.chat, [ask(group), "<think>\nno end", "42"])
-    trajectory, summary = play(rebuilt, script, group)
+    trajectory, summary = run_policy(rebuilt, script, group)
     assert trajectory is not None and len(trajectory.starts) == len(summary.parts)
     for n, prompt in enumerate(script.prompts):
         part = part_of(trajectory, n)

@@ -17,7 +17,7 @@ from orchestra_ray.data.tasks.reasoning_gym import reference
 from orchestra_ray.data.tasks.sampler import GroupSampler
 from orchestra_ray.workers.rollout.episode import EpisodeContext, run_episode
 
-from .acting import Direct, Script, ask, play, tool_call_text
+from .acting import Direct, Script, ask, run_policy, tool_call_text
 
 
 def submit(reply: object) -> str:
@@ -28,7 +28,7 @@ def test_a_submitted_reply_is_the_answer_word_for_word(
     episode_context: EpisodeContext, sampler: GroupSampler
 ) -> None:
     group = sampler.group(0, 1)
-    trajectory, summary = play(
+    trajectory, summary = run_policy(
         episode_context, Script(episode_context.chat, [ask(group), ask(group), submit(1)]), group
     )
     assert trajectory is not None and summary.stop is Stop.ANSWERED and summary.turns == 3
@@ -61,14 +61,14 @@ def test_a_bad_submission_is_an_observation_that_names_it_and_counts(
 ) -> None:
     group = sampler.group(0, 1)
     bad = tool_call_text("submit", arguments)
-    trajectory, summary = play(
+    trajectory, summary = run_policy(
         episode_context, Script(episode_context.chat, [ask(group), bad, "7"]), group
     )
     assert trajectory is not None and trajectory.answer == "7"
     assert f"error: {says}" in episode_context.chat.decode(trajectory.tokens_T.tolist())
     assert [e.error for e in trajectory.ledger if e.kind != "policy"] == [None, kind]
     assert isinstance(episode_context.tools, Direct)
-    assert episode_context.tools.books.ledger.metrics()[f"ledger/fault/{kind}"] == 1
+    assert episode_context.tools.spend.ledger.metrics()[f"ledger/fault/{kind}"] == 1
     assert len({entry.call_id for entry in trajectory.ledger}) == len(trajectory.ledger)
 
 
@@ -76,7 +76,7 @@ def test_a_whole_number_written_as_a_decimal_submits(
     episode_context: EpisodeContext, sampler: GroupSampler
 ) -> None:
     group = sampler.group(0, 1)
-    trajectory, _ = play(
+    trajectory, _ = run_policy(
         episode_context, Script(episode_context.chat, [ask(group), submit(1.0)]), group
     )
     assert trajectory is not None and trajectory.stop is Stop.ANSWERED
@@ -98,9 +98,9 @@ def test_only_replies_that_are_answers_can_be_submitted(
 ) -> None:
     group, tools = sampler.group(0, 1), episode_context.tools
     assert isinstance(tools, Direct)
-    failing = replace(episode_context, tools=FailsFirst(catalogue, tools.books))
+    failing = replace(episode_context, tools=FailsFirst(catalogue, tools.spend))
     script = Script(episode_context.chat, [ask(group), submit(1), ask(group), submit(1)])
-    trajectory, summary = play(failing, script, group)
+    trajectory, summary = run_policy(failing, script, group)
     assert trajectory is not None and summary.stop is Stop.ANSWERED and summary.turns == 4
     assert "error" not in str(trajectory.answer)
     assert "there is no reply 1; there are 0" in episode_context.chat.decode(
@@ -108,12 +108,12 @@ def test_only_replies_that_are_answers_can_be_submitted(
     )
 
 
-def test_a_router_whose_call_failed_ends_with_what_it_heard(
+def test_a_router_whose_call_failed_ends_with_the_error(
     episode_context: EpisodeContext, catalogue: Catalogue, sampler: GroupSampler
 ) -> None:
     group, tools = replace(sampler.group(0, 1), policy="cheapest"), episode_context.tools
     assert isinstance(tools, Direct)
-    failing = replace(episode_context, tools=FailsFirst(catalogue, tools.books))
+    failing = replace(episode_context, tools=FailsFirst(catalogue, tools.spend))
     trajectory, summary = asyncio.run(run_episode(failing, group, group.episodes[0]))
     assert trajectory is not None and summary.stop is Stop.ANSWERED and summary.turns == 2
     assert trajectory.answer == "error: the endpoint is down"
@@ -124,7 +124,9 @@ def test_submit_is_a_tool_like_any_other_where_it_is_not_offered(
 ) -> None:
     group = sampler.group(0, 1)
     without = replace(episode_context, submit=False)
-    trajectory, _ = play(without, Script(episode_context.chat, [ask(group), submit(1), "7"]), group)
+    trajectory, _ = run_policy(
+        without, Script(episode_context.chat, [ask(group), submit(1), "7"]), group
+    )
     assert trajectory is not None and trajectory.answer == "7"
     assert [e.error for e in trajectory.ledger if e.kind != "policy"] == [None, "unknown_tool"]
 
@@ -160,10 +162,10 @@ def test_a_recipe_is_called_by_a_models_name_and_a_terminal_one_answers(
     path.write_text(THREE_TOOLS)
     catalogue = load_catalogue(path)
     config = CatalogueConfig(path=str(path), price_factors=[1.0], latency_factors=[1.0])
-    draw = sample_toolset(catalogue, config, seed=1)
+    toolset = sample_toolset(catalogue, config, seed=1)
     task = replace(sampler.group(0, 1).task, question="6*7")
-    group = replace(sampler.group(0, 1), toolset=draw, task=task)
-    search, answer = (draw.option(name) for name in ("search", "answer"))
+    group = replace(sampler.group(0, 1), toolset=toolset, task=task)
+    search, answer = (toolset.option(name) for name in ("search", "answer"))
     assert search is not None and answer is not None
 
     class Watched(Direct):
@@ -173,14 +175,14 @@ def test_a_recipe_is_called_by_a_models_name_and_a_terminal_one_answers(
             self.asked.append(request)
             return await super().call(request)
 
-    books = local_spend()
+    spend = local_spend()
     texts = [
         tool_call_text("search", {"model": "nova"}),
         tool_call_text("search", {"model": search.choices[0].alias}),
         tool_call_text("answer", {"model": answer.choices[0].alias}),
     ]
-    tools = Watched(catalogue, books)
-    trajectory, summary = play(
+    tools = Watched(catalogue, spend)
+    trajectory, summary = run_policy(
         replace(episode_context, tools=tools), Script(episode_context.chat, texts), group
     )
     assert trajectory is not None and summary.stop is Stop.ANSWERED and summary.turns == 3

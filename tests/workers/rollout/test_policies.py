@@ -1,4 +1,4 @@
-"""The scripted routers: what their rules choose."""
+"""The choices of the scripted routers."""
 
 import numpy as np
 import pytest

@@ -21,7 +21,7 @@ from .acting import Direct, EpisodeContext, Script, tool_call_text
 
 
 @pytest.mark.parametrize(
-    ("tool", "arguments", "heard"),
+    ("tool", "arguments", "expected"),
     [
         ("calculator", {"expression": "6 * 7"}, "42"),
         ("python", {"code": "print(6 * 7)"}, "42"),
@@ -37,7 +37,7 @@ def test_a_tool_of_the_quick_start_answers(
     local_spend: Callable[[], Any],
     tool: str,
     arguments: dict[str, str],
-    heard: str,
+    expected: str,
 ) -> None:
     if tool == "python":
         request.getfixturevalue("sandbox_here")
@@ -45,8 +45,8 @@ def test_a_tool_of_the_quick_start_answers(
         catalogue,
         entries={name: replace(e, presence=1.0) for name, e in catalogue.entries.items()},
     )
-    draw = sample_toolset(present, CatalogueConfig(path="", aliases=False), 0)
-    group = replace(sampler.group(0, 1), toolset=draw)
+    toolset = sample_toolset(present, CatalogueConfig(path="", aliases=False), 0)
+    group = replace(sampler.group(0, 1), toolset=toolset)
     script = Script(chat, [tool_call_text(tool, arguments), "done"])
 
     async def main() -> Any:
@@ -64,4 +64,4 @@ def test_a_tool_of_the_quick_start_answers(
 
     _, summary = asyncio.run(main())
     assert summary.calls == {tool: 1}
-    assert heard in chat.decode(script.prompts[-1])
+    assert expected in chat.decode(script.prompts[-1])

@@ -1,7 +1,7 @@
 """From the engine to the learner's tensors: the ids that vLLM sampled are the ids that train.
 
-Episodes of several turns are played for real; a parser that hears a call in every response keeps
-an untrained policy talking.
+Episodes of several turns are run on a real engine; a parser that reads a call in every response
+keeps the episodes of an untrained policy going.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from orchestra_ray.config import Config
-from orchestra_ray.config.schema import ContextPolicy
+from orchestra_ray.config.enums import ContextPolicy
 from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.records import GroupSpec, Trajectory
 from orchestra_ray.data.catalogue import Catalogue
@@ -38,7 +38,7 @@ TURNS, EPISODES, TOLERANCE = 3, 8, 1e-3
 
 
 class Recorder:
-    """The model's policy, and each prompt that its engine saw with what it said."""
+    """The model's policy, recording each prompt with its completion."""
 
     def __init__(self, policy: ModelPolicy):
         self._policy = policy
@@ -54,32 +54,32 @@ class Recorder:
 
 
 @dataclass(frozen=True)
-class Played:
+class Recorded:
     trajectories: Sequence[Trajectory]
     recorder: Recorder
 
 
 @pytest.fixture(scope="module")
-def played_in(
+def recorded_in(
     quickstart: Config,
     catalogue: Catalogue,
     chat: Chat,
     policy_folder: Path,
     sampler: GroupSampler,
     local_spend: Callable[[], Any],
-) -> Mapping[ContextPolicy, Played]:
+) -> Mapping[ContextPolicy, Recorded]:
     group = sampler.group(0, EPISODES)
     limits = replace(quickstart.rollout, max_turns=TURNS, max_response_tokens=32)
     config = replace(quickstart, rollout=limits)
 
-    async def main() -> Mapping[ContextPolicy, Played]:
+    async def main() -> Mapping[ContextPolicy, Recorded]:
         engine = await Engine.start(config, str(policy_folder), seed=0)
         try:
-            return {context: await play(engine, context) for context in ContextPolicy}
+            return {context: await run_engine(engine, context) for context in ContextPolicy}
         finally:
             await engine.stop()
 
-    async def play(engine: Engine, context: ContextPolicy) -> Played:
+    async def run_engine(engine: Engine, context: ContextPolicy) -> Recorded:
         recorder = Recorder(ModelPolicy(engine, config, chat.stop_ids))
         episode_context = EpisodeContext(
             chat,
@@ -94,16 +94,16 @@ def played_in(
         ended = await asyncio.gather(
             *(run_episode(episode_context, group, e) for e in group.episodes)
         )
-        return Played([trajectory for trajectory, _ in ended if trajectory is not None], recorder)
+        return Recorded([trajectory for trajectory, _ in ended if trajectory is not None], recorder)
 
     return asyncio.run(main())
 
 
 @pytest.fixture(params=ContextPolicy)
-def played(
-    request: pytest.FixtureRequest, played_in: Mapping[ContextPolicy, Played]
-) -> tuple[ContextPolicy, Played]:
-    return request.param, played_in[request.param]
+def recorded(
+    request: pytest.FixtureRequest, recorded_in: Mapping[ContextPolicy, Recorded]
+) -> tuple[ContextPolicy, Recorded]:
+    return request.param, recorded_in[request.param]
 
 
 def always_a_call(group: GroupSpec) -> ParsedTurn:
@@ -112,13 +112,13 @@ def always_a_call(group: GroupSpec) -> ParsedTurn:
 
 
 def test_a_trajectory_is_what_the_engine_saw_and_said(
-    played: tuple[ContextPolicy, Played],
+    recorded: tuple[ContextPolicy, Recorded],
 ) -> None:
-    context, played_there = played
-    assert len(played_there.trajectories) == EPISODES
-    for trajectory in played_there.trajectories:
+    context, run = recorded
+    assert len(run.trajectories) == EPISODES
+    for trajectory in run.trajectories:
         assert len(trajectory.starts) == (TURNS if context is ContextPolicy.REBUILD else 1)
-        said = played_there.recorder.said[trajectory.episode_id]
+        said = run.recorder.said[trajectory.episode_id]
         assert len(said) == len(trajectory.turns) == TURNS
         for turn, (prompt_ids, completion) in zip(trajectory.turns, said, strict=True):
             start = max(start for start in trajectory.starts if start < turn.start)
@@ -134,20 +134,20 @@ def test_a_trajectory_is_what_the_engine_saw_and_said(
 
 @pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
 def test_the_learner_trains_just_these_tokens(
-    played: tuple[ContextPolicy, Played], policy_folder: Path, packed: bool
+    recorded: tuple[ContextPolicy, Recorded], policy_folder: Path, packed: bool
 ) -> None:
-    _, played_there = played
+    _, run = recorded
     samples = [
         Sample(part_of(trajectory, part), 1.0)
-        for trajectory in played_there.trajectories
+        for trajectory in run.trajectories
         for part in range(len(trajectory.starts))
     ]
     batch = collate(samples, packed=packed, device=torch.device("cpu"))
     trained = batch.labels[batch.labels != -100].tolist()
     assert trained == [
         token
-        for t in played_there.trajectories
-        for _, completion in played_there.recorder.said[t.episode_id]
+        for t in run.trajectories
+        for _, completion in run.recorder.said[t.episode_id]
         for token in completion.token_ids
     ]
     model = AutoModelForCausalLM.from_pretrained(policy_folder, dtype=torch.float32)

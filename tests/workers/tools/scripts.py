@@ -1,4 +1,4 @@
-"""A server that misbehaves on demand (`bad_server.py`), what it is told to do, and who asks it."""
+"""A server that misbehaves on demand (`bad_server.py`), its scripts, and its callers."""
 
 import asyncio
 import json
@@ -16,7 +16,8 @@ from orchestra_ray.core.faults import Fault
 from orchestra_ray.core.money import Prices
 from orchestra_ray.core.records import Caller, Task, ToolOption, ToolRequest
 from orchestra_ray.workers.tools.base import Reply
-from orchestra_ray.workers.tools.endpoint.model import EndpointModel, EndpointSettings
+from orchestra_ray.workers.tools.endpoint.model import EndpointModel
+from orchestra_ray.workers.tools.endpoint.settings import EndpointSettings
 
 Script = dict[str, Any]
 DEADLINE_S, FIRST_TOKEN_S, IDLE_S = 1.5, 0.6, 0.3
@@ -25,12 +26,12 @@ HTML = {"Content-Type": "text/html"}
 SSE = {"Content-Type": "text/event-stream"}
 TOLD = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
 CALLER = Caller(step=0, group_id="g", episode_id="e", turn=0)
-OFFER = ToolOption("nova", "m", "model", "", Prices(), latency_s=1.0)
+OPTION = ToolOption("nova", "m", "model", "", Prices(), latency_s=1.0)
 
 
 @dataclass(frozen=True)
 class BadServer:
-    """A chat endpoint that does as it is told."""
+    """A chat endpoint that follows a script."""
 
     url: str
     process: subprocess.Popen[str]
@@ -71,7 +72,7 @@ def settings(url: str, script: Script, **changes: Any) -> EndpointSettings:
 
 def request(question: str = "What is 2 + 2?", **more: Any) -> ToolRequest:
     task = Task("t", "sums", question, {})
-    return ToolRequest("call", CALLER, OFFER, {}, task, seed=0, attempt=0, **more)
+    return ToolRequest("call", CALLER, OPTION, {}, task, seed=0, attempt=0, **more)
 
 
 def ask(asked: EndpointSettings, question: str = "What is 2 + 2?", **more: Any) -> Reply:

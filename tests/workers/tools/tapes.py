@@ -26,7 +26,7 @@ def ask(
 
 
 class Oracle:
-    """A tool that never says the same thing twice, or fails as it is told."""
+    """A tool that never says the same thing twice, or fails on demand."""
 
     def __init__(self, *outcomes: Reply | Fault):
         self.calls = 0

@@ -1,4 +1,4 @@
-"""The pool with its real actors: executors and books."""
+"""The pool with its real actors: executors and the spend actor."""
 
 import asyncio
 import itertools
@@ -25,12 +25,11 @@ from orchestra_ray.core.records import (
 )
 from orchestra_ray.data.catalogue import Catalogue, Choice, Entry, Kind
 from orchestra_ray.data.tasks.sampler import GroupSampler
+from orchestra_ray.spend.actor import SpendActor, SpendActorClient
 from orchestra_ray.spend.budget import SpendLimits, most_cost_nanousd
 from orchestra_ray.spend.ledger import FOLDER, read
 from orchestra_ray.workers.tools.actor import (
     ActorExecutorClient,
-    Books,
-    SpendActorClient,
     ToolExecutor,
     ToolPool,
     redistribute,
@@ -40,7 +39,7 @@ from orchestra_ray.workers.tools.runtime.executor import Load
 from orchestra_ray.workers.tools.runtime.liveness import PROBES
 from orchestra_ray.workers.tools.validation import resolve
 
-from .pool_lines import by
+from .pool_clients import by
 
 
 def requests(sampler: GroupSampler, count: int, prefix: str = "c") -> list[ToolRequest]:
@@ -51,13 +50,13 @@ def requests(sampler: GroupSampler, count: int, prefix: str = "c") -> list[ToolR
 
 
 @pytest.fixture
-def books(ray_cluster: str, tmp_path: Path) -> Any:
-    return Books.options(num_cpus=0).remote("run", str(tmp_path), SpendLimits())
+def spend(ray_cluster: str, tmp_path: Path) -> Any:
+    return SpendActor.options(num_cpus=0).remote("run", str(tmp_path), SpendLimits())
 
 
-def executors_of(catalogue: Catalogue, books: Any, count: int) -> list[Any]:
+def executors_of(catalogue: Catalogue, spend: Any, count: int) -> list[Any]:
     made = [
-        ToolExecutor.options(num_cpus=0.1).remote(catalogue, books, (i, count))
+        ToolExecutor.options(num_cpus=0.1).remote(catalogue, spend, (i, count))
         for i in range(count)
     ]
     ray.get([executor.peak_mib.remote() for executor in made])
@@ -65,20 +64,20 @@ def executors_of(catalogue: Catalogue, books: Any, count: int) -> list[Any]:
 
 
 def test_each_caller_gets_its_own_result_and_the_ledger_has_them_all(
-    catalogue: Catalogue, sampler: GroupSampler, books: Any, tmp_path: Path
+    catalogue: Catalogue, sampler: GroupSampler, spend: Any, tmp_path: Path
 ) -> None:
-    executors = executors_of(catalogue, books, 2)
+    executors = executors_of(catalogue, spend, 2)
 
     async def main() -> list[ToolResult | Failure]:
-        pool = ToolPool(executors, books, catalogue, "test")
+        pool = ToolPool(executors, spend, catalogue, "test")
         return await asyncio.gather(*(pool.call(r) for r in requests(sampler, 40)))
 
     results = [r for r in asyncio.run(main()) if isinstance(r, ToolResult)]
     assert [r.entry.call_id for r in results] == [f"c{i}" for i in range(40)]
     assert ray.get([executor.drain.remote() for executor in executors]) == [0, 0]
-    closing = ray.get(books.close_step.remote(1))
-    totals = closing.totals
-    assert closing.failures == ()
+    closed = ray.get(spend.close_step.remote(1))
+    totals = closed.totals
+    assert closed.failures == ()
     written = read(tmp_path / FOLDER)
     charged = sum(r.entry.charged_nanousd for r in results)
     assert sum(written["charged_nanousd"].to_pylist()) == charged > 0
@@ -87,12 +86,12 @@ def test_each_caller_gets_its_own_result_and_the_ledger_has_them_all(
 
 
 def test_an_executor_that_dies_is_replaced_and_loses_no_call(
-    catalogue: Catalogue, sampler: GroupSampler, books: Any
+    catalogue: Catalogue, sampler: GroupSampler, spend: Any
 ) -> None:
-    executors = executors_of(catalogue, books, 2)
+    executors = executors_of(catalogue, spend, 2)
 
     async def main() -> list[ToolResult | Failure]:
-        pool, results = ToolPool(executors, books, catalogue, "test"), []
+        pool, results = ToolPool(executors, spend, catalogue, "test"), []
         for executor, prefix in zip(executors, "ab", strict=True):
             ray.kill(executor, no_restart=False)
             calls = requests(sampler, 20, prefix)
@@ -104,10 +103,10 @@ def test_an_executor_that_dies_is_replaced_and_loses_no_call(
     ray.get([executor.ready.remote() for executor in executors])  # one may be starting again
     assert len(results) == 40 and all(result.error is None for result in results)
     assert ray.get([executor.drain.remote() for executor in executors]) == [0, 0]
-    totals = ray.get(books.close_step.remote(1)).totals
+    totals = ray.get(spend.close_step.remote(1)).totals
     assert totals["ledger/misposted"] == 0
-    # An issue that was lost is an entry of its own: at 0 before its executor reserved anything,
-    # else at the most.
+    # A reissued call has a separate entry for its loss: at 0 if its executor had reserved nothing,
+    # else at the maximum.
     lost = totals.get("ledger/fault/lost", 0)
     assert totals["ledger/calls"] == 40 + lost
     answered_usd = sum(result.entry.charged_nanousd for result in results) / 1e9
@@ -118,11 +117,11 @@ def test_an_executor_that_dies_is_replaced_and_loses_no_call(
 
 
 def test_pool_wide_concurrency_holds_while_executors_come_and_go(
-    make_entry: Callable[..., Entry], make_request: Callable[..., ToolRequest], books: Any
+    make_entry: Callable[..., Entry], make_request: Callable[..., ToolRequest], spend: Any
 ) -> None:
     model = replace(make_entry("model", concurrency=3), kind=Kind.MODEL)
     choice = (Choice("by-model", "model", "", 0.0),)
-    recipe = replace(make_entry("recipe"), executor="recipe", choices=choice)
+    recipe = replace(make_entry("recipe"), backend="recipe", choices=choice)
     catalogue = Catalogue({"model": model, "recipe": recipe}, "p")
 
     def asked(call_id: str) -> ToolRequest:
@@ -149,14 +148,14 @@ def test_pool_wide_concurrency_holds_while_executors_come_and_go(
         cast(Any, BACKENDS)[Kind.MODEL]["null"] = null
 
     def made(quota: Any) -> Any:
-        executor = ToolExecutor.options(num_cpus=0).remote(catalogue, books, quota)
+        executor = ToolExecutor.options(num_cpus=0).remote(catalogue, spend, quota)
         ray.get(executor.__ray_call__.remote(register))
         return executor
 
     first, second = made((0, 2)), made((1, 2))
 
     async def main() -> list[ToolResult | Failure]:
-        pool = ToolPool([first, second], books, catalogue, "test")
+        pool = ToolPool([first, second], spend, catalogue, "test")
         calls = [asyncio.create_task(pool.call(asked(f"c{i}"))) for i in range(150)]
         await calls[9]
         third = made(None)
@@ -182,24 +181,24 @@ def test_pool_wide_concurrency_holds_while_executors_come_and_go(
 
 
 @pytest.mark.parametrize("idempotent", [True, False])
-def test_a_result_whose_posting_died_with_its_executor_is_one_that_nobody_had(
-    catalogue: Catalogue, sampler: GroupSampler, books: Any, tmp_path: Path, idempotent: bool
+def test_a_result_whose_settlement_died_with_its_executor_was_never_returned(
+    catalogue: Catalogue, sampler: GroupSampler, spend: Any, tmp_path: Path, idempotent: bool
 ) -> None:
     stated = {
         name: replace(entry, limits=replace(entry.limits, idempotent=idempotent))
         for name, entry in catalogue.entries.items()
     }
     catalogue = replace(catalogue, entries=stated)
-    executors = executors_of(catalogue, books, 2)
+    executors = executors_of(catalogue, spend, 2)
 
     def post_nothing(actor: Any) -> None:
-        actor._books._post = lambda: None
+        actor._spend._send_settlements = lambda: None
 
     def entered(actor: Any) -> int:
-        return len(actor._books._ended)
+        return len(actor._spend._ended)
 
     async def main() -> list[ToolResult | Failure]:
-        pool, calls = ToolPool(executors, books, catalogue, "test"), requests(sampler, 20)
+        pool, calls = ToolPool(executors, spend, catalogue, "test"), requests(sampler, 20)
         await executors[0].__ray_call__.remote(post_nothing)
         asked = [asyncio.create_task(pool.call(call)) for call in calls]
         async with asyncio.timeout(60):
@@ -217,36 +216,36 @@ def test_a_result_whose_posting_died_with_its_executor_is_one_that_nobody_had(
     ray.get([executor.ready.remote() for executor in executors])
 
     def held(actor: Any) -> int:
-        return len(actor._books.budget._held)
+        return len(actor._accounts.budget._held)
 
-    assert ray.get(books.__ray_call__.remote(held)) == 0
-    totals = ray.get(books.close_step.remote(1)).totals
+    assert ray.get(spend.__ray_call__.remote(held)) == 0
+    totals = ray.get(spend.close_step.remote(1)).totals
     assert totals["ledger/fault/lost"] == 10 and totals["ledger/misposted"] == 0
     rows = read(tmp_path / FOLDER).to_pylist()
     charged = {row["call"]: row["charged_nanousd"] for row in rows if row["error"] is None}
     assert charged == {r.entry.call_id: r.entry.charged_nanousd for r in results}
 
 
-def test_books_that_are_slow_or_gone_hold_no_result_for_long(
-    catalogue: Catalogue, sampler: GroupSampler, books: Any
+def test_a_slow_or_dead_spend_actor_holds_no_result_for_long(
+    catalogue: Catalogue, sampler: GroupSampler, spend: Any
 ) -> None:
     free = {name: replace(entry, prices=Prices()) for name, entry in catalogue.entries.items()}
-    (executor,) = executors_of(replace(catalogue, entries=free), books, 1)
+    (executor,) = executors_of(replace(catalogue, entries=free), spend, 1)
     slow, gone = (
         replace(request, option=replace(request.option, prices=Prices()))
         for request in requests(sampler, 2)
     )
-    pid = ray.get(books.__ray_call__.remote(lambda self: os.getpid()))
+    pid = ray.get(spend.__ray_call__.remote(lambda self: os.getpid()))
 
     async def main() -> list[ToolResult | Failure]:
-        pool, results = ToolPool([executor], books, catalogue, "test"), []
+        pool, results = ToolPool([executor], spend, catalogue, "test"), []
         os.kill(pid, signal.SIGSTOP)
         try:
             results.append(await pool.call(slow))
         finally:
             os.kill(pid, signal.SIGCONT)
         assert await executor.drain.remote() == 0
-        ray.kill(books)
+        ray.kill(spend)
         results.append(await pool.call(gone))
         assert await executor.drain.remote() == 1
         return results
@@ -254,19 +253,19 @@ def test_books_that_are_slow_or_gone_hold_no_result_for_long(
     assert all(isinstance(result, ToolResult) for result in asyncio.run(main()))
 
 
-def test_a_restarted_executor_keeps_the_share_that_it_was_given_last(
-    catalogue: Catalogue, sampler: GroupSampler, books: Any
+def test_a_restarted_executor_keeps_the_quota_that_it_was_given_last(
+    catalogue: Catalogue, sampler: GroupSampler, spend: Any
 ) -> None:
     limited = {
         name: replace(entry, limits=replace(entry.limits, concurrency=1))
         for name, entry in catalogue.entries.items()
     }
     executor = ToolExecutor.options(num_cpus=0).remote(
-        replace(catalogue, entries=limited), books, None
+        replace(catalogue, entries=limited), spend, None
     )
 
     async def main() -> None:
-        pool = ToolPool([executor], books, catalogue, "test")
+        pool = ToolPool([executor], spend, catalogue, "test")
         held, again = requests(sampler, 2)
         waits = asyncio.create_task(pool.call(held))
         async with asyncio.timeout(60):
@@ -282,16 +281,16 @@ def test_a_restarted_executor_keeps_the_share_that_it_was_given_last(
 
 
 def test_a_restarted_executor_starts_nothing_before_its_rate_allows_it(
-    catalogue: Catalogue, sampler: GroupSampler, books: Any
+    catalogue: Catalogue, sampler: GroupSampler, spend: Any
 ) -> None:
     limited = {
         name: replace(entry, limits=replace(entry.limits, calls_per_s=1 / 600))
         for name, entry in catalogue.entries.items()
     }
-    (executor,) = executors_of(replace(catalogue, entries=limited), books, 1)
+    (executor,) = executors_of(replace(catalogue, entries=limited), spend, 1)
 
     async def main() -> None:
-        pool = ToolPool([executor], books, catalogue, "test")
+        pool = ToolPool([executor], spend, catalogue, "test")
         first, second = requests(sampler, 2)
         assert isinstance(await asyncio.wait_for(pool.call(first), 60), ToolResult)
         ray.kill(executor, no_restart=False)
@@ -319,13 +318,13 @@ def hang(_: object) -> None:
     time.sleep(3600)
 
 
-def test_an_executor_that_hangs_is_ended_once_whoever_sees_it_first(
-    catalogue: Catalogue, sampler: GroupSampler, books: Any, impatient: float
+def test_an_executor_that_hangs_is_killed_once_though_several_clients_see_it(
+    catalogue: Catalogue, sampler: GroupSampler, spend: Any, impatient: float
 ) -> None:
-    (executor,) = executors_of(catalogue, books, 1)
+    (executor,) = executors_of(catalogue, spend, 1)
 
     async def main() -> None:
-        pools = [ToolPool([executor], books, catalogue, f"client {i}") for i in range(3)]
+        pools = [ToolPool([executor], spend, catalogue, f"client {i}") for i in range(3)]
 
         async def ask(prefix: str) -> None:
             calls = (
@@ -338,26 +337,26 @@ def test_an_executor_that_hangs_is_ended_once_whoever_sees_it_first(
         hung = await executor.ready.remote()
         executor.__ray_call__.remote(hang)
         await ask("after")
-        lives = {line.line._life for pool in pools for line in pool._pool._lanes}
-        assert lives == {await executor.ready.remote()} and hung not in lives
+        incarnations = {queue.client._incarnation for pool in pools for queue in pool._pool._queues}
+        assert incarnations == {await executor.ready.remote()} and hung not in incarnations
 
     asyncio.run(main())
 
 
 def test_a_client_that_stands_still_ends_no_executor_that_lives(
-    catalogue: Catalogue, sampler: GroupSampler, books: Any, impatient: float
+    catalogue: Catalogue, sampler: GroupSampler, spend: Any, impatient: float
 ) -> None:
-    (executor,) = executors_of(catalogue, books, 1)
+    (executor,) = executors_of(catalogue, spend, 1)
 
     async def main() -> None:
-        line = ActorExecutorClient(executor, "test", books)
-        while not await line.exchange(requests(sampler, 1)):
+        client = ActorExecutorClient(executor, "test", spend)
+        while not await client.exchange(requests(sampler, 1)):
             pass
         incarnation = await executor.ready.remote()
         with pytest.raises(ExecutorLost, match="TimeoutError"):
-            await line.exchange([])  # nothing ends, and the executor is more patient
+            await client.exchange([])  # nothing ends, and the executor is more patient
         asyncio.get_running_loop().call_later(0.0, time.sleep, 2 * impatient)
-        await line.revived()
+        await client.revived()
         assert await executor.ready.remote() == incarnation
 
     asyncio.run(main())
@@ -378,44 +377,44 @@ def settlement(number: int) -> Settlement:
     return Settlement(entry.call_id, entry)
 
 
-def test_postings_reach_books_that_were_away_and_are_entered_once(
-    books: Any, monkeypatch: pytest.MonkeyPatch
+def test_settlements_reach_a_stopped_spend_actor_later_and_are_entered_once(
+    spend: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestra_ray.workers.tools.actor.SPEND_DEADLINE_S", 0.2)
-    monkeypatch.setattr("orchestra_ray.workers.tools.actor.SETTLE_TRIES", 200)
-    pid = ray.get(books.__ray_call__.remote(lambda self: os.getpid()))
+    monkeypatch.setattr("orchestra_ray.spend.actor.SPEND_DEADLINE_S", 0.2)
+    monkeypatch.setattr("orchestra_ray.spend.actor.SETTLE_TRIES", 200)
+    pid = ray.get(spend.__ray_call__.remote(lambda self: os.getpid()))
 
     async def main() -> int:
-        line = SpendActorClient(books)
+        client = SpendActorClient(spend)
         os.kill(pid, signal.SIGSTOP)
         try:
             for number in range(3):
-                entered = line.enter(settlement(number))
+                entered = client.enter(settlement(number))
             await asyncio.sleep(0.5)
             assert not entered.is_set()
         finally:
             os.kill(pid, signal.SIGCONT)
         await entered.wait()
-        return await line.drain()
+        return await client.drain()
 
     assert asyncio.run(main()) == 0
-    totals = ray.get(books.close_step.remote(1)).totals
+    totals = ray.get(spend.close_step.remote(1)).totals
     assert (totals["ledger/calls"], totals["ledger/charged_usd"]) == (3, 21e-9)
 
 
-def test_where_the_books_are_gone_calls_are_refused_and_lost_postings_counted(
-    books: Any, sampler: GroupSampler
+def test_without_a_spend_actor_calls_are_refused_and_lost_settlements_counted(
+    spend: Any, sampler: GroupSampler
 ) -> None:
-    ray.kill(books)
+    ray.kill(spend)
 
     async def main() -> int:
-        line = SpendActorClient(books)
-        with pytest.raises(Fault, match="the spend guard does not answer") as caught:
-            await line.reserve(Reservation("c#0.1", Caller(1, "g", "e", 0), 5))
+        client = SpendActorClient(spend)
+        with pytest.raises(Fault, match="the spend actor does not answer") as caught:
+            await client.reserve(Reservation("c#0.1", Caller(1, "g", "e", 0), 5))
         assert caught.value.kind is FaultKind.UNAVAILABLE
-        line.enter(settlement(0))
-        line.lost(requests(sampler, 1)[0])
-        return await line.drain()
+        client.enter(settlement(0))
+        client.lost(requests(sampler, 1)[0])
+        return await client.drain()
 
     assert asyncio.run(main()) == 2
 
@@ -427,11 +426,11 @@ def test_the_runs_limit_holds_to_the_nano_dollar_while_executors_are_killed(
     most = most_cost_nanousd(catalogue.entries[calls[0].option.identity], calls[0].option.prices)
     limit = 12 * most  # far less than all of them can cost
     limits = SpendLimits(run_nanousd=limit)
-    books = Books.options(num_cpus=0).remote("run", str(tmp_path), limits)
-    executors = executors_of(catalogue, books, 2)
+    spend = SpendActor.options(num_cpus=0).remote("run", str(tmp_path), limits)
+    executors = executors_of(catalogue, spend, 2)
 
     async def main() -> list[ToolResult | Failure]:
-        pools = [ToolPool(executors, books, catalogue, f"client {n}") for n in range(3)]
+        pools = [ToolPool(executors, spend, catalogue, f"client {n}") for n in range(3)]
         asked = [asyncio.create_task(pools[n % 3].call(request)) for n, request in enumerate(calls)]
         await asked[0]
         pid = await executors[1].__ray_call__.remote(lambda self: os.getpid())
@@ -446,16 +445,16 @@ def test_the_runs_limit_holds_to_the_nano_dollar_while_executors_are_killed(
     assert refused
     ray.get([executor.drain.remote() for executor in executors])
     committed = ray.get(
-        books.__ray_call__.remote(lambda self: self._books.budget.committed_nanousd)
+        spend.__ray_call__.remote(lambda self: self._accounts.budget.committed_nanousd)
     )
-    assert ray.get(books.close_step.remote(1)).totals["ledger/misposted"] == 0
+    assert ray.get(spend.close_step.remote(1)).totals["ledger/misposted"] == 0
     rows = read(tmp_path / FOLDER).to_pylist()
     charged = sum(row["charged_nanousd"] for row in rows)
     assert 0 < charged == committed <= limit
 
 
 def test_calls_and_results_that_cannot_be_sent_fail_alone_and_at_once(
-    make_entry: Callable[..., Entry], make_request: Callable[..., ToolRequest], books: Any
+    make_entry: Callable[..., Entry], make_request: Callable[..., ToolRequest], spend: Any
 ) -> None:
     catalogue = Catalogue({"tool": make_entry()}, "p")
 
@@ -484,10 +483,10 @@ def test_calls_and_results_that_cannot_be_sent_fail_alone_and_at_once(
             return replace(result, error=Unreadable()) if "odd" in request.arguments else result
 
         Executor.execute = spoil
-        kind = Backend(lambda entry: NoSettings(), lambda entry, settings, shop: Replying())
+        kind = Backend(lambda entry: NoSettings(), lambda entry, settings, context: Replying())
         BACKENDS[Kind.TOOL]["null"] = kind  # type: ignore[index]
 
-    executor: Any = ToolExecutor.options(num_cpus=0.1).remote(catalogue, books, (0, 1))
+    executor: Any = ToolExecutor.options(num_cpus=0.1).remote(catalogue, spend, (0, 1))
     ray.get(executor.__ray_call__.remote(register))
     deep: Any = []
     for _ in range(3000):
@@ -495,7 +494,7 @@ def test_calls_and_results_that_cannot_be_sent_fail_alone_and_at_once(
     arguments = [{}, {"x": deep}, {"odd": True}, {}]
 
     async def main() -> tuple[list[ToolResult | Failure], int]:
-        pool = ToolPool([executor], books, catalogue, "test")
+        pool = ToolPool([executor], spend, catalogue, "test")
         calls = [
             pool.call(make_request(catalogue.entries["tool"], given, call_id=f"{number}"))
             for number, given in enumerate(arguments)
@@ -508,5 +507,5 @@ def test_calls_and_results_that_cannot_be_sent_fail_alone_and_at_once(
     assert texts[0] == texts[3] == "a reply" and unposted == 0
     assert "the call cannot be sent" in texts[1] and "the result cannot be sent" in texts[2]
     assert ray.get(executor.drain.remote()) == 0
-    totals = ray.get(books.close_step.remote(1)).totals
+    totals = ray.get(spend.close_step.remote(1)).totals
     assert (totals["ledger/calls"], totals["ledger/fault/lost"]) == (4, 1)

@@ -1,12 +1,12 @@
-"""What a catalogue's entries lack on this machine."""
+"""Why catalogue entries cannot be called on this machine."""
 
 from pathlib import Path
 
 import pytest
 
 from orchestra_ray.data.catalogue import Catalogue, load_catalogue
-from orchestra_ray.workers.tools import availability as readiness
-from orchestra_ray.workers.tools.availability import has_faiss, is_set, keys_of, lacking
+from orchestra_ray.workers.tools import availability
+from orchestra_ray.workers.tools.availability import has_faiss, is_set, keys_of, unavailable_entries
 
 KEYS = ("OPENAI_API_KEY", "TOGETHER_API_KEY", "NVIDIA_API_KEY", "TAVILY_API_KEY")
 FILE = """
@@ -46,11 +46,11 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Catalogue:
 
 
 def test_each_says_what_to_do(made: Catalogue) -> None:
-    why = lacking(made)
+    why = unavailable_entries(made)
     assert "FAR_KEY is not set; export it" in why["far"]
     assert "settings.colour: no such setting" in why["odd"]
     assert "TAVILY_API_KEY" in why["web"]
-    assert "there is no" in why["local"] and "set settings.corpus" in why["local"]
+    assert "does not exist" in why["local"] and "correct settings.corpus" in why["local"]
     assert why["recipe"] == "recipe cannot run without web"
     assert why["far-recipe"] == "far-recipe cannot run without far"
     assert "nova" not in why
@@ -62,16 +62,16 @@ def test_what_is_provided_is_not_lacking(
     (tmp_path / "corpus").mkdir()
     monkeypatch.setenv("FAR_KEY", "k")
     monkeypatch.setenv("TAVILY_API_KEY", "k")
-    monkeypatch.setattr(readiness, "has_faiss", lambda: True)
-    assert lacking(made).keys() == {"odd"}
+    monkeypatch.setattr(availability, "has_faiss", lambda: True)
+    assert unavailable_entries(made).keys() == {"odd"}
 
 
 def test_dense_retrieval_lacks_faiss_where_it_is_not_installed(
     made: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "corpus").mkdir()
-    monkeypatch.setattr(readiness, "has_faiss", lambda: False)
-    why = lacking(made)
+    monkeypatch.setattr(availability, "has_faiss", lambda: False)
+    why = unavailable_entries(made)
     assert "pip install 'orchestra-ray[dense]'" in why["dense"] and "local" not in why
 
 

@@ -1,7 +1,7 @@
 """Bad days of endpoints, tools, disks and executors, through the real pool and its actors.
 
 Each is one named failure, one observation or one retry, within the deadline of its entry: the pool
-ends what is late as a `Failure`, and no test here sees one. Afterwards the books balance.
+ends what is late as a `Failure`, and no test here sees one. Afterwards the spend accounts balance.
 """
 
 import json
@@ -179,7 +179,7 @@ def test_a_bad_day_of_an_endpoint(world: World, make_request: Made, name: str) -
     assert result.entry.retries == day.retries
     charged, most = result.entry.charged_nanousd, world.most(make_request(entry))
     if day.error is not None:
-        assert charged == (0 if day.free else most)  # the most, where nobody knows
+        assert charged == (0 if day.free else most)  # the maximum if unknown
     elif name != "half once":
         assert 0 < charged < most  # estimated where the server's figures cannot be
 

@@ -1,4 +1,4 @@
-"""A full disk under the cassette and the death of an executor, and what the books say then."""
+"""A full disk under the cassette, the death of an executor, and the spend accounts afterwards."""
 
 import asyncio
 import json
@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import ray
 
-from orchestra_ray.config.schema import CassetteConfig, CassetteMode
+from orchestra_ray.config.enums import CassetteMode
+from orchestra_ray.config.schema import CassetteConfig
 from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.records import ToolResult
 from orchestra_ray.workers.tools.actor import ToolPool
@@ -23,7 +24,7 @@ from .worlds import FINE, JSON, Made, World, entry_of, running, world_of
 pytestmark = pytest.mark.cpu
 
 
-def test_on_a_full_disk_under_the_cassette_the_calls_go_on_and_it_is_told_once(
+def test_on_a_full_disk_under_the_cassette_the_calls_go_on_and_it_is_reported_once(
     ray_cluster: str, shared_bad_server: BadServer, make_request: Made, tmp_path: Path
 ) -> None:
     long = json.dumps({"choices": [{"message": {"content": "x" * 9_000}, "finish_reason": "stop"}]})
@@ -43,17 +44,17 @@ def test_on_a_full_disk_under_the_cassette_the_calls_go_on_and_it_is_told_once(
         ray.get([executor.__ray_call__.remote(no_room) for executor in world.executors])
         requests = [make_request(entry, call_id=f"c{i}", seed=i) for i in range(60)]
         results = world.call(*requests)
-        told = [r.text for r in results if isinstance(r, ToolResult) and r.error is None]
-        assert told == ["x" * 9_000] * 60
+        found = [r.text for r in results if isinstance(r, ToolResult) and r.error is None]
+        assert found == ["x" * 9_000] * 60
         assert ray.get([executor.drain.remote() for executor in world.executors]) == [0, 0]
-        failures = ray.get(world.books.close_step.remote(1)).failures
+        failures = ray.get(world.spend.close_step.remote(1)).failures
         assert 1 <= len(failures) <= 2  # once an executor
         assert {(failure.kind, failure.where) for failure in failures} == {
             (FailureKind.INFRASTRUCTURE, tape.path)
         }
         world.balance()
         assert world.call(make_request(entry, call_id="after", seed=99))[0].text == "x" * 9_000
-        assert ray.get(world.books.close_step.remote(1)).failures == ()
+        assert ray.get(world.spend.close_step.remote(1)).failures == ()
 
 
 @pytest.mark.parametrize("idempotent", [True, False])
@@ -68,7 +69,7 @@ def test_a_dead_executor_costs_its_calls_the_most_and_one_more_try_where_it_may(
     for world in world_of({"model": entry}):
 
         async def main(world: World = world) -> ToolResult | Failure:
-            pool = ToolPool(world.executors, world.books, world.catalogue, "dying")
+            pool = ToolPool(world.executors, world.spend, world.catalogue, "dying")
             call = asyncio.create_task(pool.call(request))
             await asyncio.to_thread(bad_server.seen, after="bodies")
             loads = await asyncio.gather(*(e.load.remote() for e in world.executors))
@@ -79,10 +80,10 @@ def test_a_dead_executor_costs_its_calls_the_most_and_one_more_try_where_it_may(
             os.kill(log.pid, signal.SIGKILL)
             result = await call
             assert await pool.drain() == 0
-            (told,) = (await world.books.close_step.remote(1)).failures
-            assert told.where == f"tool executor {busy}" and not told.permanent
-            assert told.log is not None and told.log.path == log.paths[0] in told.line
-            assert told.log.lines[-1] == told.log.reason == "ValueError: last"
+            (found,) = (await world.spend.close_step.remote(1)).failures
+            assert found.where == f"tool executor {busy}" and not found.permanent
+            assert found.log is not None and found.log.path == log.paths[0] in found.line
+            assert found.log.lines[-1] == found.log.reason == "ValueError: last"
             if isinstance(result, Failure):
                 assert "last error in its log: ValueError: last" in result.message
             return result

@@ -1,4 +1,4 @@
-"""Trying what reaches outside, against real servers: sound, failing, silent and absent ones."""
+"""Probes against real servers: sound, failing, silent and absent ones."""
 
 import json
 import socket
@@ -12,7 +12,7 @@ import pytest
 
 from orchestra_ray.data.catalogue import Catalogue, load_catalogue
 from orchestra_ray.workers.tools import probing
-from orchestra_ray.workers.tools.availability import lacking
+from orchestra_ray.workers.tools.availability import unavailable_entries
 from orchestra_ray.workers.tools.probing import Probed, probe
 
 HERE = Path(__file__).parent
@@ -91,7 +91,7 @@ def catalogue(
 
 
 def test_each_entry_that_reaches_outside_is_tried_side_by_side(catalogue: Catalogue) -> None:
-    why, started_s = lacking(catalogue), time.monotonic()
+    why, started_s = unavailable_entries(catalogue), time.monotonic()
     found = probe(catalogue, why)
     assert time.monotonic() - started_s < 3 * probing.PROBE_S
     assert why.keys() == {"unset"} and "unset" not in found and "nova" not in found

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from orchestra_ray.workers.tools.runtime.backend import Executor
 
 from orchestra_ray.config import Config
 from orchestra_ray.core.errors import ConfigError
@@ -23,6 +22,7 @@ from orchestra_ray.workers.tools.registry import (
     checked_settings,
     make_tools,
 )
+from orchestra_ray.workers.tools.runtime.executor import Executor
 
 SERVER = {"name": "tests", "command": [sys.executable, f"{Path(__file__).parent}/mcp_server.py"]}
 URL = "http://127.0.0.1:9/v1"

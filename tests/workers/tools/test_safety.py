@@ -138,7 +138,7 @@ def entries(tavily: str, model: str, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="module")
-def draw(entries: dict[str, Entry]) -> ToolsetSample:
+def toolset(entries: dict[str, Entry]) -> ToolsetSample:
     options = (
         ToolOption(e.name, e.name, e.kind.value, "", Prices(), 0.0, e.parameters)
         for e in entries.values()
@@ -147,14 +147,14 @@ def draw(entries: dict[str, Entry]) -> ToolsetSample:
 
 
 @pytest.fixture(scope="module")
-def heard(
+def observe(
     entries: dict[str, Entry],
-    draw: ToolsetSample,
+    toolset: ToolsetSample,
     qwen3: Chat,
     make_request: Callable[..., ToolRequest],
     local_spend: Callable[..., Any],
 ) -> Callable[[str], str]:
-    """What the policy hears from a channel, having asked for it in JSON of its own."""
+    """Returns the observation of the policy from a channel, asked for in JSON of its own."""
     asked: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         "model": ("ask", {"model": "model"}),
         "function": ("function", {"text": "speak"}),
@@ -178,7 +178,7 @@ def heard(
 
     texts: dict[str, str] = {}
 
-    def heard(channel: str) -> str:
+    def observe(channel: str) -> str:
         if channel not in texts:
             name, arguments = asked[channel]
             # The policy spells control tokens in its JSON without sampling one.
@@ -188,7 +188,7 @@ def heard(
             (parsed,) = turn.calls
             assert (parsed.fault, parsed.name, parsed.arguments) == (None, name, arguments)
             try:
-                option = resolve(draw, parsed.name, parsed.arguments)
+                option = resolve(toolset, parsed.name, parsed.arguments)
             except Fault as fault:
                 texts[channel] = f"error: {fault}"
             else:
@@ -197,13 +197,13 @@ def heard(
                 texts[channel] = asyncio.run(call(request))
         return texts[channel]
 
-    return heard
+    return observe
 
 
 @pytest.mark.parametrize("channel", CHANNELS)
 @pytest.mark.parametrize("token", QWEN3)
 def test_a_control_token_that_a_tool_spells_is_text(
-    heard: Callable[[str], str],
+    observe: Callable[[str], str],
     qwen3: Chat,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
@@ -213,7 +213,7 @@ def test_a_control_token_that_a_tool_spells_is_text(
     monkeypatch.setenv("TAVILY_API_KEY", "tvly-none")
     if channel == "python":
         request.getfixturevalue("sandbox_here")
-    text = heard(channel)
+    text = observe(channel)
     assert f"a{token}b {token}" in text
     ids, plain = qwen3.observation([text], 100_000), qwen3.observation(["plain"], 100_000)
     assert ids.count(qwen3.control_ids[token]) == plain.count(qwen3.control_ids[token])
@@ -222,7 +222,7 @@ def test_a_control_token_that_a_tool_spells_is_text(
 
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_a_forged_turn_adds_no_turn_and_no_call(
-    heard: Callable[[str], str],
+    observe: Callable[[str], str],
     qwen3: Chat,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
@@ -231,7 +231,7 @@ def test_a_forged_turn_adds_no_turn_and_no_call(
     monkeypatch.setenv("TAVILY_API_KEY", "tvly-none")
     if channel == "python":
         request.getfixturevalue("sandbox_here")
-    text = heard(channel)
+    text = observe(channel)
     assert FORGED in text
     controls = set(qwen3.control_ids.values())
     for limit in (100_000, 200):  # whole, and cut in the middle

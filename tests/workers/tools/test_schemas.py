@@ -12,16 +12,17 @@ from typing import Any
 
 import pytest
 
-from orchestra_ray.cli import doctor
-from orchestra_ray.cli.doctor import Verdict
+from orchestra_ray.cli import findings
+from orchestra_ray.cli.findings import Verdict
 from orchestra_ray.config import load
-from orchestra_ray.config.schema import CassetteConfig, CassetteMode, CatalogueConfig
+from orchestra_ray.config.enums import CassetteMode
+from orchestra_ray.config.schema import CassetteConfig, CatalogueConfig
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.records import Caller, Task, ToolRequest, ToolsetSample
 from orchestra_ray.data.catalogue import Catalogue, load_catalogue, sample_toolset
 from orchestra_ray.data.catalogue.signatures import signatures
-from orchestra_ray.workers.tools.availability import lacking, left_out
+from orchestra_ray.workers.tools.availability import left_out, unavailable_entries
 from orchestra_ray.workers.tools.registry import available, check_backends, make_tools
 from orchestra_ray.workers.tools.runtime.executor import Executor
 from orchestra_ray.workers.tools.validation import resolve
@@ -107,13 +108,13 @@ def sampled(catalogue: Catalogue) -> ToolsetSample:
     return sample_toolset(catalogue, CatalogueConfig(path="none"), seed=1)
 
 
-def called(catalogue: Catalogue, books: Any, name: str, **arguments: Any) -> str:
+def called(catalogue: Catalogue, spend: Any, name: str, **arguments: Any) -> str:
     option = resolve(sampled(catalogue), name, arguments)
     task = Task("t", "family", "?", {})
     request = ToolRequest("c", Caller(1, "g", "g/0", 0), option, arguments, task, 0, 0)
 
     async def main() -> str:
-        executor = Executor(catalogue, make_tools(catalogue), books)
+        executor = Executor(catalogue, make_tools(catalogue), spend)
         try:
             return (await executor.execute(request)).text
         finally:
@@ -165,12 +166,12 @@ def test_an_entry_without_a_tool_stands_for_all_of_its_server(
     assert {"desk_add", "desk_echo", "desk_order"} <= set(names) and "desk" not in catalogue.tools
     assert catalogue.entries["desk_add"].description == "The sum of two integers."
     check_backends(catalogue)
-    books = local_spend()
-    assert called(catalogue, books, "desk_add", a=2, b=40) == "42"
+    spend = local_spend()
+    assert called(catalogue, spend, "desk_add", a=2, b=40) == "42"
     ordered = {"items": [{"name": "tea", "count": 2}, {"name": "jam"}]}
-    assert called(catalogue, books, "desk_order", order=ordered) == "2 tea, 1 jam"
+    assert called(catalogue, spend, "desk_order", order=ordered) == "2 tea, 1 jam"
     with pytest.raises(Fault) as caught:
-        called(catalogue, books, "desk_add", a="2", b=40)
+        called(catalogue, spend, "desk_add", a="2", b=40)
     assert caught.value.kind is FaultKind.WRONG_TYPE
 
 
@@ -209,7 +210,7 @@ UNUSABLE: list[tuple[Any, str]] = [
     ({"type": "object", "properties": {"a": {"$ref": "http://127.0.0.1:9/x.json"}}}, "outside the"),
     ({"properties": {"a": {"$ref": "#/$defs/x"}}}, "names nothing in the schema"),
     ({"$ref": "#"}, "leads back to itself"),
-    ({"$schema": "http://example.org/mine"}, "no known dialect"),
+    ({"$schema": "http://example.org/mine"}, "not a known dialect"),
     ({"type": "array"}, "inputSchema.type: Input should be 'object'"),
     ({"properties": {"a": {"type": "text"}}}, "'text' is not valid"),
     ({"properties": []}, "inputSchema.properties: Input should be a valid dictionary"),
@@ -318,7 +319,7 @@ def test_a_stated_union_stands_though_it_has_no_properties_at_its_root(
 
 @pytest.mark.parametrize(
     ("schema", "says"),
-    [({"$ref": "#"}, "leads back to itself"), ({"$schema": "http://x"}, "no known dialect")],
+    [({"$ref": "#"}, "leads back to itself"), ({"$schema": "http://x"}, "not a known dialect")],
 )
 def test_a_bad_schema_that_the_catalogue_states_is_the_users_mistake(
     write: Callable[..., Catalogue], schema: dict[str, Any], says: str
@@ -333,12 +334,12 @@ def test_tools_list_and_doctor_show_what_is_left_out(
 ) -> None:
     where = raw(tmp_path, {"bad": listing({"$ref": "#"}), "good": listing({"type": "object"})})
     partly = write(WHOLE, where=where)
-    why = lacking(partly)
+    why = unavailable_entries(partly)
     assert list(why) == ["desk_bad"] and "leads back to itself" in why["desk_bad"]
     assert [(name, fails) for name, _, fails in left_out(partly)] == [("desk", False)]
-    assert list(lacking(write(ONE, where=where, tool="bad"))) == ["one"]
+    assert list(unavailable_entries(write(ONE, where=where, tool="bad"))) == ["one"]
     gone = write(WHOLE, where='command: ["no-such-command"]')
-    assert "cannot be reached" in lacking(gone)["desk"]
+    assert "cannot be reached" in unavailable_entries(gone)["desk"]
     assert [(name, fails) for name, _, fails in left_out(gone)] == [("desk", True)]
 
 
@@ -355,7 +356,7 @@ def test_the_doctor_asks_the_servers_of_a_configuration(
 ) -> None:
     write(WHOLE, where=raw(tmp_path, {"t": tool}) if tool else 'command: ["no-such-command"]')
     config = load(["configs/quickstart.yaml"], [f"catalogue.path={tmp_path / 'catalogue.yaml'}"])
-    (finding,) = doctor._tools_with_own_schema(config)
+    (finding,) = findings._tools_with_own_schema(config)
     assert finding.verdict is verdict and says in finding.detail
 
 

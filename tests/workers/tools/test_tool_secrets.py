@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from orchestra_ray.config.schema import CassetteMode
+from orchestra_ray.config.enums import CassetteMode
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.money import Prices
 from orchestra_ray.core.records import ToolRequest, ToolResult
@@ -53,7 +53,7 @@ def entry_of(name: str, backend: str, given: Mapping[str, Any], **limits: Any) -
 
 def results_of(
     entry: Entry,
-    books: Any,
+    spend: Any,
     requests: list[ToolRequest],
     cassette: Callable[[], Cassette] | None = None,
 ) -> list[ToolResult]:
@@ -62,7 +62,7 @@ def results_of(
     async def main() -> list[ToolResult]:
         tape = None if cassette is None else cassette()
         mode = CassetteMode.LIVE if tape is None else tape.mode
-        executor = Executor(catalogue, make_tools(catalogue, mode), books, tape)
+        executor = Executor(catalogue, make_tools(catalogue, mode), spend, tape)
         try:
             return [await executor.execute(request) for request in requests]
         finally:

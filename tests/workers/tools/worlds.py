@@ -1,4 +1,4 @@
-"""A pool of two real executors and its books, which must balance after whatever befalls a call."""
+"""A pool of two real executors with a spend actor, whose accounts must balance after every call."""
 
 import asyncio
 import json
@@ -13,8 +13,9 @@ from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.money import Prices
 from orchestra_ray.core.records import ToolRequest, ToolResult
 from orchestra_ray.data.catalogue import Catalogue, Entry, Kind, Limits
+from orchestra_ray.spend.actor import SpendActor
 from orchestra_ray.spend.budget import SpendLimits, most_cost_nanousd
-from orchestra_ray.workers.tools.actor import Books, ToolExecutor, ToolPool
+from orchestra_ray.workers.tools.actor import ToolExecutor, ToolPool
 from orchestra_ray.workers.tools.runtime.executor import Load
 
 JSON = {"Content-Type": "application/json"}
@@ -44,15 +45,15 @@ def entry_of(name: str, backend: str, settings: Mapping[str, Any], **limits: Any
 
 @dataclass(frozen=True)
 class World:
-    """A pool of two executors, and the books."""
+    """A pool of two executors, and the spend actor."""
 
     catalogue: Catalogue
-    books: Any
+    spend: Any
     executors: list[Any]
 
     def call(self, *requests: ToolRequest) -> list[ToolResult | Failure]:
         async def main() -> list[ToolResult | Failure]:
-            pool = ToolPool(self.executors, self.books, self.catalogue, requests[0].call_id)
+            pool = ToolPool(self.executors, self.spend, self.catalogue, requests[0].call_id)
             results = await asyncio.gather(*(pool.call(request) for request in requests))
             assert await pool.drain() == 0
             return list(results)
@@ -60,7 +61,7 @@ class World:
         return asyncio.run(main())
 
     def one(self, request: ToolRequest) -> ToolResult:
-        """Its result, with the books in balance after it."""
+        """Returns the result, after checking that the accounts balance."""
         (result,) = self.call(request)
         assert isinstance(result, ToolResult), result
         assert result.entry.charged_nanousd <= self.most(request) * (1 + result.entry.retries)
@@ -72,31 +73,31 @@ class World:
         return most_cost_nanousd(entry, request.option.prices)
 
     def balance(self) -> dict[str, float]:
-        """What the guard holds is what the ledger's entries sum to, and no call is still open."""
+        """Asserts that the budget equals the sum of the ledger, and no call is open."""
         assert not any(ray.get([executor.drain.remote() for executor in self.executors]))
 
         def figures(actor: Any) -> tuple[int, int, int]:
-            books = actor._books
-            charged = sum(total.charged_nanousd for total in books.ledger.by_identity.values())
-            return books.budget.committed_nanousd, charged, len(books.budget._held)
+            accounts = actor._accounts
+            charged = sum(total.charged_nanousd for total in accounts.ledger.by_identity.values())
+            return accounts.budget.committed_nanousd, charged, len(accounts.budget._held)
 
-        committed, charged, held = ray.get(self.books.__ray_call__.remote(figures))
+        committed, charged, held = ray.get(self.spend.__ray_call__.remote(figures))
         assert (committed, held) == (charged, 0)
-        closing = ray.get(self.books.close_step.remote(0))
-        assert closing.totals["ledger/misposted"] == 0
-        return dict(closing.totals)
+        closed = ray.get(self.spend.close_step.remote(0))
+        assert closed.totals["ledger/misposted"] == 0
+        return dict(closed.totals)
 
 
 def world_of(entries: Mapping[str, Entry], tape: CassetteConfig | None = None) -> Iterator[World]:
     catalogue = Catalogue(entries, "prices")
-    books: Any = Books.options(num_cpus=0).remote("run", None, SpendLimits())
+    spend: Any = SpendActor.options(num_cpus=0).remote("run", None, SpendLimits())
     executors: list[Any] = [
-        ToolExecutor.options(num_cpus=0.1).remote(catalogue, books, (i, 2), False, tape)
+        ToolExecutor.options(num_cpus=0.1).remote(catalogue, spend, (i, 2), False, tape)
         for i in range(2)
     ]
     ray.get([executor.ready.remote() for executor in executors])
     try:
-        yield World(catalogue, books, executors)
+        yield World(catalogue, spend, executors)
     finally:
-        for actor in (*executors, books):
+        for actor in (*executors, spend):
             ray.kill(actor)

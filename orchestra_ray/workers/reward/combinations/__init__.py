@@ -1,7 +1,7 @@
-"""Combinations: from a group's raw amounts to what each column adds to each episode's reward.
+"""Combinations: functions from a group's raw amounts to the rewards of its episodes, by column.
 
-Every combination is a pure function of (features_G_K, preference_K, correct_G, minimise_K), as
-`orchestra_ray.workers.reward.objectives.group_rewards` has them, and gives `Terms`.
+Every combination is a pure function of (features_G_K, preference_K, correct_G, minimise_K), see
+`orchestra_ray.workers.reward.objectives.group_rewards`, and returns `Terms`.
 """
 
 from collections.abc import Callable, Mapping

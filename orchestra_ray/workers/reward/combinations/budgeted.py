@@ -1,16 +1,16 @@
-"""The most right answers that a bound on mean cost allows, by a Lagrange multiplier.
+"""Maximises correct answers under a bound on mean cost, by a Lagrange multiplier.
 
     max E[outcome]  so that  E[dollars] <= budget
     R      = outcome - lambda dollars / budget
     lambda <- max(0, lambda + rate (mean dollars / budget - 1))      `next_multiplier`, once a step
 
-The constant of the Lagrangian is left out: it is the same for every episode. lambda and rate have
-no unit; lambda = 1 means that spending the whole budget once is worth one right answer. Wrong
-episodes are charged like right ones, as the bound holds for the mean of all.
+The constant of the Lagrangian is omitted, as it is the same for every episode. lambda and rate have
+no unit; at lambda = 1, spending the whole budget once is worth one right answer. Wrong episodes are
+charged like right ones, as the bound applies to the mean of all.
 
-The multiplier comes in as the weight of the dollars' column, preference_K = lambda / budget; so
-any column where less is better can have a bound. The outcome is `correct_G`; the columns where
-more is better, its own among them, do not count.
+The multiplier is passed as the weight of the dollars' column, preference_K = lambda / budget; any
+column where less is better can be bounded this way. The outcome is `correct_G`; all columns where
+more is better, including the outcome's, are ignored.
 """
 
 import numpy as np
@@ -30,7 +30,7 @@ def budgeted(
 
 
 def next_multiplier(multiplier: float, mean_usd: float, budget_usd: float, rate: float) -> float:
-    """Dual ascent: up while the episodes cost more than the budget, down to 0 while less."""
+    """Returns the multiplier after one step of dual ascent, 0 at least."""
     if not budget_usd > 0:
         raise ValueError(f"next_multiplier: a budget of {budget_usd} USD; give one above 0")
     return max(0.0, multiplier + rate * (mean_usd / budget_usd - 1.0))

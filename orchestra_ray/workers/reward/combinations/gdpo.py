@@ -1,21 +1,21 @@
-"""Decoupled normalisation (GDPO, arXiv 2601.05242): every objective is standardised by itself.
+"""Decoupled normalisation (GDPO, arXiv 2601.05242): each objective is standardised separately.
 
-    z_k = (x_k - mean_k) / std_k over the group, the sample deviation; 0 where the group agrees
+    z_k = (x_k - mean_k) / std_k over the group, the sample deviation; 0 if all are equal
     R   = sum_k P_k z_k
 
 The paper then normalises over the batch: `group_advantages` and `batch_advantages` with "gdpo".
 
-A wrong episode has the amounts of the worst right one in every column but the outcome. That is the
-paper's conditioned reward, where an easy objective counts only if the hard one is met: else being
-cheap, which is easier than being right, would pay for wrong answers. So no right episode scores
-below a wrong one, and the rewards of a group sum to 0.
+A wrong episode is assigned the amounts of the worst right one in every column but the outcome. This
+is the paper's conditioned reward, in which an easy objective counts only if the hard one is met;
+otherwise wrong answers would be rewarded for being cheap. No right episode scores below a wrong
+one, and the rewards of a group sum to 0.
 
-A tool is worth what its use lies above the group's mean: to an episode that did not use it, less
-than 0 where others did, and no less than to anybody else.
+The term of a tool is its use relative to the group's mean: below 0 for an episode that did not use
+it, if others did.
 
-The outcome is a column like the others, 1 for a right and 0 for a wrong episode. Units do not
-matter; there is no epsilon beside the deviation, which would make them matter. P_k is what one
-standard deviation is worth.
+The outcome is a column like the others, 1 for a right and 0 for a wrong episode. The result does
+not depend on units; an epsilon added to the deviation would make it so. P_k is the value of one
+standard deviation.
 """
 
 import numpy as np

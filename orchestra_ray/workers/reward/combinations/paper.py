@@ -1,10 +1,10 @@
-"""Eq. 1 and 2 of ToolOrchestra (arXiv 2511.21689, section 3.2), with the signs right.
+"""Eq. 1 and 2 of ToolOrchestra (arXiv 2511.21689, section 3.2), with corrected signs.
 
-    M_k = (x_k - worst_k) / (best_k - worst_k) over the group; 0 where the group agrees
+    M_k = (x_k - worst_k) / (best_k - worst_k) over the group; 0 if all are equal
     R   = sum_k P_k M_k for a right episode, 0 for a wrong one
 
-Units do not matter: every column is divided by its own span. P_k is what the whole span of a
-column is worth, in [0, 1].
+The result does not depend on units, as every column is divided by its span. P_k, in [0, 1], is
+the value of the whole span of a column.
 """
 
 import numpy as np

@@ -1,10 +1,9 @@
-"""Fixed weights on raw amounts, without any statistics of the group.
+"""Fixed weights on raw amounts, without group statistics.
 
-    R = sum_k w_k s_k x_k      s_k = -1 where less is better, else 1
+    R = sum_k w_k s_k x_k      s_k = -1 if less is better, else 1
 
-Units matter: w_k is the reward for one unit, so w is 1 for the outcome, per dollar, per second and
-per call. Wrong episodes are charged like right ones; a group in which nobody is right can teach to
-fail cheaply.
+w_k is the reward for one unit: per correct outcome, dollar, second or call. Wrong episodes are
+charged like right ones; a group without right episodes can therefore train cheap failures.
 """
 
 import numpy as np

@@ -1,19 +1,19 @@
-"""What ToolOrchestra's published code computes (NVlabs, commit 67bb7c7), faults and all.
+"""The reward of ToolOrchestra's published code (NVlabs, commit 67bb7c7), errors included.
 
-Only to reproduce it: it pays for cost and latency. P_k is the preference, x_k the amount; a wrong
-episode gets 0, and a column of no span is left out.
+For reproduction only: it rewards cost and latency. P_k is the preference, x_k the amount; a wrong
+episode gets 0, and columns without a span are omitted.
 
     outcome   P (x - min) / (max - min)                over the group
-    tools     P (x - min) / (max - min)                min and max over those that used the tool
+    tools     P (x - min) / (max - min)                over the episodes that used the tool
     cost, latency   P (x + max) / (max - min) + P max / (max - min)
 
-The differences from Eq. 1 and 2: the sign of cost and latency, in the numerator alone, is turned
-round (first summand); the code's sum over all keys meets them a second time with a count of 0
-(second summand); an episode that did not use a tool can get less than 0 for it. What the code
-leaves out of the amounts is left out in `orchestra_ray.workers.reward.columns`.
+Differences from Eq. 1 and 2: the sign of cost and latency is inverted in the numerator only (first
+summand); the code's sum over all keys includes them a second time with a count of 0 (second
+summand); the term of a tool can be negative for an episode that did not use it. Amounts that the
+code omits are omitted in `orchestra_ray.workers.reward.columns`.
 
-The outcome is the last column of those where more is better, the others of those are tools. Units
-do not matter.
+The outcome is the last of the columns where more is better, the others of these are tools. The
+result does not depend on units.
 """
 
 import numpy as np

@@ -1,1 +1,1 @@
-"""Judges: is an answer right? One module a judge; `bench` has them all, `actor.py` calls it."""
+"""Correctness of answers: rule-based graders and LLM judges, by name in `registry`."""

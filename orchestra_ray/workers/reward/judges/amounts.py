@@ -1,10 +1,10 @@
-r"""Amounts in text: an exact number with its percent sign and its unit, or none at all.
+r"""Reads amounts in text: an exact number with optional percent sign and unit.
 
-    amount   := [about] sum [scale] [percent] [unit]        `arithmetic` says what a sum is
+    amount   := [about] sum [scale] [percent] [unit]        `arithmetic` defines a sum
 
-An expression is computed exactly as a whole. If a part of it has no rational value that is written
-here in full (a variable, \pi, \sqrt{2}, H12, 12:00, 3,14), then the whole has none: a term is never
-taken for the expression that it stands in.
+An expression is evaluated exactly and as a whole. If a part of it has no rational value written
+out in full (a variable, \pi, \sqrt{2}, H12, 12:00, 3,14), the expression is no amount: a single
+term is never taken for the expression around it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ _OF_MONEY = {"m": 10**6, "b": 10**9, "mn": 10**6, "T": 10**12}
 _FUNCTIONS = {"sin", "cos", "tan", "log", "ln", "exp", "sqrt", "pi", "choose", "mod", "infinity"}
 _LETTERS = {"m", "g", "s", "h", "l", "L", "V", "W", "N", "J", "C", "F", "a", "I", "A"}
 _ABOUT = {"about", "approximately", "roughly", "around", "≈", "~", "\\approx", "only", "exactly"}
-# What may not follow a number that is to be the whole of an amount.
+# Words that may not follow the number of a whole amount.
 _NO_UNIT = {
     *("or", "and", "to", "more", "less", "fewer", "least", "most", "than", "not", "but", "if"),
     *("through", "until", "between", "over", "plus", "minus", "times", "times.", "squared"),
@@ -34,7 +34,7 @@ _NO_UNIT = {
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """`unit` is one that is known; None where there is none."""
+    """`unit`: a known unit, or None."""
 
     value: Fraction
     percent: bool = False
@@ -43,7 +43,7 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An amount in prose, or None in its place, and where it begins and ends."""
+    """An amount in prose, or None for an unreadable one, with its start and end."""
 
     amount: Amount | None
     start: int
@@ -51,7 +51,7 @@ class Found:
 
 
 def whole(text: str) -> Amount | None:
-    """The amount that a text, already `plain`, consists of; None if it is anything else."""
+    """Returns the amount that a text, already `plain`, consists of; None if it is not one."""
     tokens = tokens_of(text)
     while tokens and tokens[-1].text in {".", ",", ";", "$", "!"} and len(tokens) > 1:
         if tokens[-1].text == "!" and not tokens[-1].spaced and tokens[-2].kind == "number":
@@ -67,12 +67,12 @@ def whole(text: str) -> Amount | None:
     rest = tokens[reader.place :]
     if rest and (rest[0].text not in {"(", ","} or not rest[0].spaced and rest[0].text == "("):
         return None if not _is_noun(rest) else amount
-    # Only a remark in brackets may follow: one comma more makes a list.
+    # Only a remark in brackets may follow; a comma would make it a list.
     return amount if not rest or (rest[0].text == "(" and rest[-1].text == ")") else None
 
 
 def found_in(text: str) -> Iterator[Found]:
-    """Every amount of prose that is already `plain`, and None for what is written like one."""
+    """Yields every amount of prose, already `plain`, and None for similar but unreadable text."""
     tokens, place = tokens_of(text), 0
     while place < len(tokens):
         if not _begins(tokens, place):
@@ -90,7 +90,7 @@ def found_in(text: str) -> Iterator[Found]:
 
 
 def _is_noun(rest: Sequence[Token]) -> bool:
-    """Whether words behind a number name what is counted, and change nothing in the number."""
+    """Returns whether words after a number name the counted things without changing it."""
     if len(rest) > 8 or any(t.kind not in ("word", "operator", "other") for t in rest):
         return False
     words = [t.text.lower() for t in rest]
@@ -104,7 +104,7 @@ def _is_noun(rest: Sequence[Token]) -> bool:
 
 
 def _begins(tokens: Sequence[Token], place: int) -> bool:
-    """Whether an amount may begin there."""
+    """Returns whether an amount may begin at `place`."""
     token = tokens[place]
     if token.kind in ("number", "opaque"):
         return True
@@ -126,7 +126,7 @@ def _begins(tokens: Sequence[Token], place: int) -> bool:
 
 
 def _closes(tokens: Sequence[Token], place: int) -> bool:
-    """Whether a bracket holds an expression that goes on behind it, as in `(2+3)*4`."""
+    """Returns whether a bracket is part of a longer expression, as in `(2+3)*4`."""
     for i in range(place + 1, min(place + 20, len(tokens) - 1)):
         if tokens[i].text == ")":
             return tokens[i + 1].text in {"*", "/", "^", "×", "+", "="}
@@ -136,7 +136,7 @@ def _closes(tokens: Sequence[Token], place: int) -> bool:
 
 
 def _is_term(tokens: Sequence[Token], place: int) -> bool:
-    """Whether what stands before makes this a part of something that is not read."""
+    """Returns whether the preceding tokens make this a part of an unreadable expression."""
     if place == 0:
         return False
     here, before = tokens[place], tokens[place - 1]
@@ -156,14 +156,14 @@ def _is_term(tokens: Sequence[Token], place: int) -> bool:
         return True
     if before.text in {"±", "∓", "≤", "≥"} or (before.text in {"<", ">"} and before.spaced):
         return True
-    # `x - 5`, where a value stands before the minus; a dash in prose has none.
+    # `x - 5` has a value before the minus; a dash in prose has none.
     if before.text == "-" and place > 1:
         return tokens[place - 2].kind in ("number", "opaque") or is_variable(tokens[place - 2])
     return False
 
 
 class _Reader(Arithmetic):
-    """Reads an amount; `place` is the next token."""
+    """Reads an amount; `place` is the index of the next token."""
 
     def amount(self, place: int) -> Amount:
         self.place = place
@@ -176,7 +176,7 @@ class _Reader(Arithmetic):
         return Amount(value, percent, unit)
 
     def _scale(self) -> int:
-        """Of up to two words, as in `3 hundred thousand`; an ordinal's ending is none."""
+        """Reads up to two scale words, as in `3 hundred thousand`; skips an ordinal's ending."""
         if self._peek().text.lower() in ("st", "nd", "rd", "th") and not self._peek().spaced:
             self.place += 1
             return 1
@@ -232,7 +232,7 @@ class _Reader(Arithmetic):
         return unit_of(words) or (unit_of([self._currency]) if self._currency else None)
 
     def _refuse_more(self) -> None:
-        """An operator or a variable that goes on from here makes all of it no amount."""
+        """Raises `Opaque` if an operator or a variable continues the expression."""
         token, after = self._peek(), self._peek(1)
         if token.kind == "end":
             return
@@ -265,7 +265,7 @@ class _Reader(Arithmetic):
         if low == "times" and _is_operand(after):
             raise Opaque
         if not token.text.isascii() and not VARIABLE.match(token.text):
-            return  # a word of a script without gaps, such as a counter in Chinese
+            return  # a word of a script without spaces, such as a Chinese counter
         if joined and len(token.text) < 3:
             raise Opaque
         if not joined and is_variable(token) and token.text not in _LETTERS:

@@ -1,12 +1,12 @@
-r"""Arithmetic over tokens, exact and bounded.
+r"""Exact and bounded evaluation of arithmetic over tokens.
 
     sum      := product (("+" | "-") product)*
-    product  := power (("*" | "/") power)*             x, ×, \\times, \\cdot, ÷ and \\div too
+    product  := power (("*" | "/") power)*             also x, ×, \\times, \\cdot, ÷, \\div
     power    := ["-" | "+"] atom ["!"] ["^" power]
     atom     := decimal | mixed number | currency atom | \\frac a b | \\sqrt atom | "(" sum ")"
 
-What has no rational value raises `Opaque`. Work is bounded: by the digits of a number, the size of
-a power and the depth of brackets.
+Expressions without a rational value raise `Opaque`. Work is bounded by the digits of a number, the
+size of a power and the depth of brackets.
 """
 
 import math
@@ -23,11 +23,11 @@ _OVER = {"/", "÷", "\\div", "\\over"}
 
 
 class Opaque(Exception):
-    """What is being read has no rational value."""
+    """The expression has no rational value."""
 
 
 class Arithmetic:
-    """A recursive descent over tokens; `place` is the next one."""
+    """A recursive-descent parser over tokens; `place` is the index of the next one."""
 
     def __init__(self, tokens: Sequence[Token]):
         self.tokens, self.place, self._depth = tokens, 0, 0
@@ -50,7 +50,7 @@ class Arithmetic:
         return value
 
     def _operand_follows(self) -> bool:
-        """Whether an operator has a number behind it, and is none of a dash or a mark."""
+        """Returns whether a number follows the operator, which is otherwise a dash or a mark."""
         after = self._peek(1)
         if after.text in CURRENCIES or after.text in {"-", "+", "(", "{", "\\left"}:
             is_group, after = after.text in {"(", "{"}, self._peek(2)
@@ -116,7 +116,7 @@ class Arithmetic:
         raise Opaque
 
     def _argument(self) -> Fraction:
-        """Of a LaTeX command: a group in braces or brackets, or one digit."""
+        """Reads the argument of a LaTeX command: a group in braces or brackets, or one digit."""
         token = self._peek()
         if token.kind == "number" and token.text.isdigit() and len(token.text) > 1:
             first, rest = token.text[0], token.text[1:]
@@ -129,7 +129,7 @@ class Arithmetic:
         return self._power() if self._peek().text not in ("{", "(") else self._primary()
 
     def _mixed(self, whole_part: Fraction) -> Fraction:
-        """`1 1/2` and `1\\frac{1}{2}`."""
+        """Reads the rest of a mixed number: `1 1/2`, `1\\frac{1}{2}`."""
         after = self._peek()
         if after.text == "\\frac":
             return whole_part + self._primary()

@@ -1,17 +1,17 @@
-r"""Choice: the right letter as an answer states it, or the text of that choice.
+r"""Grader of multiple choice: reads the letter stated by an answer, or the text of a choice.
 
     answer    := tagged | boxed | statement | opening | closing
     statement := ("answer is" | "answer:" | "I choose" | "so it is" | "option" ...) named
                | letter ("is" ["the"] ("correct" | "right" | "answer" ...))
-    opening   := letter (")" | "." | ":" | "-" | "," | "(") [text]     at the head of the answer;
-                 where lines go through the options, only one that stands out of their order
-    closing   := "(" letter ")"                      the only letter in brackets that is not denied
+    opening   := letter (")" | "." | ":" | "-" | "," | "(") [text]     at the start of the answer;
+                 if lines list the options, only a letter out of their order
+    closing   := "(" letter ")"                      the only undenied letter in brackets
     named     := letter | letter text | text of a choice
 
-A mention is no statement: what is denied ("D is wrong", "not D", "I ruled out A") or asked ("is it
-B?") names nothing, and a capital that begins a sentence ("A good one", "I am not sure") is a word.
-Two letters in one breath ("A or C", "B, C") name none. Of several statements the last counts,
-unless they follow each other and differ.
+A mention is no statement: denials ("D is wrong", "not D", "I ruled out A") and questions ("is it
+B?") are ignored, and a capital at the start of a sentence ("A good one", "I am not sure") is a
+word. Two joined letters ("A or C", "B, C") count as none. The last of several statements counts,
+unless adjacent statements differ.
 """
 
 import re
@@ -37,7 +37,7 @@ _NAMED = re.compile(
     rf"[{_QUOTES}]*{_LETTER}[{_QUOTES}]*",
     re.IGNORECASE,
 )
-# What may follow a bare letter that is meant as one, where it could be a word ("A dog", "I am").
+# Text that may follow a bare letter which could also be a word ("A dog", "I am").
 _FOLLOWS = re.compile(
     r"\s*(?:$|[.,;:!?)\]}(—–-]|(?:because|since|as|for|so|rather|instead|and\s+not|but\s+not|not"
     r"|which|due|given|based|where|with|is|from|by|per|in\s+my|here|above|below)\b)",
@@ -80,7 +80,7 @@ _DENIED_AFTER = re.compile(
     re.IGNORECASE,
 )
 _VERB = re.compile(r"\s*(?:is|with|for)\b")
-# `D. argon` at the head of a line is no sentence `D.`
+# `D. argon` at the start of a line is not the sentence `D.`
 _SENTENCES = re.compile(r"(?<=[.!?。])(?<!^[A-Za-z]\.)(?<!^ [A-Za-z]\.)\s+|\n", re.MULTILINE)
 _OPENING = re.compile(
     rf"[{_QUOTES}]*{_LETTER}[{_QUOTES}]*(?P<mark>\s*(?:[):,(—–-]|\.(?![A-Za-z]\.))|\s*$|(?<=[)\]]))"
@@ -90,13 +90,13 @@ _IN_BRACKETS = re.compile(r"[(\[]([A-Z])[)\]]")
 
 
 def is_choice(reference: str, answer: str, choices: Sequence[str] = ()) -> bool:
-    """Without the texts of the choices, only letters are understood."""
+    """Returns whether both name the same choice; without `choices`, only by letter."""
     right = letter_of(reference, choices)
     return right is not None and letter_of(answer, choices) == right
 
 
 def letter_of(text: str, choices: Sequence[str] = ()) -> str | None:
-    """The letter, in capitals, that an answer comes to; None if it names none, or several."""
+    """Returns the capital letter stated by an answer; None if it states none or several."""
     letters = {_letter(one.place, one.text, choices) for one in stated(_plain(text))}
     letter = letters.pop() if len(letters) == 1 else None
     known = string.ascii_uppercase[: len(choices) or None]
@@ -109,7 +109,7 @@ def _plain(text: str) -> str:
 
 
 def _bare(text: str) -> str:
-    """Without LaTeX, and with single spaces between words."""
+    """Returns the text without LaTeX, with single spaces between words."""
     for _ in range(3):
         text = _WRAPPER.sub(r"\1", text)
     return " ".join(unmarked(_MATH.sub("", text)).split())
@@ -136,7 +136,7 @@ def _letter(place: Place, text: str, choices: Sequence[str]) -> str | None:
 
 
 def _opened(lines: Sequence[str], choices: Sequence[str]) -> list[str]:
-    """The letters at the heads of lines, whether what follows affirms or denies them."""
+    """Returns the letters at the start of lines, whether affirmed or denied there."""
     opened = (_OPENING.match(line) for line in lines)
     letters = [(one["round"] or one["square"] or one["bare"]).upper() for one in opened if one]
     known = string.ascii_uppercase[: len(choices) or None]
@@ -144,7 +144,7 @@ def _opened(lines: Sequence[str], choices: Sequence[str]) -> list[str]:
 
 
 def _apart(letters: Sequence[str]) -> str | None:
-    """The letter that stands before or behind a walk through the options, out of its order."""
+    """Returns the letter before or after a list of the options, if out of its order."""
     before, behind = letters[0] >= letters[1], letters[-1] <= letters[-2]
     first = letters[0] if before and _ascends(letters[1:]) else None
     last = letters[-1] if behind and _ascends(letters[:-1]) else None
@@ -166,7 +166,7 @@ def _folded(text: str) -> str:
 
 
 def _named(text: str, choices: Sequence[str]) -> str | None:
-    """The letter that a statement goes on with, or the choice whose text it consists of."""
+    """Returns the letter after the lead of a statement, or the choice whose text it is."""
     text = text.lstrip(" :=")
     if (letter := _by_text(text, choices)) is not None:
         return letter
@@ -179,7 +179,7 @@ def _named(text: str, choices: Sequence[str]) -> str | None:
 
 
 def _corrected(text: str, choices: Sequence[str]) -> str | None:
-    """What stands in the place of something denied, as in `not C, but D`."""
+    """Returns the replacement of a denied choice, as in `not C, but D`."""
     for _ in range(MOST_DENIED):
         behind = _INSTEAD.split(text, maxsplit=1)
         if len(behind) < 2:
@@ -191,7 +191,7 @@ def _corrected(text: str, choices: Sequence[str]) -> str | None:
 
 
 def _by_opening_text(text: str, choices: Sequence[str]) -> str | None:
-    """The choice whose whole text a statement begins with, if the statement ends there."""
+    """Returns the choice whose text a statement starts with, if the statement ends there."""
     low = normal(text.lstrip(_QUOTES)[: MOST_FOLDED + max(map(len, choices), default=0)])
     begun = [
         (len(folded), string.ascii_uppercase[i])
@@ -206,7 +206,7 @@ def _by_opening_text(text: str, choices: Sequence[str]) -> str | None:
 
 
 def _checked(match: re.Match[str], text: str, choices: Sequence[str]) -> str | None:
-    """The letter of a match, unless what follows denies it, lists more or makes it a word."""
+    """Returns the letter of a match unless the rest denies it, lists more or makes it a word."""
     rest = text[match.end() :]
     if _lists(rest) or _DENIED_AFTER.match(rest):
         return None
@@ -223,13 +223,13 @@ def _checked(match: re.Match[str], text: str, choices: Sequence[str]) -> str | N
 
 
 def _lists(rest: str) -> bool:
-    """Whether a letter is followed by another that is not denied."""
+    """Returns whether another, undenied letter follows."""
     another = _AND_ANOTHER.match(rest)
     return another is not None and not _DENIED_AFTER.match(rest, another.end())
 
 
 def _opening(bare: str, choices: Sequence[str]) -> str | None:
-    """A letter at the head, set apart from what follows by a mark: `C`, `c) argon`, `C, argon`."""
+    """Returns a letter at the start, delimited by a mark: `C`, `c) argon`, `C, argon`."""
     match = _OPENING.match(bare)
     if match is None:
         begun = re.match(rf"{_LETTER}\s+(?:because|since)\b", bare)
@@ -249,7 +249,7 @@ def _opening(bare: str, choices: Sequence[str]) -> str | None:
 
 
 def _said(text: str, choices: Sequence[str]) -> str | None:
-    """The last letter that a sentence of the prose commits to."""
+    """Returns the last letter that a sentence of prose commits to."""
     last: str | None = None
     reach = 100 + max((len(choice) for choice in choices), default=0)
     for sentence in _SENTENCES.split(text):

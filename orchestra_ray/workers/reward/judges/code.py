@@ -1,13 +1,13 @@
-"""Code: the answer is a program, and the task's tests run after it in the sandbox.
+"""Grader of code: the answer is a program, run in the sandbox followed by the task's tests.
 
-The answer is imported as the module `answer`, so what it does only as a program of its own (under
-`if __name__ == "__main__"`) is not done. The tests run in its namespace as `__main__`: they see all
-its names, and what they do under such a condition is done. A program that fails a test, or that a
-limit ends, is wrong. Where there is no sandbox nothing is run, and the judge fails.
+The answer is imported as the module `answer`, so its code under `if __name__ == "__main__"` does
+not run. The tests run in its namespace as `__main__`: they see all its names, and their code under
+that condition runs. A program that fails a test or exceeds a limit is wrong. Without a sandbox
+nothing is run and grading fails.
 
-After the tests a word is printed that is new in each run, so a program that exits early or prints
-what it likes has not passed. It shares a process with its tests: one that is written to look for
-the word in there could pass unearned.
+After the tests a random word is printed, different in each run, so that a program which exits early
+or prints arbitrary text does not pass. Program and tests share a process: a program written to
+search it for the word could pass without being correct.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ import secrets
 from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.records import Caller, Task
 from orchestra_ray.data.catalogue.parsers import Parser, parse
-from orchestra_ray.sandbox.command import Limits, SandboxError
+from orchestra_ray.sandbox.command import SandboxError, SandboxLimits
 from orchestra_ray.sandbox.run import Sandbox, source_bytes
 from orchestra_ray.workers.reward.judges.verdict import Verdict, failed
 from orchestra_ray.workers.tools.builtin.python import MAX_PROGRAM_BYTES
 
 NAME = "code"
-LIMITS = Limits()
-AT_ONCE = 2  # programs, each with a processor of its own
+LIMITS = SandboxLimits()
+AT_ONCE = 2  # programs, one CPU core each
 _PROGRAM = """\
 import sys
 with open("answer.py", "wb") as file:
@@ -45,7 +45,7 @@ class CodeGrader:
         self._starting = asyncio.Lock()
         self._room = asyncio.Semaphore(AT_ONCE)
 
-    async def judge(self, task: Task, answer: str, caller: Caller) -> Verdict | Failure:
+    async def grade(self, task: Task, answer: str, caller: Caller) -> Verdict | Failure:
         program = parse(Parser.CODE, answer)
         if len(program.encode(errors="replace")) > MAX_PROGRAM_BYTES:
             return Verdict(False, f"longer than {MAX_PROGRAM_BYTES} bytes")
@@ -66,11 +66,11 @@ class CodeGrader:
 
     async def _started(self) -> Sandbox:
         async with self._starting:
-            if self._sandbox is None:  # its probe blocks
+            if self._sandbox is None:  # in a thread, as its probe blocks
                 self._sandbox = await asyncio.to_thread(Sandbox, LIMITS)
             return self._sandbox
 
 
 def with_tests(program: str, tests: str, word: str) -> str:
-    """One program: the answer, then its tests, then `word`."""
+    """Returns a program that runs the answer, then its tests, then prints `word`."""
     return _PROGRAM.format(program=source_bytes(program), tests=source_bytes(tests), word=word)

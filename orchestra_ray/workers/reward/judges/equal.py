@@ -1,16 +1,16 @@
-"""Whether two mathematical expressions are equal, by math-verify; runs in a process of its own.
+"""Equality of two mathematical expressions, by math-verify; runs in a separate process.
 
-math-verify bounds its work with alarms, which only the main thread of a process can have, and no
-alarm ends a computation inside an integer of a billion digits. So `mathematics` starts this in a
-process with a limit on memory, and kills that when its time is over.
+math-verify bounds its work by alarms, which require the main thread of a process and cannot
+interrupt an operation on an integer of a billion digits. `mathematics` therefore runs this in a
+process with a memory limit and kills it after a deadline.
 
-Both are parsed as a whole (`latex`, then the grammar of latex2sympy): nothing is searched for an
-expression. Numbers in exact form are equal exactly; if one is a decimal, within what rounding
-explains, as in the judge `number`. Sets, tuples and intervals are compared by element.
+Both texts are parsed as a whole (`latex`, then the grammar of latex2sympy), not searched for an
+expression. Numbers in exact form are compared exactly; if one is a decimal, up to rounding, as by
+the grader `number`. Sets, tuples and intervals are compared by element.
 
-That process has no walls, and needs none as long as no text of an answer is evaluated: LaTeX goes
-through a grammar and sympy's constructors, and sympy's parser, which evaluates, is handed numerals
-only. A test holds this.
+The process is not sandboxed. Invariant, held by a test: no text of an answer is evaluated. LaTeX
+is parsed by a grammar into sympy's constructors; sympy's own parser, which evaluates, receives
+numerals only.
 """
 
 import logging
@@ -35,9 +35,9 @@ from orchestra_ray.workers.reward.judges.number import near
 from orchestra_ray.workers.reward.judges.words import worded
 
 PARSE_S, VERIFY_S = 2, 3
-logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that `verify` has no alarm
+logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns about `verify` without an alarm
 MOST_ELEMENTS = 200
-_DIGITS = 60  # to which numbers in exact form are compared where no simplification decides
+_DIGITS = 60  # precision for exact forms that no simplification decides
 _PERCENT = re.compile(r"\s*(?:\\?%|\\text\s*\{\s*(?:percent|per cent)\s*\}|per ?cent)\s*\$?\s*\.?$")
 _EQUALS = re.compile(r"(?<![\\<>!:])=")
 _LETTER = re.compile(r"[A-Za-z]")
@@ -59,7 +59,7 @@ class Parsed:
 
 
 def equal(reference: str, answer: str) -> str:
-    """`equal`, or `different`."""
+    """Returns "equal" or "different"."""
     right, given = _parsed(reference), _parsed(answer)
     if right is None or given is None:
         return "different"
@@ -67,7 +67,7 @@ def equal(reference: str, answer: str) -> str:
 
 
 def _parsed(text: str) -> Parsed | None:
-    """None if the text as a whole is no expression."""
+    """Returns None if the text as a whole is not an expression."""
     if (words := worded(text)) is not None and words.unit is None:
         return Parsed(sympy.Rational(words.value.numerator, words.value.denominator), words.percent)
     bare = _PERCENT.sub("", text)
@@ -84,7 +84,7 @@ def _bounded(function: Callable[..., Any], seconds: int, *arguments: Any) -> Any
 
 
 def _read(expression: str) -> Any:
-    """Of a chain of equations the last member, as of `x = 2 + 3 = 5`."""
+    """Parses an expression; of a chain of equations, as `x = 2 + 3 = 5`, the last member."""
     text = normalize_latex(expression, _NORMALIZED)
     members = _EQUALS.split(text)
     if len(members) > 2 and "," not in text:
@@ -123,7 +123,7 @@ def _same(right: Any, given: Any) -> bool:
         return _same_elements(list(right.args), list(given.args))
     for one, other in ((right, given), (given, right)):
         if isinstance(one, FiniteSet) and isinstance(other, sympy.Interval | sympy.Tuple):
-            return False  # a list is no pair and no interval
+            return False  # a list is neither a pair nor an interval
     if isinstance(right, sympy.Interval) and isinstance(given, sympy.Interval):
         ends = [(right.start, given.start), (right.end, given.end)]
         is_open = (right.left_open, right.right_open) == (given.left_open, given.right_open)
@@ -134,7 +134,7 @@ def _same(right: Any, given: Any) -> bool:
 
 
 def _assigned(value: Any) -> Any:
-    """What an equation gives its left side: of `x = 5` 5, of `x = 5, x = 6` both."""
+    """Returns the value assigned by an equation: 5 for `x = 5`, both for `x = 5, x = 6`."""
     if isinstance(value, Eq) and not value.rhs.has(value.lhs) and _is_name(value.lhs):
         return value.rhs
     if isinstance(value, FiniteSet) and value.args and all(isinstance(e, Eq) for e in value.args):

@@ -1,10 +1,10 @@
-"""Exact: the same words, whatever the case, the spaces and the form of the characters."""
+"""Grader of exact matches, ignoring case, spacing and compatibility forms of characters."""
 
 import unicodedata
 
 
 def normal(text: str) -> str:
-    """`text` in one case, with single spaces, its characters in their compatible forms."""
+    """Returns text case-folded, with single spaces, in NFKC form."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 

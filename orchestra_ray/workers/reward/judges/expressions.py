@@ -1,13 +1,13 @@
-r"""The expression that an answer states, as text: whether it is mathematics is not decided here.
+r"""Extracts the expression stated by an answer, as text, without parsing it as mathematics.
 
-A box, or an <answer>, is taken whole; several boxes that belong together are a list. Of a sentence
-that states the answer, and of the last sentence of prose, it is what stands between dollars, else
-what follows its last "is". A short text without words is an expression itself.
+A box or an <answer> is taken as a whole; adjacent boxes form a list. In a sentence that states the
+answer, and in the last sentence of prose, the expression is the text between dollars, else the
+text after the last "is". A short text without words is itself an expression.
 """
 
 import re
 
-from orchestra_ray.workers.reward.judges.statement import Place, Stated, stated, unmarked
+from orchestra_ray.workers.reward.judges.statement import Place, Statement, stated, unmarked
 
 _SPACES = re.compile(r"\\[;:,!](?=[\s\d\\A-Za-z{])")
 _SEGMENT = re.compile(
@@ -48,7 +48,7 @@ def _space(match: re.Match[str]) -> str:
     return "" if match[0] == r"\!" else " " if match[0] in (r"\;", r"\:") else match[0]
 
 
-def _expression(one: Stated) -> str | None:
+def _expression(one: Statement) -> str | None:
     text = one.text.strip()
     if one.place is Place.MARKED:
         inner = stated(_WRAPPER.sub(r"\1", text))[-1]
@@ -87,7 +87,7 @@ def _of_sentence(text: str) -> str | None:
 
 
 def _segments(text: str, segments: list[re.Match[str]]) -> str | None:
-    """The last formula that is not a reason, with those that it is listed with."""
+    """Returns the last formula outside a reason, with those listed next to it."""
     cut = _CUT.search(text)
     kept = [one for one in segments if cut is None or one.end() <= cut.start()] or segments[:1]
     taken = [kept[-1]]

@@ -1,7 +1,7 @@
-"""A task of reasoning-gym: its family's own scorer says whether the answer is right.
+"""Grader of reasoning-gym tasks, by the scorer of the task's family.
 
-An answer that the scorer cannot score is wrong, alone, and counted. Where a scorer that needs the
-sandbox has none, or cannot score even the reference, there is a failure instead.
+An answer that the scorer cannot score is wrong, and counted as unscorable. The result is a failure
+if a scorer needs a sandbox and there is none, or if it cannot score the reference.
 """
 
 from orchestra_ray.core.faults import Failure
@@ -17,7 +17,7 @@ class FamilyGrader:
     def __init__(self) -> None:
         self._scorer = FamilyScorer()
 
-    async def judge(self, task: Task, answer: str, caller: Caller) -> Verdict | Failure:
+    async def grade(self, task: Task, answer: str, caller: Caller) -> Verdict | Failure:
         try:
             scored = await self._scorer.score(task, answer)
         except (BrokenTask, SandboxError) as error:

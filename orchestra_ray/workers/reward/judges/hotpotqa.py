@@ -1,11 +1,11 @@
-"""HotpotQA: that benchmark's exact match and F1, by the rules of its own evaluation script.
+"""Grader of HotpotQA: exact match and F1, by the rules of the benchmark's evaluation script.
 
-Both compare words in lower case, without punctuation and the articles a, an and the. F1 is that of
-the words which answer and reference share; where either is `yes`, `no` or `noanswer` it is 1 or 0.
-Two things are added: of an answer only what it marks, by \\boxed{} or <answer>, is compared; and
-texts of which nothing is left are compared before their articles are taken away.
+Both compare words in lower case, without punctuation and the articles a, an and the. F1 is over the
+words shared by answer and reference; if either is `yes`, `no` or `noanswer` it is 1 or 0. Two rules
+are added: only the text marked by \\boxed{} or <answer>, if any, is compared; and if a normalised
+reference is empty, the texts are compared with their articles.
 
-(hotpot_evaluate_v1.py of github.com/hotpotqa/hotpot, whose figures are the means of both scores.)
+(hotpot_evaluate_v1.py of github.com/hotpotqa/hotpot, which reports the means of both scores.)
 """
 
 import re
@@ -14,7 +14,7 @@ from collections import Counter
 
 from orchestra_ray.data.catalogue.parsers import Parser, parse
 
-RIGHT_FROM_F1 = 0.5  # for a verdict; the benchmark's own figure is the mean of the scores
+RIGHT_FROM_F1 = 0.5  # threshold of a verdict; the benchmark reports the mean of the scores
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _CLOSED = {"yes", "no", "noanswer"}

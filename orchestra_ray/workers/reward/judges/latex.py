@@ -1,8 +1,8 @@
-r"""Mathematics as people and models write it, made LaTeX that math-verify's grammar reads whole.
+r"""Normalises informal mathematics to LaTeX that math-verify's grammar reads as a whole.
 
-That grammar drops units and other text, adds up numbers in a row and reads words as products of
-letters. So what is no expression is refused here (`None`): text that is no unit, numbers with
-nothing between them, times of day. Plain notation is rewritten: sqrt(2), 2^10, pi, 1 1/2, 1.5e3.
+The grammar drops units and other text, sums adjacent numbers and reads words as products of
+letters. Texts that are not expressions are therefore rejected here (`None`): words other than
+units, adjacent numbers, times of day. Plain notation is rewritten: sqrt(2), 2^10, pi, 1 1/2, 1.5e3.
 """
 
 import re
@@ -75,7 +75,7 @@ _POWER = re.compile(r"\^\s*\(([^()]*)\)")
 
 
 def latex(text: str) -> str | None:
-    """One expression, or None if the text is none."""
+    """Returns an expression in LaTeX, or None if the text is not one."""
     if len(text) > MOST_CHARACTERS or not text.strip():
         return None
     read = _worded(_constants(_plain(text)))
@@ -118,11 +118,11 @@ def _constants(text: str) -> str:
 
 
 def _worded(text: str) -> str | None:
-    """Text in an expression: what joins elements stays, a unit goes, and all else refuses it."""
-    refused = False
+    """Keeps words that join elements and drops units; returns None for any other text."""
+    rejected = False
 
     def read(match: re.Match[str]) -> str:
-        nonlocal refused
+        nonlocal rejected
         words = match[1].strip().lower().strip(".")
         before, after = text[: match.start()].rstrip(), text[match.end() :].lstrip()
         if words.strip(" ,") in ("or", "and", ""):
@@ -135,11 +135,11 @@ def _worded(text: str) -> str | None:
             return match[0]
         is_amount = bool(before) and (before[-1] in "0123456789})!c" or before.endswith("\\pi"))
         if _NO_UNITS.search(words) or not is_amount:
-            refused = True
+            rejected = True
         return " "
 
     text = _TEXT.sub(read, text)
-    return None if refused else text
+    return None if rejected else text
 
 
 def _functions(text: str) -> str:
@@ -150,7 +150,7 @@ def _functions(text: str) -> str:
 
 
 def _brackets(text: str) -> str:
-    r"""`\sqrt(...)` as `\sqrt{...}`, where the bracket is closed."""
+    r"""Rewrites `\sqrt(...)` to `\sqrt{...}` if the bracket is closed."""
     characters = list(text)
     opened: list[re.Match[str]] = []
     for one in _BRACKET.finditer(text):
@@ -163,7 +163,7 @@ def _brackets(text: str) -> str:
 
 
 def _strip_unit(text: str) -> str:
-    """A unit in plain letters behind a number, and degrees."""
+    """Removes a unit in plain letters after a number, and degrees."""
     text = re.sub(r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ)\s*[CF]?\s*$", "", text)
     match = _UNIT_TAIL.search(text)
     if match and not _NO_UNITS.search(match["unit"]) and "\\" not in match["unit"]:

@@ -1,12 +1,12 @@
-"""LLM judge: a model behind an endpoint says whether an answer is right, under a rule's convention.
+"""LLM judge: a model behind an endpoint decides whether an answer is right, under a named rule.
 
-The model is an entry of the catalogue, called through an `Executor` of the scorer's own: with its
-retries, limits and deadline, from the run's cassette, reserved at the spend guard and entered in
-the ledger as `judge`, in an episode of its own, so that no episode that is judged pays for it.
+The model is an entry of the catalogue, called through an `Executor` in the scorer's process: with
+its retries, limits and deadline, from the run's cassette, reserved in the spend budget and entered
+in the ledger as `judge`, under a separate episode id, so that the judged episode is not charged.
 
-One answer is asked about once: verdicts are kept, and who asks for one that is under way waits for
-it. A reply that cannot be read is asked for again, at most `tries` times in all; after that, and
-where the model cannot be asked, the judge fails.
+Each answer is judged once: verdicts are cached, and concurrent requests for the same verdict share
+one call. An unreadable reply is requested again, up to `tries` calls in total; after that, or if
+the model cannot be called, judging fails.
 """
 
 import asyncio
@@ -23,19 +23,20 @@ from orchestra_ray.data.catalogue.parsers import Parser
 from orchestra_ray.data.catalogue.toolset import plain_option
 from orchestra_ray.data.tasks.private import is_private
 from orchestra_ray.data.tasks.reasoning_gym import reference
+from orchestra_ray.spend.client import SpendClient
 from orchestra_ray.workers.reward.judges.rules import AGAIN, Rule
 from orchestra_ray.workers.reward.judges.verdict import Verdict, failed
 from orchestra_ray.workers.reward.judges.verdicts import Verdicts, digest
 from orchestra_ray.workers.tools.registry import make_tools
 from orchestra_ray.workers.tools.replay.cassette import CassetteError, open_cassette, version_of
-from orchestra_ray.workers.tools.runtime.executor import Books, Executor
+from orchestra_ray.workers.tools.runtime.executor import Executor
 
 IDENTITY = "judge"  # in the ledger, and its kind there
-SHOWN_CHARACTERS = 80  # of a reply that cannot be read
+SHOWN_CHARACTERS = 80  # of an unreadable reply
 
 
-def judging_entry(catalogue: Catalogue, config: JudgeConfig) -> Entry:
-    """The judge's entry under its own name; `ConfigError` where the configuration gives none."""
+def judge_entry(catalogue: Catalogue, config: JudgeConfig) -> Entry:
+    """Returns the judge's entry, renamed; raises `ConfigError` if the configuration has none."""
     if config.model is None:
         raise ConfigError("judge.model: a task needs an LLM judge; name a model of the catalogue")
     entry = catalogue.entries.get(config.model)
@@ -48,8 +49,8 @@ def judging_entry(catalogue: Catalogue, config: JudgeConfig) -> Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """A reply, or the fault that there is in its place."""
+class JudgeReply:
+    """A reply; `fault` is set if the call failed."""
 
     text: str
     entry: LedgerEntry
@@ -57,49 +58,53 @@ class Said:
 
 
 class JudgeCaller:
-    """The judging model, for the judges of all rules."""
+    """Calls the judging model, for the judges of all rules."""
 
     def __init__(
-        self, catalogue: Catalogue, config: JudgeConfig, cassette: CassetteConfig, books: Books
+        self,
+        catalogue: Catalogue,
+        config: JudgeConfig,
+        cassette: CassetteConfig,
+        spend: SpendClient,
     ):
-        """On the event loop that will ask; `ConfigError` where the model cannot be asked here."""
-        entry = judging_entry(catalogue, config)
+        """Must run on the calling event loop; raises `ConfigError` if the model is unavailable."""
+        entry = judge_entry(catalogue, config)
         alone = Catalogue({IDENTITY: entry}, catalogue.price_sheet)
         option = plain_option(entry, catalogue.price_sheet)
         self._option = replace(option, identity=IDENTITY, kind=IDENTITY)
         self.version = version_of(alone.entries, self._option)
         tools = make_tools(alone, cassette.mode)
-        self._executor = Executor(alone, tools, books, open_cassette(cassette))
-        self._asked: Counter[str] = Counter()
+        self._executor = Executor(alone, tools, spend, open_cassette(cassette))
+        self._calls: Counter[str] = Counter()
 
-    async def ask(self, prompt: str, key: str, attempt: int, caller: Caller) -> Said:
-        """`key` names what is judged. Raises `CassetteError` where a replay cannot go on."""
-        self._asked[key] += 1
+    async def ask(self, prompt: str, key: str, attempt: int, caller: Caller) -> JudgeReply:
+        """`key` identifies the answer. Raises `CassetteError` if a replay lacks the call."""
+        self._calls[key] += 1
         request = ToolRequest(
-            call_id=f"{caller.episode_id}/{key}.{self._asked[key]}",
+            call_id=f"{caller.episode_id}/{key}.{self._calls[key]}",
             caller=caller,
             option=self._option,
-            arguments={"prompt": prompt},  # by which a recording knows the call
+            arguments={"prompt": prompt},  # the key of the call in a recording
             task=Task(f"judge/{key}", IDENTITY, prompt, {}),
             seed=derive_seed("judge", key),
             attempt=attempt,
         )
         result = await self._executor.execute(request)
-        return Said(result.text, result.entry, result.error)
+        return JudgeReply(result.text, result.entry, result.error)
 
     async def close(self) -> None:
         await self._executor.close()
 
 
 class LlmJudge:
-    """A `Judge` under one rule."""
+    """A `Grader` that asks a model, under one rule."""
 
     def __init__(self, name: str, rule: Rule, caller: JudgeCaller, verdicts: Verdicts, tries: int):
         self._name, self._rule, self._caller = name, rule, caller
         self._verdicts, self._tries = verdicts, tries
         self._under_way: dict[str, asyncio.Task[Verdict | Failure]] = {}
 
-    async def judge(self, task: Task, answer: str, caller: Caller) -> Verdict | Failure:
+    async def grade(self, task: Task, answer: str, caller: Caller) -> Verdict | Failure:
         known = self._rule.known(reference(task), answer)
         if known is not None:
             return known
@@ -114,32 +119,32 @@ class LlmJudge:
             asking = asyncio.create_task(self._ask(prompt, key, caller, is_private(task)))
             self._under_way[key] = asking
             asking.add_done_callback(lambda _: self._under_way.pop(key))
-        said = await asyncio.shield(asking)  # who gives up leaves the verdict to the others
-        return said if first or isinstance(said, Failure) else replace(said, entry=None)
+        verdict = await asyncio.shield(asking)  # a cancelled caller leaves the call to the others
+        return verdict if first or isinstance(verdict, Failure) else replace(verdict, entry=None)
 
     async def close(self) -> None:
         for asking in self._under_way.values():
             asking.cancel()
 
     async def _ask(self, prompt: str, key: str, caller: Caller, private: bool) -> Verdict | Failure:
-        said: Said | None = None
+        reply: JudgeReply | None = None
         for attempt in range(self._tries):
-            shown = prompt if said is None else f"{prompt}\n\n{AGAIN}"
+            shown = prompt if reply is None else f"{prompt}\n\n{AGAIN}"
             try:
-                said = await self._caller.ask(shown, key, attempt, caller)
+                reply = await self._caller.ask(shown, key, attempt, caller)
             except CassetteError as error:
                 return failed(self._name, str(error))
-            if said.fault is not None:
-                return failed(self._name, f"no reply ({said.fault}){_quoted(said, private)}")
-            correct = self._rule.read(said.text)
+            if reply.fault is not None:
+                return failed(self._name, f"no reply ({reply.fault}){_quoted(reply, private)}")
+            correct = self._rule.read(reply.text)
             if correct is not None:
                 self._verdicts.put(key, correct)
-                return Verdict(correct, "the model's verdict", said.entry)
-        assert said is not None, "tries is 1 at least"
-        unread = f"no verdict to be read in {self._tries} replies"
-        return failed(self._name, unread + _quoted(said, private))
+                return Verdict(correct, "the model's verdict", reply.entry)
+        assert reply is not None, "tries is at least 1"
+        unread = f"no readable verdict in {self._tries} replies"
+        return failed(self._name, unread + _quoted(reply, private))
 
 
-def _quoted(said: Said, private: bool) -> str:
-    """What a person needs to see of a reply; a private task's may repeat its question."""
-    return "" if private else f": {said.text[:SHOWN_CHARACTERS]!r}"
+def _quoted(reply: JudgeReply, private: bool) -> str:
+    """Returns an excerpt of a reply; empty for private tasks, whose question it may repeat."""
+    return "" if private else f": {reply.text[:SHOWN_CHARACTERS]!r}"

@@ -1,10 +1,10 @@
-"""Math: the same expression, set or interval, by math-verify in a process that can be killed.
+"""Grader of mathematics: equal expressions, sets or intervals, by math-verify in a process.
 
-What an answer states (`expressions.stated_expression`) is read as mathematics as a whole, or not at
-all. Text that is the reference itself needs no reading.
+The stated expression (`expressions.stated_expression`) is parsed as a whole, or not at all. Text
+equal to the reference needs no parsing.
 
-A comparison that does not end, or takes too much memory, is the answer's own doing: it is wrong.
-Where no process can be had at all there is a failure instead.
+A comparison that exceeds its deadline or memory limit makes the answer wrong, as the answer causes
+it. If no process can be started, grading fails.
 """
 
 import asyncio
@@ -32,9 +32,9 @@ _OPTION = ToolOption(NAME, NAME, "judge", "", Prices(), 0.0)
 class MathGrader:
     def __init__(self) -> None:
         self._tool: FunctionTool | None = None
-        self._one = asyncio.Lock()  # a comparison's deadline holds for it, not for its wait
+        self._one = asyncio.Lock()  # so that waiting does not count towards a deadline
 
-    async def judge(self, task: Task, answer: str, caller: Caller) -> Verdict | Failure:
+    async def grade(self, task: Task, answer: str, caller: Caller) -> Verdict | Failure:
         right, given = reference(task), stated_expression(answer)
         if given is None:
             return Verdict(False, "no expression")
@@ -48,12 +48,12 @@ class MathGrader:
             try:
                 if self._tool is None:
                     self._tool = await asyncio.to_thread(FunctionTool, FUNCTION, LIMITS)
-                said = (await self._tool.call(request)).text
+                result = (await self._tool.call(request)).text
             except ConfigError as error:
                 return failed(NAME, str(error))
             except Fault as fault:
                 return _of(fault)
-        return Verdict(said == "equal", said)
+        return Verdict(result == "equal", result)
 
     async def close(self) -> None:
         if self._tool is not None:

@@ -1,12 +1,13 @@
-r"""Number: the same amount, however it is written.
+r"""Grader of numbers: equal amounts, in any notation.
 
-`amounts` says what an amount is. What an answer marks (`statement`), and the reference, is one
-amount as a whole or is no number. A sentence that states the answer comes to what it ends its
-equations with: "The answer is 4 + 4 = 8" is 8; "5 or 6" and any other list is none. In prose
-without a statement the last amount counts. Integers are equal exactly. Others are exact fractions
-too; if one of the two does not end as a decimal, they may differ by a millionth. A unit on one side
-only is let pass; two that are known are converted. A percentage equals its number with the sign
-left out, and its fraction; 0.7 is no 0.7%. What is no number, such as 12:00, is compared as text.
+`amounts` defines an amount. Marked text of an answer (`statement`) and the reference are one amount
+as a whole, or no number. A sentence that states the answer has the value at the end of its
+equations: "The answer is 4 + 4 = 8" is 8; "5 or 6" and other lists have none. In prose without a
+statement the last amount counts. Integers are compared exactly, other amounts as exact fractions;
+if one of the two is not a finite decimal, they may differ by a millionth. A unit on one side only
+is ignored; two known units are converted. A percentage equals its number without the sign, and its
+fraction; 0.7 does not equal 0.7%. References that are not numbers, such as 12:00, are compared as
+text.
 """
 
 import re
@@ -17,12 +18,12 @@ from fractions import Fraction
 from orchestra_ray.data.catalogue.parsers import MOST_NESTED
 from orchestra_ray.workers.reward.judges.amounts import Amount, Found, found_in, whole
 from orchestra_ray.workers.reward.judges.exact import normal
-from orchestra_ray.workers.reward.judges.statement import Place, Stated, stated, unmarked
+from orchestra_ray.workers.reward.judges.statement import Place, Statement, stated, unmarked
 from orchestra_ray.workers.reward.judges.tokens import plain
 from orchestra_ray.workers.reward.judges.words import worded
 
-TOLERANCE = Fraction(1, 1_000_000)  # of the reference, if a decimal was rounded
-ROUNDING = Fraction(1, 10**12)  # of a computation in floating point
+TOLERANCE = Fraction(1, 1_000_000)  # relative to the reference, for rounded decimals
+ROUNDING = Fraction(1, 10**12)  # relative, for floating-point results
 _CUT = re.compile(
     r"\s*(?:[(\[]|,\s*(?:which|where|as|because|since|with|after|when|so that)\b"
     r"|\b(?:because|since|given that|as we|as it|after|when|where)\b).*",
@@ -56,7 +57,7 @@ _LISTED = re.compile(
 
 
 def is_number(reference: str, answer: str) -> bool:
-    """Whether both come to one amount; a reference that is no amount is compared whole."""
+    """Returns whether both are the same amount; a reference without amount is compared as text."""
     right = _marked(reference)
     if right is None:
         return _text(reference) in {_text(answer), *(_text(one.text) for one in stated(answer))}
@@ -65,13 +66,13 @@ def is_number(reference: str, answer: str) -> bool:
 
 
 def amount(text: str) -> Amount | None:
-    """The number that an answer comes to; None if it has none, or several."""
+    """Returns the amount stated by an answer; None if it states none or several."""
     read = [_read(one) for one in stated(text)]
     return _only(read[::-1])
 
 
 def near(right: Fraction, given: Fraction) -> bool:
-    """Integers exactly; others within what rounding explains."""
+    """Compares integers exactly, others up to rounding."""
     if right == given:
         return True
     if right.denominator == 1:
@@ -81,7 +82,7 @@ def near(right: Fraction, given: Fraction) -> bool:
 
 
 def _ends(value: Fraction) -> bool:
-    """Whether it is written in full as a decimal."""
+    """Returns whether the value is a finite decimal."""
     below = value.denominator
     for prime in (2, 5):
         while below % prime == 0:
@@ -102,7 +103,7 @@ def _same(right: Amount, given: Amount) -> bool:
     return factor is not None and near(right.value * factor, given.value)
 
 
-def _read(one: Stated) -> Amount | None:
+def _read(one: Statement) -> Amount | None:
     if one.place is Place.MARKED:
         return _marked(one.text)
     text = plain(unmarked(one.text))
@@ -120,7 +121,7 @@ def _read(one: Stated) -> Amount | None:
 
 
 def _emphasised(text: str) -> Amount | None:
-    """The only amount in bold of the last line: `She pays **$64** for 16 glasses.`"""
+    """Returns the only bold amount of the last line: `She pays **$64** for 16 glasses.`"""
     line = text.rstrip().rpartition("\n")[2]
     marked = list(_BOLD.finditer(line))
     if len(marked) != 1 or _NEGATED.search(line[: marked[0].start()][-60:]):
@@ -129,7 +130,7 @@ def _emphasised(text: str) -> Amount | None:
 
 
 def _marked(text: str) -> Amount | None:
-    """One amount as a whole, in boxes or other marks within the mark too."""
+    """Reads marked text as one whole amount, also inside nested boxes or marks."""
     for _ in range(MOST_NESTED + 1):
         marked = stated(text)
         if marked[0].place is not Place.MARKED:
@@ -148,7 +149,7 @@ def _marked(text: str) -> Amount | None:
 
 
 def _as_whole(text: str) -> Amount | None:
-    """One amount, in digits or in words, behind what it is the value of."""
+    """Reads one amount, in digits or words, after any equation signs."""
     *before, last = _EQUATION.split(_ABOUT.sub("", text.strip()))
     if any(_LIST_WORD.search(part) for part in before[1:]):
         return None
@@ -158,7 +159,7 @@ def _as_whole(text: str) -> Amount | None:
 
 
 def _only(said: Sequence[Amount | None]) -> Amount | None:
-    """The amount that all of them are: `3/2 or 1.5`."""
+    """Returns the common amount if all are equal, as in `3/2 or 1.5`."""
     first = said[0] if said else None
     if first is None or any(one is None or not _same(first, one) for one in said[1:]):
         return None
@@ -166,7 +167,7 @@ def _only(said: Sequence[Amount | None]) -> Amount | None:
 
 
 def _of_sentence(text: str) -> Sequence[Amount | None]:
-    """The amounts that a statement comes to: one, or several if it does not commit itself."""
+    """Returns the amounts of a statement: one, or several if it leaves them open."""
     text = _SUBORDINATE.sub("", text, count=1)
     text = _CUT.sub("", text, count=1) if not text.startswith(("(", "[")) else text
     said: Sequence[Amount | None] = []
@@ -179,7 +180,7 @@ def _of_sentence(text: str) -> Sequence[Amount | None]:
 
 
 def _listed(text: str) -> Sequence[Amount | None]:
-    """The first amount of a piece, and those that are listed with it; a negated one is none."""
+    """Returns the first amount of a piece and those listed with it, without negated ones."""
     listed: list[Found] = []
     for one in found_in(text):
         if not listed and _NEGATED.search(text[: one.start][-60:]):
@@ -191,7 +192,7 @@ def _listed(text: str) -> Sequence[Amount | None]:
 
 
 def _last(text: str) -> Amount | None:
-    """The last amount of prose, if it is not the end of a list and not denied."""
+    """Returns the last undenied amount of prose, unless it ends a list."""
     there = [one for one in found_in(text) if not _NEGATED.search(text[: one.start][-60:])]
     if len(there) > 1 and _LISTED.fullmatch(text[there[-2].end : there[-1].start]):
         return None
@@ -199,7 +200,7 @@ def _last(text: str) -> Amount | None:
 
 
 def _is_bound(text: str, one: Found) -> bool:
-    """Whether a number only limits the answer, as in `at least 5` and `5 or more`."""
+    """Returns whether a number is only a bound, as in `at least 5` and `5 or more`."""
     before = _BOUND_BEFORE.search(text[: one.start][-60:])
     return bool(before or _BOUND_AFTER.match(text, one.end))
 

@@ -1,8 +1,8 @@
-r"""Where an answer states its result, for the judges of numbers, choices and mathematics.
+r"""Finds the result in an answer, for the graders of numbers, choices and mathematics.
 
-In this order: between <answer> tags, in its last \boxed{} (inside the tags, if it has both), after
-its last `####`, in a statement such as "The answer is ...", and else all of it. Of several
-statements the last one counts, unless they follow each other and differ: that is a list of guesses.
+In this order: between <answer> tags, in the last \boxed{} (inside the tags, if there are both),
+after the last `####`, in a statement such as "The answer is ...", else in the whole answer. The
+last of several statements counts, unless adjacent ones differ, which is a list of guesses.
 """
 
 import re
@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from orchestra_ray.data.catalogue.parsers import Parser, boxes, found
+from orchestra_ray.data.catalogue.parsers import Parser, boxes, find_marked
 
-MOST_CHARACTERS = 20_000  # at the end of an answer, that are read
+MOST_CHARACTERS = 20_000  # only the end of a longer answer is read
 
 _HASHES = re.compile(r"^[ \t]*####[ \t]*(?=[^\s#A-Za-z]|[A-Za-z]\b)([^\n]*)$", re.MULTILINE)
 _WORDS = (
@@ -25,14 +25,14 @@ _LEAD = re.compile(
     r"(?:\s*(?:to\s+be|[:=：]))*\s*",
     re.IGNORECASE,
 )
-# What a lead goes on with that is already a value: `5 Answer: 6` are two statements.
+# A value directly after a lead: `5 Answer: 6` are two statements.
 _VALUE = re.compile(r"[\s(\[\"'“‘]*(?:[-+$\\€£\d.]|[A-HJ-Z](?![\w'’]))")
 _CONCLUDES = re.compile(
     r"\b(?:so|thus|hence|therefore|then|which|means?|meaning|implies|gives?|giving|making)\b"
     r"[^.?!\n]{0,60}$",
     re.IGNORECASE,
 )
-# `This answer is reasonable, as ...` is about a statement that was made.
+# `This answer is reasonable, as ...` comments on an earlier statement.
 _REMARK = re.compile(
     r"(?:indeed |also |therefore )?(?:correct|right|reasonable|consistent|plausible|valid|verified"
     r"|confirmed|clear|obvious|unique|as follows)"
@@ -53,46 +53,46 @@ _EMPHASIS = re.compile(
 
 class Place(Enum):
     MARKED = "marked"  # one value as a whole, or none
-    SENTENCE = "sentence"  # what follows "the answer is"
-    PROSE = "prose"  # all of the answer
+    SENTENCE = "sentence"  # the text after "the answer is"
+    PROSE = "prose"  # the whole answer
 
 
 @dataclass(frozen=True, slots=True)
-class Stated:
-    """`after`: what the answer goes on with behind a statement's own sentence."""
+class Statement:
+    """`after`: the rest of the answer after the sentence of the statement."""
 
     place: Place
     text: str
     after: str = ""
 
 
-def stated(text: str) -> Sequence[Stated]:
-    """The statement that counts; several if they follow each other, none if a box is empty."""
+def stated(text: str) -> Sequence[Statement]:
+    """Returns the statement that counts; several if adjacent, none if a box is empty."""
     text = text[-MOST_CHARACTERS:]
     if "</think>" in text:
         text = text.rpartition("</think>")[2]
-    tagged = found(Parser.ANSWER_TAG, text)
+    tagged = find_marked(Parser.ANSWER_TAG, text)
     within = text if tagged is None else tagged
     if boxed := boxes(within):
-        return [Stated(Place.MARKED, inner) for inner in boxed]
+        return [Statement(Place.MARKED, inner) for inner in boxed]
     if marks := _HASHES.findall(within):
-        return [Stated(Place.MARKED, marks[-1])]
+        return [Statement(Place.MARKED, marks[-1])]
     said = _statements(within)
     if said:
         return said
-    return [Stated(Place.MARKED if tagged is not None else Place.PROSE, within)]
+    return [Statement(Place.MARKED if tagged is not None else Place.PROSE, within)]
 
 
 def unmarked(text: str) -> str:
-    """Without the emphasis, headings and quotes of Markdown around it."""
+    """Removes the emphasis, headings and quotes of Markdown."""
     return _EMPHASIS.sub("", _HEAD.sub("", text))
 
 
-def _statements(text: str) -> Sequence[Stated]:
-    """The last statement, and those that it follows immediately."""
+def _statements(text: str) -> Sequence[Statement]:
+    """Returns the last statement and those directly before it."""
     text = unmarked(text)
     leads = list(_LEAD.finditer(text))
-    found_here: list[tuple[int, int, Stated]] = []
+    found_here: list[tuple[int, int, Statement]] = []
     for i, lead in enumerate(leads):
         limit = leads[i + 1].start() if i + 1 < len(leads) else len(text)
         rest = text[lead.end() : limit]
@@ -106,18 +106,18 @@ def _statements(text: str) -> Sequence[Stated]:
         if _DENIED.search(lead[0]):
             sentence = f"not {sentence}"
         place = lead.end() + (end.end() if end else len(rest))
-        found_here.append((lead.start(), place, Stated(Place.SENTENCE, sentence.strip(), after)))
+        found_here.append((lead.start(), place, Statement(Place.SENTENCE, sentence.strip(), after)))
     return _together(text, found_here)
 
 
 def _only_leads(text: str) -> bool:
-    """Whether what stands between two leads states nothing: `Answer: The final answer is 5`."""
+    """Returns whether text between two leads states nothing: `Answer: The final answer is 5`."""
     if _EITHER.search(text):
         return False
     return not _VALUE.match(text) or bool(_CONCLUDES.search(text))
 
 
-def _together(text: str, found_here: Sequence[tuple[int, int, Stated]]) -> Sequence[Stated]:
+def _together(text: str, found_here: Sequence[tuple[int, int, Statement]]) -> Sequence[Statement]:
     found_here = [one for one in found_here if not _REMARK.match(one[2].text)] or found_here
     if not found_here:
         return []

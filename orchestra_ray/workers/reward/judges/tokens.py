@@ -1,4 +1,4 @@
-r"""The tokens that amounts in text are read from, once the marks of LaTeX and Markdown are gone."""
+r"""Splits text into the tokens of amounts, after removal of LaTeX and Markdown marks."""
 
 import re
 import unicodedata
@@ -47,8 +47,8 @@ VARIABLE = re.compile(r"[a-zA-Z\u0370-\u03ff]")
 class Token:
     kind: str
     text: str
-    spaced: bool  # whether a gap stands before it
-    start: int = 0  # in the text
+    spaced: bool  # whether space precedes it
+    start: int = 0  # offset in the text
 
     @property
     def end(self) -> int:
@@ -56,7 +56,7 @@ class Token:
 
 
 def plain(text: str) -> str:
-    """`text` without the marks of LaTeX and Markdown, in the characters that are understood."""
+    """Returns text without LaTeX and Markdown marks, with normalised characters."""
     text = _RAISED.sub(lambda raised: f"^{raised[0]}", _VULGAR.sub(" ", text))
     text = unicodedata.normalize("NFKC", text).translate(_SIGNS)
     text = _STATES.sub("", text.replace("US\\$", "US$"))
@@ -79,7 +79,7 @@ def tokens_of(text: str) -> list[Token]:
     found, spaced = [], True
     for match in _TOKEN.finditer(text):
         kind = match.lastgroup or "other"
-        kind = "opaque" if kind == "digits" else kind  # commas that group no thousands
+        kind = "opaque" if kind == "digits" else kind  # commas that do not group thousands
         if kind != "space":
             found.append(Token(kind, match[0], spaced, match.start()))
         spaced = kind == "space"

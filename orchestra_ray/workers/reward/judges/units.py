@@ -1,7 +1,7 @@
-"""Units of measure: by name, what they measure and how large they are.
+"""Units of measure by name, with quantity and factor.
 
-A unit that is not in the table is no unit here, so that `72 clips` is 72. Two amounts differ where
-both have a known unit and these do not measure the same.
+Words that are not in the table are not units, so that `72 clips` is 72. Two amounts with known
+units differ if the units measure different quantities.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,7 +49,7 @@ radian    1 rad radian radians
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """`measures` is a product of powers, in the order of their names."""
+    """`measures`: powers of quantities, sorted by name."""
 
     measures: tuple[tuple[str, int], ...]
     factor: Fraction
@@ -79,7 +79,7 @@ CURRENCIES = "$€£"
 
 
 def unit_of(words: Sequence[str]) -> Unit | None:
-    """The unit that words such as `square`, `km`, `/`, `h`, `^`, `2` name; None if unknown."""
+    """Returns the unit of words such as `square`, `km`, `/`, `h`, `^`, `2`; None if unknown."""
     found: Unit | None = None
     below, power = False, 1
     place = 0

@@ -1,8 +1,7 @@
-"""What a judge says, and what a judge is.
+"""The verdict and the grader interface.
 
-A `Verdict` is about the answer. Where a judge cannot say whether the answer is right (no endpoint,
-no sandbox, nothing to be read in what a model said) there is a `Failure` in its place, never a
-verdict of wrong.
+A `Verdict` is about the answer. If correctness cannot be determined (no endpoint, no sandbox, an
+unreadable reply of a model), the result is a `Failure`, never a verdict of wrong.
 """
 
 from dataclasses import dataclass
@@ -14,10 +13,10 @@ from orchestra_ray.core.records import Caller, LedgerEntry, Task
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`reason` is a few words that quote neither question nor answer.
+    """reason: a few words that quote neither question nor answer.
 
-    `entry` is the last call that the verdict cost; None: it cost none. `unscorable`: the scorer
-    could not score the answer, which is wrong for that reason.
+    entry: the ledger entry of the last model call for the verdict, if any. unscorable: the answer
+    counts as wrong because the scorer could not score it.
     """
 
     correct: bool
@@ -27,14 +26,14 @@ class Verdict:
 
 
 class Grader(Protocol):
-    async def judge(self, task: Task, answer: str, caller: Caller) -> Verdict | Failure:
-        """Ends within limits of its own. `asker` is who stands in the ledger for what it costs."""
+    async def grade(self, task: Task, answer: str, caller: Caller) -> Verdict | Failure:
+        """Grades within the grader's own limits. Its cost is charged to `caller` in the ledger."""
         ...
 
     async def close(self) -> None:
-        """Ends what the judge started."""
+        """Stops all processes and calls of the grader."""
         ...
 
 
-def failed(judge: str, message: str) -> Failure:
-    return Failure(FailureKind.REWARD, f"judge {judge}", message)
+def failed(name: str, message: str) -> Failure:
+    return Failure(FailureKind.REWARD, f"judge {name}", message)

@@ -1,8 +1,8 @@
-"""Verdicts that were paid for, by a digest of question, reference, answer and judge.
+"""Cache of paid verdicts, by a digest of question, reference, answer and judge.
 
-They are in memory, and for a scorer that is started again in a file of the run's folder, a line a
-verdict. It holds digests, and nothing of what was judged. Where the disk refuses, verdicts are
-kept in memory alone, and the log says so once.
+Verdicts are held in memory and, for a restarted scorer, in a file of the run's folder, one line
+each. The file contains digests only, no text of tasks or answers. If it cannot be written, verdicts
+are kept in memory only, with one warning.
 """
 
 import hashlib
@@ -16,15 +16,15 @@ _log = logging.getLogger(__name__)
 
 
 def digest(*parts: str) -> str:
-    text = json.dumps(parts)  # so that no two lists of parts are one text
+    text = json.dumps(parts)  # so that different lists of parts have different texts
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 class Verdicts:
-    """One process at a time writes to a folder."""
+    """The cache of one process; only one process at a time may write to a folder."""
 
     def __init__(self, folder: str | None):
-        """`folder` of None: in memory alone."""
+        """folder: None keeps verdicts in memory only."""
         self._path = None if folder is None else Path(folder) / FILE
         self._known = {} if self._path is None else _read(self._path)
 
@@ -42,18 +42,18 @@ class Verdicts:
             with self._path.open("a") as file:
                 file.write(f"{key} {'right' if correct else 'wrong'}\n")
         except OSError as error:
-            _log.warning("%s: %s; verdicts are kept in memory alone", self._path, error)
+            _log.warning("%s: %s; verdicts are kept in memory only", self._path, error)
             self._path = None
 
 
 def _read(path: Path) -> dict[str, bool]:
-    """What is whole in the file: a line may be the last that a process wrote."""
+    """Returns the complete lines of the file; the last one of a process may be partial."""
     try:
         lines = path.read_text(errors="replace").splitlines()
     except FileNotFoundError:
         return {}
     except OSError as error:
-        _log.warning("%s: %s; its verdicts are asked for again", path, error)
+        _log.warning("%s: %s; its verdicts will be requested again", path, error)
         return {}
     parts = [line.split() for line in lines]
     return {p[0]: _WORDS[p[1]] for p in parts if len(p) == 2 and p[1] in _WORDS}

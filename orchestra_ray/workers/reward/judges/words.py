@@ -1,4 +1,4 @@
-"""Numbers in English words, as a whole text: `three`, `forty-two`, `two thirds`, `a dozen`."""
+"""Reads a whole text as a number in English: `three`, `forty-two`, `two thirds`, `a dozen`."""
 
 import re
 from fractions import Fraction
@@ -21,7 +21,7 @@ MOST_WORDS = 12
 
 
 def worded(text: str) -> Amount | None:
-    """Behind the number may stand `percent`, a known unit, or one noun in the plural."""
+    """Returns the amount; `percent`, a known unit or one plural noun may follow the number."""
     low = text.lower().strip(" .,;:!")
     if len(low) > 200 or not re.fullmatch(r"[a-z$%\s-]+", low):
         return None
@@ -42,7 +42,7 @@ def worded(text: str) -> Amount | None:
 
 
 def _value(words: list[str]) -> tuple[Fraction | None, int]:
-    """The number that the first words make, and how many they are."""
+    """Returns the number formed by the first words, and the number of these words."""
     total, group, place, last = 0, None, 0, ""
     while place < len(words):
         word = words[place]

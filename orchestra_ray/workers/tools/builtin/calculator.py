@@ -1,6 +1,6 @@
-"""A calculator: arithmetic on integers and decimals through Python's parser, and nothing else.
+"""A calculator: arithmetic on integers and decimals, parsed by Python's `ast`.
 
-Names, calls, attributes and subscripts are refused; so are results too large to write down.
+Names, calls, attributes and subscripts are rejected, as are results of more than 60 digits.
 """
 
 import ast
@@ -17,11 +17,11 @@ MAX_DIGITS = 60
 
 
 class CalculatorError(ValueError):
-    """The expression is not one that the calculator computes; the text says why."""
+    """The expression cannot be computed; the message says why."""
 
 
 def calculate(expression: str) -> str:
-    """The value of `expression`, exact where it is an integer, else to twelve digits."""
+    """Returns the value of `expression`: exact if it is an integer, else to twelve digits."""
     if len(expression) > MAX_CHARACTERS:
         raise CalculatorError(f"the expression is longer than {MAX_CHARACTERS} characters")
     try:
@@ -93,7 +93,7 @@ _OPERATORS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] =
 
 
 class Calculator:
-    """A `Tool` with the argument `expression`, on a simulated clock."""
+    """A `Tool` with the argument `expression`, timed on a simulated clock."""
 
     async def call(self, request: ToolRequest) -> Reply:
         try:

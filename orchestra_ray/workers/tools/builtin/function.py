@@ -1,11 +1,10 @@
-"""Python functions of the user's as tools: by import path, each in processes of its own.
+"""Python functions of the user as tools: by import path, each in processes of its own.
 
-The user's code is imported and run only there (see `function_host`), so whatever it does, it does
-to one call: a crash, a hang, too much memory or output is that call's fault. Its process group is
-then killed, and the next call starts another. A process runs one call at a time; more calls wait.
-What a function prints is dropped, but for the end of its standard error: where the process dies,
-the fault names the last error in it, and the log has its lines. No process outlives `close`, nor
-the process that started it.
+The user's code is imported and run only there (see `function_host`), so it can affect one call
+only: a crash, a hang, too much memory or output is that call's fault. The process group is then
+killed, and the next call starts another. A process runs one call at a time; further calls wait.
+Output is dropped, except for the end of standard error: if the process dies, the fault names the
+last error in it, and its lines are logged. Processes end at `close`, and with their parent.
 """
 
 import asyncio
@@ -34,8 +33,8 @@ from orchestra_ray.workers.tools.builtin import function_host
 
 _BYTES_PER_CHARACTER = 4  # at most, in UTF-8
 _BYTES_BESIDE = 2**20  # for a signature, or a fault
-_REAP_S = 10.0  # after SIGKILL, which nothing but the kernel can delay
-_LAST_WORDS_S = 0.2  # for the end of a dead process's standard error
+_REAP_S = 10.0  # after SIGKILL, which only the kernel can delay
+_STDERR_S = 0.2  # for reading the end of a dead process's standard error
 _REASON_CHARACTERS = 300
 
 _log = logging.getLogger(__name__)
@@ -52,7 +51,7 @@ class FunctionLimits:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a function says of itself: `schema` is the JSON schema of its arguments."""
+    """The signature of a function; `schema` is the JSON schema of its arguments."""
 
     name: str
     description: str
@@ -60,9 +59,9 @@ class Signature:
 
 
 class FunctionTool:
-    """The function at `package.module:name`; `ConfigError` where it cannot be a tool.
+    """The function at `package.module:name`; raises `ConfigError` if it cannot be a tool.
 
-    `python_path` is searched before the paths of this process. Making a tool waits for one import.
+    `python_path` is searched before this process's paths. The constructor waits for one import.
     """
 
     def __init__(
@@ -75,7 +74,7 @@ class FunctionTool:
         self._python_path = [str(entry) for entry in python_path]
         self.signature = signature_of(path, python_path, limits)
         self._slots = asyncio.Semaphore(limits.processes)
-        self._ready: list[asyncio.Task[_Process]] = []  # without a call; some are still starting
+        self._ready: list[asyncio.Task[_Process]] = []  # idle; some are still starting
         self._processes: set[_Process] = set()
         self._endings: set[asyncio.Task[None]] = set()
         self._open = True
@@ -97,18 +96,18 @@ class FunctionTool:
         await asyncio.gather(*ready, *self._endings, return_exceptions=True)
 
     async def _ask(self, arguments: bytes, private: bool) -> str:
-        """private: what the function wrote of the task is not logged."""
+        """Calls the function. private: its standard error is not logged."""
         ready = self._ready.pop() if self._ready else asyncio.create_task(self._start())
         try:
             process = await asyncio.shield(ready)
         except asyncio.CancelledError:
-            self._ready.append(ready)  # it goes on starting, for the next call
+            self._ready.append(ready)  # it continues to start, for the next call
             raise
         try:
             fault, text = await process.ask(arguments)
         except BaseException:  # a cancelled call's too: its answer would be read as the next one's
-            if process.last_words and not private:
-                _log.warning("%s: last words:\n%s", self._path, "\n".join(process.last_words))
+            if process.stderr_tail and not private:
+                _log.warning("%s: last stderr:\n%s", self._path, "\n".join(process.stderr_tail))
             self._end(process)
             raise
         self._ready.append(ready)
@@ -142,13 +141,13 @@ class FunctionTool:
 def signature_of(
     path: str, python_path: Sequence[str | Path] = (), limits: FunctionLimits = FunctionLimits()
 ) -> Signature:
-    """What the function says of itself, in a process that ends with it."""
+    """Returns the function's signature, read in a process that ends afterwards."""
     where = f"function {path}"
     if not all(path.partition(":")):
         raise ConfigError(f"{where}: not an import path; write package.module:name")
     try:
         process = _Process(path, limits, [str(entry) for entry in python_path])
-        fault, text = process.introduction()
+        fault, text = process.read_signature()
     except OSError as error:
         raise ConfigError(f"{where}: no process for it ({error}); free memory") from None
     except Fault as error:
@@ -159,15 +158,15 @@ def signature_of(
 
 
 class _Process:
-    """One host, the head of a process group of its own, and the socket to it."""
+    """One host process, the leader of its own process group, and the socket to it."""
 
     def __init__(self, path: str, limits: FunctionLimits, python_path: Sequence[str]):
         self._start_s = limits.start_s
-        self.last_words: tuple[str, ...] = ()  # of one that ended by itself
+        self.stderr_tail: tuple[str, ...] = ()  # if it ended by itself
         self._most_bytes = limits.reply_characters * _BYTES_PER_CHARACTER + _BYTES_BESIDE
         search = [*python_path, *(entry or os.getcwd() for entry in sys.path)]
         self._socket, theirs = socket.socketpair()
-        self._writer: asyncio.StreamWriter | None = None  # owns the socket once there is one
+        self._writer: asyncio.StreamWriter | None = None  # owns the socket once it exists
         settings = {
             "path": path,
             "socket": theirs.fileno(),
@@ -185,10 +184,10 @@ class _Process:
                 start_new_session=True,
             )
         assert self._process.stderr is not None
-        self._words = _LastWords(self._process.stderr)
+        self._stderr = _StderrTail(self._process.stderr)
 
-    def introduction(self) -> tuple[FaultKind | None, str]:
-        """The first frame, waited for without an event loop; then the process is gone."""
+    def read_signature(self) -> tuple[FaultKind | None, str]:
+        """Returns the first frame, read without an event loop, and ends the process."""
         self._socket.settimeout(self._start_s)
         try:
             with self._socket, self._socket.makefile("rb") as stream:
@@ -203,7 +202,7 @@ class _Process:
         return _read(payload)
 
     async def start(self) -> None:
-        """Waits until it has imported the function; raises `Fault`."""
+        """Waits until the function is imported; raises `Fault` if it cannot be."""
         self._reader, self._writer = await asyncio.open_connection(sock=self._socket)
         try:
             async with asyncio.timeout(self._start_s):
@@ -214,17 +213,17 @@ class _Process:
             raise Fault(fault, text)
 
     async def ask(self, arguments: bytes) -> tuple[FaultKind | None, str]:
-        """The function's fault or text; a `Fault` that is raised is of the process, and its end."""
+        """Returns the function's fault or text; raises `Fault` if the process failed."""
         assert self._writer is not None, "not started"
         self._writer.write(function_host.LENGTH.pack(len(arguments)) + arguments)
-        with contextlib.suppress(ConnectionError):  # it is dead, and reading says how
+        with contextlib.suppress(ConnectionError):  # the process is dead; reading reports how
             await self._writer.drain()
         return await self._receive()
 
     def kill(self) -> None:
-        """Also what the function started, unless that left the process group."""
+        """Kills the process group, including what the function started in it."""
         if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):  # just reaped, in the thread of an `end`
+            with contextlib.suppress(ProcessLookupError):  # just reaped by the thread of `end`
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     async def end(self) -> None:
@@ -249,13 +248,13 @@ class _Process:
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         text = f"the function's process ended: {how}"
         hide = Redactor.of().text
-        self.last_words = tuple(hide(line) for line in self._words.lines())
-        reason = reason_in(self.last_words)[:_REASON_CHARACTERS]
+        self.stderr_tail = tuple(hide(line) for line in self._stderr.lines())
+        reason = reason_in(self.stderr_tail)[:_REASON_CHARACTERS]
         return f"{text}; its last error: {reason}" if reason else text
 
 
-class _LastWords:
-    """The end of what a process writes to its standard error. The process never waits for it."""
+class _StderrTail:
+    """Keeps the end of a process's standard error, read by a thread so that it never blocks."""
 
     def __init__(self, stream: IO[bytes]):
         self._kept = b""
@@ -263,8 +262,8 @@ class _LastWords:
         self._reading.start()
 
     def lines(self) -> tuple[str, ...]:
-        """Of a process that is gone; what it started may still hold the stream open."""
-        self._reading.join(_LAST_WORDS_S)
+        """Returns the last lines of a dead process, whose children may still hold the stream."""
+        self._reading.join(_STDERR_S)
         return lines_of(self._kept)
 
     def _read(self, stream: IO[bytes]) -> None:

@@ -1,11 +1,11 @@
-"""The process that runs one Python function of the user's: `functions` starts it and speaks to it.
+"""The process that runs one Python function of the user; started by `function`.
 
-Both speak in frames over a socket whose number stands in the settings: eight bytes of length, then
-a class of fault (empty: none), a line feed, and the text. The first frame from here is the
-function's signature or why there is none; then each frame of arguments gets one frame back.
+The protocol is frames over a socket, whose descriptor is in the settings: eight bytes of length,
+then the class of a fault (empty: none), a line feed, and the text. The first frame is the
+function's signature, or why it cannot be a tool; then each frame of arguments gets one frame back.
 
-The socket is this process's own: standard input and output are not used, and what the function
-starts does not inherit it. This module imports little, so that a limit on memory can be small.
+Standard input and output are not used, and the function's children do not inherit the socket. This
+module imports little, so that a limit on memory can be small.
 """
 
 import asyncio
@@ -41,11 +41,11 @@ _FAULTS = {
 
 
 class _Unusable(Exception):
-    """The function cannot be a tool; the text says why, and what to do."""
+    """The function cannot be a tool; the message says why, with the remedy."""
 
 
 class _PlainSchema(GenerateJsonSchema):
-    """Without a title for each field: they only repeat the names."""
+    """Omits the titles of fields, which only repeat the names."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
@@ -58,7 +58,7 @@ class Function:
         self._function = _load(path)
         signature = inspect.signature(self._function, eval_str=True)
         self._names = list(signature.parameters)
-        # Fields have names of their own: an argument may be called `schema` or `_x`.
+        # Fields are numbered, since an argument may be called `schema` or `_x`.
         fields: dict[str, Any] = {
             f"field_{n}": _field(one) for n, one in enumerate(signature.parameters.values())
         }
@@ -75,7 +75,7 @@ class Function:
         }
 
     def answer(self, arguments: bytes, runner: asyncio.Runner) -> tuple[str, str]:
-        """The class of the fault, if any, and the text."""
+        """Returns the class of the fault, if any, and the text."""
         try:
             checked = self._arguments.model_validate_json(arguments, strict=True)
         except ValidationError as error:
@@ -133,7 +133,7 @@ async def _awaited(value: Awaitable[Any]) -> Any:
 
 
 def receive(stream: BufferedIOBase) -> bytes | None:
-    """One frame; None when the other side is gone."""
+    """Returns one frame; None if the other side has closed."""
     header = stream.read(LENGTH.size)
     return stream.read(*LENGTH.unpack(header)) if len(header) == LENGTH.size else None
 
@@ -165,13 +165,13 @@ def _serve(stream: BufferedIOBase, path: str, reply_characters: int) -> None:
 
 
 def _die_with_parent() -> None:
-    """Also when the function hangs, and this process would not see that the socket has closed."""
+    """Ends this process with its parent, even if a hanging function blocks reading the socket."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def main() -> None:
     settings = json.loads(sys.argv[1])
-    faulthandler.enable()  # a crash of native code tells where it was
+    faulthandler.enable()  # a crash in native code prints its traceback
     _die_with_parent()
     os.set_inheritable(settings["socket"], False)
     if settings["memory_mib"] is not None:

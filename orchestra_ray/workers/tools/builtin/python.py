@@ -1,7 +1,7 @@
-"""The code tool: a Python program that the policy wrote, run in the sandbox, and what it printed.
+"""The code tool: runs a Python program of the policy in the sandbox, and returns its output.
 
-A program that fails, or that a limit ends, is an answer like any other: the text says so. Where the
-sandbox cannot be had every call is refused; no program runs outside it.
+A program that fails, or that a limit stops, is an ordinary answer, whose text says so. Without a
+sandbox every call is refused; no program runs outside it.
 """
 
 import re
@@ -9,19 +9,19 @@ from collections.abc import Sequence
 
 from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.records import ToolRequest
-from orchestra_ray.sandbox.command import Limits, SandboxError
-from orchestra_ray.sandbox.run import Limit, Outcome, Sandbox, exit_words
+from orchestra_ray.sandbox.command import SandboxError, SandboxLimits
+from orchestra_ray.sandbox.run import Limit, Outcome, Sandbox, exit_text
 from orchestra_ray.workers.tools.base import Reply
 
 MAX_PROGRAM_BYTES = 262_144
-_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class CodeTool:
-    """A `Tool` whose argument is `code`. `unavailable` says why it cannot run; None: it can."""
+    """A `Tool` with the argument `code`. `unavailable` says why it cannot run; None if it can."""
 
-    def __init__(self, limits: Limits, packages: Sequence[str] = ()):
-        """Probes the sandbox; `packages` are installed distributions that programs can import."""
+    def __init__(self, limits: SandboxLimits, packages: Sequence[str] = ()):
+        """Probes the sandbox. packages: installed distributions that programs can import."""
         self._limits = limits
         self._sandbox: Sandbox | None = None
         self.unavailable: str | None = None
@@ -46,7 +46,7 @@ class CodeTool:
 
 
 def checked(program: str) -> str:
-    """The program, where it is text of a size that is worth running; else `Fault`."""
+    """Returns the program; raises `Fault` if it cannot be encoded or is too long."""
     try:
         size_bytes = len(program.encode())
     except UnicodeEncodeError as error:
@@ -56,8 +56,8 @@ def checked(program: str) -> str:
     return program
 
 
-def described(outcome: Outcome, limits: Limits) -> str:
-    """What the policy reads: stdout, then the end of stderr, then how the program ended."""
+def described(outcome: Outcome, limits: SandboxLimits) -> str:
+    """Returns the text for the policy: stdout, the end of stderr, and how the program ended."""
     out, err = outcome.stdout, outcome.stderr
     lines = [_clean(out.text)]
     if out.cut:
@@ -70,7 +70,7 @@ def described(outcome: Outcome, limits: Limits) -> str:
     return "\n".join(line for line in lines if line) or "[no output]"
 
 
-def _ending(outcome: Outcome, limits: Limits) -> str:
+def _ending(outcome: Outcome, limits: SandboxLimits) -> str:
     match outcome.limit, outcome.exit_code:
         case Limit.WALL, _:
             return f"[stopped: it ran longer than {limits.wall_s:g} s]"
@@ -83,18 +83,17 @@ def _ending(outcome: Outcome, limits: Limits) -> str:
         case Limit.OUTPUT, _:
             return f"[stopped: it printed more than {limits.output_mib} MiB]"
         case _, int(code) if code != 0:
-            return f"[{exit_words(code)}]"
+            return f"[{exit_text(code)}]"
     return ""
 
 
 def _clean(text: str) -> str:
-    """The text as it was printed, with what would steer a terminal or the lines after it escaped.
+    """Escapes control characters and overrides of the writing direction.
 
-    That is control characters, and those that turn the direction of writing around until told
-    otherwise. A line that ends with a carriage return and a newline ends with a newline.
+    They would affect a terminal, or the lines that follow. CR LF becomes LF.
     """
-    return _STEERING.sub(_escaped, text.replace("\r\n", "\n")).strip("\n")
+    return _CONTROL.sub(_escaped, text.replace("\r\n", "\n")).strip("\n")
 
 
-def _escaped(found: re.Match[str]) -> str:
-    return found[0].encode("unicode_escape").decode()
+def _escaped(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode()

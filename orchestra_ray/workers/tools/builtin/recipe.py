@@ -1,13 +1,13 @@
-"""Recipes: tools that a model does. The policy chooses the model, and the model does the rest.
+"""Recipes: tools that a model performs. The policy chooses only the model.
 
-The model is asked for one part, by the recipe's parser: a program, a search query, or the answer
-itself. Where the recipe `runs` another tool, that tool is given the part, and its reply is the
-recipe's. A model reads the task and what tools of the episode found before; nothing that the policy
-said, and no answer of another model.
+The model writes what the recipe's parser reads: a program, a search query, or the answer itself. If
+the recipe `runs` another tool, that tool is called with it, and its reply is the recipe's. The
+model reads the task and the earlier results of tools in the episode; no text of the policy, and no
+answer of another model.
 
 A recipe is one call: its usage is the sum of its parts', and of its seconds only those of the tool
-that it runs are billed. What it may cost and how long it may take are its own limits; those of how
-many and how often hold for it and for its parts (`attempts`).
+that it runs are billed. Cost and time are bounded by its own limits; limits on concurrency and rate
+hold for the recipe and for its parts (`attempts`).
 """
 
 import time
@@ -15,14 +15,14 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from orchestra_ray.core.faults import Fault
-from orchestra_ray.core.money import Usage
+from orchestra_ray.core.money import Usage, sum_of_usage
 from orchestra_ray.core.records import ToolRequest
 from orchestra_ray.data.catalogue import Entry, model_of
-from orchestra_ray.data.catalogue.parsers import INSTRUCTIONS, Parser, found, parse
+from orchestra_ray.data.catalogue.parsers import INSTRUCTIONS, Parser, find_marked, parse
 from orchestra_ray.workers.tools.base import Reply, Tool
 from orchestra_ray.workers.tools.endpoint.completion import PolicyTurn
 
-QUERY_CHARACTERS = 5, 390  # a shorter query is none, a longer one is cut
+QUERY_CHARACTERS = 5, 390  # a shorter query is replaced by the question, a longer one is cut
 NOTHING = "[the model wrote nothing to run]"
 _TASKS: Mapping[Parser, str] = {
     Parser.CODE: "Do not answer the problem yet. Write Python that computes intermediate results"
@@ -34,13 +34,13 @@ _TASKS: Mapping[Parser, str] = {
 
 @dataclass(frozen=True, slots=True)
 class RecipeSettings:
-    """`task` is what the model is told to do; None: what goes with the recipe's parser."""
+    """task: the instruction to the model; None: the default of the recipe's parser."""
 
     task: str | None = None
 
 
 class Parsed:
-    """A model that is told how to mark its answer, and of whose reply the marked part is kept."""
+    """A model that is asked to mark its answer; its reply is reduced to the marked part."""
 
     def __init__(self, model: Tool, parser: Parser):
         self._model, self._parser = model, parser
@@ -50,7 +50,7 @@ class Parsed:
         reply = await self._model.call(_about(request, question))
         if not request.messages:
             return replace(reply, text=parse(self._parser, reply.text))
-        turn = PolicyTurn.load(reply.text)  # of a model that is the policy: its answer alone
+        turn = PolicyTurn.load(reply.text)  # a policy's turn: only its answer is parsed
         said = turn.said if turn.calls else parse(self._parser, turn.said)
         return replace(reply, text=replace(turn, said=said).dump())
 
@@ -59,7 +59,7 @@ class Parsed:
 
 
 class Recipe:
-    """A `Tool` over the tools of its models and the one that it runs; those end by themselves."""
+    """A `Tool` over its models and the tool that it runs, which it does not close."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Recipe:
         models: Mapping[str, Tool],
         runs: "tuple[Entry, Tool] | None" = None,
     ):
-        """`models` answer unparsed where the recipe has a parser of its own."""
+        """models: unparsed if the recipe has a parser of its own."""
         self._parser, self._models, self._runs = entry.parser, models, runs
         task = _TASKS.get(entry.parser, "") if settings.task is None else settings.task
         self._task = f"{task} {INSTRUCTIONS[entry.parser]}".strip()
@@ -96,7 +96,7 @@ class Recipe:
 
 
 def argument_of(entry: Entry) -> str:
-    """The one argument of a tool that a recipe runs; KeyError where it has not one."""
+    """Returns the only required argument of a tool; raises KeyError if there is not exactly one."""
     required = entry.parameters.get("required", ())
     if len(required) != 1:
         raise KeyError(entry.name)
@@ -104,18 +104,18 @@ def argument_of(entry: Entry) -> str:
 
 
 def prompt_of(found_before: Sequence[str], question: str, task: str) -> str:
-    """What the model reads; the task stands last, for what is too long loses its middle."""
+    """Returns the prompt; the task comes last, since an overlong prompt loses its middle."""
     before = ["What was found so far:", *found_before] if found_before else []
     return "\n\n".join(filter(None, [*before, "Problem:", question, task]))
 
 
 def part_of(parser: Parser, said: str, question: str) -> str | None:
-    """What is to be run; None where the model wrote nothing of the kind."""
+    """Returns the argument of the tool to run; None if the model wrote none."""
     if parser is Parser.QUERY_TAG:
         least, most = QUERY_CHARACTERS
-        query = found(parser, said) or ""
+        query = find_marked(parser, said) or ""
         return (query if len(query) >= least else question)[:most]
-    return said if parser is Parser.TEXT else found(parser, said)
+    return said if parser is Parser.TEXT else find_marked(parser, said)
 
 
 def _read(parser: Parser, said: str) -> str:
@@ -127,7 +127,7 @@ def _about(request: ToolRequest, question: str) -> ToolRequest:
 
 
 async def _timed(reply: Awaitable[Reply]) -> tuple[Reply, float]:
-    """The reply with its seconds, on its simulated clock where it has one."""
+    """Returns the reply and its seconds, on the simulated clock if there is one."""
     started_s = time.monotonic()
     made = await reply
     measured_s = time.monotonic() - started_s
@@ -135,18 +135,11 @@ async def _timed(reply: Awaitable[Reply]) -> tuple[Reply, float]:
 
 
 def _usage_of(fault: Fault, entry: Entry) -> Usage:
-    """What the failed part may be billed: the most that it can be where nobody knows."""
+    """Returns the usage of the failed part; the maximum if it is unknown."""
     if fault.usage is not None or not fault.may_have_acted:
         return fault.usage or Usage()
     return Usage(searches=entry.limits.max_searches, billed_s=entry.limits.max_service_s)
 
 
 def _together(said: Usage, done: Usage, done_s: float) -> Usage:
-    return Usage(
-        input_tokens=said.input_tokens + done.input_tokens,
-        cached_tokens=said.cached_tokens + done.cached_tokens,
-        output_tokens=said.output_tokens + done.output_tokens,
-        reasoning_tokens=said.reasoning_tokens + done.reasoning_tokens,
-        searches=said.searches + done.searches,
-        billed_s=done_s if done.billed_s is None else done.billed_s,
-    )
+    return sum_of_usage(said, done, done_s if done.billed_s is None else done.billed_s)

@@ -1,8 +1,8 @@
-"""Simulated experts: models that can be asked without a network.
+"""Simulated experts: models that need no network.
 
-A simulated expert knows a task or does not, with its skill for the task's family: drawn from task
-and expert alone, so it is as right whoever asks, and however often. Where it does not know it gives
-a wrong answer that looks like a right one. Tokens and seconds, on a simulated clock, are drawn from
+A simulated expert knows a task with the probability of its skill for the task's family. Whether it
+knows is sampled from the task and the expert alone, so it is the same for all callers and calls. If
+not, it gives a plausible wrong answer. Tokens and seconds, on a simulated clock, are sampled from
 the request's seed.
 """
 
@@ -45,7 +45,7 @@ class SimulatedExpert:
 
 
 def plausible_wrong_answer(task: Task, rng: random.Random) -> str:
-    """An answer of the reference's shape that is never the reference."""
+    """Returns an answer of the same form as the reference that is never the reference."""
     right = reference(task)
     try:
         number = int(right)

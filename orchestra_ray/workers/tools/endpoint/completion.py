@@ -1,12 +1,11 @@
-"""What a chat endpoint answered: unchecked JSON, made into a text or a policy's turn, and usage.
+"""Parsing a chat completion: unchecked JSON into a text or a policy's turn, and the usage.
 
-What a model says as the policy is a `PolicyTurn`, which keeps its calls apart from its words: a
-mark that stands in an argument or in the answer stays a part of it. A server without a parser of
-its own sends the marks in the content; then they are read here, by the policy's own rules.
+The answer of a model that acts as the policy is a `PolicyTurn`, which separates calls from text, so
+a marker inside an argument or the answer is plain text. If the server has no tool-call parser, the
+markers are in the content and are parsed here, by the rules of the local policies.
 
-The dialects that are read are listed in docs/tools.md; `pieces` reads content and reasoning,
-`asked_calls` the calls, `reported_usage` the usage. A whole body and any chunking of the same
-answer give the same result.
+docs/tools.md lists the supported dialects. `content` parses content and reasoning, `tool_calls` the
+calls, `usage` the usage. A complete body and any chunking of the same answer give the same result.
 """
 
 import json
@@ -17,8 +16,8 @@ from enum import Enum
 from orchestra_ray.core.money import Usage
 from orchestra_ray.core.token_count import Count, tokens
 from orchestra_ray.workers.tools.endpoint.content import Pieces, pieces_of, thinking_of
-from orchestra_ray.workers.tools.endpoint.tool_calls import AskedCalls
-from orchestra_ray.workers.tools.endpoint.usage import merged, told_by, usage_of
+from orchestra_ray.workers.tools.endpoint.tool_calls import FunctionCalls
+from orchestra_ray.workers.tools.endpoint.usage import merged, usage_of, usages_in
 
 THINK, END_OF_THINKING = "<think>", "</think>"
 CALL, END_OF_CALL = "<tool_call>", "</tool_call>"
@@ -26,11 +25,11 @@ _NONE = Usage()
 
 
 class Unreadable(ValueError):
-    """The answer has not the form of a chat completion; the text says where."""
+    """The answer is not a chat completion; the text says what is wrong."""
 
 
 class ErrorInAnswer(Exception):
-    """The server reports an error in place of an answer, or inside it. `error` is its JSON."""
+    """The server reports an error instead of an answer or inside it. `error` is its JSON."""
 
     def __init__(self, error: object):
         super().__init__("the answer is an error")
@@ -41,9 +40,9 @@ class Ending(Enum):
     """How an answer ended, by its finish reason."""
 
     COMPLETE = "complete"
-    CUT = "cut"  # at a limit of tokens
+    CUT = "cut"  # at a token limit
     FILTERED = "filtered"
-    FAILED = "failed"  # at the server
+    FAILED = "failed"  # an error of the server
     UNKNOWN = "unknown"
 
 
@@ -70,14 +69,14 @@ _ENDING_OF = {reason: ending for ending, reasons in _ENDINGS.items() for reason 
 
 @dataclass(frozen=True, slots=True)
 class PolicyTurn:
-    """What a model said as the policy. `calls`: the JSON of each, which may be malformed."""
+    """The text, tool calls and reasoning of one turn. `calls`: JSON, which may be malformed."""
 
     said: str
     calls: tuple[str, ...] = ()
     thought: str | None = None
 
     def map(self, change: Callable[[str], str]) -> "PolicyTurn":
-        """With every part changed by itself."""
+        """Returns a turn with `change` applied to each part separately."""
         thought = None if self.thought is None else change(self.thought)
         return PolicyTurn(change(self.said), tuple(map(change, self.calls)), thought)
 
@@ -86,48 +85,48 @@ class PolicyTurn:
 
     @staticmethod
     def load(text: str) -> "PolicyTurn":
-        """Raises ValueError or TypeError if `text` is not what `dump` made."""
+        """Parses the text of `dump`; raises ValueError or TypeError for any other."""
         fields = json.loads(text)
         return PolicyTurn(fields["said"], tuple(fields["calls"]), fields["thought"])
 
 
 @dataclass(slots=True)
 class Answer:
-    """One answer, gathered from a whole body or from the chunks of a stream.
+    """One answer, built from a complete body or from the chunks of a stream.
 
-    Of several choices the first is read: the one with the lowest index in the first piece.
+    Of several choices, only that with the lowest index in the first piece is read.
     """
 
     content: list[str] = field(default_factory=list)
     thinking: list[str] = field(default_factory=list)
     refusal: list[str] = field(default_factory=list)
-    calls: AskedCalls = field(default_factory=AskedCalls)
+    calls: FunctionCalls = field(default_factory=FunctionCalls)
     finish_reason: str | None = None
     figures: Mapping[str, object] = field(default_factory=dict)
-    _choice: int | None = None  # the index of the one that is read
+    _choice: int | None = None  # index of the choice that is read
     _has_deltas: bool = False
 
     @property
     def started(self) -> bool:
-        return bool(self.content or self.thinking or self.refusal or self.calls.asked)
+        return bool(self.content or self.thinking or self.refusal or self.calls.items)
 
     @property
     def ending(self) -> Ending:
-        """A missing reason is none to doubt an answer: some servers give none in a whole body."""
+        """Without a finish reason, COMPLETE: some servers give none in a complete body."""
         if self.finish_reason is None:
             return Ending.COMPLETE
         return _ENDING_OF.get(self.finish_reason.rpartition(".")[2].lower(), Ending.UNKNOWN)
 
     def add(self, piece: object) -> None:
-        """Takes in a body, or a chunk of a stream.
+        """Adds a body or a chunk of a stream.
 
         Raises `Unreadable` if it is neither, and `ErrorInAnswer` if it reports an error.
         """
         if not isinstance(piece, Mapping):
             raise Unreadable("it is not a JSON object")
-        usage = list(told_by(piece))
-        for told in usage:
-            self.figures = merged(self.figures, told)
+        usage = list(usages_in(piece))
+        for figures in usage:
+            self.figures = merged(self.figures, figures)
         error = _error_in(piece)
         if error is not None:
             raise ErrorInAnswer(error)
@@ -136,15 +135,15 @@ class Answer:
             if not usage:
                 raise Unreadable("it has no choices")
             choices = []
-        choice = self._own(choices)
+        choice = self._selected(choices)
         if choice is None:
-            return  # a chunk may hold usage alone
+            return  # a chunk may hold only usage
         if choice.get("error"):
             raise ErrorInAnswer(choice["error"])
         self._add(choice)
 
-    def _own(self, choices: Sequence[object]) -> Mapping[str, object] | None:
-        """The choice that is read, None if the piece has nothing of it."""
+    def _selected(self, choices: Sequence[object]) -> Mapping[str, object] | None:
+        """Returns the choice to read, None if the piece does not contain it."""
         by_index: dict[int, Mapping[str, object]] = {}
         for choice in choices:
             if not isinstance(choice, Mapping):
@@ -175,18 +174,18 @@ class Answer:
         self.finish_reason = reason if isinstance(reason, str) and reason else self.finish_reason
 
     def _part(self, choice: Mapping[str, object]) -> tuple[Mapping[str, object], bool]:
-        """What the choice says, and whether that is a whole message.
+        """Returns the delta or message of a choice, and whether it is a message.
 
-        Some servers send both: in a stream the message repeats what the deltas have said, and in a
-        whole body the delta is empty.
+        Some servers send both: in a stream the message repeats the deltas, and in a complete body
+        the delta is empty.
         """
         delta, message = _object(choice, "delta"), _object(choice, "message")
-        says = any(value for key, value in delta.items() if key != "role")
-        self._has_deltas = self._has_deltas or says
+        has_content = any(value for key, value in delta.items() if key != "role")
+        self._has_deltas = self._has_deltas or has_content
         return (delta, False) if self._has_deltas or not message else (message, True)
 
     def text(self, strip_thinking: bool) -> str:
-        """What the model said, with or without what it thought before."""
+        """Returns the answer, with or without the reasoning before it."""
         content, thinking = "".join(self.content), "".join(self.thinking)
         if strip_thinking:
             return (content if thinking else split_thinking(content)[1]).strip()
@@ -194,7 +193,7 @@ class Answer:
         return (before + content).strip()
 
     def turn(self, strip_thinking: bool) -> PolicyTurn:
-        """What the model said as the policy."""
+        """Returns the answer as a turn of the policy."""
         thought, said = "".join(self.thinking) or None, "".join(self.content)
         if thought is None:
             thought, said = split_thinking(said)
@@ -205,24 +204,24 @@ class Answer:
         return PolicyTurn(said.strip(), tuple(calls), kept)
 
     def usage(self, most: Usage, otherwise: Usage = _NONE) -> Usage:
-        """What the server told of usage, each figure that cannot be believed from `otherwise`."""
+        """Returns the reported usage, with each implausible figure taken from `otherwise`."""
         return usage_of(self.figures, most, otherwise)
 
     def estimate(self, sent: str, most: Usage, count: Count = tokens) -> Usage:
-        """Usage by the text that was sent and the text that came back."""
-        came = (*self.content, *self.thinking, *self.refusal, *self.calls.texts())
+        """Estimates the usage from the text sent and the text received."""
+        received = (*self.content, *self.thinking, *self.refusal, *self.calls.texts())
         return Usage(
             input_tokens=min(count(sent), most.input_tokens),
-            output_tokens=min(count("".join(came)), most.output_tokens),
+            output_tokens=min(count("".join(received)), most.output_tokens),
         )
 
 
 def split_thinking(text: str) -> tuple[str | None, str]:
-    """The thinking that `text` begins with, None if there is none; and the rest.
+    """Splits `text` into its leading reasoning, None if there is none, and the rest.
 
-    Some chat templates open the thinking in the prompt, so that only its end is in the answer; a
-    call before that end shows that there was none. Thinking ends at its first end mark; without
-    one it leaves nothing.
+    Some chat templates open the reasoning in the prompt, so that only its end marker is in the
+    answer; a call before that marker shows that there was no reasoning. Reasoning ends at its first
+    end marker; if it is opened and not closed, the rest is empty.
     """
     opened = text.lstrip().startswith(THINK)
     before, end, after = text.partition(END_OF_THINKING)
@@ -232,10 +231,10 @@ def split_thinking(text: str) -> tuple[str | None, str]:
 
 
 def split_calls(text: str) -> tuple[str, list[str]]:
-    """The words before the first call in Hermes form, and the JSON of each call.
+    """Returns the text before the first call in Hermes format, and the JSON of each call.
 
-    A call ends where its JSON does, so the end mark may stand in a string of it. A mark that no
-    JSON object follows is a word like any other.
+    A call ends where its JSON does, so a string in it may contain the end marker. A marker without
+    a JSON object after it is plain text.
     """
     decoder, said, calls, place = json.JSONDecoder(), text, [], 0
     while (start := text.find(CALL, place)) >= 0:
@@ -254,7 +253,7 @@ def split_calls(text: str) -> tuple[str, list[str]]:
 
 
 def _error_in(piece: Mapping[str, object]) -> object | None:
-    """The error that a body or chunk reports, in the forms that servers give it; or None."""
+    """Returns the error that a body or chunk reports, None if it reports none."""
     error = piece.get("error")
     is_error = "error" in (piece.get("object"), piece.get("type"))
     if error is True or (is_error and not error):

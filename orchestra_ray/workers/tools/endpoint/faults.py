@@ -1,7 +1,7 @@
-"""The `Fault` that an endpoint's error is: of the connection, of a status, or told in an answer.
+"""Mapping an endpoint's errors to `Fault`: of the connection, the HTTP status or in the answer.
 
-An error object in a body of status 200, in a chunk, or inside a choice counts as if its code had
-been the status: the request was turned away, and nothing is billed unless usage is told.
+An error object in a body with status 200, in a chunk or inside a choice is treated as if its code
+were the HTTP status: the request was rejected, and is not billed unless usage is reported.
 """
 
 import re
@@ -12,8 +12,8 @@ from openai import APIConnectionError, APIError, APIStatusError
 from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.tracking.redact import Redactor
 from orchestra_ray.workers.tools.endpoint.http_client import (
-    first_line,
     retry_after_s,
+    server_message,
     status_kind,
     was_sent,
 )
@@ -27,49 +27,49 @@ _TOO_LONG = re.compile(
 
 
 class TooLong(Fault):
-    """The endpoint refuses a question because it does not fit into the context."""
+    """The endpoint rejects a question that does not fit into the model's context."""
 
 
 def fault_of(error: APIError, redactor: Redactor) -> Fault:
-    """The fault that an error of the SDK is."""
+    """Converts an error of the SDK to a fault."""
     if isinstance(error, APIConnectionError):
         cause = error.__cause__ or error
         text = f"the connection failed: {type(cause).__name__}"
         return Fault(FaultKind.CONNECTION, text, sent=was_sent(cause))
-    if not isinstance(error, APIStatusError):  # in a stream
-        return told_fault(error.body, redactor)
+    if not isinstance(error, APIStatusError):  # reported inside a stream
+        return reported_fault(error.body, redactor)
     wait_s = retry_after_s(error.response.headers)
     return _fault(error.body, error.status_code, redactor, wait_s)
 
 
-def told_fault(error: object, redactor: Redactor) -> Fault:
-    """The fault that an error object or text in an answer is."""
+def reported_fault(error: object, redactor: Redactor) -> Fault:
+    """Converts an error object or text in an answer to a fault."""
     return _fault(error, error_status(error), redactor)
 
 
 def _fault(error: object, status: int, redactor: Redactor, wait_s: float | None = None) -> Fault:
     code = error.get("code") if isinstance(error, Mapping) else None
     kind = status_kind(status)
-    if code == "insufficient_quota":  # a 429 that no waiting heals
+    if code == "insufficient_quota":  # sent with status 429, but waiting does not help
         kind = FaultKind.DENIED
-    line = redactor.text(first_line(error))[:MESSAGE_CHARACTERS]
+    line = redactor.text(server_message(error))[:MESSAGE_CHARACTERS]
     is_too_long = kind is FaultKind.REJECTED and _TOO_LONG.search(f"{code} {line}")
     made = TooLong if is_too_long else Fault
     return made(kind, f"{status}: {line}", retry_after_s=wait_s)
 
 
 def error_status(error: object) -> int:
-    """The HTTP status that an error in a body or a stream means, by its code, type or words.
+    """Returns the HTTP status equivalent to an error in a body or stream, from its code or type.
 
-    500 if it tells none: the server failed, and may not fail again.
+    Without either, 500, since a retry may succeed.
     """
     fields = error if isinstance(error, Mapping) else {"code": error}
-    told = [fields.get(name) for name in _STATUS_FIELDS]
-    for value in told:
+    values = [fields.get(name) for name in _STATUS_FIELDS]
+    for value in values:
         number = int(value) if isinstance(value, str) and value.isdecimal() else value
         if isinstance(number, int) and 400 <= number <= 599:
             return number
-    words = " ".join(value for value in told if isinstance(value, str)).lower().replace(" ", "_")
+    words = " ".join(value for value in values if isinstance(value, str)).lower().replace(" ", "_")
     return next((status for word, status in _STATUS_OF_WORDS if word in words), 500)
 
 

@@ -1,6 +1,6 @@
-"""HTTP as the tools use it: pooled connections, replies of bounded size, errors as faults.
+"""HTTP client of the tools: pooled connections, responses of bounded size, errors as faults.
 
-No time limit beyond connecting is set here: each call has its own deadline.
+The only timeout set here is that for connecting, since each call has its own deadline.
 """
 
 import math
@@ -15,13 +15,13 @@ import httpx2
 from orchestra_ray.core.faults import Fault, FaultKind
 
 CONNECTIONS, IDLE_CONNECTIONS = 256, 64
-KEEP_ALIVE_S = 4.0  # below the five seconds after which uvicorn, and so vLLM, hangs up
+KEEP_ALIVE_S = 4.0  # below the 5 s after which uvicorn, and so vLLM, closes idle connections
 
 
 def pool(
     connect_s: float, limit_bytes: int, headers: Mapping[str, str] | None = None
 ) -> httpx2.AsyncClient:
-    """A client whose replies raise `Fault` where they grow beyond `limit_bytes`."""
+    """Returns a client whose responses raise `Fault` if they exceed `limit_bytes`."""
 
     async def bound(response: httpx2.Response) -> None:
         if isinstance(response.stream, httpx2.AsyncByteStream):
@@ -37,7 +37,7 @@ def pool(
         ),
         timeout=httpx2.Timeout(None, connect=connect_s),
         verify=_tls(),
-        # Without compression the bound on what comes bounds what it unfolds to.
+        # Without compression, the bound on the bytes received also bounds the decoded body.
         headers={"Accept-Encoding": "identity", **(headers or {})},
         event_hooks={"response": [bound]},
     )
@@ -45,21 +45,21 @@ def pool(
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """One for the process: to read the certificates takes longer than all else of a client."""
+    """Returns the process's context; loading the certificates dominates a client's start."""
     return httpx2.create_ssl_context()
 
 
 class Bounded(httpx2.AsyncByteStream):
-    """A stream that raises `too_long` where it has grown beyond `limit_bytes`."""
+    """A stream that raises `too_long` once it exceeds `limit_bytes`."""
 
     def __init__(self, stream: httpx2.AsyncByteStream, limit_bytes: int, too_long: Exception):
         self._stream, self._limit_bytes, self._too_long = stream, limit_bytes, too_long
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        came_bytes = 0
+        received_bytes = 0
         async for chunk in self._stream:
-            came_bytes += len(chunk)
-            if came_bytes > self._limit_bytes:
+            received_bytes += len(chunk)
+            if received_bytes > self._limit_bytes:
                 raise self._too_long
             yield chunk
 
@@ -68,7 +68,7 @@ class Bounded(httpx2.AsyncByteStream):
 
 
 def was_sent(error: BaseException) -> bool:
-    """Whether a part of the request may have left: not if there was no connection to send it on."""
+    """Returns whether part of the request may have been sent: False if nothing was connected."""
     return not isinstance(error, _NOT_CONNECTED)
 
 
@@ -82,7 +82,7 @@ _NOT_CONNECTED = (
 
 
 def status_kind(status: int) -> FaultKind:
-    """The class of a request that was answered with this HTTP status, not a success."""
+    """Returns the fault kind of an HTTP error status."""
     if status == 429:
         return FaultKind.RATE_LIMITED
     if status in (401, 402, 404):
@@ -90,8 +90,8 @@ def status_kind(status: int) -> FaultKind:
     return FaultKind.SERVER_ERROR if status >= 500 or status == 408 else FaultKind.REJECTED
 
 
-def first_line(body: object) -> str:
-    """The first line of an error's message, in the forms that servers give it."""
+def server_message(body: object) -> str:
+    """Returns the first line of the message in an error body, in any of the servers' formats."""
     if isinstance(body, Mapping):
         body = _message(body)
     lines = body.strip().splitlines() if isinstance(body, str) else []
@@ -110,7 +110,7 @@ def _message(error: Mapping[str, object]) -> object:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """What `Retry-After` asks for, as seconds or as a date."""
+    """Returns the wait in the `Retry-After` header, which holds seconds or a date."""
     value = headers.get("retry-after", "")
     try:
         wait_s = float(value)

@@ -1,10 +1,10 @@
-"""MCP over HTTP: error statuses and over-long answers become errors of the one request they answer.
+"""MCP over HTTP: error statuses and oversized responses fail one request, not the session.
 
-The SDK reads the body of an error only where it is a JSON-RPC error, tells apart no status but 404,
-and ends the session at an exception. So an answer with an error status gets such a body, with the
-status, the pause that it asks for and the first line of its message, from which `fault_of` makes a
-fault. A server's own JSON-RPC error stands, but where the status is about the client and not about
-the request: keys, quotas, gateways.
+The SDK reads an error's body only if it is a JSON-RPC error, distinguishes no status but 404, and
+ends the session at an exception. The response hook therefore gives each response with an error
+status a JSON-RPC body that holds the status, the requested wait and the first line of the message;
+`fault_of` converts it to a fault. A JSON-RPC error of the server is kept, unless the status
+concerns the client rather than the request (credentials, quotas, gateways).
 """
 
 import json
@@ -18,37 +18,37 @@ from mcp import MCPError
 from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.workers.tools.endpoint.http_client import (
     Bounded,
-    first_line,
     retry_after_s,
+    server_message,
     status_kind,
 )
 from orchestra_ray.workers.tools.mcp.stdio import TOO_LONG
 
 HTTP_ERROR = -31_400  # outside the codes that JSON-RPC and MCP reserve
-BODY_BYTES = 65_536  # of an error; more of it is not read
+BODY_BYTES = 65_536  # read of an error's body, at most
 BODY_S = 5.0
 SESSION_HEADER = "mcp-session-id"
 _ABOUT_THE_CLIENT = {401, 402, 403, 429, 502, 503, 504}
 
 
-class TooLong(httpx2.SSEError, httpx2.StreamError):
-    """The two that the SDK takes for the end of one answer, of a stream and of a JSON body."""
+class OversizedResponse(httpx2.SSEError, httpx2.StreamError):
+    """The SDK takes the one base for the end of a stream, the other for that of a JSON body."""
 
 
 def response_hook(limit_bytes: int) -> Callable[[httpx2.Response], Awaitable[None]]:
-    """For the client's `event_hooks`: bounds answers, and gives errors a body that is read."""
+    """Returns an event hook that bounds responses and gives errors a JSON-RPC body."""
 
     async def hook(response: httpx2.Response) -> None:
         stream = response.stream
         if response.request.method != "POST" or not isinstance(stream, httpx2.AsyncByteStream):
-            return  # the standing stream of notifications has no end
+            return  # the stream of notifications is unbounded
         if response.status_code < 400:
-            too_long = TooLong(f"{TOO_LONG} {limit_bytes} bytes")
+            too_long = OversizedResponse(f"{TOO_LONG} {limit_bytes} bytes")
             response.stream = Bounded(stream, limit_bytes, too_long)
             return
-        body = await _start_of(stream)
-        if not _stands(response, body):
-            error = {"code": HTTP_ERROR, "message": _message(body), "data": _about(response)}
+        body = await _read_start(stream)
+        if not _is_kept(response, body):
+            error = {"code": HTTP_ERROR, "message": _message(body), "data": _error_data(response)}
             body = json.dumps({"jsonrpc": "2.0", "id": None, "error": error}).encode()
             response.headers["content-type"] = "application/json"
         response.headers.pop("content-length", None)
@@ -58,7 +58,7 @@ def response_hook(limit_bytes: int) -> Callable[[httpx2.Response], Awaitable[Non
 
 
 def fault_of(error: MCPError, server: str) -> Fault | None:
-    """The fault of an HTTP status; None where the error is the protocol's own."""
+    """Returns the fault of an HTTP status, None for an error of the protocol."""
     data = error.error.data
     if error.code != HTTP_ERROR or not isinstance(data, dict) or "status" not in data:
         return None
@@ -70,17 +70,17 @@ def fault_of(error: MCPError, server: str) -> Fault | None:
     return Fault(kind, text, retry_after_s=data["retry_after_s"])
 
 
-def _stands(response: httpx2.Response, body: bytes) -> bool:
-    """Whether the SDK is to read the body as it is: a JSON-RPC error about the request."""
-    about_the_client = response.status_code in _ABOUT_THE_CLIENT or _is_over(response)
+def _is_kept(response: httpx2.Response, body: bytes) -> bool:
+    """Returns whether the body is a JSON-RPC error about the request, which the SDK can read."""
+    about_the_client = response.status_code in _ABOUT_THE_CLIENT or _session_expired(response)
     return not about_the_client and _is_error(_loaded(body))
 
 
-def _is_over(response: httpx2.Response) -> bool:
+def _session_expired(response: httpx2.Response) -> bool:
     return response.status_code == 404 and SESSION_HEADER in response.request.headers
 
 
-def _about(response: httpx2.Response) -> dict[str, Any]:
+def _error_data(response: httpx2.Response) -> dict[str, Any]:
     return {
         "status": response.status_code,
         "retry_after_s": retry_after_s(response.headers),
@@ -94,11 +94,11 @@ def _is_error(body: Any) -> bool:
 
 
 def _message(body: bytes) -> str:
-    """In the forms of JSON-RPC, OAuth, FastAPI and plain text."""
-    said = _loaded(body)
-    if isinstance(said, dict) and "error" in said:
-        said = said.get("error_description") or said["error"]
-    return first_line(said)
+    """Returns the first line of an error in the format of JSON-RPC, OAuth, FastAPI or text."""
+    error = _loaded(body)
+    if isinstance(error, dict) and "error" in error:
+        error = error.get("error_description") or error["error"]
+    return server_message(error)
 
 
 def _loaded(body: bytes) -> Any:
@@ -109,7 +109,7 @@ def _loaded(body: bytes) -> Any:
         return text
 
 
-async def _start_of(stream: httpx2.AsyncByteStream) -> bytes:
+async def _read_start(stream: httpx2.AsyncByteStream) -> bytes:
     body = b""
     with anyio.move_on_after(BODY_S):
         async for chunk in stream:

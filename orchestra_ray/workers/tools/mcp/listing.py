@@ -1,8 +1,8 @@
-"""The list of a server's tools, of which each is read by itself.
+"""Listing a server's tools, with each tool validated separately.
 
-The SDK refuses a whole page for one tool against the protocol. `ReadablePages` stands between a
-transport and the SDK's session: it mends what has one meaning (a schema without `type`, `null` for
-nothing, as Go's encoder writes it), takes out the tools that cannot be read, and keeps why.
+The SDK rejects a whole page for one tool that violates the protocol. `ReadablePages` sits between a
+transport and the SDK's session: it repairs unambiguous violations (a schema without `type`, `null`
+for an absent field, as Go's encoder writes it), removes the unreadable tools, and records why.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -17,14 +17,14 @@ from pydantic import ValidationError
 
 PAGES_MAX = 100
 METHOD = "tools/list"
-OLDEST_SURE = "2025-11-25"  # what the SDK takes where no version is agreed on yet
+DEFAULT_VERSION = "2025-11-25"  # the SDK's, before a version is negotiated
 
 
 @dataclass(frozen=True, slots=True)
 class McpListing:
-    """One tool as its server describes it; the schema is JSON Schema of its arguments.
+    """A tool as its server describes it, with the JSON Schema of its arguments.
 
-    `problem` says in a line why it cannot be read; the rest is then empty.
+    problem: one line, why the tool is unreadable; description and schema are then empty.
     """
 
     name: str
@@ -34,35 +34,35 @@ class McpListing:
 
 
 class ReadablePages:
-    """Takes unreadable tools out of the pages that pass, for one session."""
+    """Removes unreadable tools from the pages of one session."""
 
     def __init__(self) -> None:
         self.version: Callable[[], str | None] = lambda: None  # of the protocol
-        self.problems: dict[str, str] = {}  # by tool, since the last `forget`
+        self.problems: dict[str, str] = {}  # by tool, since the last `reset`
         self.names: set[str] = set()
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         self.problems, self.names = {}, set()
 
     @asynccontextmanager
     async def between(
         self, transport: AbstractAsyncContextManager[tuple[Any, Any]]
     ) -> AsyncIterator[tuple[Any, Any]]:
-        """The transport, with pages that can be read."""
+        """Async context manager: opens `transport` and filters what it receives."""
         async with transport as (incoming, outgoing):
-            yield _Mended(incoming, self._mend), outgoing
+            yield _MappedStream(incoming, self._repair), outgoing
 
-    def _mend(self, item: Any) -> Any:
+    def _repair(self, item: Any) -> Any:
         message = item.message if isinstance(item, SessionMessage) else None
         if not isinstance(message, types.JSONRPCResponse):
             return item
         tools = message.result.get("tools")
         if isinstance(tools, list):
-            page = {**message.result, "tools": self._named(tools)}
-            message.result = self._readable(page)
+            page = {**message.result, "tools": self._with_names(tools)}
+            message.result = self._without_unreadable(page)
         return item
 
-    def _named(self, tools: list[Any]) -> list[dict[str, Any]]:
+    def _with_names(self, tools: list[Any]) -> list[dict[str, Any]]:
         named = []
         for number, tool in enumerate(tools, 1):
             if isinstance(tool, dict) and isinstance(tool.get("name"), str):
@@ -72,44 +72,44 @@ class ReadablePages:
                 self.problems[f"tool number {number}"] = "it has no name"
         return named
 
-    def _readable(self, page: dict[str, Any]) -> dict[str, Any]:
-        """Without the tools that the SDK would refuse the page for."""
+    def _without_unreadable(self, page: dict[str, Any]) -> dict[str, Any]:
+        """Returns the page without the tools for which the SDK would reject it."""
         try:
-            methods.parse_server_result(METHOD, self.version() or OLDEST_SURE, page)
+            methods.parse_server_result(METHOD, self.version() or DEFAULT_VERSION, page)
         except ValidationError as error:
-            bad: dict[int, str] = {}
+            reasons: dict[int, str] = {}
             for one in error.errors():
                 if one["loc"][:1] == ("tools",) and len(one["loc"]) > 1:
                     where = ".".join(str(part) for part in one["loc"][2:])
-                    bad.setdefault(int(one["loc"][1]), f"its {where}: {one['msg']}")
-            for number, why in bad.items():
+                    reasons.setdefault(int(one["loc"][1]), f"its {where}: {one['msg']}")
+            for number, why in reasons.items():
                 self.problems[page["tools"][number]["name"]] = why
-            kept = [tool for number, tool in enumerate(page["tools"]) if number not in bad]
+            kept = [tool for number, tool in enumerate(page["tools"]) if number not in reasons]
             return {**page, "tools": kept}
-        except (KeyError, ValueError):  # a version that is newer than the SDK's tables
+        except (KeyError, ValueError):  # a version newer than the SDK's tables
             pass
         return page
 
 
-class _Mended:
-    """A stream whose items go through `mend`."""
+class _MappedStream:
+    """A receive stream with `change` applied to each item."""
 
-    def __init__(self, incoming: Any, mend: Callable[[Any], Any]):
-        self._incoming, self._mend = incoming, mend
+    def __init__(self, incoming: Any, change: Callable[[Any], Any]):
+        self._incoming, self._change = incoming, change
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._incoming, name)
 
     async def receive(self) -> Any:
-        return self._mend(await self._incoming.receive())
+        return self._change(await self._incoming.receive())
 
-    def __aiter__(self) -> "_Mended":
+    def __aiter__(self) -> "_MappedStream":
         return self
 
     async def __anext__(self) -> Any:
-        return self._mend(await self._incoming.__anext__())
+        return self._change(await self._incoming.__anext__())
 
-    async def __aenter__(self) -> "_Mended":
+    async def __aenter__(self) -> "_MappedStream":
         await self._incoming.__aenter__()
         return self
 
@@ -118,7 +118,7 @@ class _Mended:
 
 
 async def list_pages(client: Client) -> Mapping[str, types.Tool]:
-    """All tools that can be read, asked of the server and no cache."""
+    """Requests all pages from the server, bypassing the cache; returns the readable tools."""
     tools: dict[str, types.Tool] = {}
     cursor = None
     for _ in range(PAGES_MAX):
@@ -131,21 +131,21 @@ async def list_pages(client: Client) -> Mapping[str, types.Tool]:
 
 
 def _with_readable_schemas(tool: dict[str, Any]) -> dict[str, Any]:
-    mended = {key: value for key, value in tool.items() if value is not None}
+    repaired = {key: value for key, value in tool.items() if value is not None}
     for key in ("inputSchema", "outputSchema"):
-        if isinstance(mended.get(key), dict):
-            mended[key] = _of_an_object(mended[key])
-    return mended
+        if isinstance(repaired.get(key), dict):
+            repaired[key] = _with_object_type(repaired[key])
+    return repaired
 
 
-def _of_an_object(schema: dict[str, Any]) -> dict[str, Any]:
-    """The protocol wants `type: object` at the root, which others imply."""
-    mended = {
+def _with_object_type(schema: dict[str, Any]) -> dict[str, Any]:
+    """Adds `type: object` at the root, which the protocol requires and some servers omit."""
+    repaired = {
         key: value
         for key, value in schema.items()
         if value is not None or key not in ("type", "properties", "required", "$defs")
     }
-    stated = mended.get("type", "object")
-    if isinstance(stated, list) and "object" in stated:
-        stated = "object"
-    return {**mended, "type": stated}
+    kind = repaired.get("type", "object")
+    if isinstance(kind, list) and "object" in kind:
+        kind = "object"
+    return {**repaired, "type": kind}

@@ -1,8 +1,8 @@
-"""Tools of a Model Context Protocol server: a command that speaks on its stdio, or a URL.
+"""Tools of a Model Context Protocol server: a command with MCP on its stdio, or a URL.
 
-All tools of a server share one session in this process. A server that died is reached anew by the
-next call, at once the first time, then with growing pauses until a call succeeds. A call that ran
-out of time leaves the session to the others; the next call first asks whether it still answers.
+All tools of a server share one session in this process. If the session is lost, the next call opens
+a new one: immediately after the first loss, then with growing pauses until a call succeeds. A call
+that times out does not end the session; the next call first checks that the server still responds.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ import anyio
 from mcp import MCPError, types
 from pydantic import ValidationError
 
-from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.errors import ConfigError, first_line
 from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.records import ToolRequest
 from orchestra_ray.tracking.redact import Redactor
@@ -25,11 +25,11 @@ from orchestra_ray.tracking.secrets import configured_secrets
 from orchestra_ray.workers.tools.base import Reply
 from orchestra_ray.workers.tools.mcp.http import fault_of
 from orchestra_ray.workers.tools.mcp.listing import McpListing
-from orchestra_ray.workers.tools.mcp.session import McpSettings, Session
+from orchestra_ray.workers.tools.mcp.session import McpSession, McpSettings
 from orchestra_ray.workers.tools.mcp.stdio import TOO_LONG
 
-PAUSES_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)  # after so many deaths in a row
-CLOSE_S = 10.0  # the client gives a server four seconds to end before it kills it
+PAUSES_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)  # by consecutive losses
+CLOSE_S = 10.0  # above the 4 s after which the client kills a server
 MESSAGE_CHARACTERS = 300
 _KINDS = {
     types.CONNECTION_CLOSED: FaultKind.CONNECTION,
@@ -37,62 +37,64 @@ _KINDS = {
     types.PARSE_ERROR: FaultKind.BAD_REPLY,
     types.INVALID_PARAMS: FaultKind.BAD_INPUT,
 }
-# What a server that is there says of this client: the session goes on.
+# Faults that leave the session usable: the server responds, and rejects this client or request.
 _REFUSALS = {FaultKind.RATE_LIMITED, FaultKind.DENIED, FaultKind.REJECTED}
 
 
 async def list_tools(settings: McpSettings) -> list[McpListing]:
-    """What a server offers, for the catalogue; `ConfigError` where it cannot be reached."""
+    """Returns a server's tools, for the catalogue; `ConfigError` if it cannot be reached."""
     server = McpServer(settings)
     try:
         return await server.list_tools()
     except Fault as fault:
-        raise ConfigError(f"MCP: {fault}; {server.last_words or 'check command and url'}") from None
+        raise ConfigError(
+            f"MCP: {fault}; {server.stderr_tail or 'check command and url'}"
+        ) from None
     finally:
         await server.close()
 
 
 class McpServer:
-    """A server and the session with it, for one event loop."""
+    """A server and the current session with it, for one event loop."""
 
     def __init__(self, settings: McpSettings):
         settings.check()
-        settings.handed_on()  # or a `ConfigError`
+        settings.forwarded_variables()  # raises `ConfigError` if one is not set
         known = configured_secrets(asdict(settings), os.environ)
         self._redactor = Redactor.of(os.environ, known)
         self._settings = settings
         self._lock = asyncio.Lock()
-        self._session: Session | None = None
-        self._ending: set[asyncio.Task[None]] = set()
+        self._session: McpSession | None = None
+        self._closing: set[asyncio.Task[None]] = set()
         self._failures = 0
-        self._refusal: Fault | None = None  # why the last session did not come about
+        self._refusal: Fault | None = None  # why the last session was not established
         self._not_before_s = 0.0
         self._closed = False
 
     @property
-    def last_words(self) -> str:
-        return self.redacted(self._session.last_words if self._session else "")
+    def stderr_tail(self) -> str:
+        return self.redacted(self._session.stderr_tail if self._session else "")
 
     def redacted(self, text: str) -> str:
         return self._redactor.text(text)
 
     async def list_tools(self) -> list[McpListing]:
-        session, hidden = await self._ready(), self._redactor
+        session, redactor = await self._ready(), self._redactor
         readable = [
-            McpListing(t.name, hidden.text(t.description or ""), hidden.clean(t.input_schema))
+            McpListing(t.name, redactor.text(t.description or ""), redactor.clean(t.input_schema))
             for t in session.tools.values()
         ]
         problems = session.problems.items()
-        return readable + [McpListing(name, "", {}, hidden.text(why)) for name, why in problems]
+        return readable + [McpListing(name, "", {}, redactor.text(why)) for name, why in problems]
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> types.CallToolResult:
-        """The server's result, which may be an error of the tool's own."""
+        """Returns the server's result, which may be an error of the tool."""
         session, server = None, self._settings.name
         try:
             async with asyncio.timeout(self._settings.deadline_s):
                 session = await self._ready()
-                if name not in session.names:  # it may be new, and word of it on its way
-                    session.list_again()
+                if name not in session.names:  # it may be new, its notification still in flight
+                    session.request_listing()
                     await session.listed.wait()
                 if name not in session.names:
                     lacks = "no longer has the" if name in session.former_names else "has no"
@@ -102,10 +104,12 @@ class McpServer:
             text = f"no answer within {self._settings.deadline_s:g} s"
             fault = Fault(FaultKind.TIMEOUT, text)
         except MCPError as error:
-            fault = self._told(fault_of(error, server)) or Fault(_kind_of(error), self._line(error))
+            fault = self._without_secrets(fault_of(error, server)) or Fault(
+                _kind_of(error), self._line(error)
+            )
         except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-            fault = Fault(FaultKind.CONNECTION, f"{server} hung up")
-        except (ValidationError, RuntimeError) as error:  # against the protocol, or its own schema
+            fault = Fault(FaultKind.CONNECTION, f"{server} closed the connection")
+        except (ValidationError, RuntimeError) as error:  # violates the protocol or its schema
             fault = Fault(FaultKind.BAD_REPLY, self._line(error))
         else:
             self._failures = 0
@@ -115,21 +119,21 @@ class McpServer:
         raise fault
 
     async def close(self) -> None:
-        """Ends the session, and the server where it is a command."""
+        """Ends the session, and the server's process if there is one."""
         self._closed = True
         self._drop()
-        if self._ending:
-            _, late = await asyncio.wait(self._ending, timeout=CLOSE_S)
+        if self._closing:
+            _, late = await asyncio.wait(self._closing, timeout=CLOSE_S)
             for task in late:
                 task.cancel()
 
-    async def _ready(self) -> Session:
-        """The session that there is, or a new one where that is over."""
+    async def _ready(self) -> McpSession:
+        """Returns the current session, or opens a new one if that has ended."""
         async with self._lock:
             if self._closed:
                 raise Fault(FaultKind.UNAVAILABLE, f"{self._settings.name} is closed")
-            if self._session is not None and not await self._session.answers():
-                self._refusal = self._told(self._session.fault)
+            if self._session is not None and not await self._session.responds():
+                self._refusal = self._without_secrets(self._session.fault)
                 self._drop()
                 self._failures += 1
                 pause_s = PAUSES_S[min(self._failures, len(PAUSES_S)) - 1]
@@ -138,49 +142,49 @@ class McpServer:
                 self._not_before_s = time.monotonic() + pause_s
             session = self._session = self._session or self._connect()
         await session.settled.wait()
-        if (fault := self._told(session.fault)) is not None:
+        if (fault := self._without_secrets(session.fault)) is not None:
             raise fault
         return session
 
-    def _connect(self) -> Session:
+    def _connect(self) -> McpSession:
         wait_s = self._not_before_s - time.monotonic()
         if wait_s > 0 and self._refusal and self._refusal.kind is not FaultKind.CONNECTION:
-            text = f"{self._refusal}; it is asked again in {wait_s:.0f} s"
+            text = f"{self._refusal}; next attempt in {wait_s:.0f} s"
             raise Fault(self._refusal.kind, text, retry_after_s=wait_s)
         if wait_s > 0:
-            text = f"{self._settings.name} died {self._failures} times; it rests for {wait_s:.0f} s"
+            losses = f"{self._settings.name} was lost {self._failures} times"
+            text = f"{losses}; next attempt in {wait_s:.0f} s"
             raise Fault(FaultKind.CONNECTION, text, retry_after_s=wait_s)
-        return Session(self._settings, self.redacted)
+        return McpSession(self._settings, self.redacted)
 
     def _drop(self) -> None:
         if self._session is not None:
             self._session.end()
-            self._ending.add(self._session.task)
-            self._session.task.add_done_callback(self._ending.discard)
+            self._closing.add(self._session.task)
+            self._session.task.add_done_callback(self._closing.discard)
             self._session = None
 
-    def _told(self, fault: Fault | None) -> Fault | None:
-        """The fault without secrets, on one line."""
+    def _without_secrets(self, fault: Fault | None) -> Fault | None:
+        """Returns the fault with a redacted text of one line."""
         if fault is None:
             return None
         return Fault(fault.kind, self._line(fault), retry_after_s=fault.retry_after_s)
 
     def _line(self, error: Exception) -> str:
-        line = next(iter(str(error).splitlines()), type(error).__name__)
-        return self.redacted(line)[:MESSAGE_CHARACTERS]
+        return self.redacted(first_line(error))[:MESSAGE_CHARACTERS]
 
 
 @dataclass(frozen=True, slots=True)
 class McpToolSettings:
-    """`tool` is its name at the server, which need not be the entry's. None stands for each tool
-    that the server lists, under the entry's name and its own."""
+    """`tool` is the name at the server. None stands for every tool that the server lists, each
+    under the name of the entry followed by its own."""
 
     server: McpSettings
     tool: str | None = None
 
 
 class McpTool:
-    """A `Tool`: one of a server's. Closing it closes the server for all: they end together."""
+    """A `Tool`. Closing one tool closes the server for all of them."""
 
     def __init__(self, server: McpServer, name: str):
         self._server, self._name = server, name
@@ -188,7 +192,7 @@ class McpTool:
     async def call(self, request: ToolRequest) -> Reply:
         result = await self._server.call(self._name, request.arguments)
         text = self._server.redacted(text_of(result))
-        if result.is_error:  # the protocol has a tool say so that the model can mend its call
+        if result.is_error:  # by the protocol, for the model to correct its call
             raise Fault(FaultKind.BAD_INPUT, text)
         return Reply(text)
 
@@ -203,12 +207,12 @@ def _kind_of(error: MCPError) -> FaultKind:
 
 
 def _sendable(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """`arguments` without halves of surrogate pairs, at which the client's writer would die."""
+    """Replaces lone surrogates, on which the client's writer would fail."""
     return json.loads(json.dumps(dict(arguments), ensure_ascii=False).encode(errors="replace"))
 
 
 def text_of(result: types.CallToolResult) -> str:
-    """A result as the policy reads it: what is not text is named with its type and size."""
+    """Returns a result as text; other content is replaced by its type and size."""
     if not result.content and result.structured_content is not None:
         return json.dumps(result.structured_content, ensure_ascii=False)
     return "\n".join(_block_text(block) for block in result.content)

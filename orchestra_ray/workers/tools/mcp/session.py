@@ -1,15 +1,13 @@
 """One session with an MCP server, in a task of its own.
 
-The client's cancel scopes must be left by the task that entered them, and no caller's end may take
-the session along: so the task connects, waits until it is told to end, and disconnects. A server
-that is a command gets the variables that are named for it and those that the SDK deems harmless
-(HOME, LOGNAME, PATH, SHELL, TERM, USER), no others; of its stderr the end is kept.
-
-Results are validated against the schema that the server states for them, within the bounds of
-`catalogue.schemas`: the SDK fetches nothing for it either, and sets no bounds. A result that takes
-more than these bounds passes: it is large, and not known to be wrong.
-
-When the server says that its tools have changed, they are listed anew beside the calls in flight.
+- The client's cancel scopes must be exited by the task that entered them, and a cancelled caller
+  must not end the session. So the session's task connects, waits for `end`, and disconnects.
+- A server that is a command gets only the configured variables and those that the SDK considers
+  harmless (HOME, LOGNAME, PATH, SHELL, TERM, USER). The end of its stderr is kept.
+- Results are validated against the server's output schema, within the bounds of
+  `catalogue.schemas`; the SDK's validation has no bounds. A result that exceeds the bounds is
+  accepted, since it is not known to be invalid.
+- When the server reports that its tools changed, they are listed again, concurrently with calls.
 """
 
 import asyncio
@@ -27,26 +25,26 @@ from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.faults import Fault, FaultKind
-from orchestra_ray.data.catalogue.schemas import BoundedValidator, TooMuch
+from orchestra_ray.data.catalogue.schemas import BoundedValidator, ValidationLimitExceeded
 from orchestra_ray.workers.tools.endpoint.http_client import pool
 from orchestra_ray.workers.tools.mcp.http import fault_of, response_hook
 from orchestra_ray.workers.tools.mcp.listing import ReadablePages, list_pages
 from orchestra_ray.workers.tools.mcp.stdio import stdio_transport
 
-ANSWER_S = 5.0  # at most, for a server to show that it is still there
+RESPONSE_S = 5.0  # at most, for the check that a server still responds
 KEPT_BYTES = 4096
-LIMIT_BYTES = 40 * 2**20  # of one answer: a text of 16 MiB that is told twice, as text and as data
-LISTEN_AGAIN_S = 5.0  # after a subscription was lost
+LIMIT_BYTES = 40 * 2**20  # of one response: 16 MiB of result, as text and as structured content
+RESUBSCRIBE_S = 5.0  # after the loss of a subscription
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class McpSettings:
-    """How a server is reached: by `command` or by `url`.
+    """A server's address, by `command` or by `url`, and its time limits.
 
-    `env` is set for the command as it stands; `env_from` names variables that are handed on, and
-    `token_env` the one whose value is sent to a URL as a bearer token.
+    env: variables of the command, with their values. env_from: names of variables to pass on from
+    the environment. token_env: name of the variable that holds the bearer token for a URL.
     """
 
     name: str
@@ -60,12 +58,12 @@ class McpSettings:
     deadline_s: float = 60.0
 
     def check(self) -> None:
-        """`ConfigError` where no server could be reached like this."""
+        """Raises `ConfigError` unless exactly one of `command` and `url` is given."""
         if bool(self.command) == bool(self.url):
             raise ConfigError(f"MCP server {self.name}: give it a command or a url, one of them")
 
-    def handed_on(self) -> Mapping[str, str]:
-        """The variables that the server gets from this environment."""
+    def forwarded_variables(self) -> Mapping[str, str]:
+        """Returns the variables of this environment to pass on; `ConfigError` if one is not set."""
         names = (*self.env_from, self.token_env) if self.token_env else self.env_from
         for name in names:
             if name not in os.environ:
@@ -73,48 +71,48 @@ class McpSettings:
         return {name: os.environ[name] for name in names}
 
 
-class Session:
-    """Connects at once. When `settled` is set, `client` is there or `fault` says why not."""
+class McpSession:
+    """Connects immediately. Once `settled` is set, either `client` or `fault` is available."""
 
-    def __init__(self, settings: McpSettings, hide: Callable[[str], str]):
-        """`hide` takes the secrets out of what the log gets."""
-        self._settings, self._hide = settings, hide
+    def __init__(self, settings: McpSettings, redact: Callable[[str], str]):
+        """redact: removes secrets from log messages."""
+        self._settings, self._redact = settings, redact
         self.settled, self._end = asyncio.Event(), asyncio.Event()
         self._changed = asyncio.Event()
-        self.listed = asyncio.Event()  # since the server last said that its tools changed
+        self.listed = asyncio.Event()  # the listing is up to date
         self.fault: Fault | None = None
         self.tools: Mapping[str, types.Tool] = {}
-        self.names: frozenset[str] = frozenset()  # of all tools, those that cannot be read too
-        self.problems: Mapping[str, str] = {}  # why a tool cannot be read
+        self.names: frozenset[str] = frozenset()  # of all tools, with the unreadable ones
+        self.problems: Mapping[str, str] = {}  # why a tool is unreadable
         self.former_names: frozenset[str] = frozenset()
         self._pages = ReadablePages()
-        self.suspect = False  # a call failed: it may be over
+        self.suspect = False  # a call failed, so the session may be lost
         self._client: Client | None = None
         self._validators: dict[str, BoundedValidator] = {}  # of results, by tool
-        self._words = _Tail()
-        self.task = asyncio.get_running_loop().create_task(self._live())
+        self._stderr = _StderrTail()
+        self.task = asyncio.get_running_loop().create_task(self._run())
 
     @property
     def client(self) -> Client:
-        assert self._client is not None, "a session is used once it has settled without a fault"
+        assert self._client is not None, "a session is usable once it settled without a fault"
         return self._client
 
     @property
-    def last_words(self) -> str:
-        """The end of what the server wrote to its stderr."""
-        return self._words.text
+    def stderr_tail(self) -> str:
+        """Returns the end of the server's stderr."""
+        return self._stderr.text
 
     def end(self) -> None:
-        """Lets the task disconnect, and end a server that it started."""
+        """Makes the task disconnect and end a server that it started."""
         self._end.set()
 
-    async def answers(self) -> bool:
-        """Whether a call can be tried: asks the server where the last one failed."""
+    async def responds(self) -> bool:
+        """Returns whether the session is usable; queries the server if the last call failed."""
         if self.task.done() or not self.suspect or self._client is None:
             return not self.task.done()
         try:
-            # Less than a call has: else each would run out of time before it knew.
-            async with asyncio.timeout(min(ANSWER_S, self._settings.deadline_s / 2)):
+            # Shorter than a call's deadline, or each call would time out during this check.
+            async with asyncio.timeout(min(RESPONSE_S, self._settings.deadline_s / 2)):
                 await self._client.list_tools(cache_mode="bypass")
         except MCPError as error:
             fault = fault_of(error, self._settings.name)
@@ -124,7 +122,7 @@ class Session:
         self.suspect = False
         return True
 
-    async def _live(self) -> None:
+    async def _run(self) -> None:
         try:
             async with AsyncExitStack() as stack:
                 async with asyncio.timeout(self._settings.connect_s):
@@ -137,40 +135,40 @@ class Session:
                 if not self._changed.is_set():
                     self.listed.set()
                 await self._follow_until_end(client)
-        except Exception as error:  # a transport raises what it likes, in groups of groups
+        except Exception as error:  # transports raise any type, in nested exception groups
             self.fault = self._fault(error)
-            words = f"; its last words: {self.last_words}" if self.last_words else ""
-            logger.warning("%s", self._hide(f"{self.fault}{words}"))
+            stderr = f"; stderr ends with: {self.stderr_tail}" if self.stderr_tail else ""
+            logger.warning("%s", self._redact(f"{self.fault}{stderr}"))
         finally:
             self.settled.set()
             self.listed.set()
-            self._words.close()
+            self._stderr.close()
 
     async def _connect(self, stack: AsyncExitStack) -> Client:
         settings = self._settings
         if settings.url is None:
-            env = {**settings.env, **settings.handed_on()}
+            env = {**settings.env, **settings.forwarded_variables()}
             transport = stdio_transport(
-                settings.command, env, settings.cwd, self._words.file, LIMIT_BYTES
+                settings.command, env, settings.cwd, self._stderr.file, LIMIT_BYTES
             )
         else:
-            token = settings.handed_on().get(settings.token_env or "")
+            token = settings.forwarded_variables().get(settings.token_env or "")
             headers = {"Authorization": f"Bearer {token}"} if token else {}
             http = await stack.enter_async_context(pool(settings.connect_s, LIMIT_BYTES, headers))
             http.event_hooks = {"response": [response_hook(LIMIT_BYTES)]}
             transport = streamable_http_client(
                 settings.url, http_client=http, max_sse_event_size=None
             )
-        client = Client(self._pages.between(transport), message_handler=self._hear)
+        client = Client(self._pages.between(transport), message_handler=self._on_message)
         return await stack.enter_async_context(client)
 
-    async def _hear(self, message: object) -> None:
-        """Is given what the server says of its own accord; asking back here would block it."""
+    async def _on_message(self, message: object) -> None:
+        """Handles a notification; a request to the server from here would block the client."""
         if isinstance(message, types.ToolListChangedNotification):
-            self.list_again()
+            self.request_listing()
 
-    def list_again(self) -> None:
-        """Has the tools listed anew; `listed` is set when they are."""
+    def request_listing(self) -> None:
+        """Starts a new listing of the tools; `listed` is set when it is complete."""
         self.listed.clear()
         self._changed.set()
 
@@ -192,30 +190,30 @@ class Session:
             try:
                 async with asyncio.timeout(self._settings.connect_s):
                     await self._list(client)
-            except Exception as error:  # the list stays as it was
+            except Exception as error:  # the former listing stays
                 self.suspect = True
-                words = self._hide(f"{self._settings.name} cannot list its tools anew: {error!r}")
-                logger.warning("%s", words)
+                problem = f"{self._settings.name} cannot list its tools again: {error!r}"
+                logger.warning("%s", self._redact(problem))
             if not self._changed.is_set():
                 self.listed.set()
 
     async def _subscribe(self, client: Client) -> None:
-        """Since MCP of 2026 a server tells of changes only where it is asked to."""
+        """Subscribes to changes of the tools, which MCP of 2026 requires for notifications."""
         while True:
             try:
                 async with client.listen(tools_list_changed=True) as changes:
                     async for _ in changes:
-                        self.list_again()
+                        self.request_listing()
                 return
-            except SubscriptionLost:  # what changed meanwhile is not told again
-                self.list_again()
-                await asyncio.sleep(LISTEN_AGAIN_S)
-            except (MCPError, TimeoutError):  # it offers no such thing
+            except SubscriptionLost:  # changes in between are not reported again
+                self.request_listing()
+                await asyncio.sleep(RESUBSCRIBE_S)
+            except (MCPError, TimeoutError):  # the server has no subscriptions
                 return
 
     async def _list(self, client: Client) -> None:
         pages = self._pages
-        pages.forget()
+        pages.reset()
         tools = await list_pages(client)
         dropped = pages.names - tools.keys() - pages.problems.keys()
         self.problems = pages.problems | dict.fromkeys(dropped, "its x-mcp-header is not valid")
@@ -224,7 +222,7 @@ class Session:
         self._validators.clear()
 
     async def _check_result(self, name: str, result: types.CallToolResult) -> None:
-        """In place of the SDK's: raises RuntimeError, as that does."""
+        """Replaces the SDK's validation; raises RuntimeError as that does."""
         schema = self.tools[name].output_schema if name in self.tools else None
         if schema is None:
             return
@@ -234,9 +232,9 @@ class Session:
             if name not in self._validators:
                 self._validators[name] = BoundedValidator(schema)
             error = self._validators[name].first_error(result.structured_content)
-        except TooMuch:
+        except ValidationLimitExceeded:
             return
-        except Exception as problem:  # the library raises what it likes
+        except Exception as problem:  # the library documents no exception types
             why = f"{type(problem).__name__}: {problem}"
             raise RuntimeError(f"the schema of {name}'s results cannot be used ({why})") from None
         if error is not None:
@@ -251,14 +249,14 @@ class Session:
         if isinstance(error, TimeoutError):
             text = f"{name} did not answer within {self._settings.connect_s:g} s"
             return Fault(FaultKind.CONNECTION, text)
-        # A command that is not there will not be there on the next try either.
+        # A missing command is not retried.
         absent = isinstance(error, OSError) and not isinstance(error, ConnectionError)
         kind = FaultKind.UNAVAILABLE if absent else FaultKind.CONNECTION
         return Fault(kind, f"{name} cannot be reached: {type(error).__name__}: {error}")
 
 
-class _Tail:
-    """The last bytes of what is written to `file`, whose writer never waits for a reader."""
+class _StderrTail:
+    """Keeps the last bytes written to `file`, a pipe that is drained so its writer never blocks."""
 
     def __init__(self) -> None:
         self._read, write = os.pipe()

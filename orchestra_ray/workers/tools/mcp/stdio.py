@@ -1,9 +1,9 @@
-"""MCP over the stdio of a command: lines of JSON, read in linear time and within a bound.
+"""MCP over the stdio of a command: lines of JSON, read in linear time and of bounded size.
 
-The SDK's own client joins its buffer anew for each 64 KiB that arrive, so a result of some MiB
-takes seconds. Here a line is joined once. A line above the bound is skipped, and the request that
-it answers gets an error in its place, so that the session goes on. Ending is the SDK's sequence:
-stdin is closed, then the process group is terminated, then killed.
+The SDK's client concatenates its whole buffer for each 64 KiB received, so a result of a few MiB
+takes seconds; here a line is joined once. A line above the bound is skipped, and its request gets
+an error instead, so that the session continues. The end follows the SDK: stdin is closed, then the
+process group is terminated, then killed.
 """
 
 import json
@@ -22,16 +22,18 @@ from mcp.os.posix.utilities import terminate_posix_process_tree
 from mcp.shared.message import SessionMessage
 from mcp.types import jsonrpc_message_adapter
 
+from orchestra_ray.core.errors import first_line
+
 CHUNK_BYTES = 65_536
-FLUSH_S = 0.5  # for messages that are accepted and not written yet
+FLUSH_S = 0.5  # for messages accepted but not yet written
 EXIT_S = 2.0  # after stdin is closed, and once more after SIGTERM
 POLL_S = 0.01
-KEPT_BYTES = 1024  # of each end of a line that is skipped
+KEPT_BYTES = 1024  # of each end of a skipped line
 TOO_LONG = "the answer is longer than"
 _GONE = (anyio.ClosedResourceError, anyio.BrokenResourceError, OSError)
 _ID = rb'"id"\s*:\s*(\d+|"[^"\\]*")'
 _VERSION = rb'"jsonrpc"\s*:\s*"2\.0"'
-# The outermost "id": nothing but the version stands between it and an end of the line.
+# The outermost "id": only the version is between it and an end of the line.
 _ID_IN_FRONT = re.compile(rb"\s*\{\s*(?:" + _VERSION + rb"\s*,\s*)?" + _ID + rb"\s*,")
 _ASKS = re.compile(rb"\s*\{\s*(?:" + _VERSION + rb"\s*,\s*)?(?:" + _ID + rb'\s*,\s*)?"method"\s*:')
 _ID_BEHIND = re.compile(rb",\s*" + _ID + rb"\s*(?:,\s*" + _VERSION + rb"\s*)?\}\s*$")
@@ -49,7 +51,10 @@ async def stdio_transport(
     errlog: IO[Any],
     limit_bytes: int,
 ) -> AsyncIterator[Streams]:
-    """Starts the command; OSError where it cannot be. Beside `env` it gets harmless variables."""
+    """Async context manager: starts the command and yields its streams; OSError if it fails.
+
+    env: variables in addition to the SDK's default environment.
+    """
     process = await anyio.open_process(
         list(command),
         env={**get_default_environment(), **env},
@@ -66,7 +71,7 @@ async def stdio_transport(
             async with accepted:
                 await _write(process, accepted)
         except _GONE:
-            await arrived.aclose()  # a request would wait for an answer in vain
+            await arrived.aclose()  # or a request would wait for a response forever
         finally:
             written.set()
 
@@ -77,7 +82,7 @@ async def stdio_transport(
             yield incoming, outgoing
         finally:
             with anyio.CancelScope(shield=True):
-                incoming.close()  # from here on what is read is discarded
+                incoming.close()  # later messages are discarded
                 outgoing.close()
                 with anyio.move_on_after(FLUSH_S):
                     await written.wait()
@@ -86,7 +91,7 @@ async def stdio_transport(
 
 
 class Lines:
-    """Cuts a stream of bytes into lines. Of one above the bound only the two ends are kept."""
+    """Splits a stream of bytes into lines; of a line above the bound, only both ends are kept."""
 
     def __init__(self, limit_bytes: int):
         self._limit_bytes = limit_bytes
@@ -95,7 +100,7 @@ class Lines:
         self._front: bytes | None = None  # of a line above the bound
 
     def take(self, chunk: bytes) -> list[bytes | tuple[bytes, bytes]]:
-        """The lines that end in `chunk`; a pair of front and end stands for one that is skipped."""
+        """Returns the lines that end in `chunk`; a skipped one is a pair of its front and end."""
         *ended, rest = chunk.split(b"\n")
         lines: list[bytes | tuple[bytes, bytes]] = []
         for part in ended:
@@ -117,7 +122,7 @@ class Lines:
 
 
 def message_of(line: bytes | tuple[bytes, bytes], limit_bytes: int) -> Received:
-    """What a line says. One that cannot be read, or is skipped, is an error of what it answers."""
+    """Parses a line. An unreadable or skipped line becomes an error of the request it answers."""
     if isinstance(line, bytes):
         try:
             return SessionMessage(_parsed(line))
@@ -139,13 +144,13 @@ def _parsed(line: bytes) -> types.JSONRPCMessage:
     text = line.decode(errors="replace")
     try:
         return jsonrpc_message_adapter.validate_json(text, by_name=False)
-    except ValueError:  # halves of surrogate pairs are JSON to others
+    except ValueError:  # lone surrogates are valid JSON, but not for this parser
         whole = json.dumps(json.loads(text), ensure_ascii=False).encode(errors="replace")
         return jsonrpc_message_adapter.validate_json(whole, by_name=False)
 
 
 async def _read(process: Process, arrived: MemoryObjectSendStream[Received], limit: int) -> None:
-    """Reads to the end, also where the session is over: the server may wait for its pipe."""
+    """Reads to the end, even after the session, since the server may block on a full pipe."""
     assert process.stdout is not None
     lines = Lines(limit)
     async with arrived:
@@ -158,7 +163,7 @@ async def _read(process: Process, arrived: MemoryObjectSendStream[Received], lim
 
 async def _deliver(received: Received, arrived: MemoryObjectSendStream[Received]) -> None:
     if isinstance(received, Exception):
-        logger.warning("a line of an MCP server is no message: %s", str(received).split("\n")[0])
+        logger.warning("unreadable line from an MCP server: %s", first_line(received))
     with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
         await arrived.send(received)
 
@@ -182,7 +187,10 @@ async def _stop(process: Process) -> None:
 
 
 async def _ends(process: Process) -> bool:
-    """Polls, since asyncio's own `wait` waits for the pipes too, which descendants may hold."""
+    """Returns whether the process ends within EXIT_S.
+
+    Polls, since asyncio's `wait` also waits for the pipes, which descendants may hold open.
+    """
     with anyio.move_on_after(EXIT_S):
         while process.returncode is None:
             await anyio.sleep(POLL_S)

@@ -1,0 +1,1 @@
+"""Cassettes: recorded tool calls, replayed without calling the tools."""

@@ -1,35 +1,33 @@
-"""Cassettes: what tools answered, recorded once and played back without a call outside.
+"""Cassettes: outcomes of tool calls, recorded once and replayed without calling the tools.
 
-A call is found by two digests. The *content* is what the tool was asked: its identity and version,
-the arguments as canonical JSON, and for a model the question that it is sent. The *sample* is which
-asking it was: the episode's seed and the number of calls before it. Prices, aliases and ids are in
-neither, so a replay may change them.
+A call has two digests. Its *content* covers the request: the tool's identity and version, the
+arguments as canonical JSON, and the question for a model. Its *sample* covers the position: the
+episode's seed and the number of calls before this one. Prices, aliases and ids are in neither, so a
+replay may change them.
 
-- A call with both digests recorded gets that very outcome. A run that is replayed with its seeds
-  therefore sees the same bytes, also where one question was answered differently each time, and
-  also the same failures.
-- A call with only its content recorded (other seeds, or a policy that took another way) gets one
-  of the recorded outcomes of that content, picked by its own sample. So another run can replay too:
-  the same picks for the same seeds, and a model's variety stays a variety. That another run had
-  spent its budget is no outcome for it.
+- If both digests are recorded, the call gets exactly that outcome. Replaying a run with its seeds
+  therefore gives the same bytes, including failures and different answers to one question.
+- If only the content is recorded (other seeds, or another policy), the call gets one of the
+  outcomes of that content, selected by its sample: the same for the same seeds, with the variety of
+  a model's answers preserved. Refusals by the spend budget of another run are excluded.
 
 Modes, by what is found (*earlier*: recorded before this cassette was opened, by any run):
 
-| mode           | this very call | the content, earlier  | nothing                      |
-| live           | calls          | calls                 | calls                        |
-| record         | plays          | calls and records     | calls and records            |
-| replay_or_live | plays          | plays and records     | calls and records            |
-| replay         | plays          | plays                 | `Fault` NOT_RECORDED         |
-| replay_or_fail | plays          | plays                 | `CassetteError`              |
+| mode           | exact call | content, earlier    | nothing              |
+| live           | calls      | calls               | calls                |
+| record         | replays    | calls and records   | calls and records    |
+| replay_or_live | replays    | replays and records | calls and records    |
+| replay         | replays    | replays             | `Fault` NOT_RECORDED |
+| replay_or_fail | replays    | replays             | `CassetteError`      |
 
-The modes that record leave every call under its own two digests, so what they did can be replayed
-byte for byte. They play no failure of the moment (a timeout, an outage): they call again, and an
-answer then takes the failure's place. `record` plays its very own calls so that a resumed run or
-a call that is issued again is not paid twice; new answers are recorded into a new file.
+The recording modes store every call under its own two digests, so that the run can be replayed byte
+for byte. They do not replay transient failures (a timeout, an outage), but call again, and a
+success replaces the failure. `record` replays exact calls so that a resumed run or a reissued call
+is not paid for twice; to record new answers, use a new file.
 
-A cassette stands around retries and deadlines: it holds what the policy saw in the end, failures of
-every kind among it. What is stored is free of secrets, and what a recording run returns is what it
-stores. Tools that are pure functions of their request, such as simulated experts, need none.
+A cassette wraps retries and deadlines: it stores the final outcome that the policy sees, failures
+included. Secrets are removed before storing, and a recording run returns the stored text. Tools
+that are pure functions of their request, such as simulated experts, need no cassette.
 """
 
 import asyncio
@@ -45,8 +43,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from orchestra_ray.config.schema import CassetteConfig, Latencies
-from orchestra_ray.config.schema import CassetteMode as Mode
+from orchestra_ray.config.enums import CassetteMode as Mode
+from orchestra_ray.config.enums import Latencies
+from orchestra_ray.config.schema import CassetteConfig
 from orchestra_ray.core.faults import Failure, FailureKind, Fault, FaultKind
 from orchestra_ray.core.money import Usage
 from orchestra_ray.core.records import ToolOption, ToolRequest
@@ -57,49 +56,48 @@ from orchestra_ray.workers.tools.base import Reply
 from orchestra_ray.workers.tools.replay.store import CassetteStore, Key, Recorded
 
 _PLACES = {"base_url", "base_urls", "api_key_env", "cache_dir", "python_path"}
-# What no row can hold: it is left out alone, where a disk that fails ends the recording.
+# The record cannot be stored and is skipped; any other SQLite error ends the recording.
 _UNSTORABLE = (sqlite3.DataError, sqlite3.IntegrityError, ValueError, OverflowError, TypeError)
 _log = logging.getLogger(__name__)
 
 
 class CassetteError(Exception):
-    """A replay that cannot go on; the episode fails."""
+    """A replay that cannot continue; the episode fails."""
 
 
 class ReplayedFault(Fault):
-    """A recorded failure, played back: nothing was called, and `usage` is what it did cost."""
+    """A replayed failure: nothing was called, and `usage` is that of the recorded call."""
 
     def __init__(self, recorded: Recorded, kind: FaultKind):
         super().__init__(kind, recorded.text, recorded.usage, service_s=recorded.service_s)
 
 
 def key_of(request: ToolRequest, version: str) -> Key:
-    """The key of a call. `version` names what else decides the answer: code, model, settings."""
+    """Returns the key of a call. `version` identifies the code, model and settings."""
     option, model = request.option, model_of(request.option)
-    asked: dict[str, Any] = {
+    content: dict[str, Any] = {
         "identity": option.identity,
         "version": version,
         "arguments": request.arguments,
     }
     if model:
-        asked["question"] = request.task.question
+        content["question"] = request.task.question
     if request.messages:
-        asked |= {"messages": request.messages, "functions": request.functions, "reply": "turn"}
+        content |= {"messages": request.messages, "functions": request.functions, "reply": "turn"}
     if model and model != option.identity:
-        asked |= {"model": model, "found": request.found}
+        content |= {"model": model, "found": request.found}
     return Key(
         identity=option.identity,
         version=version,
-        content=canonical_digest(asked),
+        content=canonical_digest(content),
         sample=derive_seed(request.seed, request.attempt),
     )
 
 
 def version_of(entries: Mapping[str, Entry], option: ToolOption) -> str:
-    """The version of what answers: of the entry, and of the model and tool that a recipe leans on.
+    """Returns the version of the entry, and of the model and tool that a recipe uses.
 
-    Each is the version that the catalogue states with a digest of what it sets up; where a server
-    is found is not part of it.
+    Each consists of the catalogue's version and a digest of the settings without addresses.
     """
     entry = entries[option.identity]
     parts = dict.fromkeys((entry.name, model_of(option), entry.runs or ""))
@@ -108,28 +106,28 @@ def version_of(entries: Mapping[str, Entry], option: ToolOption) -> str:
 
 def _version(entry: Entry) -> str:
     settings = {name: value for name, value in entry.settings.items() if name not in _PLACES}
-    decides = [entry.backend, entry.parser.value, entry.limits.max_output_tokens, settings]
-    return f"{entry.version}-{canonical_digest(decides).hex()[:8]}"
+    parts = [entry.backend, entry.parser.value, entry.limits.max_output_tokens, settings]
+    return f"{entry.version}-{canonical_digest(parts).hex()[:8]}"
 
 
 def canonical_digest(value: Any) -> bytes:
-    """A digest of plain JSON in which the order of keys does not matter."""
+    """Returns a digest of plain JSON, independent of the order of keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 def open_cassette(config: CassetteConfig) -> "Cassette | None":
-    """The one that a configuration describes with its path; None where nothing is recorded."""
+    """Opens the configured cassette; None if the mode is live or there is no path."""
     if config.mode is Mode.LIVE or config.path is None:
         return None
     return Cassette(config.path, config.mode, config.latencies)
 
 
 class Cassette:
-    """One open cassette of a process; `ConfigError` where it cannot be opened.
+    """An open cassette; raises `ConfigError` if it cannot be opened.
 
-    SQLite has a thread of its own, so the event loop never waits for the disk. When a write fails
-    (a full disk), `failure` says so, the log says it once, and the run goes on without recording.
+    SQLite runs in a thread of its own, so the event loop never waits for the disk. If a write fails
+    (a full disk), `failure` is set, it is logged once, and the run continues without recording.
     """
 
     def __init__(
@@ -150,7 +148,7 @@ class Cassette:
             self._store = self._thread.submit(CassetteStore, self.path, mode.records).result()
 
     async def play(self, key: Key, call: Callable[[], Awaitable[Reply]]) -> Reply:
-        """What is recorded, or what `call` brings, by the mode; raises `Fault` as `call` does."""
+        """Returns the recorded or the live outcome, by the mode; raises `Fault` as `call` does."""
         if self.mode is Mode.LIVE:
             return await call()
         found = await self.find(key)
@@ -163,22 +161,22 @@ class Cassette:
                 f"cassette {self.path}: no call of {key.identity} (version {key.version}) with "
                 f"content {key.content.hex()}; replay the run that was recorded, or record this one"
             )
-        made = await _made(call)
-        stands = await self.store(key, made)
-        # Another maker of the same call may have been first: the text is then its, the bill ours.
-        return _outcome(replace(stands, usage=made.usage, service_s=made.service_s), replayed=False)
+        live = await _record_of(call)
+        stored = await self.store(key, live)
+        # If a concurrent call with this key was stored first, its text is returned with this bill.
+        return _outcome(replace(stored, usage=live.usage, service_s=live.service_s), replayed=False)
 
     async def find(self, key: Key) -> Recorded | None:
-        """What this mode plays for `key`."""
+        """Returns the outcome to replay for `key` in this mode, None if there is none."""
         return await self._on_thread(self._find, key)
 
     async def store(self, key: Key, recorded: Recorded) -> Recorded:
-        """Records it without its secrets, unless that fails; returns what stands under `key`."""
+        """Stores a redacted record unless that fails; returns the record under `key`."""
         clean = replace(recorded, text=self._without_secrets(recorded.text))
         return await self._on_thread(self._put, key, clean)
 
     async def close(self) -> None:
-        """Ends the thread; what was stored is in the file."""
+        """Closes the file and ends the thread; all stored records are in the file."""
         if self._store is not None:
             await self._on_thread(self._store.close)
             self._store = None
@@ -199,7 +197,7 @@ class Cassette:
         except sqlite3.Error as error:
             if not self.mode.records:
                 raise CassetteError(f"cassette {self.path}: cannot be read ({error})") from None
-            self._lose(error)
+            self._stop_recording(error)
             return None
 
     def _look_up(self, key: Key) -> Recorded | None:
@@ -212,7 +210,7 @@ class Cassette:
                 found = self._put(key, found)
         if self._latencies is Latencies.SAMPLED and found is not None and found.fault is None:
             usage, billed_s = found.usage, found.usage.billed_s
-            if billed_s is None:  # what it would cost goes by its own seconds
+            if billed_s is None:  # its cost depends on the recorded seconds
                 usage = replace(usage, billed_s=found.service_s)
             sampled_s = self._sampled_s(self._store, key, found.service_s)
             found = replace(found, usage=usage, service_s=sampled_s)
@@ -225,10 +223,10 @@ class Cassette:
             public = replace(key, version=self._without_secrets(key.version))
             return self._store.put(public, recorded)
         except _UNSTORABLE as error:
-            _log.warning("a call of %s is not recorded: %s", key.identity, error)
+            _log.warning("call of %s not recorded: %s", key.identity, error)
             return recorded
         except sqlite3.Error as error:
-            self._lose(error)
+            self._stop_recording(error)
             return recorded
 
     def _sampled_s(self, store: CassetteStore, key: Key, recorded_s: float) -> float:
@@ -238,16 +236,16 @@ class Cassette:
         seed = derive_seed("latency", key.content.hex(), key.sample)
         return times[seed % len(times)] if times else recorded_s
 
-    def _lose(self, error: sqlite3.Error) -> None:
+    def _stop_recording(self, error: sqlite3.Error) -> None:
         if self.failure is None:
             self.failure = Failure(FailureKind.INFRASTRUCTURE, str(self.path), str(error))
-            _log.warning("cassette %s: %s; going on without recording", self.path, error)
+            _log.warning("cassette %s: %s; continuing without recording", self.path, error)
 
     def _without_secrets(self, text: str) -> str:
         return self._redactor.text(text)
 
 
-async def _made(call: Callable[[], Awaitable[Reply]]) -> Recorded:
+async def _record_of(call: Callable[[], Awaitable[Reply]]) -> Recorded:
     start_s = time.monotonic()
     try:
         reply, fault = await call(), None

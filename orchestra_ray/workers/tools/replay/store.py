@@ -1,11 +1,11 @@
-"""The SQLite file under a cassette: synchronous, for one thread; what is played is `cassette`'s.
+"""The SQLite file of a cassette: synchronous, for one thread. `cassette` decides what to replay.
 
-Many processes may write one file at once: WAL, a busy timeout, and a write that is one statement.
-A new file appears whole, made beside its place and linked there, so that no process ever sees half
-a schema. Under one key stands one outcome. It is replaced once at most, when it was a failure of
-the moment and the same call was answered after all.
+Many processes may write one file concurrently: WAL mode, a busy timeout, and one statement for each
+write. A new file is created under a temporary name and hard-linked to its path, so no process sees
+a partial schema. A key has one outcome, which is replaced at most once: a transient failure by a
+later success.
 
-Texts are stored as bytes: a tool's NULs and lone surrogates come back as they were.
+Texts are stored as bytes, so NULs and lone surrogates are preserved.
 """
 
 import contextlib
@@ -71,17 +71,17 @@ WHERE identity = ? AND fault IS NULL AND id <= ? ORDER BY service_s
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What a call is found by: `content` is what was asked, `sample` which asking of it."""
+    """Identifies a call: `content` by its request, `sample` by its position in a run."""
 
     identity: str
     version: str
     content: bytes
-    sample: int  # 63 bits, of the episode's seed and the call's place in it
+    sample: int  # 63 bits, from the episode's seed and the call's position in it
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What came of a call; `text` is the fault's line where there is a fault."""
+    """The outcome of a call. If it failed, `text` is the fault's message."""
 
     text: str
     usage: Usage
@@ -91,15 +91,15 @@ class Recorded:
 
     @property
     def lasting(self) -> bool:
-        """Not a failure of the moment: the same call would have the same kind of outcome again."""
-        return self.fault is None or self.fault.is_the_calls_own
+        """Whether a repeated call would have the same kind of outcome: no transient failure."""
+        return self.fault is None or self.fault.is_invalid_call
 
 
 class CassetteStore:
-    """One connection. Opening raises `ConfigError`, everything else `sqlite3.Error`."""
+    """One connection. Opening raises `ConfigError`, all other methods `sqlite3.Error`."""
 
     def __init__(self, path: Path, writable: bool):
-        """Its horizon is what stands in the file now."""
+        """Opens the file. The calls that it already holds are the earlier ones."""
         if not writable and not path.is_file():
             raise ConfigError(f"cassette {path}: no such file; record it first, or name another")
         try:
@@ -130,23 +130,23 @@ class CassetteStore:
 
     @property
     def was_empty(self) -> bool:
-        """Whether no call stood in the file at opening."""
+        """Whether the file held no call when it was opened."""
         return self._horizon == 0
 
     def exact(self, key: Key, lasting: bool) -> Recorded | None:
-        """The outcome of this very call; with `lasting`, unless it was a failure of the moment."""
+        """Returns the outcome of exactly this call; `lasting` excludes transient failures."""
         return self._one(_EXACT, self._where(key, lasting))
 
     def earlier(self, key: Key, lasting: bool) -> Recorded | None:
-        """An outcome of the same request that stood at opening: the next by `sample`, in a circle.
+        """Returns an earlier outcome of the same content: the next by `sample`, cyclically.
 
-        Which one it is depends on nothing but the key and what was recorded.
+        The choice depends only on the key and the recorded calls.
         """
         where = self._where(key, lasting)
         return self._one(_NEXT, where) or self._one(_FIRST, where)
 
     def put(self, key: Key, recorded: Recorded) -> Recorded:
-        """Writes it where nothing better stands, and returns what stands then."""
+        """Stores the outcome unless a better one is stored; returns the one under `key`."""
         row = asdict(key) | asdict(recorded)
         row["text"] = recorded.text.encode("utf-8", "surrogatepass")
         row["usage"] = json.dumps(row["usage"])
@@ -154,7 +154,7 @@ class CassetteStore:
         return self.exact(key, lasting=False) or recorded
 
     def service_times(self, identity: str) -> list[float]:
-        """Of every answered call of a tool that stood at opening, in ascending order."""
+        """Returns the seconds of a tool's earlier successful calls, ascending."""
         return [s for (s,) in self._connection.execute(_SERVICE_S, (identity, self._horizon))]
 
     def close(self) -> None:
@@ -186,7 +186,7 @@ class CassetteStore:
 
 
 def _make(path: Path) -> None:
-    """The empty file at `path`, unless there is one; of many makers one wins, and all go on."""
+    """Creates an empty file at `path` unless it exists; safe if many processes do so."""
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -202,12 +202,12 @@ def _make(path: Path) -> None:
 
 def _connect(path: Path, writable: bool) -> sqlite3.Connection:
     mode = "rw" if writable else "ro"
-    # Even a reader needs a -shm file beside a WAL database, which a read-only folder cannot hold.
+    # Even a reader of a WAL database creates a -shm file, which a read-only folder rules out.
     sealed = not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
     if not writable and sealed:
         mode += "&immutable=1"
     uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
-    # In WAL mode a power cut may lose the last records with this, and never damages the file.
+    # In WAL mode, a power failure may then lose the last records, but never damages the file.
     connection.execute("PRAGMA synchronous = NORMAL")
     return connection

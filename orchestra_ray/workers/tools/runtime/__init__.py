@@ -1,0 +1,1 @@
+"""The executor pool: its client, and what surrounds each tool in an executor."""

@@ -1,15 +1,15 @@
-"""The attempts of one call of one tool: limits, circuit breaker, hedge, retries, and their bill.
+"""The attempts of one tool call: limits, circuit breaker, hedging, retries, and their bill.
 
-Each attempt is reserved at the spend guard before it is made, under a key of its own. What it is
-charged is what its provider bills: by the usage that came back; nothing where the request was
-turned away or never left; and the most that it can be where nobody knows, as after a timeout or a
-bug. One that was given up before its grant came was never made, and stands in no bill: the books
-free it. So is one that cost nothing when the next is reserved, so that a retry is not refused for
-its sake.
+Each attempt is reserved against the spend budget before it is made, under a key of its own. It is
+charged as its provider bills it: by the usage that came back; nothing if the request was rejected
+or never sent; and the maximum if the outcome is unknown, as after a timeout or a bug. An attempt
+that was cancelled before its reservation was granted was never made and is not billed: the spend
+accounts release it. A free attempt is released with the next reservation, so that it does not
+cause a retry to be refused.
 
-An attempt of a recipe keeps the limits of its parts too: it passes the gates of the recipe, of its
-model and of the tool that it runs, and leaves them when it ends. The order is the same for all, and
-no part has parts, so none waits for one that waits for it.
+An attempt of a recipe also counts towards the limits of its parts: it enters the limiters of the
+recipe, of its model and of the tool that it runs, and leaves them at its end. The order is the same
+for all recipes, and parts have no parts, so there is no deadlock.
 """
 
 import asyncio
@@ -19,41 +19,30 @@ from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from orchestra_ray.core.faults import MAY_HAVE_ACTED, Fault, FaultKind
-from orchestra_ray.core.money import Prices, Usage
+from orchestra_ray.core.money import Prices, Usage, sum_of_usage
 from orchestra_ray.core.records import Reservation, ToolOption, ToolRequest
 from orchestra_ray.data.catalogue import Entry, model_of
 from orchestra_ray.spend.accounts import call_of
 from orchestra_ray.spend.budget import most_cost_nanousd
+from orchestra_ray.spend.client import BudgetClient
 from orchestra_ray.workers.tools.base import Reply, Tool
 from orchestra_ray.workers.tools.runtime.circuit_breaker import CircuitBreaker
 from orchestra_ray.workers.tools.runtime.limiter import Limiter
 
 RETRY_FIRST_S, RETRY_MOST_S = 0.25, 10.0
-NOTHING_SENT = Usage(billed_s=0.0)  # of a call none of whose attempts left this machine
+NOTHING_SENT = Usage(billed_s=0.0)  # of a call none of whose attempts was sent
 
-Quota = tuple[int, int]  # (index, executors): whose part of the pool's limits
-
-
-class Budget(Protocol):
-    @property
-    def count_calls(self) -> bool:
-        """Whether an attempt that costs nothing is reserved too, for the limits of calls."""
-        ...
-
-    async def reserve(self, asked: Reservation) -> str | None:
-        """None where it is granted, else why not."""
-        ...
+Quota = tuple[int, int]  # (index, executors): an executor's part of the pool's limits
 
 
 @dataclass(slots=True)
 class Bill:
-    """What the attempts of one call came to, all together.
+    """The sum over the attempts of one call.
 
-    usage: all that they told; one of which nobody knows the bill told nothing. queue_s: at gates
-    and guard. settlements: (key, charged) of each, but for those that were free and are settled.
+    usage: as reported; an attempt with unknown outcome reports none. queue_s: time at the limiters
+    and for the reservation. charges: (key, charged) of each, without settled free attempts.
     """
 
     usage: Usage = Usage()
@@ -61,43 +50,36 @@ class Bill:
     service_s: float = 0.0
     queue_s: float = 0.0
     attempts: int = 0
-    unsent: int = 0  # attempts of them of which no request left this machine
+    unsent: int = 0  # attempts whose request was not sent
     hedges: int = 0
     charges: list[tuple[str, int]] = field(default_factory=list)
 
     @property
     def recorded(self) -> Usage:
-        """What a recording of the call holds: a replay weighs it as what it did cost."""
+        """The usage as recorded in a cassette, from which a replay computes the cost."""
         return NOTHING_SENT if 0 < self.attempts == self.unsent else self.usage
 
     def take_free(self) -> tuple[str, ...]:
-        """The keys of the attempts that cost nothing; they are settled with what comes next."""
+        """Removes and returns the keys of free attempts, to settle with the next reservation."""
         free = tuple(key for key, charged_nanousd in self.charges if charged_nanousd == 0)
         self.charges = [one for one in self.charges if one[1] != 0]
         return free
 
     def add(self, usage: Usage, service_s: float) -> None:
-        """One more attempt: what it told, and its time."""
+        """Adds an attempt, with its reported usage and its time."""
         billed_s = None
         if (self.usage.billed_s, usage.billed_s) != (None, None):
             before_s = self.service_s if self.usage.billed_s is None else self.usage.billed_s
             billed_s = before_s + (service_s if usage.billed_s is None else usage.billed_s)
-        self.usage = Usage(
-            self.usage.input_tokens + usage.input_tokens,
-            self.usage.cached_tokens + usage.cached_tokens,
-            self.usage.output_tokens + usage.output_tokens,
-            self.usage.reasoning_tokens + usage.reasoning_tokens,
-            self.usage.searches + usage.searches,
-            billed_s,
-        )
+        self.usage = sum_of_usage(self.usage, usage, billed_s)
         self.service_s += service_s
 
 
 class Service:
-    """A tool with what surrounds it in this process; `share` of the pool's limits is its own.
+    """A tool with its limiter and circuit breakers, within this executor's `quota` of the limits.
 
-    A recipe finds its parts in `services`. It rests from the model that fails, not from the others.
-    `restarted`: a process before this one may have started a call just now.
+    services: the parts of a recipe by name. A recipe has one circuit breaker per model.
+    restarted: the previous process may have started a call just before, which counts for the rate.
     """
 
     def __init__(
@@ -110,15 +92,14 @@ class Service:
     ):
         self.entry, self.tool, self.limiter = entry, tool, Limiter()
         self._services = {} if services is None else services
-        self._breakers: defaultdict[str, CircuitBreaker] = defaultdict(
-            CircuitBreaker
-        )  # by `model_of` the offer
+        # by `model_of` the option
+        self._breakers: defaultdict[str, CircuitBreaker] = defaultdict(CircuitBreaker)
         if restarted:
             self.limiter.count_start()
         self.set_quota(quota)
 
     def set_quota(self, quota: Quota | None) -> None:
-        """None: nothing of any limit, so that a limited tool is not called."""
+        """Sets the part of the limits; with None, a tool with limits is not called."""
         most, per_s = self.entry.limits.concurrency, self.entry.limits.calls_per_s
         if quota is None:
             self.limiter.limit(None if most is None and per_s is None else 0, None)
@@ -126,14 +107,14 @@ class Service:
         index, executors = quota
         sharers = executors if most is None else min(executors, most)
         self.limiter.limit(
-            None if most is None else share_of(most, index, executors),
+            None if most is None else quota_of(most, index, executors),
             None if per_s is None else per_s / sharers,
         )
 
-    async def call(self, request: ToolRequest, budget: Budget, bill: Bill) -> Reply:
-        """The reply of the first attempt that has one; raises the last attempt's `Fault`.
+    async def call(self, request: ToolRequest, budget: BudgetClient, bill: Bill) -> Reply:
+        """Returns the first reply of an attempt; raises the last attempt's `Fault`.
 
-        A pause that would outlast the call's deadline is not made: its fault is the call's.
+        If the pause before a retry would outlast the call's deadline, the fault is raised at once.
         """
         ends_s = time.monotonic() + self.entry.limits.deadline_s
         for retries in range(self.entry.limits.retries):
@@ -149,7 +130,7 @@ class Service:
                 await asyncio.sleep(pause_s)
         return await self._hedged(request, budget, bill)
 
-    def _gate_of(self, part: str) -> AbstractAsyncContextManager[None]:
+    def _limiter_of(self, part: str) -> AbstractAsyncContextManager[None]:
         service = self._services.get(part)
         return nullcontext() if service is None else service.limiter
 
@@ -158,7 +139,7 @@ class Service:
             not fault.may_have_acted or self.entry.may_repeat(option.prices)
         )
 
-    async def _hedged(self, request: ToolRequest, budget: Budget, bill: Bill) -> Reply:
+    async def _hedged(self, request: ToolRequest, budget: BudgetClient, bill: Bill) -> Reply:
         hedge_after_s = self.entry.limits.hedge_after_s
         if hedge_after_s is None:
             return await self._attempt(request, budget, bill)
@@ -176,34 +157,34 @@ class Service:
                 attempt.cancel()
             await asyncio.gather(*racing, return_exceptions=True)
 
-    async def _attempt(self, request: ToolRequest, budget: Budget, bill: Bill) -> Reply:
+    async def _attempt(self, request: ToolRequest, budget: BudgetClient, bill: Bill) -> Reply:
         breaker = self._breakers[model_of(request.option)]
         if not breaker.admits(time.monotonic()):
             text = f"{request.option.alias} keeps failing and rests; use another"
             raise Fault(FaultKind.UNAVAILABLE, text)
         queued_s, granted_s = time.monotonic(), None
-        model, runs = map(self._gate_of, parts_of(self.entry, request.option))
+        model, runs = map(self._limiter_of, parts_of(self.entry, request.option))
         try:
             async with self.limiter, model, runs:
                 most_nanousd = most_cost_nanousd(self.entry, request.option.prices)
                 bill.attempts += 1
                 key = f"{call_of(request)}.{bill.attempts}"
-                asked = Reservation(key, request.caller, most_nanousd, bill.take_free())
+                reservation = Reservation(key, request.caller, most_nanousd, bill.take_free())
                 reserved = most_nanousd > 0 or budget.count_calls
                 if reserved:
-                    refusal = await budget.reserve(asked)
+                    refusal = await budget.reserve(reservation)
                     if refusal is not None:
                         raise Fault(FaultKind.BUDGET, refusal)
                 granted_s = time.monotonic()
-                return await self._charged(request, bill, asked, reserved)
+                return await self._charged(request, bill, reservation, reserved)
         finally:
             bill.queue_s += (granted_s or time.monotonic()) - queued_s
             breaker.undecided()
 
     async def _charged(
-        self, request: ToolRequest, bill: Bill, asked: Reservation, reserved: bool
+        self, request: ToolRequest, bill: Bill, reservation: Reservation, reserved: bool
     ) -> Reply:
-        breaker, most_nanousd = self._breakers[model_of(request.option)], asked.most_nanousd
+        breaker, most_nanousd = self._breakers[model_of(request.option)], reservation.most_nanousd
         started_s, charged_nanousd = time.monotonic(), most_nanousd
         prices = request.option.prices
         try:
@@ -229,23 +210,23 @@ class Service:
         finally:
             bill.charged_nanousd += charged_nanousd
             if reserved:
-                bill.charges.append((asked.key, charged_nanousd))
+                bill.charges.append((reservation.key, charged_nanousd))
 
 
 def parts_of(entry: Entry, option: ToolOption) -> tuple[str, str]:
-    """The model that does a call of a recipe, and the tool that it runs; "" for none."""
+    """Returns the model and the tool of a recipe's call; "" for none."""
     return (model_of(option), entry.runs or "") if entry.choices else ("", "")
 
 
-def share_of(limit: int, index: int, executors: int) -> int:
-    """The part of a pool-wide limit that executor `index` keeps; the parts sum to the limit."""
+def quota_of(limit: int, index: int, executors: int) -> int:
+    """Returns executor `index`'s part of a pool-wide limit; the parts sum to the limit."""
     return limit // executors + (index < limit % executors)
 
 
 def worth(entry: Entry, prices: Prices, bill: Bill, fault: FaultKind | None) -> int:
-    """What a provider would bill for a call that ended so, in nano-dollars; for a replay.
+    """Returns what a provider would bill for a replayed call, in nano-dollars.
 
-    As for one attempt that told what all of them did: a recording does not hold them apart.
+    The call is priced as one attempt: a recording holds only the sum over the attempts.
     """
     if fault is not None and bill.usage == NOTHING_SENT:
         return 0
@@ -256,7 +237,7 @@ def worth(entry: Entry, prices: Prices, bill: Bill, fault: FaultKind | None) -> 
 
 
 async def _first_success(racing: set[asyncio.Future[Reply]]) -> Reply:
-    """Of the attempts in the race; the last one's fault where none has any."""
+    """Returns the first reply of the racing attempts; raises the last one's fault if all fail."""
     waiting, last = set(racing), None
     while waiting:
         done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -269,7 +250,7 @@ async def _first_success(racing: set[asyncio.Future[Reply]]) -> Reply:
 
 
 def _pause_s(fault: Fault, retries: int) -> float:
-    """What the endpoint asked for, else a random time that doubles."""
+    """Returns the endpoint's `Retry-After`, else a random time with a doubling bound."""
     if fault.retry_after_s is not None:
         return fault.retry_after_s
     return random.uniform(0, min(RETRY_MOST_S, RETRY_FIRST_S * 2**retries))

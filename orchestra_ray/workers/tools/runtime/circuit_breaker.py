@@ -1,6 +1,6 @@
-"""A circuit breaker: an endpoint that keeps failing is left alone for a while, then probed once.
+"""A circuit breaker: rejects calls of a failing endpoint for a while, then admits one probe.
 
-Pure state; the caller brings the clock. Only faults of the endpoint count, never those of a call.
+Pure state; the caller passes the time. Only faults of the endpoint count, not those of a call.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ REST_S = 15.0
 
 @dataclass(slots=True)
 class CircuitBreaker:
-    """Closed until `failures_to_open` in a row; then open for `rest_s`; then one probe decides."""
+    """Closed until `failures_to_open` in a row, then open for `rest_s`; then one probe decides."""
 
     failures_to_open: int = FAILURES_TO_OPEN
     rest_s: float = REST_S
@@ -20,7 +20,7 @@ class CircuitBreaker:
     probing: bool = False
 
     def admits(self, now_s: float) -> bool:
-        """Whether a call may be made now. A True from an open breaker is the probe."""
+        """Returns whether a call may be made; True from an open breaker makes it the probe."""
         if self.opened_at_s is None:
             return True
         if self.probing or now_s < self.opened_at_s + self.rest_s:
@@ -37,5 +37,5 @@ class CircuitBreaker:
             self.opened_at_s, self.probing = now_s, False
 
     def undecided(self) -> None:
-        """The call was given up before it told anything; another may probe."""
+        """Records that the call ended without an outcome; another may probe."""
         self.probing = False

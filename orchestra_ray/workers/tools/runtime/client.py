@@ -1,19 +1,20 @@
-"""The client's side of the executor pool: batches out, results in, and what to do about a death.
+"""The client side of the executor pool: batches calls, returns results, handles lost executors.
 
-Calls that are asked for in the same turn of the event loop travel together, and results come back
-in whatever batches they end in, so that a call costs far less than a round trip and none waits for
-a slower one. A call stays with its executor until its result, the executor's death or its deadline,
-also when its caller has given up: so it always ends in the books, by the executor or as lost. While
-an executor is started again nothing is sent to it; calls go to the others, or wait.
+Calls made in the same iteration of the event loop are sent together, and results come back in the
+batches in which they end, so that a call costs far less than a round trip and none waits for a
+slower one. A call stays with its executor until its result, the executor's death or its deadline,
+even if its caller was cancelled: so it always ends in the spend accounts, as a result or as lost.
+While an executor is restarted nothing is sent to it; its calls go to the others, or wait.
 
-Executors come and go (`add`, `drain`). Their order is that of the shares of limits: one of index i
-has a part of a concurrency above i, and calls go only where they have a part of every concurrency
-that they keep.
+Executors are added and drained at run time. Their order is that of the quotas: the executor of
+index i has a part of each concurrency limit above i, and calls go only to executors that have a
+part of every concurrency limit of theirs.
 
-A call that cannot be sent ends alone. Where an exchange breaks, for whatever reason, its calls end
-or are made again: none of them waits for its deadline.
+A call that cannot be sent fails alone. If an exchange fails, its calls end or are reissued: none of
+them waits for its deadline.
 
-No Ray here: a `Line` carries calls to one executor. All state is touched by one event loop only.
+No Ray here: an `ExecutorClient` carries calls to one executor. All state is touched by one event
+loop only.
 """
 
 import asyncio
@@ -34,7 +35,7 @@ from orchestra_ray.workers.tools.runtime.health import (
     queues_of,
 )
 
-MARGIN_S = 10.0  # beyond the entry's own deadline: the cassette, the books, there and back
+MARGIN_S = 10.0  # beyond the entry's deadline, for the cassette, the spend actor and the transfer
 REISSUES = 1
 WHERE = "tool pool"
 
@@ -44,39 +45,39 @@ _log = logging.getLogger(__name__)
 
 
 class ExecutorLost(Exception):
-    """The executor died, or answers no more; what it had is lost."""
+    """The executor died or stopped answering; its calls are lost."""
 
 
 class Unsendable(Exception):
-    """Nothing was sent, because of these calls: why, by `call_of` each. The others can be sent."""
+    """Nothing was sent, because of these calls; `reasons` by `call_of`. The others can be sent."""
 
     def __init__(self, reasons: Mapping[str, str]):
         super().__init__(*reasons.values())
         self.reasons = reasons
 
 
-class Line(Protocol):
-    """To one executor. Each method raises `LineLost`."""
+class ExecutorClient(Protocol):
+    """The connection to one executor. Each method raises `ExecutorLost`."""
 
     async def exchange(self, requests: Sequence[ToolRequest]) -> Results:
-        """Gives it calls, and returns (`call_of` it, result) of those that have ended.
+        """Sends calls, and returns (`call_of`, result) of the calls that have ended.
 
-        It returns as soon as there is one; or with none, when there is a later exchange to return
-        them, or after a while. Raises `Unsendable` before anything is sent.
+        Returns as soon as there is a result; or empty, after a while or if a later exchange is
+        open. Raises `Unsendable` before anything is sent.
         """
         ...
 
     async def revived(self) -> None:
-        """Returns when an executor that was lost is there again; what it had is gone.
+        """Returns when a lost executor is restarted, without its calls.
 
-        Ends one that hangs first, so that it is started again.
+        Kills it first if it hangs, so that it is restarted.
         """
         ...
 
 
 class LossReport(Protocol):
     def lost(self, request: ToolRequest) -> None:
-        """Enters what a lost call may have cost; a call that was entered already stays as it is."""
+        """Enters the maximum cost of a lost call, unless the call is entered already."""
         ...
 
 
@@ -84,18 +85,18 @@ class LossReport(Protocol):
 class _Call:
     request: ToolRequest
     future: asyncio.Future[ToolResult | Failure]
-    executor_queue: "_ExecutorQueue"
+    queue: "_ExecutorQueue"
     asked_s: float
-    placed_s: float  # since when this issue waits to be sent
+    placed_s: float  # since when it waits to be sent, counted anew for a reissue
     expiry: asyncio.TimerHandle | None = None
 
     @property
     def waits(self) -> tuple[str, float]:
-        """Its tool, and how long it has had no result."""
+        """The tool, and the seconds without a result."""
         return self.request.option.identity, asyncio.get_running_loop().time() - self.asked_s
 
     def leaves(self) -> ToolRequest:
-        """Its request, with how long this issue waited here; a duration, for clocks differ."""
+        """Returns the request with its waiting time here; a duration, since clocks differ."""
         waited_s = asyncio.get_running_loop().time() - self.placed_s
         self.request = replace(self.request, waited_s=waited_s)
         return self.request
@@ -113,17 +114,17 @@ class _Call:
 
 @dataclass(slots=True, eq=False)
 class _ExecutorQueue:
-    """The calls that wait for one executor, and those that it has by what the books call them."""
+    """The calls that wait for one executor, and those sent to it by `call_of`."""
 
     name: str
-    line: Line
+    client: ExecutorClient
     waiting: list[_Call] = field(default_factory=list)
     sent: dict[str, _Call] = field(default_factory=dict)
-    exchanges: int = 0  # under way with the process that is there now
-    lives: int = 0  # how often it was there again
-    down: str | None = None  # why, until the executor is there again
-    gone: bool = False  # it never will be
-    emptied: asyncio.Event | None = None  # while it is drained
+    exchanges: int = 0  # open with the current process
+    restarts: int = 0
+    down: str | None = None  # why, until the executor is restarted
+    gone: bool = False  # it cannot be restarted
+    emptied: asyncio.Event | None = None  # set while it is drained
 
     def __len__(self) -> int:
         return len(self.waiting) + len(self.sent)
@@ -144,94 +145,90 @@ class _ExecutorQueue:
 
 
 class Pool:
-    """Calls go to the executor with the fewest in flight, among those that may run the tool."""
+    """Sends each call to the executor with the fewest in flight among those that may run it."""
 
-    def __init__(self, lines: Mapping[str, Line], catalogue: Catalogue, losses: LossReport):
+    def __init__(
+        self, clients: Mapping[str, ExecutorClient], catalogue: Catalogue, losses: LossReport
+    ):
         self._catalogue, self._losses = catalogue, losses
-        self._queues = [_ExecutorQueue(name, line) for name, line in lines.items()]
+        self._queues = [_ExecutorQueue(name, client) for name, client in clients.items()]
         self._draining: list[_ExecutorQueue] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def call(self, request: ToolRequest) -> ToolResult | Failure:
-        """The result, or the failure of the pool; within the entry's deadline and a margin."""
+        """Returns the result, or the pool's failure, within the entry's deadline and a margin."""
         loop = asyncio.get_running_loop()
-        now_s, executor_queue = loop.time(), self._queue_for(request)
-        call = _Call(request, loop.create_future(), executor_queue, now_s, now_s)
+        now_s, queue = loop.time(), self._queue_for(request)
+        call = _Call(request, loop.create_future(), queue, now_s, now_s)
         deadline_s = self._catalogue.entries[request.option.identity].limits.deadline_s + MARGIN_S
         call.expiry = loop.call_later(deadline_s, self._expire, call, deadline_s)
         self._place(call)
         return await call.future
 
-    def add(self, name: str, line: Line) -> None:
-        """One more executor, the last in the order."""
-        self._queues.append(_ExecutorQueue(name, line))
+    def add(self, name: str, client: ExecutorClient) -> None:
+        """Adds an executor as the last in the order."""
+        self._queues.append(_ExecutorQueue(name, client))
 
     async def drain(self, name: str, deadline_s: float) -> int:
-        """Takes an executor out, once it has no call any more or the deadline is over.
+        """Removes an executor when its calls have ended or the deadline is over.
 
-        How many calls did not end there: they are lost to it, and made again where they may be.
+        Returns the number of calls that did not end: they are lost, and reissued if they may be.
         """
-        executor_queue = next(
-            executor_queue for executor_queue in self._queues if executor_queue.name == name
-        )
+        queue = next(queue for queue in self._queues if queue.name == name)
         if len(self._queues) == 1:
             raise ValueError(f"{WHERE}: {name} is the last executor; add another first")
-        self._queues.remove(executor_queue)
-        self._draining.append(executor_queue)
-        executor_queue.emptied = asyncio.Event()
-        waiting, executor_queue.waiting = executor_queue.waiting, []
+        self._queues.remove(queue)
+        self._draining.append(queue)
+        queue.emptied = asyncio.Event()
+        waiting, queue.waiting = queue.waiting, []
         for call in waiting:
             self._place_anew(call)
         try:
             async with asyncio.timeout(deadline_s):
-                if executor_queue.sent:
-                    await executor_queue.emptied.wait()
+                if queue.sent:
+                    await queue.emptied.wait()
         except TimeoutError:
             pass
-        left = len(executor_queue.sent)
-        self._lose(executor_queue, list(executor_queue.sent), "it was taken out of the pool")
-        self._draining.remove(executor_queue)
+        left = len(queue.sent)
+        self._lose(queue, list(queue.sent), "it was taken out of the pool")
+        self._draining.remove(queue)
         return left
 
     @property
     def in_flight(self) -> int:
-        return sum(len(executor_queue) for executor_queue in (*self._queues, *self._draining))
+        return sum(len(queue) for queue in (*self._queues, *self._draining))
 
     def health(self) -> list[ExecutorHealth]:
         return [
             ExecutorHealth(
-                executor_queue.name,
-                executor_queue.state,
-                executor_queue.down or "",
-                len(executor_queue),
-                executor_queue.lives,
+                queue.name,
+                queue.state,
+                queue.down or "",
+                len(queue),
+                queue.restarts,
             )
-            for executor_queue in (*self._queues, *self._draining)
+            for queue in (*self._queues, *self._draining)
         ]
 
     def queues(self) -> Mapping[str, ToolQueue]:
-        """By tool; of those that have a call."""
-        executor_queues = (*self._queues, *self._draining)
+        """Returns the queue of each tool that has a call."""
+        queues = (*self._queues, *self._draining)
         return queues_of(
-            [call.waits for executor_queue in executor_queues for call in executor_queue.waiting],
-            [
-                call.waits
-                for executor_queue in executor_queues
-                for call in executor_queue.sent.values()
-            ],
+            [call.waits for queue in queues for call in queue.waiting],
+            [call.waits for queue in queues for call in queue.sent.values()],
         )
 
     def _queue_for(
         self, request: ToolRequest, avoid: _ExecutorQueue | None = None
     ) -> _ExecutorQueue:
-        able = self._queues[: self._concurrency(request.option)]  # the others have no part of it
+        able = self._queues[: self._concurrency(request.option)]  # the others have no quota of it
         return min(
             able,
-            key=lambda executor_queue: (
-                executor_queue.gone,
-                bool(executor_queue.down),
-                executor_queue is avoid,
-                len(executor_queue),
+            key=lambda queue: (
+                queue.gone,
+                bool(queue.down),
+                queue is avoid,
+                len(queue),
             ),
         )
 
@@ -242,110 +239,104 @@ class Pool:
         return min((e.limits.concurrency for e in kept if e.limits.concurrency), default=None)
 
     def _place(self, call: _Call) -> None:
-        executor_queue = call.executor_queue
-        if executor_queue.gone:
-            self._fail(call, str(executor_queue.down))
+        queue = call.queue
+        if queue.gone:
+            self._fail(call, str(queue.down))
             return
-        if not executor_queue.waiting and not executor_queue.down:
-            asyncio.get_running_loop().call_soon(self._send, executor_queue)
-        executor_queue.waiting.append(call)
+        if not queue.waiting and not queue.down:
+            asyncio.get_running_loop().call_soon(self._send, queue)
+        queue.waiting.append(call)
 
     def _place_anew(self, call: _Call, avoid: _ExecutorQueue | None = None) -> None:
-        call.executor_queue = self._queue_for(call.request, avoid)
+        call.queue = self._queue_for(call.request, avoid)
         self._place(call)
 
     def _expire(self, call: _Call, deadline_s: float) -> None:
-        executor_queue = call.executor_queue
-        if executor_queue.take(call_of(call.request)) is None:  # it was never sent
-            executor_queue.waiting = [
-                other for other in executor_queue.waiting if other is not call
-            ]
+        queue = call.queue
+        if queue.take(call_of(call.request)) is None:  # it was never sent
+            queue.waiting = [other for other in queue.waiting if other is not call]
             call.leaves()
         self._losses.lost(call.request)
         message = f"{call.request.option.identity}: no result within {deadline_s:g} s"
         call.end(Failure(FailureKind.TOOL, WHERE, message))
 
-    def _send(self, executor_queue: _ExecutorQueue) -> None:
-        """What waits goes out; where nothing does, results are waited for."""
-        if executor_queue.down or not (
-            executor_queue.waiting or executor_queue.sent and not executor_queue.exchanges
-        ):
+    def _send(self, queue: _ExecutorQueue) -> None:
+        """Sends the waiting calls; if there are none, waits for results."""
+        if queue.down or not (queue.waiting or queue.sent and not queue.exchanges):
             return
-        calls, executor_queue.waiting = executor_queue.waiting, []
+        calls, queue.waiting = queue.waiting, []
         requests = [call.leaves() for call in calls]
-        executor_queue.sent.update(zip(map(call_of, requests), calls, strict=True))
-        self._start(self._exchange(executor_queue, requests))
+        queue.sent.update(zip(map(call_of, requests), calls, strict=True))
+        self._start(self._exchange(queue, requests))
 
-    async def _exchange(
-        self, executor_queue: _ExecutorQueue, requests: Sequence[ToolRequest]
-    ) -> None:
-        lives = executor_queue.lives
-        executor_queue.exchanges += 1
+    async def _exchange(self, queue: _ExecutorQueue, requests: Sequence[ToolRequest]) -> None:
+        restarts = queue.restarts
+        queue.exchanges += 1
         try:
-            for key, result in await executor_queue.line.exchange(requests):
-                call = executor_queue.take(key)
+            for key, result in await queue.client.exchange(requests):
+                call = queue.take(key)
                 if call is not None:
                     call.end(result)
         except ExecutorLost as error:
-            if lives == executor_queue.lives and not executor_queue.down:
-                self._lose_executor(executor_queue, str(error))
+            if restarts == queue.restarts and not queue.down:
+                self._lose_executor(queue, str(error))
             return
         except Unsendable as error:
-            self._refuse(executor_queue, error.reasons)
+            self._refuse(queue, error.reasons)
             rest = [request for request in requests if call_of(request) not in error.reasons]
-            if rest and not executor_queue.down:
-                self._start(self._exchange(executor_queue, rest))
-        except Exception as error:  # a bug of ours: its calls must not wait for their deadlines
-            _log.exception("an exchange with executor %s broke", executor_queue.name)
-            keys = [call_of(request) for request in requests] or list(executor_queue.sent)
-            self._lose(executor_queue, keys, f"{type(error).__name__}: {error}")
+            if rest and not queue.down:
+                self._start(self._exchange(queue, rest))
+        except Exception as error:  # a bug of the pool: its calls must not wait for their deadlines
+            _log.exception("an exchange with executor %s failed", queue.name)
+            keys = [call_of(request) for request in requests] or list(queue.sent)
+            self._lose(queue, keys, f"{type(error).__name__}: {error}")
         finally:
-            if lives == executor_queue.lives:
-                executor_queue.exchanges -= 1
-        self._send(executor_queue)
+            if restarts == queue.restarts:
+                queue.exchanges -= 1
+        self._send(queue)
 
-    def _refuse(self, executor_queue: _ExecutorQueue, reasons: Mapping[str, str]) -> None:
+    def _refuse(self, queue: _ExecutorQueue, reasons: Mapping[str, str]) -> None:
         """Ends the calls that cannot be sent."""
         for key, why in reasons.items():
-            call = executor_queue.take(key)
+            call = queue.take(key)
             if call is not None:
                 self._losses.lost(call.request)
                 message = f"{call.request.option.identity}: the call cannot be sent ({why})"
                 call.end(Failure(FailureKind.TOOL, WHERE, message))
 
-    def _lose_executor(self, executor_queue: _ExecutorQueue, reason: str) -> None:
-        executor_queue.down = reason
-        self._lose(executor_queue, list(executor_queue.sent), reason)
-        if executor_queue.emptied is None:
-            self._start(self._revive(executor_queue))
+    def _lose_executor(self, queue: _ExecutorQueue, reason: str) -> None:
+        queue.down = reason
+        self._lose(queue, list(queue.sent), reason)
+        if queue.emptied is None:
+            self._start(self._revive(queue))
 
-    def _lose(self, executor_queue: _ExecutorQueue, keys: Sequence[str], reason: str) -> None:
-        """Once more elsewhere, where the call may be made twice; else it ends as a failure."""
-        for call in filter(None, [executor_queue.take(key) for key in keys]):
+    def _lose(self, queue: _ExecutorQueue, keys: Sequence[str], reason: str) -> None:
+        """Reissues the calls that may be made twice at other executors; the others fail."""
+        for call in filter(None, [queue.take(key) for key in keys]):
             request = call.request
             self._losses.lost(request)
             entry = self._catalogue.entries[request.option.identity]
             again = request.reissues < REISSUES and entry.is_idempotent(request.option.prices)
             if again and not call.future.done():
                 call.reissue()
-                self._place_anew(call, avoid=executor_queue)
+                self._place_anew(call, avoid=queue)
             else:
                 self._fail(call, reason)
 
-    async def _revive(self, executor_queue: _ExecutorQueue) -> None:
+    async def _revive(self, queue: _ExecutorQueue) -> None:
         waiting: list[_Call] = []
         try:
-            await executor_queue.line.revived()
-            executor_queue.down, executor_queue.exchanges = None, 0
-            executor_queue.lives += 1
+            await queue.client.revived()
+            queue.down, queue.exchanges = None, 0
+            queue.restarts += 1
         except Exception as error:
             if not isinstance(error, ExecutorLost):
-                _log.exception("executor %s cannot be started again", executor_queue.name)
-            executor_queue.gone = True
-            waiting, executor_queue.waiting = executor_queue.waiting, []
-        self._send(executor_queue)
+                _log.exception("executor %s cannot be restarted", queue.name)
+            queue.gone = True
+            waiting, queue.waiting = queue.waiting, []
+        self._send(queue)
         for call in waiting:
-            self._place_anew(call, avoid=executor_queue)
+            self._place_anew(call, avoid=queue)
 
     def _fail(self, call: _Call, reason: str) -> None:
         message = f"{call.request.option.identity}: its executor was lost ({reason})"

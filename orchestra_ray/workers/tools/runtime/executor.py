@@ -1,15 +1,15 @@
-"""Runs one call from end to end: cassette, attempts, deadline, the cut of long text, its entry.
+"""Runs one call from end to end: cassette, attempts, deadline, truncation, ledger entry.
 
-Whatever happens, a call has one ledger entry and one `ToolResult`, within its entry's deadline. The
-books have the entry before anybody has the result, so nobody has one that was never paid for. A
-fault is an observation that names it, and the episode goes on; what it cost is charged. So is a bug
-of the tool. Only a replay that cannot go on ends the episode: it is entered, then raised.
+Every call has exactly one ledger entry and one `ToolResult`, within its entry's deadline. The entry
+is settled with the spend actor before the result is returned, so no result is unbilled. A fault, or
+a bug of the tool, becomes an observation that names it: its cost is charged, and the episode
+continues. Only a replay that cannot continue ends the episode: it is entered, then raised.
 
-No text of a tool leaves with a secret in it, neither one of the environment nor one of the settings
-of any tool: it would stand in a prompt, a cassette and a trajectory.
+The text of a tool is redacted of secrets of the environment and of the settings of all tools, since
+it enters prompts, cassettes and trajectories.
 
-The cassette stands around all else, so it holds what the policy saw, a timeout too. Tools that are
-pure functions of their request need no recording, and are run in a replay as ever.
+The cassette is the outermost layer, so it holds exactly what the policy saw, including a timeout.
+Pure tools are not recorded, and run in a replay too.
 """
 
 import asyncio
@@ -17,12 +17,12 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
 
-from orchestra_ray.core.faults import Failure, Fault, FaultKind
+from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.records import LedgerEntry, Settlement, ToolRequest, ToolResult
 from orchestra_ray.data.catalogue import Catalogue, Limits, model_of
 from orchestra_ray.spend.accounts import call_of
+from orchestra_ray.spend.client import SpendClient
 from orchestra_ray.tracking.redact import Redactor
 from orchestra_ray.tracking.secrets import configured_secrets
 from orchestra_ray.workers.tools.base import Reply, Tool
@@ -35,33 +35,21 @@ from orchestra_ray.workers.tools.replay.cassette import (
     key_of,
     version_of,
 )
-from orchestra_ray.workers.tools.runtime.attempts import Bill, Budget, Quota, Service, worth
+from orchestra_ray.workers.tools.runtime.attempts import Bill, Quota, Service, worth
 
 CUT_MARK = " [cut]"
 MAX_CHARACTERS = 200_000  # of any reply, whatever its own limit
 LONGEST_SECRET = 8192
-CASSETTE_S = 5.0  # beyond a call's own deadline, for the disk; less than the pool's margin
+CASSETTE_S = 5.0  # beyond a call's deadline, for the disk; less than `client.MARGIN_S`
 
 _log = logging.getLogger(__name__)
 
 
-class Books(Budget, Protocol):
-    """Where attempts are reserved and ended calls are entered."""
-
-    def enter(self, settlement: Settlement) -> asyncio.Event | None:
-        """What is set once the books have it; None: they have it already."""
-        ...
-
-    def report(self, failure: Failure) -> None:
-        """What went wrong and is no call's: the close of the step tells it."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The attempts of one tool in one executor: those that run, and those that a limit holds.
+    """The attempts of one tool in one executor: running, and held by a limit.
 
-    One of a recipe counts for the recipe, and for its parts.
+    An attempt of a recipe counts for the recipe and for its parts.
     """
 
     running: int
@@ -69,22 +57,22 @@ class Load:
 
 
 class Executor:
-    """Executes requests against the tools of a catalogue; `share` of limits is its own.
+    """Executes requests against the tools of a catalogue, within its `quota` of the limits.
 
-    `restarted`: in place of one that died, whose last calls count for the rates.
+    restarted: it replaces a dead executor, whose last calls count for the rates.
     """
 
     def __init__(
         self,
         catalogue: Catalogue,
         tools: Mapping[str, Tool],
-        books: Books,
+        spend: SpendClient,
         cassette: Cassette | None = None,
         quota: Quota | None = (0, 1),
         restarted: bool = False,
     ):
         self._entries = catalogue.entries
-        self._books, self._cassette, self._told = books, cassette, False
+        self._spend, self._cassette, self._is_failure_reported = spend, cassette, False
         known = [s for entry in self._entries.values() for s in configured_secrets(entry.settings)]
         self.redactor = Redactor.of(os.environ, known)
         self._services: dict[str, Service] = {}
@@ -93,9 +81,9 @@ class Executor:
             self._services[name] = Service(entry, tool, quota, self._services, restarted)
 
     async def execute(self, request: ToolRequest, waited_s: float = 0.0) -> ToolResult:
-        """Raises `CassetteError` where the cassette must answer and cannot.
+        """Returns the result; raises `CassetteError` if the cassette must answer and cannot.
 
-        `waited_s`: how long it was in this process before.
+        waited_s: the time that the request has spent in this process.
         """
         service, bill = self._services[request.option.identity], Bill()
         fault: Fault | None = None
@@ -118,7 +106,7 @@ class Executor:
         kind = None if fault is None else fault.kind
         worth_nanousd = worth(service.entry, request.option.prices, bill, kind) if replayed else 0
         entry = _entry(request, bill, waited_s, worth_nanousd, replayed, kind)
-        entered = self._books.enter(Settlement(call_of(request), entry, tuple(bill.charges)))
+        entered = self._spend.enter(Settlement(call_of(request), entry, tuple(bill.charges)))
         if entered is not None:
             await entered.wait()
         if fatal is not None:
@@ -126,7 +114,7 @@ class Executor:
         return ToolResult(text, entry, entry.error)
 
     async def set_quota(self, quota: Quota) -> None:
-        """Returns once nothing runs beyond it: at the latest when all that runs now has ended."""
+        """Sets the quota; returns when no tool exceeds it, at most after the running calls."""
         services = self._services.values()
         for service in services:
             service.set_quota(quota)
@@ -152,16 +140,16 @@ class Executor:
         except TimeoutError:
             raise Fault(FaultKind.TIMEOUT, "the cassette does not answer") from None
         finally:
-            if cassette.failure is not None and not self._told:
-                self._told = True
-                self._books.report(cassette.failure)
+            if cassette.failure is not None and not self._is_failure_reported:
+                self._is_failure_reported = True
+                self._spend.report(cassette.failure)
 
     async def _live(self, service: Service, request: ToolRequest, bill: Bill) -> Reply:
-        """The reply of all attempts together within the deadline, or the `Fault` that it is."""
+        """Returns the reply with the usage of all attempts, or raises `Fault` by the deadline."""
         limits = service.entry.limits
         try:
             async with asyncio.timeout(limits.deadline_s):
-                reply = await service.call(request, self._books, bill)
+                reply = await service.call(request, self._spend, bill)
                 text = self._said(request, reply.text, limits)
                 return replace(reply, text=text, usage=bill.usage, service_s=bill.service_s)
         except TimeoutError:
@@ -172,22 +160,22 @@ class Executor:
         except Exception as error:
             _log.warning("%s has a bug", request.option.identity, exc_info=error)
             fault = Fault(FaultKind.CRASHED, f"{request.option.alias} broke; use another")
-        fault.args = (self._shown(str(fault), limits),)  # as it is recorded
+        fault.args = (self._shown(str(fault), limits),)  # redacted, for the recording
         fault.usage, fault.service_s = bill.recorded, bill.service_s
         raise fault
 
     def _said(self, request: ToolRequest, text: str, limits: Limits) -> str:
-        """A reply as it may be shown; of a policy's turn each part, which stay apart."""
+        """Returns a reply as it may be shown; each part of a policy's turn separately."""
         if not request.messages:
             return self._shown(text, limits)
         return PolicyTurn.load(text).map(lambda part: self._shown(part, limits)).dump()
 
     def _shown(self, text: str, limits: Limits) -> str:
-        """A text without secrets, and without what is beyond the limit."""
+        """Returns a text without secrets, truncated at the limit."""
         most = min(MAX_CHARACTERS, limits.max_reply_characters or MAX_CHARACTERS)
         if len(text) <= most:
             return self.redactor.text(text)
-        # First the secrets, for of one that is cut through the first half would stay.
+        # Redaction comes first: a secret that is cut in half would not be recognised.
         return self.redactor.text(text[: most + LONGEST_SECRET])[:most] + CUT_MARK
 
 

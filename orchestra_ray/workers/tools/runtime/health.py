@@ -1,6 +1,6 @@
-"""What a pool tells of itself: which executors live, and which calls wait for how long.
+"""Records of a pool's state: the health of its executors, and the queue of each tool.
 
-Plain records: an operator reads the first, an autoscaler the second.
+Operators read the former, an autoscaler the latter.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,14 @@ from enum import StrEnum
 
 class ExecutorState(StrEnum):
     LIVE = "live"
-    DOWN = "down"  # it is being started again
-    DRAINING = "draining"  # it gets no more calls
-    GONE = "gone"  # it will not be there again
+    DOWN = "down"  # being restarted
+    DRAINING = "draining"  # it gets no new calls
+    GONE = "gone"  # it cannot be restarted
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutorHealth:
-    """`why` it is not live. `in_flight` are this client's calls; `restarts`, those that it saw."""
+    """One executor as its client sees it; `why` is the reason if it is not live."""
 
     name: str
     state: ExecutorState
@@ -28,9 +28,9 @@ class ExecutorHealth:
 
 @dataclass(frozen=True, slots=True)
 class ToolQueue:
-    """Calls of one tool: not sent yet, and with an executor, where a limit may hold them.
+    """The calls of one tool: not sent yet, and at an executor, where a limit may hold them.
 
-    `oldest_wait_s` is how long the one that was asked for first has had no result.
+    oldest_wait_s: the age of the oldest call without a result.
     """
 
     waiting: int
@@ -47,9 +47,9 @@ class PoolState:
 
 
 def metrics_of(states: Sequence[PoolState]) -> Mapping[str, float]:
-    """All clients together, for `metrics.jsonl`: their calls sum, and the longest wait is the wait.
+    """Returns metrics over all clients: the sum of their calls, and the longest wait.
 
-    They share the executors: one that any client cannot reach is down.
+    Clients share the executors: an executor that any client cannot reach counts as down.
     """
     if not states:
         return {}
@@ -70,7 +70,7 @@ def metrics_of(states: Sequence[PoolState]) -> Mapping[str, float]:
 def queues_of(
     waiting: Sequence[tuple[str, float]], sent: Sequence[tuple[str, float]]
 ) -> Mapping[str, ToolQueue]:
-    """By tool, from (tool, age in seconds) of each call."""
+    """Returns the queue of each tool, from (tool, age in seconds) of each call."""
     counts: dict[str, tuple[int, int, float]] = {}
     for calls, of_waiting, of_sent in ((waiting, 1, 0), (sent, 0, 1)):
         for tool, age_s in calls:

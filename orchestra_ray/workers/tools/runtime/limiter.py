@@ -1,7 +1,7 @@
-"""The gate before a tool: how many attempts may be inside at once, and how many may start a second.
+"""Limits the concurrent attempts of a tool, and the attempts that start per second.
 
-Who asks first goes first. Both limits may change at any time: who is inside stays, and nobody else
-is let in before the new limits allow it. All state is touched by one event loop only.
+First come, first served. Both limits may change at any time: running attempts continue, and no
+other is admitted before the new limits allow it. All state is touched by one event loop only.
 """
 
 import asyncio
@@ -11,12 +11,12 @@ from contextlib import suppress
 
 
 class Limiter:
-    """An asynchronous context: whoever is in it is inside. None sets no limit."""
+    """Async context manager; None means unlimited."""
 
     def __init__(self, most: int | None = None, per_s: float | None = None):
         self.inside = 0
         self.most, self.per_s = most, per_s
-        self._last_s = -math.inf  # when somebody was let in
+        self._last_s = -math.inf  # when the last one was admitted
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._fits = asyncio.Event()
@@ -38,33 +38,33 @@ class Limiter:
         self._admit()
 
     def count_start(self) -> None:
-        """As if somebody had been let in just now: the next one waits until the rate allows it."""
+        """Counts as an admission at this moment: the next one waits until the rate allows it."""
         self._last_s = asyncio.get_running_loop().time()
 
     async def kept(self) -> None:
-        """Returns when no more are inside than may be."""
+        """Returns when no more are inside than the limit allows."""
         await self._fits.wait()
 
     async def __aenter__(self) -> None:
         if self._waiting or not self._is_open() or self._opens_in_s() > 0:
-            await self._turn()
+            await self._wait()
         else:
             self._enter()
 
     async def __aexit__(self, *_: object) -> None:
         self._leave()
 
-    async def _turn(self) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+    async def _wait(self) -> None:
+        admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(admitted)
         self._admit()
         try:
-            await turn
+            await admitted
         except asyncio.CancelledError:
-            if turn.cancelled():
+            if admitted.cancelled():
                 with suppress(ValueError):
-                    self._waiting.remove(turn)
-            else:  # it was let in at the moment in which it gave up
+                    self._waiting.remove(admitted)
+            else:  # admitted and cancelled at the same time
                 self._leave()
             raise
 
@@ -76,10 +76,10 @@ class Limiter:
                     loop = asyncio.get_running_loop()
                     self._timer = loop.call_later(opens_in_s, self._tick)
                 return
-            turn = self._waiting.popleft()
-            if not turn.done():
+            admitted = self._waiting.popleft()
+            if not admitted.done():
                 self._enter()
-                turn.set_result(None)
+                admitted.set_result(None)
 
     def _tick(self) -> None:
         self._timer = None

@@ -1,8 +1,7 @@
-"""Whether an executor hangs, and whether it may be ended: once, and none that lives.
+"""Detects executors that hang.
 
-A client that hears nothing may itself have stood still. So what came in meanwhile is heard, and an
-executor hangs only where it leaves several questions in a row unanswered. Each process of it is one
-life: all clients that see it hang mean the life that they heard last, and it is ended once.
+A client without an answer may itself have been blocked. So answers that arrived meanwhile count,
+and an executor hangs only if it leaves several probes in a row unanswered.
 """
 
 import asyncio
@@ -10,15 +9,15 @@ from collections.abc import Callable
 from typing import TypeVar
 
 PROBES, PROBE_S = 3, 10.0
-_ENDED = ""  # no life, until the next one is there
 
 T = TypeVar("T")
 
 
 async def answer(asked: asyncio.Future[T], deadline_s: float) -> T:
-    """The result; TimeoutError where none has come. One that came while this loop stood still has.
+    """Returns the result, or raises TimeoutError if there is none.
 
-    So it differs from `asyncio.timeout`, which fires where both are there.
+    Unlike with `asyncio.timeout`, a result that arrived while this loop was blocked is returned
+    even if the deadline is over.
     """
     try:
         await asyncio.wait({asked}, timeout=deadline_s)
@@ -30,7 +29,7 @@ async def answer(asked: asyncio.Future[T], deadline_s: float) -> T:
 
 
 async def hangs(ask: Callable[[], asyncio.Future[object]]) -> bool:
-    """Whether each question is left unanswered. An error is an answer, and is raised."""
+    """Returns whether all probes are left unanswered. An error is an answer, and is raised."""
     for _ in range(PROBES):
         try:
             await answer(ask(), PROBE_S)
@@ -38,20 +37,3 @@ async def hangs(ask: Callable[[], asyncio.Future[object]]) -> bool:
         except TimeoutError:
             continue
     return True
-
-
-class Incarnations:
-    """Which life of each executor is there, as far as anybody has told. Pure state."""
-
-    def __init__(self) -> None:
-        self._incarnations: dict[str, str] = {}
-
-    def begin(self, executor: str, incarnation: str) -> None:
-        self._incarnations[executor] = incarnation
-
-    def end(self, executor: str, incarnation: str) -> bool:
-        """Whether this life was there, and was not ended before."""
-        if self._incarnations.setdefault(executor, incarnation) != incarnation:
-            return False
-        self._incarnations[executor] = _ENDED
-        return True

@@ -1,7 +1,7 @@
-"""What has ended in an executor and waits for its client to take it.
+"""Holds the ended calls of an executor until their client takes them.
 
-One taker waits at most: the next one sends it away with nothing, so that however often a client
-gives calls, one of its exchanges is open and not one a batch. One event loop only.
+At most one taker waits: the next one makes it return empty, so that a client that sends many
+batches has one open exchange instead of one per batch. All state is touched by one event loop only.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ class Mailbox(Generic[T]):
         self._wake()
 
     async def take(self, most_s: float) -> list[T]:
-        """All that has ended since; waits for the first, `most_s` at most."""
+        """Returns the calls that ended since the last one; waits up to `most_s` for the first."""
         self._wake()
         if not self._ended:
             loop = asyncio.get_running_loop()

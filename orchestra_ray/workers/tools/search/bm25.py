@@ -1,7 +1,7 @@
-"""BM25 over passages, by bm25s: scores are computed when the index is built, and summed by a query.
+"""BM25 over passages with bm25s, which precomputes scores in the index and sums them per query.
 
-The index is a function of the passages alone, bit for bit. Its arrays and its vocabulary are mapped
-into memory, so that the processes of a node share them.
+The index depends on the passages alone, bit for bit. Its arrays and its vocabulary are mapped into
+memory, so that the processes of a node share them.
 """
 
 from bisect import bisect_left
@@ -18,8 +18,8 @@ from orchestra_ray.workers.tools.search.passages import Hit, Passages
 from orchestra_ray.workers.tools.search.strings import Strings, write_strings
 from orchestra_ray.workers.tools.search.words import words
 
-MAX_QUERY_WORDS = 512  # time grows with the words
-_FORMAT = 1  # counts changes of the words and of the files
+MAX_QUERY_WORDS = 512  # bounds the time of a query
+_FORMAT = 1  # version of the tokenisation and of the files
 _VOCABULARY = "vocabulary"  # sorted; the position of a word is its id
 
 
@@ -31,7 +31,7 @@ class Bm25Retriever:
 
     @classmethod
     def open(cls, passages: Passages, cache_dir: Path) -> "Bm25Retriever":
-        """The index over `passages`, built where the cache does not hold it."""
+        """Opens the index over `passages`, and builds it if it is not in the cache."""
         key = digest({}, passages=passages.digest, format=_FORMAT, bm25s=version("bm25s"))
         folder = cache_dir / f"bm25-{key}"
         return cls(passages, open_cached(folder, lambda folder: _build(folder, passages)))
@@ -44,14 +44,14 @@ class Bm25Retriever:
         return [Hit(self._passages[i], float(scores[i])) for i in best(scores, top_k).tolist()]
 
     def _known(self, query_words: Iterable[str]) -> list[int]:
-        """The ids of the words that the corpus has."""
+        """Returns the ids of the words that occur in the corpus."""
         places = ((word, bisect_left(self._vocabulary, word)) for word in query_words)
         known = len(self._vocabulary)
         return [at for word, at in places if at < known and self._vocabulary[at] == word]
 
 
 def best(scores: np.ndarray, top_k: int) -> np.ndarray:
-    """The positions of the `top_k` highest scores above 0, the earlier one where they are equal."""
+    """Returns the positions of the `top_k` highest scores above 0; ties go to the earlier one."""
     found = np.flatnonzero(scores > 0)
     if len(found) > top_k:
         lowest = np.partition(scores[found], -top_k)[-top_k]
@@ -67,12 +67,12 @@ def _build(folder: Path, passages: Passages) -> None:
     index = bm25s.BM25()
     ids = {word: position for position, word in enumerate(vocabulary)}
     index.index((ids_by_passage, ids), create_empty_token=False, show_progress=False)
-    index.vocab_dict = {}  # is in a file of its own
+    index.vocab_dict = {}  # stored in a separate file
     index.save(folder, show_progress=False)
 
 
 def _number_words(texts: Iterable[list[str]]) -> tuple[list[list[int]], list[str]]:
-    """The texts with each word's position in the sorted vocabulary for it, and that vocabulary."""
+    """Returns the texts as positions in the sorted vocabulary, and that vocabulary."""
     first_seen: dict[str, int] = {}
     ids_by_text = [[first_seen.setdefault(word, len(first_seen)) for word in t] for t in texts]
     vocabulary = sorted(first_seen)

@@ -1,8 +1,8 @@
-"""A user's corpus: a file, or a folder at any depth, of .jsonl, .txt and .md, read into passages.
+"""Reads a user's corpus into passages: a .jsonl, .txt or .md file, or a folder of them.
 
-A row of JSONL is an object with its text under `text`, `contents` or `content`, and, where it has
-them, `title` and `id`; a text file is one document under its name. Ids are unique in a corpus. A
-long document becomes several passages, which share its id and title; an empty one becomes none.
+A row of JSONL is an object with its text under `text`, `contents` or `content`, and optionally
+`title` and `id`; a text file is one document under its name. Ids are unique in a corpus. A long
+document becomes several passages, which share its id and title; an empty one becomes none.
 """
 
 import json
@@ -21,13 +21,13 @@ TEXT_KEYS = ("text", "contents", "content")
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    document: str  # the id of the document that it is of
+    document: str  # the document's id
     title: str
     text: str
 
 
 def corpus_files(corpus: Path) -> Mapping[str, Path]:
-    """The files of a corpus by their names in it, in order; hidden ones are not of it."""
+    """Returns the files of a corpus by relative name, sorted, without hidden ones."""
     if corpus.is_file():
         files = {corpus.name: corpus}
     elif corpus.is_dir():
@@ -45,13 +45,13 @@ def corpus_files(corpus: Path) -> Mapping[str, Path]:
 
 
 def read_passages(files: Mapping[str, Path], passage_chars: int) -> Iterator[Passage]:
-    """Every passage of `files` in order; `ConfigError` names the file and line of a bad row."""
-    seen: dict[str, str] = {}  # id -> where it stands
+    """Yields the passages of `files` in order; `ConfigError` names file and line of a bad row."""
+    seen: dict[str, str] = {}  # id -> its file and line
     for name, path in files.items():
         for where, document in _documents(name, path):
             if document.document in seen:
                 raise ConfigError(
-                    f"{where}: id {document.document} stands in {seen[document.document]} too; "
+                    f"{where}: id {document.document} is in {seen[document.document]} too; "
                     "make ids unique, or leave them all out"
                 )
             seen[document.document] = where
@@ -60,7 +60,7 @@ def read_passages(files: Mapping[str, Path], passage_chars: int) -> Iterator[Pas
 
 
 def _documents(name: str, path: Path) -> Iterator[tuple[str, Passage]]:
-    """Each document as one long passage, with where it stands for a reader of errors."""
+    """Yields (location for error messages, document as one passage)."""
     if path.suffix in TEXTS:
         yield f"corpus {path}", _whole_file(name, path)
         return

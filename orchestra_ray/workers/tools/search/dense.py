@@ -1,7 +1,7 @@
-"""Dense retrieval: inner products of normalised vectors, by faiss over a local embedding model.
+"""Dense retrieval: inner products of normalised vectors, with faiss and a local embedding model.
 
-An option: faiss, torch and transformers are imported where one is opened. The index is mapped into
-memory; the model is each process's own. A score may differ in its last digits from batch to batch.
+Optional: faiss, torch and transformers are imported when a retriever is opened. The index is mapped
+into memory; each process loads the model. Scores may differ in their last digits between batches.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.errors import ConfigError, first_line
 from orchestra_ray.workers.tools.search.index_cache import digest, open_cached
 from orchestra_ray.workers.tools.search.passages import Hit, Passages
 from orchestra_ray.workers.tools.search.text import encodable
@@ -29,9 +29,9 @@ class DenseSettings:
     model: str  # a local folder in Hugging Face format
     pooling: Literal["last_token", "mean"] = "last_token"
     query_prefix: str = QWEN3_PREFIX
-    max_tokens: int = 512  # of a passage or query; the rest is not seen
+    max_tokens: int = 512  # of a passage or query; the rest is cut
     batch: int = 32  # texts that the model embeds at once
-    factory: str = "Flat"  # faiss's name for a kind of index; this one is exact
+    factory: str = "Flat"  # faiss index factory string; "Flat" is exact
     device: str = "cpu"
 
 
@@ -44,7 +44,7 @@ class DenseRetriever:
 
     @classmethod
     def open(cls, passages: Passages, cache_dir: Path, settings: DenseSettings) -> "DenseRetriever":
-        """The index over `passages`, built where the cache does not hold it."""
+        """Opens the index over `passages`, and builds it if it is not in the cache."""
         _require_faiss()
         encoder = Encoder(settings)
         key = digest(
@@ -69,12 +69,12 @@ class DenseRetriever:
 
     def _hits(self, scores: list[float], positions: list[int]) -> list[Hit]:
         ranked = sorted(zip(scores, positions, strict=True), key=lambda hit: (-hit[0], hit[1]))
-        found = ((score, at) for score, at in ranked if at >= 0)  # -1: an index found fewer
+        found = ((score, at) for score, at in ranked if at >= 0)  # -1 pads if the index found fewer
         return [Hit(self._passages[at], score) for score, at in found]
 
 
 class Encoder:
-    """A model that gives each text a vector of length 1."""
+    """An embedding model with normalised vectors."""
 
     def __init__(self, settings: DenseSettings):
         import torch
@@ -89,9 +89,9 @@ class Encoder:
             self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
         except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise ConfigError(f"search: {folder} is no embedding model: {reason}") from None
-        self._tokenizer.padding_side = "right"  # where the poolings expect it
+        self._tokenizer.padding_side = "right"  # as the pooling functions expect
         self._tokenizer.pad_token = self._tokenizer.pad_token or self._tokenizer.eos_token
         self._model = model.to(settings.device).eval()
 
@@ -99,7 +99,7 @@ class Encoder:
         return self.embed([self._settings.query_prefix + query for query in queries])
 
     def embed(self, texts: Sequence[str]) -> "np.ndarray":
-        """One row a text, float32."""
+        """Returns one row per text, float32."""
         import numpy as np
 
         size = self._settings.batch
@@ -143,7 +143,7 @@ def _build(folder: Path, vectors: "np.ndarray", factory: str) -> None:
         index.train(vectors)
         index.add(vectors)
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ConfigError(f"search: faiss cannot build the index {factory}: {reason}") from None
     faiss.write_index(index, str(folder / _INDEX))
 

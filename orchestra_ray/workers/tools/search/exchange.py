@@ -1,7 +1,7 @@
-"""What every search tool is asked, and the text that it answers.
+"""The query and the reply text of all search tools.
 
-The text is numbered passages, each under its title and cut to a limit. What stands in a passage is
-passed on as it is, special tokens of a chat template too: who tokenises it disables them.
+The reply is numbered passages, each under its title and cut to a limit. Passages are not escaped:
+the tokeniser of the policy treats special tokens of a chat template in them as plain text.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ NOTHING_FOUND = "nothing was found"
 
 
 def query_of(request: ToolRequest) -> str:
-    """The argument `query`; without it, the question of the task."""
+    """Returns the argument `query`, or the task's question without it; raises `Fault` if empty."""
     query = request.arguments.get("query")
     query = encodable(request.task.question if query is None else query).strip()
     if not query:
@@ -25,7 +25,7 @@ def query_of(request: ToolRequest) -> str:
 
 
 def numbered(titled_texts: Iterable[tuple[str, str]], shown_chars: int) -> str:
-    """The passages as the policy reads them; a line that says so where there is none."""
+    """Returns the passages as text for the policy; `NOTHING_FOUND` if there are none."""
     blocks = (
         f"[{number}] {_cut(title, MAX_TITLE_CHARS)}".rstrip() + f"\n{_cut(text, shown_chars)}"
         for number, (title, text) in enumerate(titled_texts, start=1)

@@ -1,8 +1,8 @@
-"""Folders that are built once: under its final name a folder is whole, or it is not there.
+"""A cache of index folders, which are built atomically: complete under their name, or absent.
 
-A folder is named after a digest of all that it depends on. It holds a manifest with the SHA-256 of
-each of its files, compared at every opening: what a full disk or a lost node left damaged is built
-again and never searched. Processes that ask at once wait for the first, which builds.
+The name is a digest of all that the folder depends on. A manifest has the SHA-256 of each file,
+compared at every opening: a folder damaged by a full disk or a lost node is rebuilt, and never
+searched. Concurrent processes wait for the first, which builds.
 """
 
 import fcntl
@@ -20,11 +20,11 @@ MANIFEST = "manifest.json"
 
 
 def open_cached(folder: Path, build: Callable[[Path], None]) -> Path:
-    """`folder`, whole; `build` fills an empty folder where it is not there or is damaged."""
+    """Returns the complete `folder`; if it is absent or damaged, `build` fills an empty one."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _locked(folder.with_suffix(".lock")):
-            if not _is_whole(folder):
+            if not _is_complete(folder):
                 _build(folder, build)
     except OSError as error:
         reason = error.strerror or error
@@ -35,7 +35,7 @@ def open_cached(folder: Path, build: Callable[[Path], None]) -> Path:
 
 
 def digest(files: Mapping[str, Path], **settings: object) -> str:
-    """Of names, contents and settings: the same wherever the files lie and whenever written."""
+    """Returns a digest of names, contents and settings, independent of location and time."""
     try:
         checksums = {name: _checksum(path) for name, path in files.items()}
     except OSError as error:
@@ -52,11 +52,11 @@ def _checksum(path: Path) -> str:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # the kernel frees it when its process ends, however
+        fcntl.flock(file, fcntl.LOCK_EX)  # the kernel releases it when the process ends
         yield
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_complete(folder: Path) -> bool:
     try:
         return json.loads((folder / MANIFEST).read_bytes()) == _checksums(folder)
     except (OSError, ValueError):

@@ -1,6 +1,6 @@
 """The passages of a corpus, mapped into memory, and the interface of the indexes over them.
 
-Positions are those of the corpus: the same files give the same passages at the same positions.
+Positions depend on the corpus alone: the same files give the same passages at the same positions.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,14 +13,14 @@ from orchestra_ray.workers.tools.search.corpus import Passage, corpus_files, rea
 from orchestra_ray.workers.tools.search.index_cache import digest, open_cached
 from orchestra_ray.workers.tools.search.strings import Strings, write_strings
 
-_FORMAT = 1  # counts changes of how a corpus is read and stored
+_FORMAT = 1  # version of how a corpus is read and stored
 _FIELDS = 3
 _NAME = "passages"
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """`score` compares hits of one query only."""
+    """A passage with its score, which is comparable within one query only."""
 
     passage: Passage
     score: float
@@ -28,12 +28,12 @@ class Hit:
 
 class Retriever(Protocol):
     def retrieve(self, queries: Sequence[str], top_k: int) -> list[list[Hit]]:
-        """For each query at most `top_k` hits, the best first, the earlier passage where equal."""
+        """Returns up to `top_k` hits per query, the best first; ties go to the earlier passage."""
         ...
 
 
 class Passages:
-    """`digest` is the key for whatever is built over them."""
+    """A sequence of passages; `digest` is the cache key for indexes over them."""
 
     def __init__(self, folder: Path, key: str):
         self._strings = Strings(folder / _NAME)
@@ -47,14 +47,14 @@ class Passages:
         return Passage(*self._strings[first : first + _FIELDS])
 
     def texts(self) -> Iterator[str]:
-        """What is indexed of each."""
+        """Yields the text of each passage that is indexed, title included."""
         for position in range(len(self)):
             passage = self[position]
             yield f"{passage.title}\n{passage.text}"
 
 
 def open_passages(corpus: Path, cache_dir: Path, passage_chars: int) -> Passages:
-    """The passages of a corpus, read where the cache does not hold them."""
+    """Opens the passages of a corpus, and reads the corpus if they are not in the cache."""
     files = corpus_files(corpus)
     key = digest(files, format=_FORMAT, passage_chars=passage_chars)
 

@@ -1,7 +1,7 @@
-"""Strings in a file that is mapped into memory: read by position, their pages shared by a node.
+"""A sequence of strings in a memory-mapped file, whose pages the processes of a node share.
 
-The file holds the strings one after the other; a second one, of its name and ".npy", where each of
-them ends. A process keeps nothing but the two maps, and reading is safe from any thread.
+The file holds the concatenated strings; a second one, with the suffix ".npy", the end of each. A
+process keeps only the two maps, and reading is safe from any thread.
 """
 
 import mmap
@@ -14,7 +14,7 @@ import numpy as np
 
 
 def write_strings(path: Path, strings: Iterable[str]) -> None:
-    """Writes them as `Strings(path)` reads them, and keeps none of them."""
+    """Writes the strings for `Strings(path)`, one at a time."""
     ends = array("q", [0])
     with path.open("wb") as file:
         for string in strings:

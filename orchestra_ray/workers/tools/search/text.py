@@ -1,14 +1,14 @@
-"""Text in pieces of a bounded length, and text that UTF-8 can hold."""
+"""Splits text into pieces of bounded length, and makes text encodable in UTF-8."""
 
 from collections.abc import Iterator
 
-_ENDS = ("\n\n", "\n", ". ", "。", " ")  # where a piece ends best, the best first
+_ENDS = ("\n\n", "\n", ". ", "。", " ")  # ends of a piece, in order of preference
 
 
 def pieces(text: str, limit_chars: int) -> Iterator[str]:
-    """`text` in its order, cut at the ends of paragraphs, lines, sentences or words.
+    """Yields the pieces of `text`, cut at the ends of paragraphs, lines, sentences or words.
 
-    No piece is longer than the limit or blank; only white space at the cuts is lost.
+    No piece exceeds the limit or is blank; only white space at the cuts is lost.
     """
     start = 0
     while start < len(text):
@@ -30,5 +30,5 @@ def _end(text: str, start: int, limit: int) -> int:
 
 
 def encodable(text: str) -> str:
-    """`text` with half surrogate pairs, which JSON can spell and UTF-8 cannot, replaced by "?"."""
+    """Replaces lone surrogates, which are valid in JSON but not in UTF-8, by "?"."""
     return text.encode("utf-8", "replace").decode("utf-8")

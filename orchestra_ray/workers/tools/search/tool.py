@@ -1,7 +1,7 @@
-"""Local search as a tool: episodes that ask at once are answered by one retrieval in a thread.
+"""Local search as a tool: concurrent queries are batched into one retrieval in a thread.
 
-All state is touched by one event loop only. At most one retrieval runs; what is asked meanwhile
-goes into the next one together.
+All state is touched by one event loop only. At most one retrieval runs; queries that arrive
+meanwhile form the next batch.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from orchestra_ray.workers.tools.search.passages import Hit, Retriever, open_pas
 @dataclass(frozen=True, slots=True)
 class SearchSettings:
     corpus: str  # a file or folder of .jsonl, .txt or .md
-    cache_dir: str  # for the index; best on a disk of the node's own
+    cache_dir: str  # for the index; best on a local disk of the node
     dense: DenseSettings | None = None  # None: BM25
     top_k: int = 5
     passage_chars: int = 1_000  # longer documents are split
@@ -36,7 +36,7 @@ class SearchSettings:
 
 
 def open_retriever(settings: SearchSettings) -> Retriever:
-    """The index that the settings describe; built where the cache does not hold it."""
+    """Opens the index of the settings, and builds it if it is not in the cache."""
     cache_dir = Path(settings.cache_dir).expanduser()
     corpus = Path(settings.corpus).expanduser()
     passages = open_passages(corpus, cache_dir, settings.passage_chars)
@@ -45,15 +45,15 @@ def open_retriever(settings: SearchSettings) -> Retriever:
     return DenseRetriever.open(passages, cache_dir, settings.dense)
 
 
-_Asked = tuple[str, asyncio.Future[list[Hit]]]
+_Query = tuple[str, asyncio.Future[list[Hit]]]
 
 
 class SearchTool:
-    """`Tool`: the argument `query`, or the task's question where it is absent."""
+    """A `Tool` with the argument `query`; without it, the task's question is searched for."""
 
     def __init__(self, retriever: Retriever, settings: SearchSettings):
         self._retriever, self._settings = retriever, settings
-        self._waiting: list[_Asked] = []
+        self._waiting: list[_Query] = []
         self._answering: asyncio.Task[None] | None = None
 
     async def call(self, request: ToolRequest) -> Reply:
@@ -72,11 +72,11 @@ class SearchTool:
             await asyncio.wait([self._answering])
 
     async def _answer(self) -> None:
-        """Runs while somebody waits. Whoever was cancelled meanwhile is no longer searched for."""
-        batch: list[_Asked] = []
+        """Drains the queue, skipping cancelled queries."""
+        batch: list[_Query] = []
         try:
             while self._waiting:
-                batch = [asked for asked in self._waiting if not asked[1].done()]
+                batch = [query for query in self._waiting if not query[1].done()]
                 self._waiting = []
                 await self._answer_batch(batch)
         except asyncio.CancelledError:
@@ -84,15 +84,15 @@ class SearchTool:
         finally:
             self._answering = None
 
-    async def _answer_batch(self, batch: Sequence[_Asked]) -> None:
+    async def _answer_batch(self, batch: Sequence[_Query]) -> None:
         queries = [query for query, _ in batch]
         try:
             found = await asyncio.to_thread(self._retriever.retrieve, queries, self._settings.top_k)
             answers = list(zip(batch, found, strict=True))
-        except Exception as error:  # of the index or model: no end of the tool
-            if len(batch) > 1:  # it may be of one query only
-                for asked in batch:
-                    await self._answer_batch([asked])
+        except Exception as error:  # of the index or model; the tool goes on
+            if len(batch) > 1:  # one query may have caused it
+                for query in batch:
+                    await self._answer_batch([query])
                 return
             _fail(batch, FaultKind.SERVER_ERROR, f"the search failed: {type(error).__name__}")
             return
@@ -101,7 +101,7 @@ class SearchTool:
                 future.set_result(hits)
 
 
-def _fail(batch: Sequence[_Asked], kind: FaultKind, text: str) -> None:
+def _fail(batch: Sequence[_Query], kind: FaultKind, text: str) -> None:
     for _, future in batch:
         if not future.done():
             future.set_exception(Fault(kind, text))

@@ -1,7 +1,7 @@
 """Web search by Tavily, through its own client. Absent without a key in TAVILY_API_KEY.
 
-Whatever the service or the network does is a `Fault`; the key stands in none. `base_url` can name a
-proxy of the same interface.
+Every error of the service or the network is a `Fault`, which never contains the key. `base_url` can
+name a proxy with the same interface.
 """
 
 import asyncio
@@ -25,15 +25,15 @@ from orchestra_ray.workers.tools.search.exchange import numbered, query_of
 
 KEY = "TAVILY_API_KEY"
 MAX_QUERY_CHARS = 400  # Tavily refuses a longer one
-# The client reads them there; only the key goes.
-_OF_ENVIRONMENT = ("X-Project-ID", "X-Tavily-Orgid")
+# Headers that the client sets from the environment; of it, only the key is sent.
+_ENVIRONMENT_HEADERS = ("X-Project-ID", "X-Tavily-Orgid")
 
 
 @dataclass(frozen=True, slots=True)
 class WebSettings:
     base_url: str = "https://api.tavily.com"
     max_results: int = 5
-    search_depth: Literal["basic", "advanced"] = "basic"  # the other at twice the price
+    search_depth: Literal["basic", "advanced"] = "basic"  # "advanced" costs twice as much
     shown_chars: int = 1_000  # of a result in a reply
     timeout_s: float = 30.0
 
@@ -44,14 +44,14 @@ class WebSettings:
 
 
 def available() -> str | None:
-    """None where web search can be offered, else one line that says why not."""
+    """Returns None if web search is available, else one line that says why not."""
     if os.environ.get(KEY, "").strip():
         return None
     return f"web search is absent: {KEY} is not set; export a key of tavily.com to offer it"
 
 
 class WebSearchTool:
-    """`Tool`: the argument `query`, or the task's question where it is absent."""
+    """A `Tool` with the argument `query`; without it, the task's question is searched for."""
 
     def __init__(self, settings: WebSettings):
         if reason := available():
@@ -61,7 +61,7 @@ class WebSearchTool:
             base_url=settings.base_url, event_hooks={"response": [_refuse]}
         )
         self._tavily = AsyncTavilyClient(os.environ[KEY].strip(), client=self._http)
-        for header in _OF_ENVIRONMENT:
+        for header in _ENVIRONMENT_HEADERS:
             self._http.headers.pop(header, None)
 
     async def call(self, request: ToolRequest) -> Reply:
@@ -74,7 +74,7 @@ class WebSearchTool:
     async def _search(self, query: str) -> Mapping[str, Any]:
         timeout_s = self._settings.timeout_s
         try:
-            async with asyncio.timeout(timeout_s):  # the client's own is between two bytes
+            async with asyncio.timeout(timeout_s):  # the client's applies to single reads
                 return await self._tavily.search(
                     query,
                     max_results=self._settings.max_results,
@@ -90,12 +90,12 @@ class WebSearchTool:
             message = f"web search: no connection: {type(error).__name__}"
             sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
             raise Fault(FaultKind.CONNECTION, message, sent=sent) from None
-        except (ValueError, AttributeError, RecursionError):  # no JSON, or none of an object
+        except (ValueError, AttributeError, RecursionError):  # not JSON, or not an object
             raise _unreadable() from None
 
 
 async def _refuse(response: httpx.Response) -> None:
-    """Faults by status, before the client makes exceptions of them that lose `Retry-After`."""
+    """Raises the `Fault` of a status, before the client's exception loses `Retry-After`."""
     status = response.status_code
     if status == httpx.codes.OK:
         return
@@ -109,7 +109,7 @@ async def _refuse(response: httpx.Response) -> None:
     )
 
 
-_DENIALS = {  # whatever is asked
+_DENIALS = {  # independent of the query
     401: f"the key in {KEY} is refused",
     432: "the plan's limit is used up",
     433: "the pay-as-you-go limit is used up",
@@ -117,8 +117,8 @@ _DENIALS = {  # whatever is asked
 
 
 def _results(answer: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Titles with their addresses, and contents."""
-    if "query" not in answer:  # the client gives any object a list of results; Tavily echoes this
+    """Returns (title with URL, content) of each result."""
+    if "query" not in answer:  # Tavily echoes it; the client adds a list of results to any object
         raise _unreadable()
     try:
         return [

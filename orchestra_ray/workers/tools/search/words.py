@@ -1,7 +1,7 @@
-"""The words of a text, as BM25 counts them.
+"""Splits a text into words for BM25.
 
-Nothing is known of a language but how its script separates words; where it does not, each letter is
-a word. Special tokens of a chat template are words like any others.
+The only knowledge of a language is how its script separates words; in scripts that do not, each
+letter is a word. Special tokens of a chat template are ordinary words.
 """
 
 import re
@@ -14,11 +14,11 @@ _STOP_WORDS = frozenset(STOPWORDS_EN)
 _ACCENTS = re.compile("[\u0300-\u036f]+")
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _WORD = regex.compile(rf"(?V1)[{_UNSPACED}]\p{{M}}*+|[[\p{{L}}\p{{N}}\p{{M}}]--[{_UNSPACED}]]++")
-_ASCII_WORD = re.compile("[a-z0-9]+")  # the same on ASCII, in a fraction of the time
+_ASCII_WORD = re.compile("[a-z0-9]+")  # equivalent on ASCII, and faster
 
 
 def words(text: str) -> list[str]:
-    """In their order, without case and accents; stop words are left out."""
+    """Returns the words in order, without case, accents and stop words."""
     folded = _fold(text)
     pattern = _ASCII_WORD if folded.isascii() else _WORD
     return [word for word in pattern.findall(folded) if word not in _STOP_WORDS]

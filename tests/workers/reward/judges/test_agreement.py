@@ -1,4 +1,4 @@
-"""Judges against a table of answers whose verdicts a person wrote down, and what no table holds."""
+"""Graders against a table of answers with verdicts written by a person, and properties."""
 
 import asyncio
 import json
@@ -46,11 +46,11 @@ def test_judges_agree_with_the_table(name: str) -> None:
         pytest.importorskip("math_verify")
 
     async def verdicts() -> list[Any]:
-        judge = PlainGrader(PLAIN[name]) if name in PLAIN else PROCESSES[name]()
+        grader = PlainGrader(PLAIN[name]) if name in PLAIN else PROCESSES[name]()
         try:
-            return [await judge.judge(task_of(row), row["answer"], CALLER) for row in rows]
+            return [await grader.grade(task_of(row), row["answer"], CALLER) for row in rows]
         finally:
-            await judge.close()
+            await grader.close()
 
     found = asyncio.run(verdicts())
     assert all(isinstance(one, Verdict) for one in found)
@@ -194,12 +194,12 @@ def test_an_expression_that_nobody_can_compute_is_wrong_and_spoils_no_other(host
     task = Task("t", "math", "Compute.", {"answer": "\\frac{1}{2}", "judge": "math"})
 
     async def verdicts() -> list[Any]:
-        judge = MathGrader()
+        grader = MathGrader()
         try:
             answers = (hostile, "$\\frac{2}{4}$", hostile, "$0.5$")
-            return list(await asyncio.gather(*(judge.judge(task, a, CALLER) for a in answers)))
+            return list(await asyncio.gather(*(grader.grade(task, a, CALLER) for a in answers)))
         finally:
-            await judge.close()
+            await grader.close()
 
     found = asyncio.run(verdicts())
     assert [isinstance(one, Verdict) and one.correct for one in found] == [False, True, False, True]

@@ -7,7 +7,7 @@ import pytest
 
 from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.records import Caller, Task
-from orchestra_ray.sandbox.command import Limits
+from orchestra_ray.sandbox.command import SandboxLimits
 from orchestra_ray.workers.reward.judges import code
 from orchestra_ray.workers.reward.judges.code import CodeGrader
 from orchestra_ray.workers.reward.judges.verdict import Verdict
@@ -33,17 +33,17 @@ ANSWERS = {
 
 
 async def judged(*answers: str) -> list[Any]:
-    judge = CodeGrader()
+    grader = CodeGrader()
     try:
-        return list(await asyncio.gather(*(judge.judge(TASK, one, CALLER) for one in answers)))
+        return list(await asyncio.gather(*(grader.grade(TASK, one, CALLER) for one in answers)))
     finally:
-        await judge.close()
+        await grader.close()
 
 
 def test_a_program_is_right_where_it_survives_its_tests(
     sandbox_here: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(code, "LIMITS", Limits(wall_s=30.0, cpu_s=1))
+    monkeypatch.setattr(code, "LIMITS", SandboxLimits(wall_s=30.0, cpu_s=1))
     found = asyncio.run(judged(*ANSWERS))
     for verdict, why in zip(found, ANSWERS.values(), strict=True):
         assert isinstance(verdict, Verdict) and verdict.reason.startswith(why)
@@ -95,12 +95,12 @@ RIGHT = [
 
 async def tried(*pairs: tuple[str, str]) -> list[Any]:
     """The verdicts on pairs of a program and its tests."""
-    judge = CodeGrader()
+    grader = CodeGrader()
     tasks = [(Task("t", "code", "", {"tests": tests}), program) for program, tests in pairs]
     try:
-        return await asyncio.gather(*(judge.judge(*one, CALLER) for one in tasks))
+        return await asyncio.gather(*(grader.grade(*one, CALLER) for one in tasks))
     finally:
-        await judge.close()
+        await grader.close()
 
 
 def test_a_correct_program_is_right_whatever_it_says_of_itself(sandbox_here: None) -> None:

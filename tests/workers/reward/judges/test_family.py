@@ -17,8 +17,14 @@ from orchestra_ray.data.catalogue import Catalogue
 from orchestra_ray.data.tasks import reasoning_gym as tasks
 from orchestra_ray.data.tasks.checked_families import CHECKED_FAMILIES
 from orchestra_ray.data.tasks.reasoning_gym import TaskSource, reference, score_here
-from orchestra_ray.data.tasks.scoring import MOST_CHARACTERS, BrokenTask, Scored, refused, score_of
-from orchestra_ray.workers.reward.judges.checks import check_judges
+from orchestra_ray.data.tasks.scoring import (
+    MOST_CHARACTERS,
+    BrokenTask,
+    Scored,
+    rejection_reason,
+    score_of,
+)
+from orchestra_ray.workers.reward.judges.checks import check_graders
 from orchestra_ray.workers.reward.judges.registry import GraderInputs, GraderRegistry
 
 FAMILIES = sorted(CHECKED_FAMILIES)
@@ -110,8 +116,11 @@ def test_the_quick_starts_families_keep_their_scorers_verdict(
 )
 def test_what_is_no_number_is_not_the_number_that_was_asked_for(answer: str) -> None:
     """A comparison by tolerance takes it for right: in complex_arithmetic, for one."""
-    assert refused(answer, "3.0 - 2.0i") == "not a number"
-    assert refused(answer, "banana") is None and refused("nancy: 1", "nancy: 2") is None
+    assert rejection_reason(answer, "3.0 - 2.0i") == "not a number"
+    assert (
+        rejection_reason(answer, "banana") is None
+        and rejection_reason("nancy: 1", "nancy: 2") is None
+    )
 
 
 def test_a_task_whose_reference_breaks_its_scorer_is_a_failure(make_group: Any) -> None:
@@ -177,9 +186,9 @@ def test_a_family_whose_scorer_takes_junk_for_right_is_refused(
     quickstart: Config, catalogue: Catalogue, family: str, junk: str
 ) -> None:
     source = TaskSource([FamilyConfig(name=name) for name in ("gcd", family)], 0, 2)
-    line = f"tasks.families: {family}: its scorer takes {junk} for right; leave it out"
+    line = f"tasks.families: {family}: its scorer accepts {junk} as right; leave it out"
     with pytest.raises(ConfigError, match=line):
-        check_judges(quickstart, catalogue, [source])
+        check_graders(quickstart, catalogue, [source])
 
 
 def test_without_a_sandbox_a_family_that_needs_it_is_refused_and_fails(
@@ -188,8 +197,8 @@ def test_without_a_sandbox_a_family_that_needs_it_is_refused_and_fails(
     monkeypatch.setenv("PATH", "/nowhere")
     source = TaskSource([FamilyConfig(name=name) for name in ("gcd", "countdown")], 0, 2)
     with pytest.raises(ConfigError, match="tasks.families: countdown: .*no bwrap; apt install"):
-        check_judges(quickstart, catalogue, [source])
-    check_judges(quickstart, catalogue, [TaskSource.train(quickstart.tasks)])
+        check_graders(quickstart, catalogue, [source])
+    check_graders(quickstart, catalogue, [TaskSource.train(quickstart.tasks)])
     task = source.make(1, 0)
     failure = judged(make_group(task, reference(task)))
     assert isinstance(failure, Failure) and "no bwrap" in failure.message

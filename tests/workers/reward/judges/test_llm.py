@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from orchestra_ray.config.schema import CassetteConfig, CassetteMode, JudgeConfig, TasksConfig
+from orchestra_ray.config.enums import CassetteMode
+from orchestra_ray.config.schema import CassetteConfig, JudgeConfig, TasksConfig
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.money import Prices
@@ -17,7 +18,7 @@ from orchestra_ray.data.catalogue import Catalogue, Entry, Kind
 from orchestra_ray.data.tasks.files import open_files
 from orchestra_ray.spend.budget import SpendLimits
 from orchestra_ray.spend.ledger import read
-from orchestra_ray.workers.reward.judges.llm import judging_entry
+from orchestra_ray.workers.reward.judges.llm import judge_entry
 from orchestra_ray.workers.reward.judges.registry import GraderInputs, GraderRegistry
 from orchestra_ray.workers.reward.judges.rules import AGAIN
 from orchestra_ray.workers.reward.judges.verdicts import FILE, Verdicts
@@ -27,7 +28,7 @@ TASK = Task("qa/1", "qa", "Who painted it?", {"answer": "Ida Mestrova", "judge":
 
 
 def by_answer(prompt: str, number: int) -> str:
-    """Right is who says Ida, whatever else."""
+    """Replies that an answer is right if it contains Ida."""
     return YES if "]\nIda M." in prompt else NO
 
 
@@ -47,19 +48,19 @@ async def judged(graders: GraderRegistry, *groups: Any) -> list[Any]:
 def run(
     serving: Callable[..., Any], judging_catalogue: Callable[..., Catalogue], local_spend: Any
 ) -> Callable[..., Any]:
-    """Judges groups with an endpoint that replies so; (outcomes, endpoint, books)."""
+    """Grades groups with an endpoint of this reply; returns (outcomes, endpoint, spend)."""
 
     def run(reply: Callable[[str, int], str | None], *groups: Any, **changes: Any) -> Any:
         async def play() -> Any:
             limits = changes.pop("limits", {})
-            books = changes.pop("books", None) or local_spend()
+            spend = changes.pop("spend", None) or local_spend()
             async with serving(reply) as endpoint:
                 endpoint.pause_s = changes.pop("pause_s", 0.0)
                 catalogue = judging_catalogue(endpoint.url, **limits)
                 outcomes = await judged(
-                    GraderRegistry(judging(catalogue, **changes), books), *groups
+                    GraderRegistry(judging(catalogue, **changes), spend), *groups
                 )
-            return outcomes, endpoint, books
+            return outcomes, endpoint, spend
 
         return asyncio.run(play())
 
@@ -79,12 +80,12 @@ def test_one_answer_is_asked_about_once(run: Any, make_group: Any) -> None:
     """Those of one group together, and those of a later group too."""
     first = make_group(TASK, "Ida M.", "Ida M.", "Bo", name="one")
     second = make_group(TASK, "Bo", "Ida M.", name="two")
-    (one, two), endpoint, books = run(by_answer, first, second, pause_s=0.05)
+    (one, two), endpoint, spend = run(by_answer, first, second, pause_s=0.05)
     assert [v.correct for v in one] == [True, True, False]
     assert [v.correct for v in two] == [False, True]
     assert len(endpoint.bodies) == 2
     assert [v.entry is not None for v in (*one, *two)] == [True, False, True, False, False]
-    assert books.ledger.by_identity["judge"].calls == 2
+    assert spend.ledger.by_identity["judge"].calls == 2
 
 
 def test_another_question_reference_or_rule_is_asked_about_anew(run: Any, make_group: Any) -> None:
@@ -124,22 +125,22 @@ def test_a_verdict_that_cannot_be_read_is_asked_for_again(run: Any, make_group: 
     def reply(prompt: str, number: int) -> str:
         return YES if number == 2 else "I think so."
 
-    ([verdicts], endpoint, books) = run(reply, make_group(TASK, "Ida M."))
+    ([verdicts], endpoint, spend) = run(reply, make_group(TASK, "Ida M."))
     assert [v.correct for v in verdicts] == [True]
     assert [AGAIN in prompt for prompt in endpoint.prompts] == [False, True, True]
-    assert books.ledger.by_identity["judge"].charged_nanousd == 3_000
+    assert spend.ledger.by_identity["judge"].charged_nanousd == 3_000
 
 
-def test_verdicts_that_are_never_read_fail_the_group_and_call_nobody_wrong(
+def test_verdicts_that_are_never_read_fail_the_group_and_call_no_answer_wrong(
     run: Any, make_group: Any
 ) -> None:
-    outcomes, endpoint, books = run(lambda *_: f"{YES} or {NO}", make_group(TASK, "Ida M.", "Bo"))
+    outcomes, endpoint, spend = run(lambda *_: f"{YES} or {NO}", make_group(TASK, "Ida M.", "Bo"))
     [failure] = outcomes
     assert isinstance(failure, Failure) and failure.kind is FailureKind.REWARD
     assert failure.where == "judge paper"
-    assert failure.message.startswith("qa/1: no verdict to be read in 3 replies: '<correct>True")
+    assert failure.message.startswith("qa/1: no readable verdict in 3 replies: '<correct>True")
     assert len(endpoint.bodies) == 6
-    assert books.ledger.by_identity["judge"].charged_nanousd == 6_000
+    assert spend.ledger.by_identity["judge"].charged_nanousd == 6_000
 
 
 def test_an_endpoint_that_fails_is_tried_again_and_then_fails_the_group(
@@ -175,28 +176,28 @@ def test_a_group_that_waits_too_long_fails_and_its_verdicts_come_for_the_next(
 def test_what_judges_cost_stands_apart_in_the_ledger(
     run: Any, make_group: Any, local_spend: Any, tmp_path: Path
 ) -> None:
-    books = local_spend(SpendLimits(run_nanousd=10_000))
-    books.ledger.folder = tmp_path
-    ([verdicts], _, _) = run(by_answer, make_group(TASK, "Ida M.", "Bo"), books=books)
-    closing = books.books.close_step(3)
-    assert not closing.failures and closing.totals["ledger/charged_usd/judge"] == 2e-6
+    spend = local_spend(SpendLimits(run_nanousd=10_000))
+    spend.ledger.folder = tmp_path
+    ([verdicts], _, _) = run(by_answer, make_group(TASK, "Ida M.", "Bo"), spend=spend)
+    closed = spend.accounts.close_step(3)
+    assert not closed.failures and closed.totals["ledger/charged_usd/judge"] == 2e-6
     rows = read(tmp_path).to_pylist()
     assert {(r["identity"], r["kind"], r["step"], r["group"]) for r in rows} == {
         ("judge", "judge", 3, "g")
     }
     assert {r["episode"] for r in rows} == {"g/0/judge", "g/1/judge"}
-    assert sum(r["charged_nanousd"] for r in rows) == 2_000 == books.budget.committed_nanousd
+    assert sum(r["charged_nanousd"] for r in rows) == 2_000 == spend.budget.committed_nanousd
     assert [v.entry.charged_nanousd for v in verdicts] == [1_000, 1_000]
 
 
 def test_a_budget_that_is_spent_fails_the_group(
     run: Any, make_group: Any, local_spend: Any
 ) -> None:
-    books = local_spend(SpendLimits(run_nanousd=1_500))
-    outcomes, endpoint, _ = run(by_answer, make_group(TASK, "Ida M.", "Bo"), books=books)
+    spend = local_spend(SpendLimits(run_nanousd=1_500))
+    outcomes, endpoint, _ = run(by_answer, make_group(TASK, "Ida M.", "Bo"), spend=spend)
     [failure] = outcomes
     assert isinstance(failure, Failure) and "budget exhausted" in failure.message
-    assert len(endpoint.bodies) == 1 and books.budget.run_refused
+    assert len(endpoint.bodies) == 1 and spend.budget.run_refused
 
 
 def test_a_recording_plays_the_same_verdicts_without_a_call(
@@ -206,9 +207,9 @@ def test_a_recording_plays_the_same_verdicts_without_a_call(
     group = make_group(TASK, "Ida M.", "Bo")
     run(by_answer, group, cassette=CassetteConfig(CassetteMode.RECORD, path))
     played = CassetteConfig(CassetteMode.REPLAY_OR_FAIL, path)
-    ([verdicts], endpoint, books) = run(lambda *_: "silence", group, cassette=played)
+    ([verdicts], endpoint, spend) = run(lambda *_: "silence", group, cassette=played)
     assert [v.correct for v in verdicts] == [True, False] and not endpoint.bodies
-    assert books.ledger.by_identity["judge"].saved_nanousd == 2_000
+    assert spend.ledger.by_identity["judge"].saved_nanousd == 2_000
     [failure], _, _ = run(by_answer, make_group(TASK, "Cleo"), cassette=played)
     assert isinstance(failure, Failure) and "no call of judge" in failure.message
 
@@ -221,16 +222,16 @@ def test_no_file_holds_a_word_of_a_private_task(
     _, heldout = open_files(TasksConfig("hle", path=str(data)))
     task = heldout.make(0, 0)
     for last_line in ("correct: yes", "no verdict"):
-        books = local_spend()
-        books.ledger.folder = tmp_path / "ledger"
+        spend = local_spend()
+        spend.ledger.folder = tmp_path / "ledger"
         group = make_group(task, f"seventeen of Grendel, {last_line}", name=last_line)
 
         def reply(prompt: str, number: int, last_line: str = last_line) -> str:
             return f"{task.question}\n{task.payload['answer']}\n{last_line}"
 
-        [outcome], endpoint, _ = run(reply, group, books=books, folder=str(tmp_path))
+        [outcome], endpoint, _ = run(reply, group, spend=spend, folder=str(tmp_path))
         assert task.question in endpoint.prompts[0]
-        books.books.close_step(3)
+        spend.accounts.close_step(3)
         told = f"{outcome} {caplog.text}" if isinstance(outcome, Failure) else caplog.text
         files = [path for path in tmp_path.rglob("*") if path.is_file()]
         held = b" ".join(path.read_bytes() for path in files) + told.encode()
@@ -254,12 +255,12 @@ def test_a_judge_that_is_no_endpoint_is_refused(
     simulated = Entry("sim", Kind.MODEL, "", "simulated", Prices(), 0.0)
     catalogue = replace(catalogue, entries={**catalogue.entries, "sim": simulated})
     with pytest.raises(ConfigError, match=told):
-        judging_entry(catalogue, JudgeConfig(model=model))
+        judge_entry(catalogue, JudgeConfig(model=model))
 
 
 def test_a_server_may_keep_its_own_temperature(
     judging_catalogue: Callable[..., Catalogue],
 ) -> None:
     catalogue = judging_catalogue("http://127.0.0.1:1/v1")
-    warm = judging_entry(catalogue, JudgeConfig(model="grader", temperature=None))
+    warm = judge_entry(catalogue, JudgeConfig(model="grader", temperature=None))
     assert warm.settings["temperature"] is None and warm.name == "judge"

@@ -1,4 +1,4 @@
-"""The bench: which judge a task gets, and that whatever goes wrong is a failure of its group."""
+"""The registry: the grader of each task, and that any error is a failure of its group."""
 
 import asyncio
 import threading
@@ -19,7 +19,7 @@ from orchestra_ray.data.tasks.formats import Problem
 from orchestra_ray.data.tasks.reasoning_gym import TaskSource, reference
 from orchestra_ray.data.tasks.source import sources
 from orchestra_ray.workers.reward.judges import registry as graders
-from orchestra_ray.workers.reward.judges.checks import check_judges
+from orchestra_ray.workers.reward.judges.checks import check_graders
 from orchestra_ray.workers.reward.judges.registry import (
     NAMES,
     OWN_SCORER,
@@ -44,7 +44,7 @@ def judged(made: Any, judging: GraderInputs | None = None) -> Any:
     return asyncio.run(play())
 
 
-def test_every_judge_of_the_configuration_sits_on_the_bench() -> None:
+def test_every_judge_of_the_configuration_is_registered() -> None:
     assert set(NAMES) == {*get_args(JudgeName), OWN_SCORER}
 
 
@@ -126,11 +126,13 @@ def test_a_record_for_the_scorer_is_made_of_the_configuration(
 def test_what_judges_need_is_looked_at_before_a_run(
     quickstart: Config, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    check_judges(quickstart, catalogue, sources(quickstart.tasks))
+    check_graders(quickstart, catalogue, sources(quickstart.tasks))
     asks = FileTasks(TasksConfig("jsonl"), [Problem("1", "Q?", "A", judge="paper")])
     with pytest.raises(ConfigError, match=r"judge.model: a task needs an LLM judge"):
-        check_judges(quickstart, catalogue, [asks])
+        check_graders(quickstart, catalogue, [asks])
     runs = FileTasks(TasksConfig("jsonl"), [Problem("1", "Q?", "", judge="code", tests="pass")])
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(ConfigError, match="their judge runs programs: sandbox: there is no bwrap"):
-        check_judges(quickstart, catalogue, [runs])
+    with pytest.raises(
+        ConfigError, match="the grader code runs programs: sandbox: there is no bwrap"
+    ):
+        check_graders(quickstart, catalogue, [runs])

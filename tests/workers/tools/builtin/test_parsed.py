@@ -11,7 +11,7 @@ from orchestra_ray.workers.tools.base import Reply
 from orchestra_ray.workers.tools.builtin.recipe import Parsed
 from orchestra_ray.workers.tools.endpoint.completion import PolicyTurn
 
-OFFER = ToolOption("m", "m", "model", "", Prices(), 0.0)
+OPTION = ToolOption("m", "m", "model", "", Prices(), 0.0)
 MESSAGES = ({"role": "user", "content": "What is 6 x 7?"},)
 CALLS = ('{"name": "python", "arguments": {"code": "print(6 * 7)"}}',)
 
@@ -31,7 +31,7 @@ class Says:
 
 def replied(text: str, messages: tuple[dict[str, str], ...]) -> str:
     task = Task("t", "f", "What is 6 x 7?", {})
-    request = ToolRequest("c", Caller(0, "g", "e", 0), OFFER, {}, task, 0, 0, messages=messages)
+    request = ToolRequest("c", Caller(0, "g", "e", 0), OPTION, {}, task, 0, 0, messages=messages)
     return asyncio.run(Parsed(Says(text), Parser.BOXED).call(request)).text
 
 

@@ -1,4 +1,4 @@
-"""What the policy reads of a program that it ran."""
+"""The text that the policy reads after running a program."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -10,10 +10,10 @@ import pytest
 from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.money import Prices
 from orchestra_ray.core.records import Caller, Task, ToolOption, ToolRequest
-from orchestra_ray.sandbox.command import Limits
+from orchestra_ray.sandbox.command import SandboxLimits
 from orchestra_ray.workers.tools.builtin.python import CodeTool
 
-LIMITS = Limits(
+LIMITS = SandboxLimits(
     wall_s=60.0,
     cpu_s=1,
     memory_mib=512,

@@ -87,8 +87,8 @@ def said(text: str) -> str:
 class Kitchen:
     """A catalogue whose one model says a text, and what comes of a call of one of its tools."""
 
-    def __init__(self, server: Any, folder: Path, books: Any):
-        self.server, self.folder, self.books = server, folder, books
+    def __init__(self, server: Any, folder: Path, spend: Any):
+        self.server, self.folder, self.spend = server, folder, spend
         corpus = folder / "corpus"
         corpus.mkdir()
         (corpus / "bremen.txt").write_text("The Weser runs through Bremen.")
@@ -105,15 +105,15 @@ class Kitchen:
 
     def call(self, script: str, tool: str, found: tuple[str, ...] = ()) -> ToolResult:
         catalogue = self.catalogue(script)
-        draw = sample_toolset(catalogue, plain_draws(), seed=1)
-        name = next(o.choices[0].alias for o in draw.options if o.alias == tool)
-        option = resolve(draw, tool, {"model": name})
+        toolset = sample_toolset(catalogue, catalogue_config(), seed=1)
+        name = next(o.choices[0].alias for o in toolset.options if o.alias == tool)
+        option = resolve(toolset, tool, {"model": name})
         task = Task("t", "rivers", QUESTION, {})
         caller = Caller(1, "g", "g/0", 0)
         request = ToolRequest(f"{tool}/{script}", caller, option, {}, task, 0, 0, found)
 
         async def main() -> ToolResult:
-            executor = Executor(catalogue, make_tools(catalogue), self.books)
+            executor = Executor(catalogue, make_tools(catalogue), self.spend)
             try:
                 return await executor.execute(request)
             finally:
@@ -127,7 +127,7 @@ class Kitchen:
         return self.server.seen()["bodies"][-1]["messages"][-1]["content"]
 
 
-def plain_draws() -> CatalogueConfig:
+def catalogue_config() -> CatalogueConfig:
     return CatalogueConfig(
         path="none", models_min=9, models_max=9, price_factors=[1.0], latency_factors=[1.0]
     )
@@ -155,7 +155,7 @@ def test_a_query_that_a_model_writes_is_searched_for_and_both_are_charged(
     usage = entry.usage
     assert (usage.input_tokens, usage.output_tokens, usage.searches) == (100, 20, 1)
     assert entry.charged_nanousd == TOKENS_NANOUSD + 2_000_000
-    assert kitchen.books.budget.committed_nanousd == entry.charged_nanousd
+    assert kitchen.spend.budget.committed_nanousd == entry.charged_nanousd
 
 
 def test_a_program_that_a_model_writes_is_run_and_its_seconds_alone_are_billed(
@@ -228,7 +228,7 @@ def shipped(name: str) -> Catalogue:
 CATALOGUES = sorted(p.stem for p in SHIPPED.glob("*.yaml") if not p.stem.startswith("prices_"))
 
 
-def draws_of(catalogue: Catalogue) -> list[ToolsetSample]:
+def toolsets_of(catalogue: Catalogue) -> list[ToolsetSample]:
     config = CatalogueConfig(path="none")
     return [sample_toolset(catalogue, config, seed) for seed in range(30)]
 
@@ -270,10 +270,10 @@ def test_the_models_and_recipes_of_shipped_catalogues_start_with_keys(
 @pytest.mark.parametrize("name", CATALOGUES)
 def test_no_call_of_a_recipe_can_cost_more_than_is_reserved(name: str) -> None:
     catalogue = shipped(name)
-    for draw in draws_of(catalogue):
-        for option in draw.options:
+    for toolset in toolsets_of(catalogue):
+        for option in toolset.options:
             for choice in option.choices:
-                by_model = resolve(draw, option.alias, {"model": choice.alias})
+                by_model = resolve(toolset, option.alias, {"model": choice.alias})
                 entry, model = (
                     catalogue.entries[option.identity],
                     catalogue.entries[choice.identity],
@@ -290,16 +290,16 @@ def test_no_call_of_a_recipe_can_cost_more_than_is_reserved(name: str) -> None:
 
 
 def test_a_choice_that_is_not_there_is_a_fault_that_names_those_that_are() -> None:
-    draw = draws_of(shipped("orchestrator8b"))[0]
-    option = next(option for option in draw.options if option.choices)
+    toolset = toolsets_of(shipped("orchestrator8b"))[0]
+    option = next(option for option in toolset.options if option.choices)
     with pytest.raises(
         Fault, match=f"there is no model gpt-5; .*{option.choices[0].alias}"
     ) as caught:
-        resolve(draw, option.alias, {"model": "gpt-5"})
+        resolve(toolset, option.alias, {"model": "gpt-5"})
     assert caught.value.kind is FaultKind.UNKNOWN_TOOL
     for arguments, kind in (({}, "missing_argument"), ({"model": 1}, "wrong_type")):
         with pytest.raises(Fault) as caught:
-            resolve(draw, option.alias, arguments)
+            resolve(toolset, option.alias, arguments)
         assert caught.value.kind.value == kind
 
 
@@ -312,7 +312,7 @@ def test_a_choice_that_is_not_there_is_a_fault_that_names_those_that_are() -> No
             "write backend: recipe",
         ),
         ("max_service_s: 20}}\n    choices", "max_service_s: 2}}\n    choices", "is below 20"),
-        ("required: [query]", "required: []", "has not one required argument"),
+        ("required: [query]", "required: []", "does not have exactly one required argument"),
         (
             "    choices: *choices\n  - name: passages",
             "  - name: passages",

@@ -1,4 +1,4 @@
-"""What a call of a model behind an endpoint costs in ledger and guard, over a real server."""
+"""Charges of endpoint calls in the ledger and the spend budget, over a real server."""
 
 import asyncio
 import json
@@ -29,19 +29,19 @@ def called(url: str, script: Any, **settings: Any) -> tuple[ToolResult, LocalSpe
     option = ToolOption("nova", "m", "model", "", PRICES, latency_s=1.0)
     caller = Caller(step=1, group_id="g", episode_id="e", turn=0)
     request = ToolRequest("c", caller, option, {}, Task("t", "f", "2 + 2?", {}), seed=0, attempt=0)
-    books = LocalSpendClient()
+    spend = LocalSpendClient()
 
     async def main() -> ToolResult:
-        executor = Executor(catalogue, make_tools(catalogue), books)
+        executor = Executor(catalogue, make_tools(catalogue), spend)
         try:
             return await executor.execute(request)
         finally:
             await executor.close()
 
     result = asyncio.run(main())
-    assert books.budget.committed_nanousd == result.entry.charged_nanousd
-    assert not books.budget.held_of("c#0")
-    return result, books
+    assert spend.budget.committed_nanousd == result.entry.charged_nanousd
+    assert not spend.budget.held_of("c#0")
+    return result, spend
 
 
 def test_a_refused_connection_costs_nothing() -> None:

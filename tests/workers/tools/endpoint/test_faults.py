@@ -1,4 +1,4 @@
-"""What a model's endpoint does wrong, each one fault; a real server that misbehaves on demand."""
+"""Each misbehaviour of an endpoint is one fault; a real server misbehaves on demand."""
 
 import json
 import socket
@@ -173,10 +173,10 @@ def test_an_error_that_says_nothing_is_none(server: BadServer, nothing: Any) -> 
 
 
 STREAM_FAULTS: dict[str, tuple[FaultKind, str, Script]] = {
-    "says nothing": (FaultKind.TIMEOUT, "no first word within 0.6 s", {"end": "hang"}),
+    "says nothing": (FaultKind.TIMEOUT, "no first token within 0.6 s", {"end": "hang"}),
     "only greets": (
         FaultKind.TIMEOUT,
-        "no first word",
+        "no first token",
         stream(chunk(""), ": ping\n\n", end="hang"),
     ),
     "only keeps the connection alive": (

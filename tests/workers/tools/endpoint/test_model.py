@@ -1,4 +1,4 @@
-"""What a model behind an endpoint is asked, and what is made of its answers; a real server."""
+"""Requests to a model behind an endpoint and the parsing of its answers, over a real server."""
 
 import asyncio
 import json
@@ -18,7 +18,8 @@ from orchestra_ray.core.faults import Fault, FaultKind
 from orchestra_ray.core.money import Usage
 from orchestra_ray.workers.tools.base import Reply
 from orchestra_ray.workers.tools.endpoint.completion import Answer
-from orchestra_ray.workers.tools.endpoint.model import EndpointModel, EndpointSettings
+from orchestra_ray.workers.tools.endpoint.model import EndpointModel
+from orchestra_ray.workers.tools.endpoint.settings import EndpointSettings
 
 from ..scripts import (
     DONE,

@@ -1,4 +1,4 @@
-"""Usage as servers report it, one example of each dialect."""
+"""Parsing of reported usage, with one example of each dialect."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra_ray.core.money import Usage
-from orchestra_ray.workers.tools.endpoint.usage import merged, told_by, usage_of, whole_number
+from orchestra_ray.workers.tools.endpoint.usage import merged, usage_of, usages_in, whole_number
 
 MOST, ESTIMATE = Usage(input_tokens=1000, output_tokens=500), Usage(7, 0, 9)
 
@@ -135,8 +135,8 @@ def test_whatever_is_told_the_bill_keeps_to_the_limits_and_to_what_is_there(
 def test_usage_is_found_at_the_top_in_a_choice_and_in_groqs_object() -> None:
     one = {"prompt_tokens": 1}
     for piece in ({"usage": one}, {"x_groq": {"usage": one}}, {"choices": [{"usage": one}]}):
-        assert list(told_by(piece)) == [one]
-    assert list(told_by({"usage": None, "choices": None, "x_groq": "id"})) == []
+        assert list(usages_in(piece)) == [one]
+    assert list(usages_in({"usage": None, "choices": None, "x_groq": "id"})) == []
 
 
 def test_a_null_in_a_later_chunk_takes_nothing_back() -> None:

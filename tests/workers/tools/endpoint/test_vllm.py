@@ -25,7 +25,8 @@ from orchestra_ray.core.money import Prices
 from orchestra_ray.core.records import Caller, Task, ToolOption, ToolRequest
 from orchestra_ray.sft.tokenizer import END_OF_TEXT, END_OF_TURN, train_tokenizer
 from orchestra_ray.workers.tools.base import Reply
-from orchestra_ray.workers.tools.endpoint.model import EndpointModel, EndpointSettings
+from orchestra_ray.workers.tools.endpoint.model import EndpointModel
+from orchestra_ray.workers.tools.endpoint.settings import EndpointSettings
 
 pytestmark = [pytest.mark.cpu, pytest.mark.slow]
 

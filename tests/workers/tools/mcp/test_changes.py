@@ -1,4 +1,4 @@
-"""A server whose tools change during a session, told as in MCP of 2025 and as in that of 2026."""
+"""Tools that change during a session, with the notifications of MCP 2025 and MCP 2026."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ OBJECT = {"inputSchema": {"type": "object"}}
 
 def run(command: tuple[str, ...], use: Callable[[McpServer], Coroutine[Any, Any, None]]) -> None:
     async def main() -> None:
-        server = McpServer(McpSettings("desk", command, deadline_s=30))
+        server = McpServer(McpSettings("clerk", command, deadline_s=30))
         try:
             await asyncio.wait_for(use(server), 60)
         finally:
@@ -49,8 +49,8 @@ def test_new_tools_can_be_called_and_those_that_went_are_unavailable() -> None:
         await says(server, "teach", name="spell")
         assert await says(server, "spell", number=3) == "spell 3"
         await says(server, "forget", name="spell")
-        await until(lambda: "spell" not in names(server))  # asked for by nobody
-        with pytest.raises(Fault, match="desk no longer has the tool spell") as caught:
+        await until(lambda: "spell" not in names(server))  # without a call
+        with pytest.raises(Fault, match="clerk no longer has the tool spell") as caught:
             await server.call("spell", {"number": 3})
         assert caught.value.kind is FaultKind.UNAVAILABLE
         await says(server, "teach", name="count")
@@ -60,7 +60,7 @@ def test_new_tools_can_be_called_and_those_that_went_are_unavailable() -> None:
     run((sys.executable, SERVER), use)
 
 
-def test_the_notice_of_the_older_protocol_is_heard(tmp_path: Path) -> None:
+def test_the_notification_of_the_older_protocol_is_handled(tmp_path: Path) -> None:
     def tool(text: str, **more: Any) -> dict[str, Any]:
         result = {"content": [{"type": "text", "text": text}]}
         return {"listing": OBJECT, "result": result} | more
@@ -84,9 +84,9 @@ def test_the_notice_of_the_older_protocol_is_heard(tmp_path: Path) -> None:
     run((sys.executable, RAW_SERVER, str(path)), use)
 
 
-def test_a_tool_that_never_was_is_told_apart() -> None:
+def test_a_tool_that_never_existed_is_distinguished() -> None:
     async def use(server: McpServer) -> None:
-        with pytest.raises(Fault, match="desk has no tool spell"):
+        with pytest.raises(Fault, match="clerk has no tool spell"):
             await server.call("spell", {})
 
     run((sys.executable, SERVER), use)

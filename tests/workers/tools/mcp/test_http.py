@@ -1,4 +1,4 @@
-"""What the HTTP statuses of an MCP server become, at the handshake and at a call."""
+"""The faults of an MCP server's HTTP statuses, at the handshake and at a call."""
 
 import asyncio
 import json
@@ -110,7 +110,7 @@ async def fault_of(server: McpServer) -> Fault:
 
 @pytest.mark.parametrize(("status", "headers", "body", "kind", "says"), REFUSALS)
 @pytest.mark.parametrize("at_handshake", [True, False])
-def test_a_status_is_told_with_its_reason(
+def test_a_status_is_reported_with_its_reason(
     status: int,
     headers: dict[str, str],
     body: bytes,
@@ -175,7 +175,7 @@ def test_while_it_rests_a_refusal_keeps_its_class() -> None:
     async def use(server: McpServer) -> None:
         faults = [await fault_of(server) for _ in range(3)]
         assert {fault.kind for fault in faults} == {LIMITED}
-        assert "asked again in 7 s" in str(faults[1]) and (faults[1].retry_after_s or 0) > 6
+        assert "next attempt in 7 s" in str(faults[1]) and (faults[1].retry_after_s or 0) > 6
 
     with_server(Endpoint(lambda _: (0, {}, b""), (429, {"Retry-After": "7"}, b"slow down")), use)
 

@@ -243,14 +243,14 @@ def test_a_server_that_died_is_replaced_by_the_next_call(own: Connected) -> None
     assert int(own.call("process").text) not in (first, second)
 
 
-def test_a_server_that_keeps_dying_is_given_rest(tmp_path: Path) -> None:
+def test_a_server_that_keeps_dying_is_retried_after_a_pause(tmp_path: Path) -> None:
     starts = tmp_path / "starts"
     dying_thrice = f'echo >> {starts}; [ $(wc -l < {starts}) -le 3 ] || exec "$@"'
     for connected in connect(McpSettings("tests", ("sh", "-c", dying_thrice, "sh", *COMMAND))):
         faults = [connected.fault("echo", text="") for _ in range(3)]
         assert {fault.kind for fault in faults} == {FaultKind.CONNECTION}
         assert [fault.retry_after_s for fault in faults[:2]] == [None, None]
-        assert "tests died 2 times; it rests for 1 s" in str(faults[2])
+        assert "tests was lost 2 times; next attempt in 1 s" in str(faults[2])
         assert 0.5 < (faults[2].retry_after_s or 0) <= 1.0
         assert len(starts.read_text()) == 2  # the third call did not start it
         assert connected.call_again("echo", FaultKind.CONNECTION, text="back").text == "back"
@@ -260,7 +260,7 @@ def test_a_server_that_keeps_dying_is_given_rest(tmp_path: Path) -> None:
 def test_of_a_stderr_the_end_is_kept(shared: Connected) -> None:
     assert shared.call("scream", mib=16).text == "hoarse"
     shared.call("process")
-    words = shared.server.last_words
+    words = shared.server.stderr_tail
     assert words.endswith("the end") and len(words) <= 4096
 
 
@@ -337,7 +337,7 @@ def test_the_schema_of_results_is_kept_to_within_bounds_and_reaches_nothing(tmp_
     properties: dict[str, tuple[Any, Any]] = {
         "remote": ({"$ref": "http://127.0.0.1:9/x.json"}, 1),
         "dangling": ({"$ref": "#/$defs/x"}, 1),
-        "endless": ({"pattern": "^(a|a)*$"}, "a" * 60 + "!"),  # nobody can tell
+        "endless": ({"pattern": "^(a|a)*$"}, "a" * 60 + "!"),  # undecided within the bounds
         "large": ({"items": {"type": "integer"}}, large),
         "wrong": ({"type": "integer"}, "text"),
         "right": ({"type": "integer"}, 1),

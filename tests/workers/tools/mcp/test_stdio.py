@@ -1,4 +1,4 @@
-"""Lines of JSON from a command: of any size up to the bound, and what lies above it."""
+"""Lines of JSON from a command, below and above the bound on their size."""
 
 import asyncio
 import json

@@ -249,11 +249,11 @@ def test_no_secret_is_in_the_file_nor_seen(tmp_path: Path) -> None:
         "bearer certificates and bearer authentication are prose",
     ]
 
-    def heard(mode: Mode, oracle: Oracle) -> list[str]:
+    def texts_seen(mode: Mode, oracle: Oracle) -> list[str]:
         return [text(one) for one in seen(path, mode, oracle, requests, version, environ=environ)]
 
-    assert heard(Mode.RECORD, Oracle(*outcomes)) == texts
-    assert heard(Mode.REPLAY_OR_FAIL, Oracle()) == texts
+    assert texts_seen(Mode.RECORD, Oracle(*outcomes)) == texts
+    assert texts_seen(Mode.REPLAY_OR_FAIL, Oracle()) == texts
     stored = b"".join(file.read_bytes() for file in tmp_path.iterdir())
     assert b"bearer authentication" in stored
     assert environ["OPENAI_API_KEY"].encode() not in stored and token.encode() not in stored

@@ -1,4 +1,4 @@
-"""What makes two calls the same to a cassette."""
+"""Which calls have the same key in a cassette."""
 
 import random
 from dataclasses import replace

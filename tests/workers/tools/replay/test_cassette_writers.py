@@ -137,7 +137,7 @@ def test_on_a_full_disk_the_run_goes_on_and_says_so_once(tmp_path: Path) -> None
     failure, answers = lines.pop(), lines
     assert "full" in failure
     assert len(answers) == 200 and all(said.startswith("w ") for _, _, said in answers)
-    assert warnings.count("going on without recording") == 1
+    assert warnings.count("continuing without recording") == 1
     copy = tmp_path / "kept" / "c"
     assert stored(copy, "all", 0) == answers[0][2] and stored(copy, "all", 99) is None
 
@@ -146,7 +146,7 @@ def test_at_a_file_size_limit_the_run_goes_on_and_says_so_once(tmp_path: Path) -
     limit = ("prlimit", "--fsize=300000", "--")
     lines, warnings = finished(writer(tmp_path / "c", "w", 100, 5000, limit))
     assert lines.pop() is not None and len(lines) == 200
-    assert warnings.count("going on without recording") == 1
+    assert warnings.count("continuing without recording") == 1
     assert stored(tmp_path / "c", "all", 0) == lines[0][2]
 
 

@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 import ray
 
-from orchestra_ray.config.schema import CassetteConfig, CassetteMode
+from orchestra_ray.config.enums import CassetteMode
+from orchestra_ray.config.schema import CassetteConfig
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.faults import Failure, FailureKind, FaultKind
 from orchestra_ray.core.money import Prices
 from orchestra_ray.core.records import ToolRequest, ToolResult
 from orchestra_ray.data.catalogue import Catalogue, Entry, Kind, Limits
+from orchestra_ray.spend.actor import SpendActor
 from orchestra_ray.spend.budget import SpendLimits
-from orchestra_ray.workers.tools.actor import Books, ToolExecutor, ToolPool
+from orchestra_ray.workers.tools.actor import ToolExecutor, ToolPool
 from orchestra_ray.workers.tools.base import Reply
 from orchestra_ray.workers.tools.replay.cassette import Cassette
 from orchestra_ray.workers.tools.replay.store import Recorded
@@ -69,15 +71,15 @@ def dearer(catalogue: Catalogue) -> Catalogue:
 def play(
     ray_cluster: str, make_request: Callable[..., ToolRequest], tmp_path: Path
 ) -> Callable[[Catalogue, CassetteMode], tuple[list[ToolResult | Failure], dict[str, float]]]:
-    """The results of the run's calls, and the totals of its books, with two executors."""
+    """Returns the results of the run's calls, and its spend totals, with two executors."""
 
     def play(
         catalogue: Catalogue, mode: CassetteMode
     ) -> tuple[list[ToolResult | Failure], dict[str, float]]:
-        books: Any = Books.options(num_cpus=0).remote("run", None, SpendLimits())
+        spend: Any = SpendActor.options(num_cpus=0).remote("run", None, SpendLimits())
         cassette = CassetteConfig(mode, str(tmp_path / "tape"))
         executors: list[Any] = [
-            ToolExecutor.options(num_cpus=0.1).remote(catalogue, books, (i, 2), False, cassette)
+            ToolExecutor.options(num_cpus=0.1).remote(catalogue, spend, (i, 2), False, cassette)
             for i in range(2)
         ]
         ray.get([executor.ready.remote() for executor in executors])  # deadlines are of calls alone
@@ -88,23 +90,23 @@ def play(
         ]
 
         async def main() -> Sequence[ToolResult | Failure]:
-            pool = ToolPool(executors, books, catalogue, "test")
+            pool = ToolPool(executors, spend, catalogue, "test")
             return await asyncio.gather(*(pool.call(request) for request in requests))
 
         try:
             results = list(asyncio.run(main()))
             assert ray.get([executor.drain.remote() for executor in executors]) == [0, 0]
-            closing = ray.get(books.close_step.remote(1))
-            assert closing.failures == ()
-            return results, dict(closing.totals)
+            closed = ray.get(spend.close_step.remote(1))
+            assert closed.failures == ()
+            return results, dict(closed.totals)
         finally:
-            for actor in (*executors, books):
+            for actor in (*executors, spend):
                 ray.kill(actor)
 
     return play
 
 
-def heard(results: Sequence[ToolResult | Failure]) -> list[tuple[object, ...]]:
+def observations(results: Sequence[ToolResult | Failure]) -> list[tuple[object, ...]]:
     return [
         (r.text, r.error, r.entry.usage, r.entry.service_s) if isinstance(r, ToolResult) else (r,)
         for r in results
@@ -117,7 +119,7 @@ def asked(server: Any) -> Counter[str]:
 
 
 @pytest.mark.cpu
-def test_a_replayed_run_calls_nobody_and_hears_the_same(bad_server: Any, play: Any) -> None:
+def test_a_replayed_run_makes_no_call_and_has_the_same_results(bad_server: Any, play: Any) -> None:
     catalogue = models(bad_server.url)
     live, paid = play(catalogue, CassetteMode.RECORD)
     assert asked(bad_server)["well"] == CALLS
@@ -130,12 +132,12 @@ def test_a_replayed_run_calls_nobody_and_hears_the_same(bad_server: Any, play: A
 
     bad_server.stop()
     replayed, free = play(catalogue, CassetteMode.REPLAY_OR_FAIL)
-    assert heard(replayed) == heard(live)
+    assert observations(replayed) == observations(live)
     assert all(result.entry.replayed for result in replayed)
     assert paid["ledger/charged_usd"] > 0 and free["ledger/charged_usd"] == 0
 
     doubled, free = play(dearer(catalogue), CassetteMode.REPLAY)
-    assert heard(doubled) == heard(live) and free["ledger/charged_usd"] == 0
+    assert observations(doubled) == observations(live) and free["ledger/charged_usd"] == 0
     for result, once in zip(doubled, replayed, strict=True):
         assert result.entry.saved_nanousd == 2 * once.entry.saved_nanousd
     for before, after in zip(live, replayed, strict=True):
@@ -152,11 +154,11 @@ def test_a_replay_needs_no_key_and_what_is_missing_is_a_fault_or_ends_the_episod
     live, _ = play(Catalogue({"well": well}, "p"), CassetteMode.RECORD)
     both = Catalogue({"well": keyed, "new": replace(keyed, name="new")}, "p")
     lenient, totals = play(both, CassetteMode.REPLAY)
-    assert heard(lenient[:CALLS]) == heard(live)
+    assert observations(lenient[:CALLS]) == observations(live)
     assert {result.text for result in lenient[CALLS:]} == {"error: this call was not recorded"}
     assert totals["ledger/fault/not_recorded"] == CALLS
     strict, totals = play(both, CassetteMode.REPLAY_OR_FAIL)
-    assert heard(strict[:CALLS]) == heard(live)
+    assert observations(strict[:CALLS]) == observations(live)
     assert {(failure.kind, failure.where) for failure in strict[CALLS:]} == {
         (FailureKind.TOOL, "cassette")
     }
@@ -184,7 +186,7 @@ def test_the_deadline_covers_a_disk_that_does_not_answer(
     tmp_path: Path,
 ) -> None:
     monkeypatch.setattr("orchestra_ray.workers.tools.runtime.executor.CASSETTE_S", 0.05)
-    entry, books = make_entry(deadline_s=0.05), local_spend()
+    entry, spend = make_entry(deadline_s=0.05), local_spend()
 
     class Slow(Cassette):
         async def store(self, key: Any, recorded: Recorded) -> Recorded:
@@ -200,9 +202,9 @@ def test_the_deadline_covers_a_disk_that_does_not_answer(
 
     async def main() -> ToolResult:
         tape = Slow(tmp_path / "tape", CassetteMode.RECORD)
-        executor = Executor(Catalogue({entry.name: entry}, "p"), {entry.name: Says()}, books, tape)
+        executor = Executor(Catalogue({entry.name: entry}, "p"), {entry.name: Says()}, spend, tape)
         return await executor.execute(make_request(entry))
 
     result = asyncio.run(main())
     assert result.text == "error: the cassette does not answer"
-    assert books.budget.committed_nanousd == result.entry.charged_nanousd == 7
+    assert spend.budget.committed_nanousd == result.entry.charged_nanousd == 7

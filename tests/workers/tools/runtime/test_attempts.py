@@ -1,4 +1,4 @@
-"""Attempts against tools that fail in scripted ways, with the real spend guard behind them."""
+"""Attempts against tools that fail in scripted ways, with the real spend budget behind them."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ from orchestra_ray.data.catalogue import Choice, Entry, Kind, model_of
 from orchestra_ray.spend.accounts import call_of
 from orchestra_ray.spend.budget import SpendBudget, SpendLimits, most_cost_nanousd
 from orchestra_ray.workers.tools.base import Reply
-from orchestra_ray.workers.tools.runtime.attempts import Bill, Service, share_of, worth
+from orchestra_ray.workers.tools.runtime.attempts import Bill, Service, quota_of, worth
 
 Step = Reply | Fault | float
 TOKENS = Prices(input_nanousd_per_mtok=1_000_000, output_nanousd_per_mtok=1_000_000)
@@ -150,13 +150,13 @@ def test_a_replay_weighs_a_call_that_never_left_as_nothing(
 
 
 @pytest.mark.parametrize(
-    ("executor", "prices", "calls"),
+    ("backend", "prices", "calls"),
     [
         ("endpoint", TOKENS, 3),  # its provider is sent the call's key
         ("recipe", TOKENS, 3),
         ("web_search", TOKENS, 1),  # there is no key that it would know
         ("web_search", Prices(), 3),
-        ("search", TOKENS, 3),  # ours, billed to nobody
+        ("search", TOKENS, 3),  # free
         ("mcp", Prices(), 1),  # may act
     ],
 )
@@ -235,7 +235,7 @@ def test_the_tokens_of_a_call_are_those_of_all_its_attempts(
     entry = make_entry(prices=TOKENS, retries=3)
     script = [
         passing(usage=Usage(30, 20, 5, 4, 1)),
-        passing(FaultKind.TIMEOUT),  # nobody knows what it took
+        passing(FaultKind.TIMEOUT),  # unknown usage
         passing(usage=Usage(1, 0, 2, billed_s=1.5)),
         Reply("ok", Usage(10, 5, 6, 3, 1), service_s=2.0),
     ]
@@ -380,8 +380,8 @@ def test_limits_hold_for_an_entry_asked_itself_and_through_recipes_and_all_come_
         async with asyncio.timeout(30):
             await asyncio.gather(*(call for call, _ in calls), return_exceptions=True)
         assert all(gives_up or call.result().text == "ok" for call, gives_up in calls)
-        gates = [service.limiter for service in services.values()]
-        assert not any(limiter.inside or limiter.waiting for limiter in gates)
+        limiters = [service.limiter for service in services.values()]
+        assert not any(limiter.inside or limiter.waiting for limiter in limiters)
 
     asyncio.run(main())
     assert all(counted.most[name] <= most for name, most in limits.items())
@@ -421,6 +421,6 @@ def test_a_recipe_rests_from_the_model_that_fails_and_from_no_other(
 
 
 @given(st.integers(0, 50), st.integers(1, 20))
-def test_shares_of_a_limit_sum_to_it(limit: int, executors: int) -> None:
-    shares = [share_of(limit, index, executors) for index in range(executors)]
-    assert sum(shares) == limit and max(shares) - min(shares) <= 1
+def test_quotas_of_a_limit_sum_to_it(limit: int, executors: int) -> None:
+    quotas = [quota_of(limit, index, executors) for index in range(executors)]
+    assert sum(quotas) == limit and max(quotas) - min(quotas) <= 1

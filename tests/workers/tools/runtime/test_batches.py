@@ -1,4 +1,4 @@
-"""An item of a batch that cannot be packed, read, posted or written fails alone."""
+"""An item of a batch that cannot be packed, read, settled or written fails alone."""
 
 import asyncio
 import logging
@@ -31,11 +31,11 @@ from orchestra_ray.spend.ledger import FOLDER, Ledger, read
 from orchestra_ray.workers.tools.runtime.client import Pool, Results, Unsendable
 from orchestra_ray.workers.tools.runtime.health import ExecutorState
 
-from ..pool_lines import LocalLine, Losses, pool_over
+from ..pool_clients import LocalClient, Losses, pool_over
 
 CALLER = Caller(1, "g", "g/0", 2)
-OFFER = ToolOption("nova", "m", "model", "", Prices(call_nanousd=7), 0.5)
-REQUEST = ToolRequest("c", CALLER, OFFER, {}, Task("t", "f", "?", {}), 3, 4)
+OPTION = ToolOption("nova", "m", "model", "", Prices(call_nanousd=7), 0.5)
+REQUEST = ToolRequest("c", CALLER, OPTION, {}, Task("t", "f", "?", {}), 3, 4)
 ENTRY = LedgerEntry("c", CALLER, "m", "nova", "model", "p", Usage(1, 0, 2), 7, 0.25)
 
 
@@ -96,8 +96,8 @@ def test_pack_raises_where_the_other_side_could_not_read() -> None:
         pack([_Unreadable()])
 
 
-class PackingLine(LocalLine):
-    """Sends as the line to an actor does."""
+class PackingClient(LocalClient):
+    """Packs the calls as the client of an actor does."""
 
     async def exchange(self, requests: Sequence[ToolRequest]) -> Results:
         _, bad = pack_items(requests)
@@ -112,8 +112,8 @@ def test_a_call_that_cannot_be_sent_ends_at_once_and_its_neighbours_go_through(
 ) -> None:
     async def main() -> None:
         losses = Losses()
-        line = PackingLine()
-        pool = pool_over([line], Catalogue(entries, "p"), losses)
+        client = PackingClient()
+        pool = pool_over([client], Catalogue(entries, "p"), losses)
         arguments = [{}, {"x": spoil()}, {}, {"x": spoil()}, {}]
         calls = [
             pool.call(make_request(entries["fast"], given, call_id=f"{number}"))
@@ -126,13 +126,13 @@ def test_a_call_that_cannot_be_sent_ends_at_once_and_its_neighbours_go_through(
         assert isinstance(failure, Failure) and failure.kind is FailureKind.TOOL
         assert "fast: the call cannot be sent" in failure.message
         assert [request.call_id for request in losses.requests] == ["1", "3"]
-        assert line.batches == [3] and pool.in_flight == 0
+        assert client.batches == [3] and pool.in_flight == 0
         assert pool.health()[0].state is ExecutorState.LIVE
 
     asyncio.run(main())
 
 
-class BrokenLine(LocalLine):
+class BrokenClient(LocalClient):
     """Each exchange of `broken` raises, before or after it has given out its calls."""
 
     def __init__(self, broken: int, after: bool = False):
@@ -161,7 +161,7 @@ def test_no_call_waits_for_its_deadline_because_an_exchange_broke(
     caplog.set_level(logging.CRITICAL)
 
     async def main() -> None:
-        pool = pool_over([BrokenLine(broken, after)], Catalogue(entries, "p"), Losses())
+        pool = pool_over([BrokenClient(broken, after)], Catalogue(entries, "p"), Losses())
         names = ["fast", "slow-once", "fast", "slow"]
         calls = [
             pool.call(make_request(entries[name], call_id=f"{number}"))
@@ -187,14 +187,14 @@ def test_an_executor_whose_return_breaks_is_gone_and_its_calls_end(
 ) -> None:
     caplog.set_level(logging.CRITICAL)
 
-    class NeverBack(LocalLine):
+    class NeverBack(LocalClient):
         async def revived(self) -> None:
             raise KeyError("a bug of ours")
 
     async def main() -> None:
-        line = NeverBack()
-        line.dead.set()
-        pool = Pool({"0": line}, Catalogue(entries, "p"), Losses())
+        client = NeverBack()
+        client.dead.set()
+        pool = Pool({"0": client}, Catalogue(entries, "p"), Losses())
         async with asyncio.timeout(5):
             result = await pool.call(make_request(entries["fast"], call_id="a"))
         assert isinstance(result, Failure)
@@ -203,7 +203,7 @@ def test_an_executor_whose_return_breaks_is_gone_and_its_calls_end(
     asyncio.run(main())
 
 
-class OpenDoor:
+class OpenTransport:
     """Reads what comes, as the actor does."""
 
     def __init__(self, breaks: Sequence[Exception] = ()):
@@ -215,7 +215,7 @@ class OpenDoor:
         [reservations] = unpack(asked)
         return [None if one.most_nanousd < 10 else "too much" for one in reservations]
 
-    async def post(self, ended: bytes) -> None:
+    async def settle(self, ended: bytes) -> None:
         await self._way()
         [settlements] = unpack(ended)
         self.posted += settlements
@@ -227,19 +227,19 @@ class OpenDoor:
 
 
 @given(SPOILT)
-def test_postings_that_cannot_be_sent_are_counted_alone(
+def test_settlements_that_cannot_be_sent_are_counted_alone(
     spoilt: list[Callable[[], Any] | None],
 ) -> None:
     async def main() -> None:
-        door = OpenDoor()
-        client = BatchedSpendClient(door, count_calls=False, deadline_s=5, tries=2)
+        transport = OpenTransport()
+        client = BatchedSpendClient(transport, count_calls=False, deadline_s=5, tries=2)
         for number, spoil in enumerate(spoilt):
             alias: Any = "nova" if spoil is None else spoil()
             client.enter(Settlement(f"{number}", replace(ENTRY, alias=alias)))
         async with asyncio.timeout(5):
             assert await client.drain() == sum(spoil is not None for spoil in spoilt)
         good = [f"{number}" for number, spoil in enumerate(spoilt) if spoil is None]
-        assert [settlement.call for settlement in door.posted] == good
+        assert [settlement.call for settlement in transport.posted] == good
 
     asyncio.run(main())
 
@@ -247,7 +247,7 @@ def test_postings_that_cannot_be_sent_are_counted_alone(
 @given(SPOILT)
 def test_every_reservation_gets_an_answer(spoilt: list[Callable[[], Any] | None]) -> None:
     async def main() -> None:
-        client = BatchedSpendClient(OpenDoor(), count_calls=False, deadline_s=5, tries=2)
+        client = BatchedSpendClient(OpenTransport(), count_calls=False, deadline_s=5, tries=2)
         asked = [
             Reservation(f"c#0.{number}", CALLER, number, () if spoil is None else (spoil(),))
             for number, spoil in enumerate(spoilt)
@@ -263,21 +263,23 @@ def test_every_reservation_gets_an_answer(spoilt: list[Callable[[], Any] | None]
     asyncio.run(main())
 
 
-def test_a_lost_call_is_posted_though_its_arguments_cannot_be_packed() -> None:
+def test_a_lost_call_is_settled_though_its_arguments_cannot_be_packed() -> None:
     async def main() -> None:
-        door = OpenDoor()
-        client = BatchedSpendClient(door, count_calls=False, deadline_s=5, tries=2)
+        transport = OpenTransport()
+        client = BatchedSpendClient(transport, count_calls=False, deadline_s=5, tries=2)
         client.lost(replace(REQUEST, arguments={"x": deep()}))
         assert await client.drain() == 0
-        assert [call_of(lost.request) for lost in door.posted] == ["c#0"]
+        assert [call_of(lost.request) for lost in transport.posted] == ["c#0"]
 
     asyncio.run(main())
 
 
 @pytest.mark.parametrize("error", [KeyError("a bug"), SpendUnreachable(), TimeoutError()])
-def test_whatever_the_way_to_the_books_raises_is_an_answer_or_counted(error: Exception) -> None:
+def test_every_error_of_the_transport_is_an_answer_or_counted(error: Exception) -> None:
     async def main() -> None:
-        client = BatchedSpendClient(OpenDoor([error] * 9), count_calls=False, deadline_s=5, tries=2)
+        client = BatchedSpendClient(
+            OpenTransport([error] * 9), count_calls=False, deadline_s=5, tries=2
+        )
         with pytest.raises(Fault) as caught:
             await client.reserve(Reservation("c#0.1", CALLER, 1))
         assert caught.value.kind is FaultKind.UNAVAILABLE
@@ -288,8 +290,8 @@ def test_whatever_the_way_to_the_books_raises_is_an_answer_or_counted(error: Exc
     asyncio.run(main())
 
 
-def test_a_posting_at_which_the_books_break_is_told_and_the_others_are_entered() -> None:
-    books = SpendAccounts(SpendBudget(SpendLimits()), Ledger("run"))
+def test_a_settlement_that_breaks_the_accounts_is_reported_and_the_others_are_entered() -> None:
+    accounts = SpendAccounts(SpendBudget(SpendLimits()), Ledger("run"))
     broken: Any = replace(ENTRY, charged_nanousd="seven")
     good = replace(ENTRY, charged_nanousd=0)
     batch = [
@@ -300,21 +302,21 @@ def test_a_posting_at_which_the_books_break_is_told_and_the_others_are_entered()
         None,
         Failure(FailureKind.TOOL, "here", "why"),
     ]
-    books.post(batch)  # type: ignore[arg-type]
-    closing = books.close_step(1)
-    assert closing.totals["ledger/calls"] >= 2
-    told = [failure.message for failure in closing.failures]
-    assert closing.totals["ledger/misposted"] == 2 and "why" in told and len(told) == 3
-    assert any(message.startswith("b: ") for message in told)
+    accounts.settle(batch)  # type: ignore[arg-type]
+    closed = accounts.close_step(1)
+    assert closed.totals["ledger/calls"] >= 2
+    messages = [failure.message for failure in closed.failures]
+    assert closed.totals["ledger/misposted"] == 2 and "why" in messages and len(messages) == 3
+    assert any(message.startswith("b: ") for message in messages)
 
 
-def test_a_reservation_at_which_the_guard_breaks_is_refused_alone() -> None:
-    books = SpendAccounts(SpendBudget(SpendLimits(run_nanousd=100)), Ledger("run"))
+def test_a_reservation_that_breaks_the_budget_is_refused_alone() -> None:
+    accounts = SpendAccounts(SpendBudget(SpendLimits(run_nanousd=100)), Ledger("run"))
     broken: Any = replace(Reservation("c#0.2", CALLER, 1), most_nanousd="much")
     asked = [Reservation("c#0.1", CALLER, 1), broken, Reservation("c#0.3", CALLER, 1)]
-    first, refused, last = books.reserve(asked)
+    first, refused, last = accounts.reserve(asked)
     assert first is None and last is None and refused and "cannot read" in refused
-    assert len(books.close_step(1).failures) == 1
+    assert len(accounts.close_step(1).failures) == 1
 
 
 @given(st.lists(st.sampled_from(["good", "\ud800", 2**70, None]), min_size=1, max_size=8))
@@ -329,7 +331,7 @@ def test_an_entry_that_no_row_can_hold_is_left_out_alone(
     bad = sum(alias not in ("good", None) for alias in aliases)
     failure = ledger.flush()
     assert (failure is not None) == bool(bad)
-    assert ledger.flush() is None  # told once
+    assert ledger.flush() is None  # reported once
     rows = read(folder).num_rows if len(aliases) > bad else 0
     assert rows == len(aliases) - bad
     metrics = ledger.metrics()

@@ -1,4 +1,4 @@
-"""How a pool sends calls and gets results; lines in this process."""
+"""How a pool sends calls and gets results, with clients in this process."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -13,42 +13,42 @@ from orchestra_ray.data.catalogue import Catalogue, Choice, Entry, Limits
 from orchestra_ray.workers.tools.runtime.client import Results
 from orchestra_ray.workers.tools.runtime.health import ExecutorState, ToolQueue
 
-from ..pool_lines import LocalLine, Losses, by, pool_over
+from ..pool_clients import LocalClient, Losses, by, pool_over
 
 
 def test_calls_of_one_moment_travel_together_and_none_waits_for_a_slower_one(
     entries: dict[str, Entry], make_request: Callable[..., ToolRequest]
 ) -> None:
     async def main() -> None:
-        line = LocalLine()
-        pool = pool_over([line], Catalogue(entries, "p"), Losses())
+        client = LocalClient()
+        pool = pool_over([client], Catalogue(entries, "p"), Losses())
         slow = asyncio.create_task(pool.call(make_request(entries["slow"], call_id="s")))
         fast = [
             asyncio.create_task(pool.call(make_request(entries["fast"], call_id=f"{i}")))
             for i in range(20)
         ]
         done = await asyncio.gather(*fast)
-        assert not slow.done() and line.batches == [21]
+        assert not slow.done() and client.batches == [21]
         assert [cast(Any, result).call_id for result in done] == [f"{i}" for i in range(20)]
         assert cast(Any, await slow).call_id == "s" and pool.in_flight == 0
 
     asyncio.run(main())
 
 
-def test_a_limited_tool_runs_only_where_it_has_a_share(
+def test_a_limited_tool_runs_only_where_it_has_a_quota(
     entries: dict[str, Entry], make_request: Callable[..., ToolRequest]
 ) -> None:
     async def main() -> None:
-        lines = [LocalLine(), LocalLine(), LocalLine()]
-        pool = pool_over(lines, Catalogue(entries, "p"), Losses())
+        clients = [LocalClient(), LocalClient(), LocalClient()]
+        pool = pool_over(clients, Catalogue(entries, "p"), Losses())
         calls = [make_request(entries["fast-one"], call_id=f"{i}") for i in range(6)]
         await asyncio.gather(*(pool.call(call) for call in calls))
-        assert [sum(line.batches) for line in lines] == [6, 0, 0]
+        assert [sum(client.batches) for client in clients] == [6, 0, 0]
 
     asyncio.run(main())
 
 
-def test_a_recipe_goes_only_where_its_model_and_the_tool_that_it_runs_have_a_share(
+def test_a_recipe_goes_only_where_its_model_and_the_tool_that_it_runs_have_a_quota(
     entries: dict[str, Entry], make_request: Callable[..., ToolRequest]
 ) -> None:
     two = replace(entries["fast"], name="fast-two", limits=Limits(concurrency=2))
@@ -64,11 +64,11 @@ def test_a_recipe_goes_only_where_its_model_and_the_tool_that_it_runs_have_a_sha
     catalogue = Catalogue({**entries, "fast-two": two, **recipes}, "p")
 
     async def went(recipe: str, model: str) -> list[int]:
-        lines = [LocalLine(), LocalLine(), LocalLine()]
-        pool = pool_over(lines, catalogue, Losses())
+        clients = [LocalClient(), LocalClient(), LocalClient()]
+        pool = pool_over(clients, catalogue, Losses())
         asked = [by(make_request(recipes[recipe], call_id=f"{i}"), model) for i in range(6)]
         await asyncio.gather(*(pool.call(request) for request in asked))
-        return [sum(line.batches) for line in lines]
+        return [sum(client.batches) for client in clients]
 
     assert asyncio.run(went("fast-a", "fast")) == [2, 2, 2]
     assert asyncio.run(went("fast-a", "fast-one")) == [6, 0, 0]
@@ -86,12 +86,12 @@ def test_a_call_without_a_result_ends_at_its_deadline_as_lost_and_is_forgotten(
     entry, losses = make_entry("slow", deadline_s=0.01), Losses()
 
     async def main() -> None:
-        pool = pool_over([LocalLine()], Catalogue({"slow": entry}, "p"), losses)
+        pool = pool_over([LocalClient()], Catalogue({"slow": entry}, "p"), losses)
         result = await pool.call(make_request(entry))
         assert isinstance(result, Failure) and result.kind is FailureKind.TOOL
         assert "no result within 0.02 s" in result.message
         assert pool.in_flight == 0 and len(losses.requests) == 1
-        dead = LocalLine()
+        dead = LocalClient()
         dead.dead.set()
         pool = pool_over([dead], Catalogue({"slow": entry}, "p"), losses)
         assert isinstance(await pool.call(make_request(entry)), Failure)
@@ -106,7 +106,7 @@ def test_a_call_whose_caller_gave_up_stays_until_its_result(
 ) -> None:
     async def main() -> None:
         losses = Losses()
-        pool = pool_over([LocalLine()], Catalogue(entries, "p"), losses)
+        pool = pool_over([LocalClient()], Catalogue(entries, "p"), losses)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(pool.call(make_request(entries["slow"], call_id="a")), 0.01)
         assert pool.in_flight == 1
@@ -116,7 +116,7 @@ def test_a_call_whose_caller_gave_up_stays_until_its_result(
     asyncio.run(main())
 
 
-class BreaksOnce(LocalLine):
+class BreaksOnce(LocalClient):
     broken = False
 
     async def exchange(self, requests: Sequence[ToolRequest]) -> Results:
@@ -144,18 +144,18 @@ def test_however_often_calls_go_out_one_exchange_stays_open(
     entries: dict[str, Entry], make_request: Callable[..., ToolRequest]
 ) -> None:
     async def main() -> None:
-        line = LocalLine()
-        pool = pool_over([line], Catalogue(entries, "p"), Losses())
+        client = LocalClient()
+        pool = pool_over([client], Catalogue(entries, "p"), Losses())
         calls = []
         for number in range(20):
             request = make_request(entries["slow"], call_id=f"{number}")
             calls.append(asyncio.create_task(pool.call(request)))
             await asyncio.sleep(0.005)
-        assert line.batches == [1] * 20 and line.most_open <= 2
+        assert client.batches == [1] * 20 and client.most_open <= 2
         assert [cast(Any, r).call_id for r in await asyncio.gather(*calls)] == [
             f"{i}" for i in range(20)
         ]
-        assert line.open == 0
+        assert client.open == 0
 
     asyncio.run(main())
 
@@ -164,21 +164,21 @@ def test_health_and_queues_tell_what_waits_and_for_how_long(
     entries: dict[str, Entry], make_request: Callable[..., ToolRequest]
 ) -> None:
     async def main() -> None:
-        line = LocalLine()
-        pool = pool_over([line], Catalogue(entries, "p"), Losses())
+        client = LocalClient()
+        pool = pool_over([client], Catalogue(entries, "p"), Losses())
         calls = [
             asyncio.create_task(pool.call(make_request(entries[name], call_id=name)))
             for name in ("slow", "slow-once")
         ]
         await asyncio.sleep(0.02)
-        line.dead.set()
+        client.dead.set()
         await asyncio.sleep(0.01)
         (health,) = pool.health()
         assert (health.state, health.in_flight, health.restarts) == (ExecutorState.DOWN, 1, 0)
         assert health.why == "it died"
         (queue,) = pool.queues().values()
         assert queue == ToolQueue(1, 0, queue.oldest_wait_s) and queue.oldest_wait_s >= 0.02
-        line.revive()
+        client.revive()
         await asyncio.sleep(0.01)
         (health,) = pool.health()
         assert (health.state, health.in_flight, health.restarts) == (ExecutorState.LIVE, 1, 1)

@@ -1,4 +1,4 @@
-"""One call from end to end, with the quick start's tools and the real books behind them."""
+"""One call from end to end, with the quick start's tools and real spend accounts behind them."""
 
 import asyncio
 import sqlite3
@@ -43,9 +43,9 @@ def asked(
     return ToolRequest(call_id, caller, option, given, group.task, seed, 0)
 
 
-def execute(catalogue: Catalogue, books: Any, *requests: ToolRequest) -> list[ToolResult]:
+def execute(catalogue: Catalogue, spend: Any, *requests: ToolRequest) -> list[ToolResult]:
     async def main() -> list[ToolResult]:
-        executor = Executor(catalogue, make_tools(catalogue), books)
+        executor = Executor(catalogue, make_tools(catalogue), spend)
         try:
             return [await executor.execute(request) for request in requests]
         finally:
@@ -54,17 +54,17 @@ def execute(catalogue: Catalogue, books: Any, *requests: ToolRequest) -> list[To
     return asyncio.run(main())
 
 
-def test_a_model_is_charged_at_the_draws_prices(
+def test_a_model_is_charged_at_the_prices_of_its_toolset(
     catalogue: Catalogue, sampler: GroupSampler, local_spend: Callable[..., Any]
 ) -> None:
-    group, books = sampler.group(0, 1), local_spend()
+    group, spend = sampler.group(0, 1), local_spend()
     option = group.toolset.options[0]
-    (result,) = execute(catalogue, books, asked(group, "ask", {"model": option.alias}))
+    (result,) = execute(catalogue, spend, asked(group, "ask", {"model": option.alias}))
     entry = result.entry
     assert result.error is None and entry.identity == option.identity
     assert entry.charged_nanousd == option.prices.cost_nanousd(entry.usage) > 0
     assert 0.75 * option.latency_s <= entry.service_s <= 1.25 * option.latency_s
-    assert books.budget.committed_nanousd == entry.charged_nanousd
+    assert spend.budget.committed_nanousd == entry.charged_nanousd
     assert entry.price_sheet == catalogue.price_sheet
 
 
@@ -75,8 +75,8 @@ def test_the_same_call_has_the_same_outcome(
     alias = group.toolset.options[0].alias
     calls = [asked(group, "ask", {"model": alias}, f"c{i}", seed=i // 2) for i in range(10)]
     results = execute(catalogue, local_spend(), *calls)
-    told = [(r.text, r.entry.usage, r.entry.service_s) for r in results]
-    assert told[::2] == told[1::2] and len(set(told)) == 5
+    outcomes = [(r.text, r.entry.usage, r.entry.service_s) for r in results]
+    assert outcomes[::2] == outcomes[1::2] and len(set(outcomes)) == 5
 
 
 def test_experts_are_right_as_often_as_their_skill_says(
@@ -104,17 +104,17 @@ def test_pure_tools_need_no_recording_and_run_in_a_replay(
     calls = [asked(group, "ask", {"model": group.toolset.options[0].alias}, "a", seed=7)]
     calls.append(asked(group, "calculator", {"expression": "6*7"}, "b"))
 
-    async def heard(mode: Mode) -> list[tuple[str, Usage, float, bool]]:
+    async def observed(mode: Mode) -> list[tuple[str, Usage, float, bool]]:
         tools = make_tools(catalogue, mode)
         executor = Executor(catalogue, tools, local_spend(), Cassette(tape, mode))
         results = [await executor.execute(call) for call in calls]
         await executor.close()
         entries = [result.entry for result in results]
-        told = zip(results, entries, strict=True)
-        return [(r.text, e.usage, e.service_s, e.replayed) for r, e in told]
+        outcomes = zip(results, entries, strict=True)
+        return [(r.text, e.usage, e.service_s, e.replayed) for r, e in outcomes]
 
-    live = asyncio.run(heard(Mode.RECORD))
-    assert asyncio.run(heard(Mode.REPLAY_OR_FAIL)) == live
+    live = asyncio.run(observed(Mode.RECORD))
+    assert asyncio.run(observed(Mode.REPLAY_OR_FAIL)) == live
     assert not any(replayed for *_, replayed in live)
     with sqlite3.connect(tape) as connection:
         assert connection.execute("SELECT count(*) FROM calls").fetchone() == (0,)
@@ -136,7 +136,7 @@ def test_the_calculator_computes(
     assert {result.text for result in results} == {"42"}
     latencies = [option.latency_s for option in options.values()]
     assert [result.entry.service_s for result in results] == latencies
-    assert len(set(latencies)) == 3  # one for each factor of the draw
+    assert len(set(latencies)) == 3  # one for each factor of the sample
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_a_call_that_is_wrong_in_itself_never_reaches_a_tool(
 ) -> None:
     with pytest.raises(Fault) as caught:
         resolve(with_calculator(sampler).toolset, name, arguments)
-    assert caught.value.kind is kind and kind.is_the_calls_own
+    assert caught.value.kind is kind and kind.is_invalid_call
 
 
 def test_what_a_tool_cannot_do_is_an_observation_that_names_it_and_is_free(
@@ -171,7 +171,7 @@ def test_what_a_tool_cannot_do_is_an_observation_that_names_it_and_is_free(
 
 
 class Doing:
-    """Does what it is told, once a call."""
+    """Runs a given function once per call."""
 
     def __init__(self, work: Callable[[], Any]):
         self.work, self.calls = work, 0
@@ -188,22 +188,22 @@ class Doing:
 def run_one(
     entry: Entry,
     request: ToolRequest,
-    books: Any,
+    spend: Any,
     work: Callable[[], Any],
     cassette: Cassette | None = None,
 ) -> ToolResult:
     async def main() -> ToolResult:
         catalogue = Catalogue({entry.name: entry}, "prices")
-        executor = Executor(catalogue, {entry.name: Doing(work)}, books, cassette)
+        executor = Executor(catalogue, {entry.name: Doing(work)}, spend, cassette)
         return await executor.execute(request)
 
     return asyncio.run(main())
 
 
-def spent(books: Any) -> int:
-    """Of all entries; what the guard holds must be the same."""
-    total = sum(totals.charged_nanousd for totals in books.ledger.by_identity.values())
-    assert books.budget.committed_nanousd == total
+def spent(spend: Any) -> int:
+    """Returns the sum over all entries, which must equal what the budget holds."""
+    total = sum(totals.charged_nanousd for totals in spend.ledger.by_identity.values())
+    assert spend.budget.committed_nanousd == total
     return total
 
 
@@ -216,12 +216,12 @@ def test_a_bug_of_a_tool_is_an_observation_and_is_charged_at_the_most(
     make_request: Callable[..., ToolRequest],
     local_spend: Callable[..., Any],
 ) -> None:
-    entry, books = make_entry(prices=TOKENS), local_spend()
-    result = run_one(entry, make_request(entry), books, broken)
+    entry, spend = make_entry(prices=TOKENS), local_spend()
+    result = run_one(entry, make_request(entry), spend, broken)
     assert result.text == "error: tool broke; use another"
     assert result.error == FaultKind.CRASHED.value
-    assert books.ledger.faults == {"crashed": 1}
-    assert spent(books) == result.entry.charged_nanousd == MOST
+    assert spend.ledger.faults == {"crashed": 1}
+    assert spent(spend) == result.entry.charged_nanousd == MOST
 
 
 def test_usage_that_cannot_be_is_charged_at_the_most(
@@ -229,9 +229,9 @@ def test_usage_that_cannot_be_is_charged_at_the_most(
     make_request: Callable[..., ToolRequest],
     local_spend: Callable[..., Any],
 ) -> None:
-    entry, books = make_entry(prices=TOKENS), local_spend()
-    result = run_one(entry, make_request(entry), books, lambda: Reply("ok", Usage(1, 2)))
-    assert result.error == FaultKind.CRASHED.value and spent(books) == MOST
+    entry, spend = make_entry(prices=TOKENS), local_spend()
+    result = run_one(entry, make_request(entry), spend, lambda: Reply("ok", Usage(1, 2)))
+    assert result.error == FaultKind.CRASHED.value and spent(spend) == MOST
 
 
 def test_a_tool_that_hangs_is_cut_off_at_its_deadline(
@@ -239,10 +239,10 @@ def test_a_tool_that_hangs_is_cut_off_at_its_deadline(
     make_request: Callable[..., ToolRequest],
     local_spend: Callable[..., Any],
 ) -> None:
-    entry, books = make_entry(prices=TOKENS, deadline_s=0.05), local_spend()
-    result = run_one(entry, make_request(entry), books, lambda: asyncio.Event().wait())
+    entry, spend = make_entry(prices=TOKENS, deadline_s=0.05), local_spend()
+    result = run_one(entry, make_request(entry), spend, lambda: asyncio.Event().wait())
     assert result.text == "error: no answer within 0.05 s"
-    assert result.error == FaultKind.TIMEOUT.value and spent(books) == MOST
+    assert result.error == FaultKind.TIMEOUT.value and spent(spend) == MOST
 
 
 def test_a_call_that_a_limit_holds_until_its_deadline_waited_and_was_not_served(
@@ -250,19 +250,19 @@ def test_a_call_that_a_limit_holds_until_its_deadline_waited_and_was_not_served(
     make_request: Callable[..., ToolRequest],
     local_spend: Callable[..., Any],
 ) -> None:
-    entry, books = make_entry(deadline_s=0.05, concurrency=1), local_spend()
+    entry, spend = make_entry(deadline_s=0.05, concurrency=1), local_spend()
 
     async def main() -> list[ToolResult]:
         tools = {entry.name: Doing(lambda: asyncio.Event().wait())}
-        executor = Executor(Catalogue({entry.name: entry}, "prices"), tools, books, quota=(1, 2))
+        executor = Executor(Catalogue({entry.name: entry}, "prices"), tools, spend, quota=(1, 2))
         return [await executor.execute(make_request(entry))]
 
     (result,) = asyncio.run(main())
-    assert result.error == FaultKind.TIMEOUT.value and spent(books) == 0
+    assert result.error == FaultKind.TIMEOUT.value and spent(spend) == 0
     assert result.entry.queue_s >= 0.05 and result.entry.service_s == pytest.approx(0, abs=0.001)
 
 
-def test_a_deadline_while_the_guard_is_asked_leaves_nothing_reserved(
+def test_a_deadline_during_a_reservation_leaves_nothing_reserved(
     make_entry: Callable[..., Entry],
     make_request: Callable[..., ToolRequest],
     local_spend: type,
@@ -274,10 +274,10 @@ def test_a_deadline_while_the_guard_is_asked_leaves_nothing_reserved(
             assert await super().reserve(asked) is None
             await asyncio.Event().wait()
 
-    entry, books = make_entry(prices=TOKENS, deadline_s=0.05), Slow()
-    result = run_one(entry, make_request(entry), books, lambda: Reply("ok"))
+    entry, spend = make_entry(prices=TOKENS, deadline_s=0.05), Slow()
+    result = run_one(entry, make_request(entry), spend, lambda: Reply("ok"))
     assert result.error == FaultKind.TIMEOUT.value
-    assert spent(books) == result.entry.charged_nanousd == 0
+    assert spent(spend) == result.entry.charged_nanousd == 0
 
 
 def test_a_grant_that_comes_after_the_end_of_its_call_is_refused(
@@ -292,13 +292,13 @@ def test_a_grant_that_comes_after_the_end_of_its_call_is_refused(
 
         async def reserve(self, asked: Reservation) -> str | None:
             self.asked = asked
-            raise Fault(FaultKind.UNAVAILABLE, "the spend guard does not answer")
+            raise Fault(FaultKind.UNAVAILABLE, "the spend actor does not answer")
 
-    entry, books = make_entry(prices=TOKENS), Late()
-    result = run_one(entry, make_request(entry), books, lambda: Reply("ok"))
+    entry, spend = make_entry(prices=TOKENS), Late()
+    result = run_one(entry, make_request(entry), spend, lambda: Reply("ok"))
     assert result.error == FaultKind.UNAVAILABLE.value
-    assert books.books.reserve([books.asked]) == ["this call is over"]
-    assert spent(books) == 0
+    assert spend.accounts.reserve([spend.asked]) == ["this call is over"]
+    assert spent(spend) == 0
 
 
 def test_calls_are_counted_also_where_they_are_free(
@@ -306,13 +306,13 @@ def test_calls_are_counted_also_where_they_are_free(
     make_request: Callable[..., ToolRequest],
     local_spend: Callable[..., Any],
 ) -> None:
-    entry, books = make_entry(prices=Prices()), local_spend(SpendLimits(run_calls=2))
+    entry, spend = make_entry(prices=Prices()), local_spend(SpendLimits(run_calls=2))
     results = [
-        run_one(entry, make_request(entry, call_id=f"c{i}"), books, lambda: Reply("ok"))
+        run_one(entry, make_request(entry, call_id=f"c{i}"), spend, lambda: Reply("ok"))
         for i in range(3)
     ]
     assert [r.text for r in results] == ["ok", "ok", "error: budget exhausted: 2 calls for the run"]
-    assert results[2].error == FaultKind.BUDGET.value and books.budget.run_refused
+    assert results[2].error == FaultKind.BUDGET.value and spend.budget.run_refused
 
 
 def test_output_beyond_all_limits_is_cut_with_a_mark(
@@ -351,7 +351,7 @@ def test_an_entry_names_the_sheet_that_its_price_is_from_and_who_did_it(
     make_request: Callable[..., ToolRequest],
     local_spend: Callable[..., Any],
 ) -> None:
-    entry, books = make_entry(), local_spend()
+    entry, spend = make_entry(), local_spend()
     request = make_request(entry)
     model = replace(request.option, alias="model-1", identity="nova", kind="model")
     recipe = replace(request.option, price_sheet="cheap@1", choices=(model,))
@@ -359,7 +359,7 @@ def test_an_entry_names_the_sheet_that_its_price_is_from_and_who_did_it(
         run_one(
             entry,
             replace(request, call_id=f"{option.price_sheet}", option=option),
-            books,
+            spend,
             lambda: Reply("ok"),
         ).entry
         for option in (request.option, recipe)
@@ -407,9 +407,9 @@ def test_a_recording_holds_the_tokens_of_all_attempts(
 
     entry, tape = make_entry(prices=TOKENS, retries=1), tmp_path / "tape.sqlite"
     for arguments, usage, cost in (({}, Usage(40, 20, 5), 25), ({"again": 1}, Usage(7), 7)):
-        request, books = make_request(entry, arguments), local_spend()
-        live = run_one(entry, request, books, scripted, Cassette(tape, Mode.RECORD))
-        assert (live.entry.usage, spent(books), live.entry.retries) == (usage, cost, 1)
+        request, spend = make_request(entry, arguments), local_spend()
+        live = run_one(entry, request, spend, scripted, Cassette(tape, Mode.RECORD))
+        assert (live.entry.usage, spent(spend), live.entry.retries) == (usage, cost, 1)
         again = run_one(entry, request, local_spend(), broken, Cassette(tape, Mode.REPLAY))
         assert (again.entry.usage, again.entry.saved_nanousd) == (usage, cost)
         assert again.entry.cache_hit == live.entry.cache_hit == (usage.cached_tokens > 0)
@@ -420,11 +420,11 @@ def test_the_wait_at_the_client_and_in_this_process_is_in_the_queue_seconds(
     make_request: Callable[..., ToolRequest],
     local_spend: Callable[..., Any],
 ) -> None:
-    entry, books = make_entry(deadline_s=0.05), local_spend()
+    entry, spend = make_entry(deadline_s=0.05), local_spend()
 
     async def main() -> list[LedgerEntry]:
         tools = {entry.name: Doing(lambda: asyncio.Event().wait())}
-        executor = Executor(Catalogue({entry.name: entry}, "prices"), tools, books)
+        executor = Executor(Catalogue({entry.name: entry}, "prices"), tools, spend)
         request = replace(make_request(entry), waited_s=40.0)
         return [(await executor.execute(request, waited_s=2.0)).entry]
 
@@ -439,9 +439,9 @@ def test_a_replay_that_must_answer_and_cannot_is_entered_and_ends_the_episode(
     local_spend: Callable[..., Any],
     tmp_path: Path,
 ) -> None:
-    entry, books, tape = make_entry(), local_spend(), tmp_path / "tape.sqlite"
+    entry, spend, tape = make_entry(), local_spend(), tmp_path / "tape.sqlite"
     run_one(entry, make_request(entry), local_spend(), broken, Cassette(tape, Mode.RECORD))
     replay = Cassette(tape, Mode.REPLAY_OR_FAIL)
     with pytest.raises(CassetteError, match="no call of tool"):
-        run_one(entry, make_request(entry, {"other": 1}), books, broken, replay)
-    assert books.ledger.faults == {"not_recorded": 1} and spent(books) == 0
+        run_one(entry, make_request(entry, {"other": 1}), spend, broken, replay)
+    assert spend.ledger.faults == {"not_recorded": 1} and spent(spend) == 0

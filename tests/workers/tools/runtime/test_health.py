@@ -1,4 +1,4 @@
-"""What the pools of several clients come to together."""
+"""The pools of several clients, summed up."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The gate before a tool, with limits that change under way."""
+"""The limiter of a tool, with limits that change meanwhile."""
 
 import asyncio
 from collections.abc import Callable
@@ -45,7 +45,7 @@ async def settle() -> None:
 
 
 @given(STEPS)
-def test_nobody_is_let_in_beyond_the_limit_and_nobody_waits_below_it(steps: list) -> None:
+def test_none_is_admitted_beyond_the_limit_and_none_waits_below_it(steps: list) -> None:
     async def main() -> None:
         most: int | None = 2
         limiter, visitors = Limiter(most), []
@@ -73,7 +73,7 @@ def test_nobody_is_let_in_beyond_the_limit_and_nobody_waits_below_it(steps: list
     asyncio.run(main())
 
 
-def test_who_asks_first_goes_first() -> None:
+def test_attempts_are_admitted_in_order() -> None:
     async def main() -> None:
         limiter, order = Limiter(1), []
 
@@ -107,7 +107,7 @@ def test_a_smaller_limit_is_kept_once_enough_have_left() -> None:
     asyncio.run(main())
 
 
-def test_a_rate_that_changes_holds_for_those_who_wait_already() -> None:
+def test_a_rate_that_changes_holds_for_those_that_wait_already() -> None:
     async def main() -> None:
         limiter, entered_s = Limiter(None, 1.0), []
         loop = asyncio.get_running_loop()
@@ -152,7 +152,7 @@ class Idle:
 
 
 @given(st.integers(1, 12), st.lists(st.booleans(), max_size=12))
-def test_shares_that_change_one_after_the_other_never_sum_to_more_than_the_limit(
+def test_quotas_that_change_one_after_the_other_never_sum_to_more_than_the_limit(
     make_entry: Callable[..., Entry], limit: int, grows: list[bool]
 ) -> None:
     async def main() -> None:
@@ -160,9 +160,9 @@ def test_shares_that_change_one_after_the_other_never_sum_to_more_than_the_limit
         services = [Service(entry, Idle(), (0, 1))]
 
         def check() -> None:
-            gates = [service.limiter for service in services]
-            assert sum(limiter.most or 0 for limiter in gates) <= limit
-            assert sum(limiter.per_s or 0 for limiter in gates if limiter.most) <= 100.0 + 1e-9
+            limiters = [service.limiter for service in services]
+            assert sum(limiter.most or 0 for limiter in limiters) <= limit
+            assert sum(limiter.per_s or 0 for limiter in limiters if limiter.most) <= 100.0 + 1e-9
 
         for grow in grows:
             if grow:

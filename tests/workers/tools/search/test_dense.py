@@ -129,10 +129,10 @@ def test_an_executor_searches_by_vectors_as_the_catalogue_asks(
         "dense": {"model": model, "query_prefix": "", "max_tokens": 64},
     }
     entry = Entry("local_search", Kind.TOOL, "", "search", Prices(), 0.0, settings=settings)
-    catalogue, books = Catalogue({entry.name: entry}, "prices"), LocalSpendClient()
+    catalogue, spend = Catalogue({entry.name: entry}, "prices"), LocalSpendClient()
 
     async def search_for_each_city() -> list[ToolResult]:
-        executor = Executor(catalogue, make_tools(catalogue), books)
+        executor = Executor(catalogue, make_tools(catalogue), spend)
         asked = [request_for(f"{city['title']}\n{city['text']}") for city in CITIES]
         requests = [replace(one, call_id=str(i)) for i, one in enumerate(asked)]
         results = [await executor.execute(request) for request in requests]
@@ -143,7 +143,7 @@ def test_an_executor_searches_by_vectors_as_the_catalogue_asks(
     assert [result.error for result in results] == [None] * 4
     for city, result in zip(CITIES, results, strict=True):
         assert city["text"] in result.text
-    assert [entry.identity for entry in books.entries] == ["local_search"] * 4
+    assert [entry.identity for entry in spend.entries] == ["local_search"] * 4
 
 
 def test_no_query_finds_nothing(model: str, passages: Passages, tmp_path: Path) -> None:

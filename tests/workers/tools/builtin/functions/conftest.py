@@ -1,4 +1,4 @@
-"""A module of a user's, and tools that are functions of it."""
+"""A user module, and tools made of its functions."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator

@@ -16,7 +16,7 @@ from orchestra_ray.core.records import Caller, Task, ToolOption, ToolRequest
 from orchestra_ray.workers.tools.builtin.function import FunctionLimits, FunctionTool
 
 REPOSITORY = Path(__file__).parents[5]
-OFFER = ToolOption("function", "function", "tool", "", Prices(), 0.0)
+OPTION = ToolOption("function", "function", "tool", "", Prices(), 0.0)
 CALLER = Caller(step=1, group_id="g", episode_id="e", turn=0)
 TASK = Task("t", "family", "question", {})
 
@@ -49,7 +49,7 @@ Open = Callable[..., Any]
 
 
 def asked(arguments: dict[str, Any]) -> ToolRequest:
-    return ToolRequest("call", CALLER, OFFER, arguments, TASK, 0, 0)
+    return ToolRequest("call", CALLER, OPTION, arguments, TASK, 0, 0)
 
 
 async def text(tool: FunctionTool, **arguments: Any) -> str:

@@ -64,12 +64,12 @@ def children() -> set[int]:
 PARENT = """
 import asyncio, sys
 from orchestra_ray.core.money import Prices
-from orchestra_ray.core.records import Asker, Offer, Task, ToolRequest
+from orchestra_ray.core.records import Caller, Task, ToolOption, ToolRequest
 from orchestra_ray.workers.tools.builtin.function import FunctionTool
 
 def ask(arguments):
-    offer, asker = Offer("f", "f", "tool", "", Prices(), 0.0), Asker(1, "g", "e", 0)
-    return ToolRequest("c", asker, offer, arguments, Task("t", "f", "q", {}), 0, 0)
+    option, caller = ToolOption("f", "f", "tool", "", Prices(), 0.0), Caller(1, "g", "e", 0)
+    return ToolRequest("c", caller, option, arguments, Task("t", "f", "q", {}), 0, 0)
 
 async def run():
     folder, *told = sys.argv[1:]

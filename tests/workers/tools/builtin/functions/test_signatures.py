@@ -1,4 +1,4 @@
-"""What a function says of itself, or why it cannot be a tool."""
+"""The signature of a function, or why it cannot be a tool."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
-"""`orchestra tools describe`: models tried on tasks, and described by another that saw them.
+"""`orchestra tools describe`: tries models on tasks, and lets another model describe the results.
 
-Everything that can be refused is refused before the first call is paid. What was spent is printed,
-however it ends.
+Every mistake in the arguments is refused before the first paid call. The spend is printed, also
+after an error.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestra_ray.cli.ledger import ledger_table
+from orchestra_ray.cli.ledger_table import ledger_table
 from orchestra_ray.cli.tables import show
 from orchestra_ray.config.schema import Config
 from orchestra_ray.core.errors import ConfigError
@@ -26,12 +26,12 @@ from orchestra_ray.spend.local import LocalSpendClient
 from orchestra_ray.spend.summary import By, spend_summary
 from orchestra_ray.workers.tools.standalone import StandaloneCaller, pick_tasks
 
-CANNOT_WRITE = "simulated"  # the executor of experts that know tasks and no words
+CANNOT_WRITE = "simulated"  # backend of experts that only answer tasks
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Whom to describe, by whom, on how many tasks, and where the copy goes."""
+class DescribeRequest:
+    """The models to describe, the model that writes, the number of tasks, the path of the copy."""
 
     models: Sequence[str]
     by: str
@@ -42,20 +42,20 @@ class Wanted:
 def describe_models(
     config: Config, models: Sequence[str], by: str | None, tasks: int, out: str | None
 ) -> int:
-    """How many of the models have no new description. `models` empty: all that are offered."""
+    """Returns how many of the models got no description. Without `models`: all on offer."""
     catalogue = read_catalogue(config.catalogue)
-    wanted = resolve(config, catalogue, models, by, tasks, out)
-    chosen = pick_tasks(TaskSource.train(config.tasks), tasks, config.seed)
-    books = LocalSpendClient(limits_of(config.spend), config.name)
+    request = resolve(config, catalogue, models, by, tasks, out)
+    trial_tasks = pick_tasks(TaskSource.train(config.tasks), tasks, config.seed)
+    spend = LocalSpendClient(limits_of(config.spend), config.name)
     try:
-        found = asyncio.run(_describe_all(catalogue, wanted, chosen, books, config.seed))
+        found = asyncio.run(_describe_all(catalogue, request, trial_tasks, spend, config.seed))
     finally:
-        if books.entries:
-            show(ledger_table(spend_summary(table(config.name, books.entries), By.MODEL), By.MODEL))
+        if spend.entries:
+            show(ledger_table(spend_summary(table(config.name, spend.entries), By.MODEL), By.MODEL))
     if found:
-        write_described(Path(config.catalogue.path), wanted.target, found)
-        print(f"written: {wanted.target}; catalogue.path={wanted.target} uses it")
-    return len(wanted.models) - len(found)
+        write_described(Path(config.catalogue.path), request.target, found)
+        print(f"written: {request.target}; catalogue.path={request.target} uses it")
+    return len(request.models) - len(found)
 
 
 def resolve(
@@ -65,23 +65,23 @@ def resolve(
     by: str | None,
     tasks: int,
     out: str | None,
-) -> Wanted:
-    """`ConfigError` where it cannot be done, before anything is spent."""
+) -> DescribeRequest:
+    """Raises ConfigError if the request cannot be served; nothing is spent yet."""
     source = Path(config.catalogue.path)
     writer = by or _dearest_writer(catalogue)
-    asked = list(dict.fromkeys(models)) or [
+    described = list(dict.fromkeys(models)) or [
         entry.name for entry in catalogue.offered_models if entry.name != writer
     ]
-    for option, name in (("--by", writer), *(("--model", name) for name in asked)):
+    for option, name in (("--by", writer), *(("--model", name) for name in described)):
         if name not in catalogue.models:
             known = ", ".join(catalogue.models)
             raise ConfigError(f"{option} {name}: no such model; choose from: {known}")
-    if writer in asked:
+    if writer in described:
         raise ConfigError(f"--by {writer}: a model is described by another; choose one")
     if catalogue.entries[writer].backend == CANNOT_WRITE:
         raise ConfigError(f"--by {writer}: a simulated expert writes nothing; name another")
     text = source.read_text(encoding="utf-8")
-    for name in asked:
+    for name in described:
         replaced(text, name, "words")
     target = Path(out) if out is not None else source.with_name(f"{source.stem}_described.yaml")
     if target.exists():
@@ -89,7 +89,7 @@ def resolve(
     if not target.parent.is_dir():
         raise ConfigError(f"--out {target}: no folder {target.parent}; make it first")
     require(family.name for family in config.tasks.families)
-    return Wanted(asked, writer, tasks, target)
+    return DescribeRequest(described, writer, tasks, target)
 
 
 def _dearest_writer(catalogue: Catalogue) -> str:
@@ -103,14 +103,18 @@ def _dearest_writer(catalogue: Catalogue) -> str:
 
 
 async def _describe_all(
-    catalogue: Catalogue, wanted: Wanted, tasks: Sequence[Task], books: LocalSpendClient, seed: int
+    catalogue: Catalogue,
+    request: DescribeRequest,
+    tasks: Sequence[Task],
+    spend: LocalSpendClient,
+    seed: int,
 ) -> dict[str, str]:
-    caller = StandaloneCaller(catalogue, [*wanted.models, wanted.by], books, seed)
+    caller = StandaloneCaller(catalogue, [*request.models, request.by], spend, seed)
     found: dict[str, str] = {}
     try:
-        for name in wanted.models:
+        for name in request.models:
             try:
-                found[name] = await _described(caller, catalogue, name, wanted.by, tasks)
+                found[name] = await _described(caller, catalogue, name, request.by, tasks)
             except ConfigError as error:
                 print(f"error: {error}", file=sys.stderr)
     finally:
@@ -129,9 +133,9 @@ async def _described(
     try:
         text = await describe(entry, tried.trials, ask, caller.patience_s(by))
     except BadDescription as error:
-        problem = f"what it wrote of {name} cannot stand in a catalogue: {error}"
+        problem = f"its description of {name} cannot be used: {error}"
         raise ConfigError(f"{by}: {problem} Name another with --by, or try again") from None
     except TimeoutError:
-        raise ConfigError(f"{by}: no answer on {name} in time; raise its deadline_s") from None
+        raise ConfigError(f"{by}: no description of {name} in time; raise its deadline_s") from None
     print(f"  {text}", flush=True)
     return text

@@ -1,4 +1,4 @@
-"""Lines of a pool that run calls in this process, and die and come back as a test says."""
+"""Executor clients that run calls in this process, and die and restart as a test says."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from orchestra_ray.workers.tools.runtime.mailbox import Mailbox
 SECONDS = {"fast": 0.0, "slow": 0.5}
 
 
-class LocalLine:
+class LocalClient:
     """Runs calls for as long as their entry's name says; loses everything when it is `dead`."""
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class LocalLine:
         self.open, self.most_open = 0, 0
         self.dead, self.again = asyncio.Event(), asyncio.Event()
         self.gone = False
-        self._outbox: Mailbox[tuple[str, ToolResult | Failure]] = Mailbox()
+        self._mailbox: Mailbox[tuple[str, ToolResult | Failure]] = Mailbox()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def exchange(self, requests: Sequence[ToolRequest]) -> Results:
@@ -34,7 +34,7 @@ class LocalLine:
         self._tasks += [asyncio.create_task(self._run(request)) for request in requests]
         self.open += 1
         self.most_open = max(self.most_open, self.open)
-        ended = asyncio.ensure_future(self._outbox.take(10))
+        ended = asyncio.ensure_future(self._mailbox.take(10))
         death = asyncio.ensure_future(self.dead.wait())
         await asyncio.wait({ended, death}, return_when=asyncio.FIRST_COMPLETED)
         self.open -= 1
@@ -45,7 +45,7 @@ class LocalLine:
 
     async def _run(self, request: ToolRequest) -> None:
         await asyncio.sleep(SECONDS[request.option.identity.split("-")[0]])
-        self._outbox.put((call_of(request), cast(ToolResult, request)))
+        self._mailbox.put((call_of(request), cast(ToolResult, request)))
 
     async def revived(self) -> None:
         await self.again.wait()
@@ -63,8 +63,8 @@ def by(request: ToolRequest, model: str) -> ToolRequest:
     return replace(request, option=replace(request.option, choices=(choice,)))
 
 
-def pool_over(lines: Sequence[LocalLine], catalogue: Catalogue, losses: "Losses") -> Pool:
-    return Pool({f"{number}": line for number, line in enumerate(lines)}, catalogue, losses)
+def pool_over(clients: Sequence[LocalClient], catalogue: Catalogue, losses: "Losses") -> Pool:
+    return Pool({f"{number}": client for number, client in enumerate(clients)}, catalogue, losses)
 
 
 class Losses:

@@ -1,4 +1,4 @@
-"""Section 3 of the study's page: whether one policy does what each of its users asks for."""
+"""Section 3 of the study's page: whether one policy follows each of its users."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ LABELS = {
 
 
 def user_arm(arm: str, user: str) -> str:
-    """The arm that measures the policy of `arm` with all tasks under one preference."""
+    """Returns the arm that evaluates the policy of `arm` with all tasks under one preference."""
     return f"{arm}_{user}"
 
 
@@ -31,12 +31,12 @@ def preferences(study: Study) -> str:
     head = ("policy: user", "accuracy, points", "cost, %", "latency, %", "calls to dear models")
     return f"""## 3. One policy, several preferences
 
-The same policy on the same held-out tasks and draws, once for each user; below it a policy that was
-trained on the same instructions with one reward for all. A cell is what a user gets against the
-mean of what the others get: accuracy in points, cost and latency in %, the share of the calls to
-models that go to the dear ones (priced above the catalogue's mean) in points, and in how many seeds
-it moved the way that is asked for. Bold is what the user asks for: a weight of outcome, cost or
-latency above the others' mean, and with that of cost, fewer dear calls.
+The same policy on the same held-out tasks and toolsets, once for each user; below it a policy
+trained on the same instructions with one reward for all. An entry is the difference between a
+user's result and the mean of the other users: accuracy in points, cost and latency in %, and the
+share of dear models (priced above the catalogue's mean) among the calls to models in points. Bold
+marks the user's intent, with the number of seeds that moved as intended: a weight of outcome, cost
+or latency above the others' mean and, with that of cost, fewer calls to dear models.
 
 {table(head, [*own, *without])}
 
@@ -47,19 +47,19 @@ With preferences {_verdict(kept)}. Without them {_verdict(kept_without)}.
 
 def _verdict(kept: Sequence[bool]) -> str:
     shown = "shown" if kept and all(kept) else "not shown"
-    return f"{sum(kept)} of {len(kept)} bold cells moved so in every seed: {shown}"
+    return f"{sum(kept)} of {len(kept)} bold entries moved as intended in every seed: {shown}"
 
 
 def _scores(study: Study) -> str:
-    """What the users of `ours` get from policies that were trained with and without preferences."""
+    """Scores of policies trained with and without preferences, under the users of `ours`."""
     seeds = study.ended("ours", "no_preference", "outcome")
     if not seeds:
         return "The preference score: no seed of `no_preference` and `outcome` ended."
-    baselines = {arm: (arm, "after") for arm in LABELS} | {"start": ("ours", "before")}
-    baselines |= {name: ("ours", name) for name in ROUTERS}
+    policies = {arm: (arm, "after") for arm in LABELS} | {"start": ("ours", "before")}
+    policies |= {name: ("ours", name) for name in ROUTERS}
 
     def summaries(user: str | None = None) -> list[Mapping[str, Summary]]:
-        return [study.together(seed, baselines, user) for seed in seeds]
+        return [study.together(seed, policies, user) for seed in seeds]
 
     everyone, alone = summaries(), {user: summaries(user) for user in USERS}
     rows = [
@@ -78,16 +78,17 @@ def _scores(study: Study) -> str:
     quick = _part_of_quick(study, seeds, everyone, alone["quick"])
     head = ("policy", "score: all", *USERS, "reward: all")
     return f"""The preference score (Eq. 5 and 6, cents and seconds, mean over tasks) and the reward
-(Eq. 1 and 2, in one comparison of these policies and the routers), all under the wishes of `ours`
-and from its policy before training:
+(Eq. 1 and 2, in one comparison of these policies and the routers), all under the preferences of
+`ours` and relative to its policy before training:
 
 {table(head, rows)}
 
 Over {study.over("ours", "no_preference", "outcome")} the score is higher with preferences than with
-one reward for all in {higher} of {len(seeds)} seeds, the reward in {better} of {len(seeds)}. To
-show was a higher score in every seed: {"shown" if higher == len(seeds) else "not shown"}. Eq. 5
-divides the seconds of the start by the policy's, without a bound: the tasks of the quick users make
-{quick:.0%} of the score with preferences here, and it says little of what the others get."""
+one reward for all in {higher} of {len(seeds)} seeds, the reward in {better} of {len(seeds)}.
+Criterion: a higher score in every seed. Result: {"shown" if higher == len(seeds) else "not shown"}.
+Eq. 5 divides the seconds of the start by the policy's, without a bound: the tasks of the quick
+users make {quick:.0%} of the score with preferences here, so it says little about the other
+users."""
 
 
 def _part_of_quick(
@@ -96,9 +97,9 @@ def _part_of_quick(
     everyone: Sequence[Mapping[str, Summary]],
     quick: Sequence[Mapping[str, Summary]],
 ) -> float:
-    """Of the sum of the scores with preferences, what the tasks of quick users add."""
-    dealt = [[g.preference.name for g in study.groups("ours", seed).values()] for seed in seeds]
-    shares = [names.count("quick") / len(names) for names in dealt]
+    """Returns the fraction that quick users' tasks contribute to the score with preferences."""
+    users = [[g.preference.name for g in study.groups("ours", seed).values()] for seed in seeds]
+    shares = [names.count("quick") / len(names) for names in users]
     return fmean(
         share * _score(own["ours"]) / _score(all_["ours"])
         for share, own, all_ in zip(shares, quick, everyone, strict=True)
@@ -111,15 +112,15 @@ def _score(summary: Summary) -> float:
 
 
 def _moved(study: Study, arm: str, label: str) -> tuple[list[list[str]], list[bool]]:
-    """A row a user: how far what the policy does for them lies from what it does for the others.
+    """Returns a row for each user, with the differences from the mean of the other users.
 
-    And of each amount that a user asks to be moved, whether it was in every seed.
+    Also, for each intended difference, whether every seed has it.
     """
     seeds = study.ended(*(user_arm(arm, user) for user in USERS))
     if not seeds:
         return [], []
-    intents = {one.name: one for one in study.world("ours", study.ended("ours")[0]).preferences}
-    found = [{user: _played(study, arm, user, seed) for user in USERS} for seed in seeds]
+    intents = {one.name: one for one in study.inputs("ours", study.ended("ours")[0]).preferences}
+    found = [{user: _means(study, arm, user, seed) for user in USERS} for seed in seeds]
     rows, kept = [], []
     for user in USERS:
         others = [other for other in USERS if other != user]
@@ -135,7 +136,7 @@ def _moved(study: Study, arm: str, label: str) -> tuple[list[list[str]], list[bo
             Move([own.dear_share - rest.dear_share for own, rest in pairs], -1, more["cost"]),
         ]
         rows.append([f"{label}: {user}", *(move.cell() for move in moves)])
-        kept += [move.kept() == len(seeds) for move in moves if move.is_asked]
+        kept += [move.kept() == len(seeds) for move in moves if move.is_intended]
     return rows, kept
 
 
@@ -145,26 +146,26 @@ def _change(own: float, others: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """How far an amount moved, by seed. way: 1 where more of it is better, else -1."""
+    """Differences of an amount, by seed. way: 1 if more of it is better, else -1."""
 
     changes: Sequence[float]
     way: int
-    is_asked: bool
+    is_intended: bool
 
     def kept(self) -> int:
-        """In how many seeds it moved the better way."""
+        """Returns the number of seeds with a difference in the better direction."""
         return sum(self.way * change > 0 for change in self.changes)
 
     def cell(self) -> str:
         text = spread(self.changes, 0, 100, "+")
-        if not self.is_asked:
+        if not self.is_intended:
             return text
         direction = "up" if self.way > 0 else "down"
         return f"**{text}, {direction} in {self.kept()} of {len(self.changes)}**"
 
 
-class Played(NamedTuple):
-    """Means over episodes; `dear_share` is that of the dear models among the calls to models."""
+class Means(NamedTuple):
+    """Means over episodes; `dear_share`: of dear models among the calls to models."""
 
     accuracy: float
     usd: float
@@ -172,16 +173,16 @@ class Played(NamedTuple):
     dear_share: float
 
 
-def _mean(several: Sequence[Played]) -> Played:
-    return Played(*(fmean(column) for column in zip(*several, strict=True)))
+def _mean(several: Sequence[Means]) -> Means:
+    return Means(*(fmean(column) for column in zip(*several, strict=True)))
 
 
-def _played(study: Study, arm: str, user: str, seed: int) -> Played:
-    models = study.world("ours", study.ended("ours")[0]).catalogue.models
+def _means(study: Study, arm: str, user: str, seed: int) -> Means:
+    models = study.inputs("ours", study.ended("ours")[0]).catalogue.models
     prices = {name: entry.prices.output_nanousd_per_mtok for name, entry in models.items()}
     dear = {name for name, price in prices.items() if price > fmean(prices.values())}
     found = list(study.episodes(user_arm(arm, user), seed, "policy").values())
-    return Played(
+    return Means(
         fmean(one.correct for one in found),
         fmean(usd(one.price_nanousd) for one in found),
         fmean(one.latency_s for one in found),
