@@ -56,7 +56,9 @@ more time."""
 
 def _wrapped(block: str) -> str:
     """Wraps a paragraph at the width of the docs; keeps tables, headings and lists."""
-    return block if block[0] in "|#-" else fill(" ".join(block.split()), WIDTH)
+    return (
+        block if block[0] in "|#-" else fill(" ".join(block.split()), WIDTH, break_on_hyphens=False)
+    )
 
 
 def _head(study: Study) -> str:

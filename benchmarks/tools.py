@@ -30,9 +30,9 @@ from tool_parts import Rows, null_catalogue, requests, sandbox, search, spend
 
 from orchestra_ray.core.records import ToolRequest, ToolResult
 from orchestra_ray.data.catalogue import Kind
-from orchestra_ray.spend.actor import SpendActor
+from orchestra_ray.spend.actor import RemoteSpendActor
 from orchestra_ray.spend.budget import SpendLimits
-from orchestra_ray.workers.tools.actor import ToolExecutor, ToolPool
+from orchestra_ray.workers.tools.actor import RemoteToolExecutor, ToolPool
 from orchestra_ray.workers.tools.base import Reply
 
 IN_FLIGHT = (1, 64, 1_000)
@@ -104,8 +104,8 @@ def pool_of(executors: int, folder: str) -> tuple[ToolPool, Any]:
     """Starts the tool pool of a run. Returns it with its spend actor."""
     catalogue = null_catalogue()
     limits = SpendLimits(call_nanousd=10**6, episode_nanousd=10**9, run_nanousd=10**12)
-    spend = SpendActor.options(num_cpus=0).remote("bench", folder, limits)
-    executor: Any = ToolExecutor.options(num_cpus=0)
+    spend = RemoteSpendActor.options(num_cpus=0).remote("bench", folder, limits)
+    executor: Any = RemoteToolExecutor.options(num_cpus=0)
     actors = [executor.remote(catalogue, spend, (index, executors)) for index in range(executors)]
     ray.get([actor.__ray_call__.remote(register_null) for actor in actors], timeout=CALL_S)
     ray.get([actor.ready.remote() for actor in actors], timeout=CALL_S)

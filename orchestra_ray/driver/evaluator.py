@@ -19,9 +19,10 @@ from orchestra_ray.data.catalogue import Catalogue
 from orchestra_ray.data.tasks.private import redact_private
 from orchestra_ray.data.tasks.sampler import GroupSampler
 from orchestra_ray.driver.accounting import Accounting
+from orchestra_ray.driver.calls import RunFailed
 from orchestra_ray.driver.idle import Reasons
 from orchestra_ray.driver.logs import failure_fields
-from orchestra_ray.driver.worker_group import RunFailed, WorkerGroup
+from orchestra_ray.driver.worker_group import WorkerGroup
 from orchestra_ray.evaluation.baselines import group_for_policy
 from orchestra_ray.evaluation.compare import compare
 from orchestra_ray.evaluation.episode_log import EpisodeLog, EvalEpisode

@@ -6,7 +6,7 @@ quote tasks.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from ray.exceptions import RayActorError, RayError, RayTaskError
@@ -25,13 +25,13 @@ class ActorLogs:
         self._logs: dict[str, ProcessLog] = {}
         self._asking: set[asyncio.Task[None]] = set()
 
-    async def ask(self, where: str, actor: Any) -> None:
-        """Asks the actor for the paths of its log. Raises the errors of the call."""
-        self._logs[where] = await actor.process_log.remote()
+    async def ask(self, where: str, asked: Awaitable[ProcessLog]) -> None:
+        """Keeps what the actor answers of its log. Raises the errors of the call."""
+        self._logs[where] = await asked
 
-    def ask_again(self, where: str, actor: Any, deadline_s: float) -> None:
-        """Asks in the background an actor that Ray restarts, since its log has a new path."""
-        task = asyncio.get_running_loop().create_task(self._ask_within(where, actor, deadline_s))
+    def ask_again(self, where: str, asked: Awaitable[ProcessLog], deadline_s: float) -> None:
+        """Waits in the background for an actor that Ray restarts: its log has a new path."""
+        task = asyncio.get_running_loop().create_task(self._ask_within(where, asked, deadline_s))
         self._asking.add(task)  # the loop itself holds tasks only weakly
         task.add_done_callback(self._asking.discard)
 
@@ -59,10 +59,12 @@ class ActorLogs:
         """Returns a failure of no known task as it may be written."""
         return redact(failure) if self._private and failure.log is not None else failure
 
-    async def _ask_within(self, where: str, actor: Any, deadline_s: float) -> None:
+    async def _ask_within(
+        self, where: str, asked: Awaitable[ProcessLog], deadline_s: float
+    ) -> None:
         try:
             async with asyncio.timeout(deadline_s):
-                await self.ask(where, actor)
+                await self.ask(where, asked)
         except (TimeoutError, RayError):
             self._logs.pop(where, None)
 

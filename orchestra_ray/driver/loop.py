@@ -21,13 +21,14 @@ from orchestra_ray.data.tasks.private import redact_private
 from orchestra_ray.data.tasks.sampler import GroupSampler
 from orchestra_ray.driver.accounting import Accounting
 from orchestra_ray.driver.batch import dropped_sequences, training_sequences
+from orchestra_ray.driver.calls import RunFailed
 from orchestra_ray.driver.dispatcher import Dispatcher
 from orchestra_ray.driver.filters import FilteredGroup, ScoredGroup, TrainableEpisode, filter_group
 from orchestra_ray.driver.idle import IdleSteps
 from orchestra_ray.driver.logs import failure_fields
 from orchestra_ray.driver.metrics import failure_metrics, filter_metrics, group_metrics
 from orchestra_ray.driver.throughput import Throughput
-from orchestra_ray.driver.worker_group import STREAM_MARGIN_S, OnEvent, RunFailed, WorkerGroup
+from orchestra_ray.driver.worker_group import STREAM_MARGIN_S, OnEvent, WorkerGroup
 from orchestra_ray.spend.accounts import RUN_REFUSED
 from orchestra_ray.workers.learner.actor import LearnerGroup
 from orchestra_ray.workers.reward.combinations import next_multiplier

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
-
 from orchestra_ray.config import Config
 from orchestra_ray.config.derived import cassette_of, recorded, run_folder
 from orchestra_ray.core.policy_names import MODEL
@@ -26,6 +24,7 @@ from orchestra_ray.data.preferences.load import load_heldout_preferences, load_p
 from orchestra_ray.data.tasks.sampler import GroupSampler
 from orchestra_ray.data.tasks.source import Source, sources
 from orchestra_ray.driver.accounting import Accounting
+from orchestra_ray.driver.calls import RunFailed, kill
 from orchestra_ray.driver.evaluator import Comparison, Evaluator
 from orchestra_ray.driver.logs import log_fields
 from orchestra_ray.driver.loop import Metrics, TrainingLoop, budget_is_spent, report
@@ -38,7 +37,7 @@ from orchestra_ray.driver.results import (
 )
 from orchestra_ray.driver.run_folder import copy_inputs, releasing_unused_name
 from orchestra_ray.driver.session import Session, ray_session
-from orchestra_ray.driver.worker_group import RunFailed, WorkerGroup
+from orchestra_ray.driver.worker_group import WorkerGroup
 from orchestra_ray.evaluation.baselines import budgets
 from orchestra_ray.evaluation.episode_log import FILE, EpisodeLog
 from orchestra_ray.evaluation.report.trained import LEAST_LR_TINY
@@ -224,7 +223,7 @@ class _Run:
             log.close()
             self._tracker.event("books", **self._accounting.metrics())
             report(self._tracker.event, await worker_group.stop())
-            ray.kill(registry.actor)
+            kill(registry.actor)
 
     async def _run_phases(
         self, worker_group: WorkerGroup, registry: RegistryHandle, evaluator: Evaluator

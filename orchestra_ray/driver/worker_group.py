@@ -10,32 +10,32 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-import ray
+from ray import ObjectRef
+from ray.actor import ActorProxy
 from ray.exceptions import RayActorError, RayError
 
 from orchestra_ray.config import Config
 from orchestra_ray.config.derived import cassette_of, has_private_tasks, overlong_of
-from orchestra_ray.core.errors import ReportedError
 from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.memory import peak_mib
-from orchestra_ray.core.process_log import LogTail, with_log
 from orchestra_ray.core.records import EpisodeSummary, GroupScore, GroupSpec
 from orchestra_ray.data.catalogue import Catalogue
 from orchestra_ray.data.tasks.private import redact_private
+from orchestra_ray.driver.calls import Handle, RunFailed, kill, one_line, within
 from orchestra_ray.driver.filters import Rollout, ScoredGroup
 from orchestra_ray.driver.logs import ActorLogs, failure_fields
 from orchestra_ray.spend.accounts import StepTotals
-from orchestra_ray.spend.actor import SpendActor
+from orchestra_ray.spend.actor import RemoteSpendActor
 from orchestra_ray.spend.budget import MEASUREMENT, limits_of
 from orchestra_ray.weights.actor import RegistryHandle
-from orchestra_ray.workers.reward.actor import RewardScorer
+from orchestra_ray.workers.reward.actor import RemoteRewardScorer, RewardScorer
 from orchestra_ray.workers.reward.judges.registry import grader_inputs
 from orchestra_ray.workers.reward.judges.verdict import Verdict
 from orchestra_ray.workers.reward.settings import RewardSettings
-from orchestra_ray.workers.rollout.actor import RolloutWorker
-from orchestra_ray.workers.tools.actor import ToolExecutor
+from orchestra_ray.workers.rollout.actor import RemoteRolloutWorker, RolloutWorker
+from orchestra_ray.workers.tools.actor import RemoteToolExecutor, ToolExecutor
 from orchestra_ray.workers.tools.runtime.health import PoolState, metrics_of
 
 T = TypeVar("T")
@@ -45,38 +45,6 @@ FIGURES_S = 10.0
 CONTROL_S = 60.0
 STREAM_MARGIN_S = 30.0  # beyond the deadline of the episode, for the transfer
 SPEND = "spend actor"  # in events
-
-
-class RunFailed(ReportedError):
-    """The run cannot continue; the message is one line. `log`: of the process that failed."""
-
-    def __init__(self, message: str, log: LogTail | None = None):
-        super().__init__(with_log(message, log))
-        self.log = log
-
-
-async def within(
-    deadline_s: float, what: str, awaitable: Awaitable[T], logs: ActorLogs | None = None
-) -> T:
-    """Awaits a Ray reference; raises `RunFailed` past the deadline or if the actor fails.
-
-    logs: to read the log of the actor with the name `what`.
-    """
-    try:
-        async with asyncio.timeout(deadline_s):
-            return await awaitable
-    except TimeoutError:
-        message, cause = f"{what}: no answer within {deadline_s:g} s", None
-    except RayError as error:
-        message, cause = f"{what}: {one_line(error)}", error
-    raise RunFailed(message, None if logs is None else logs.tail(what, cause)) from cause
-
-
-def one_line(error: RayError) -> str:
-    """Returns the last line, where Ray repeats the error below the actor's traceback."""
-    lines = str(error).strip().splitlines() or [""]
-    reason, _, _ = lines[-1].partition(" Some common causes include")  # of any death
-    return f"{type(error).__name__}: {reason}"
 
 
 class WorkerGroup:
@@ -99,25 +67,25 @@ class WorkerGroup:
         self._lost: Failure | None = None  # of the worker that was lost last
         tools, rollout = config.tools, config.rollout
         limits, cassette = limits_of(config.spend), cassette_of(config)
-        self.spend = SpendActor.options(num_cpus=0, runtime_env=env).remote(
+        self.spend = RemoteSpendActor.options(num_cpus=0, runtime_env=env).remote(
             config.name, str(folder), limits
         )
-        executor = ToolExecutor.options(num_cpus=tools.cpus_per_actor, runtime_env=env)
+        executor = RemoteToolExecutor.options(num_cpus=tools.cpus_per_actor, runtime_env=env)
         self.executors = [
             executor.remote(
                 catalogue, self.spend, (index, tools.actors), limits.count_calls, cassette
             )
             for index in range(tools.actors)
         ]
-        scorer = RewardScorer.options(num_cpus=config.reward.cpus, runtime_env=env)
+        scorer = RemoteRewardScorer.options(num_cpus=config.reward.cpus, runtime_env=env)
         judging = grader_inputs(config, catalogue, limits.count_calls)
         self.scorer = scorer.remote(judging, self.spend)
         # For the next groups: the multiplier of a budget changes during the run.
         self.reward = RewardSettings.of(config.reward, overlong_of(config))
-        worker = RolloutWorker.options(  # pyright: ignore[reportAttributeAccessIssue]
+        worker = RemoteRolloutWorker.options(
             num_cpus=rollout.cpus_per_worker, num_gpus=rollout.gpus_per_worker, runtime_env=env
         )
-        self.workers: dict[int, Any] = {
+        self.workers: dict[int, ActorProxy[RolloutWorker]] = {
             index: worker.remote(
                 config, model_path, catalogue, self.executors, self.spend, index, serves
             )
@@ -128,28 +96,29 @@ class WorkerGroup:
         rollout_s = self._config.rollout.start_deadline_s
         tools_s = self._config.tools.start_deadline_s
 
-        async def begin(where: str, actor: Any, start: Callable[[], Awaitable[object]]) -> None:
-            await self.logs.ask(where, actor)  # before any call that may end the process
-            await start()
+        async def start(where: str, worker: ActorProxy[RolloutWorker]) -> None:
+            await self.logs.ask(where, worker.process_log.remote())  # before it may die
+            await worker.start.remote(gcs_address, namespace, registry.name)
 
-        def start_of(worker: Any) -> Callable[[], Awaitable[object]]:
-            return lambda: worker.start.remote(gcs_address, namespace, registry.name)
+        async def await_ready(where: str, actor: Handle) -> None:
+            await self.logs.ask(where, actor.process_log.remote())
+            await actor.peak_mib.remote()
 
         workers = {f"rollout worker {i}": worker for i, worker in self.workers.items()}
         starts = [
-            *((rollout_s, where, worker, start_of(worker)) for where, worker in workers.items()),
-            *((tools_s, where, a, a.peak_mib.remote) for where, a in self._others().items()),
+            *((rollout_s, where, start(where, worker)) for where, worker in workers.items()),
+            *((tools_s, where, await_ready(where, a)) for where, a in self._others().items()),
         ]
-        calls = [
-            within(limit_s, where, begin(where, actor, start), self.logs)
-            for limit_s, where, actor, start in starts
-        ]
-        await asyncio.gather(*calls)
+        await asyncio.gather(*(within(s, where, call, self.logs) for s, where, call in starts))
 
-    def _others(self) -> dict[str, Any]:
+    def _others(self) -> dict[str, Handle]:
         """Returns all actors but the rollout workers, by their names in events."""
+        return {**self._restarted(), SPEND: self.spend}
+
+    def _restarted(self) -> dict[str, ActorProxy[ToolExecutor] | ActorProxy[RewardScorer]]:
+        """Returns the actors that Ray restarts, by their names in events."""
         executors = {f"tool executor {i}": actor for i, actor in enumerate(self.executors)}
-        return {**executors, "scorer": self.scorer, SPEND: self.spend}
+        return {**executors, "scorer": self.scorer}
 
     async def run_episodes(
         self, worker: int, spec: GroupSpec
@@ -179,10 +148,11 @@ class WorkerGroup:
 
     async def _stream(
         self, worker: int, spec: GroupSpec
-    ) -> AsyncIterator[tuple[EpisodeSummary, ray.ObjectRef]]:
+    ) -> AsyncIterator[tuple[EpisodeSummary, ObjectRef[Any]]]:
         if worker not in self.workers:
             return
-        stream = self.workers[worker].run_group.remote(spec)
+        started = self.workers[worker].run_group.remote(spec)
+        stream = cast(AsyncIterator[ObjectRef[Any]], started)  # Ray types it as one reference
         async for trajectory in stream:
             summary = await anext(stream, None)
             if summary is None:
@@ -211,7 +181,9 @@ class WorkerGroup:
             message, cause = one_line(error), error
         failure = self.logs.failure(FailureKind.REWARD, "scorer", message, cause)
         if isinstance(cause, RayActorError):
-            self.logs.ask_again("scorer", self.scorer, self._config.tools.start_deadline_s)
+            self.logs.ask_again(
+                "scorer", self.scorer.process_log.remote(), self._config.tools.start_deadline_s
+            )
         return failure
 
     async def run_and_score(self, worker: int, spec: GroupSpec) -> ScoredGroup:
@@ -255,7 +227,7 @@ class WorkerGroup:
             return
         self._lost = failure
         self.on_event("worker lost", **failure_fields(failure), left=len(self.workers))
-        ray.kill(actor)
+        kill(actor)
 
     def no_worker_left(self) -> RunFailed:
         """Returns the error for a run without rollout workers: why the last one was lost."""
@@ -296,9 +268,9 @@ class WorkerGroup:
         except RunFailed as error:
             kind, cause = FailureKind.INFRASTRUCTURE, error.__cause__
             failures = (self.logs.failure(kind, SPEND, str(error), cause),)
-        actors: list[Any] = [*self.workers.values(), *self.executors, self.scorer, self.spend]
+        actors: list[Handle] = [*self.workers.values(), *self.executors, self.scorer, self.spend]
         for actor in actors:
-            ray.kill(actor)
+            kill(actor)
         return failures
 
     async def _drain(self, deadline_s: float) -> tuple[int, list[Failure]]:
@@ -306,11 +278,8 @@ class WorkerGroup:
 
         Settlements of a process that fails are not counted: they may still be delivered.
         """
-        actors: dict[str, Any] = {
-            **self._others(),
-            **{f"rollout worker {i}": actor for i, actor in self.workers.items()},
-        }
-        del actors[SPEND]
+        workers = {f"rollout worker {i}": actor for i, actor in self.workers.items()}
+        actors = {**self._restarted(), **workers}
         draining = [
             within(deadline_s, "its settlements", actor.drain.remote()) for actor in actors.values()
         ]

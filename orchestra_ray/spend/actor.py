@@ -9,9 +9,10 @@ import gc
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ray
+from ray.actor import ActorHandle, ActorProxy
 from ray.exceptions import ActorDiedError
 
 from orchestra_ray.core.memory import peak_mib
@@ -29,7 +30,6 @@ SETTLE_TRIES = 4
 _log = logging.getLogger(__name__)
 
 
-@ray.remote
 class SpendActor:
     """One per run. Its methods are short and never wait, so calls are served one at a time."""
 
@@ -42,52 +42,63 @@ class SpendActor:
         self._incarnations = Incarnations()
         gc.freeze()  # imported modules never become garbage; scanning them dominates collections
 
+    @ray.method
     def reserve(self, packed: bytes) -> list[str | None]:
         """Takes packed `Reservation`s; returns None for each granted one, else the refusal."""
         [reservations] = unpack(packed)
         return self._accounts.reserve(reservations)
 
+    @ray.method
     def settle(self, packed: bytes) -> None:
         """Takes packed `Settlement`s, `Lost`s and `Failure`s."""
         [settlements] = unpack(packed)
         self._accounts.settle(settlements)
 
+    @ray.method
     def keep_quota(self, executor: str, quota: tuple[int, int]) -> None:
         """Stores the quota (index, executors) of an executor, for its next incarnation."""
         self._quotas[executor] = quota
 
+    @ray.method
     def quota_of(self, executor: str, incarnation: str) -> tuple[int, int] | None:
         """Returns the stored quota of a restarted executor, and records its new incarnation."""
         self._incarnations.begin(executor, incarnation)
         return self._quotas.get(executor)
 
-    def end_incarnation(self, executor: Any, incarnation: str) -> None:
+    @ray.method
+    def end_incarnation(self, executor: ActorProxy[Any], incarnation: str) -> None:
         """Kills an executor that hangs, once per incarnation; Ray restarts it."""
         if self._incarnations.end(actor_id(executor), incarnation):
             _log.warning("executor %s hangs and is killed", actor_id(executor))
-            ray.kill(executor, no_restart=False)
+            ray.kill(cast(ActorHandle, executor), no_restart=False)
 
+    @ray.method
     def close_step(self, step: int) -> StepTotals:
         return self._accounts.close_step(step)
 
+    @ray.method
     def process_log(self) -> ProcessLog:
         return own_log()
 
+    @ray.method
     def peak_mib(self) -> Mapping[str, float]:
         return {"books": peak_mib()}
+
+
+RemoteSpendActor = ray.remote(SpendActor)
 
 
 class SpendActorClient(BatchedSpendClient):
     """A `BatchedSpendClient` of a `SpendActor`."""
 
-    def __init__(self, spend: Any, count_calls: bool = False):
+    def __init__(self, spend: ActorProxy[SpendActor], count_calls: bool = False):
         super().__init__(_ActorTransport(spend), count_calls, SPEND_DEADLINE_S, SETTLE_TRIES)
 
 
 class _ActorTransport:
     """The actor's methods as coroutines."""
 
-    def __init__(self, spend: Any):
+    def __init__(self, spend: ActorProxy[SpendActor]):
         self._spend = spend
 
     async def reserve(self, packed: bytes) -> list[str | None]:
@@ -100,6 +111,6 @@ class _ActorTransport:
             raise SpendUnreachable from None
 
 
-def actor_id(handle: Any) -> str:
+def actor_id(handle: ActorProxy[Any]) -> str:
     """Returns the hexadecimal id of an actor, which a restart does not change."""
-    return handle._actor_id.hex()
+    return cast(ActorHandle, handle)._actor_id.hex()

@@ -14,7 +14,7 @@ from typing import cast
 import numpy as np
 import ray
 from ray import ObjectRef
-from ray.actor import ActorHandle
+from ray.actor import ActorProxy
 from torch import Tensor
 
 from orchestra_ray.core.process_log import ProcessLog, own_log
@@ -24,27 +24,36 @@ REGISTRY_NAME = "orchestra_weights"
 START_DEADLINE_S = 60.0
 
 
-@ray.remote(num_cpus=0)
 class WeightRegistry:
     """Holds the latest published version."""
 
     def __init__(self) -> None:
         self._published: tuple[Manifest, Sequence[ObjectRef]] | None = None
 
+    @ray.method
     def publish(self, manifest: Manifest, refs: Sequence[ObjectRef]) -> None:
         """Replaces the published version. `refs` are the buckets, in order."""
         self._published = (manifest, refs)
 
+    @ray.method
     def process_log(self) -> ProcessLog:
         return own_log()
 
+    @ray.method
     def latest(self) -> int | None:
         """Returns the published version; None before the first."""
-        return None if self._published is None else self._published[0].version
+        return self._version()
 
+    @ray.method
     def get(self, version: int) -> tuple[Manifest, Sequence[ObjectRef]] | None:
         """Returns a version; None if it is not the published one."""
-        return self._published if self.latest() == version else None
+        return self._published if self._version() == version else None
+
+    def _version(self) -> int | None:
+        return None if self._published is None else self._published[0].version
+
+
+RemoteWeightRegistry = ray.remote(num_cpus=0)(WeightRegistry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +61,20 @@ class RegistryHandle:
     """A started registry: its `actor` for publishers, its `name` for readers to look it up."""
 
     name: str
-    actor: ActorHandle
+    actor: ActorProxy[WeightRegistry]
 
 
 def start_registry(
     namespace: str | None = None, deadline_s: float = START_DEADLINE_S
 ) -> RegistryHandle:
     """Starts the registry in a namespace (None: this driver's); it ends with its handle."""
-    actor = WeightRegistry.options(name=REGISTRY_NAME, namespace=namespace).remote()
+    actor = RemoteWeightRegistry.options(name=REGISTRY_NAME, namespace=namespace).remote()
     ray.get(actor.latest.remote(), timeout=deadline_s)
-    return RegistryHandle(REGISTRY_NAME, cast(ActorHandle, actor))
+    return RegistryHandle(REGISTRY_NAME, actor)
 
 
 def publish(
-    registry: ActorHandle,
+    registry: ActorProxy[WeightRegistry],
     version: int,
     named_tensors: Iterable[tuple[str, Tensor]],
     bucket_bytes: int,
@@ -115,7 +124,7 @@ def fetch(
     bytes were lost with their publisher.
     """
     connect(address, namespace)
-    registry = ray.get_actor(registry_name, namespace)
+    registry = cast(ActorProxy[WeightRegistry], ray.get_actor(registry_name, namespace))
     published = ray.get(registry.get.remote(version), timeout=deadline_s)
     if published is None:
         held = ray.get(registry.latest.remote(), timeout=deadline_s)

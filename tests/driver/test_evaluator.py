@@ -16,9 +16,10 @@ from orchestra_ray.data.catalogue import Catalogue
 from orchestra_ray.data.tasks.private import PRIVATE
 from orchestra_ray.data.tasks.sampler import GroupSampler
 from orchestra_ray.driver.accounting import Accounting
+from orchestra_ray.driver.calls import RunFailed
 from orchestra_ray.driver.evaluator import Evaluator
 from orchestra_ray.driver.filters import Rollout
-from orchestra_ray.driver.worker_group import RunFailed, WorkerGroup
+from orchestra_ray.driver.worker_group import WorkerGroup
 from orchestra_ray.evaluation.episode_log import EpisodeLog
 from orchestra_ray.tracking.files import JsonlFile
 from orchestra_ray.workers.reward.judges.verdict import Verdict

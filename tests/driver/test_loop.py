@@ -15,9 +15,10 @@ from orchestra_ray.core.states import Ended, Stop
 from orchestra_ray.data.tasks.private import PRIVATE
 from orchestra_ray.data.tasks.sampler import GroupSampler
 from orchestra_ray.driver.accounting import Accounting, AccountingError
+from orchestra_ray.driver.calls import RunFailed
 from orchestra_ray.driver.filters import Rollout, ScoredGroup
 from orchestra_ray.driver.loop import Metrics, TrainingLoop
-from orchestra_ray.driver.worker_group import RunFailed, WorkerGroup
+from orchestra_ray.driver.worker_group import WorkerGroup
 from orchestra_ray.spend.accounts import RUN_REFUSED, StepTotals
 from orchestra_ray.workers.learner.actor import LearnerGroup
 from orchestra_ray.workers.learner.parts import TrainingSequence

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import ray
 from ray import ObjectRef
-from ray.actor import ActorHandle
+from ray.actor import ActorHandle, ActorProxy
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -27,7 +27,7 @@ from orchestra_ray.config.schema import Config
 from orchestra_ray.core.errors import ReportedError, first_line
 from orchestra_ray.core.faults import Failure, FailureKind
 from orchestra_ray.core.process_log import LogTail, ProcessLog, own_log, without_reason
-from orchestra_ray.weights.actor import publish
+from orchestra_ray.weights.actor import WeightRegistry, publish
 from orchestra_ray.workers.learner.packing import is_padded, plan_batch
 from orchestra_ray.workers.learner.parts import TrainingSequence, part_of
 
@@ -51,7 +51,6 @@ class LearnerFailed(ReportedError):
 RankStep = list[list[TrainingSequence]]  # the micro-batches of one optimizer step
 
 
-@ray.remote
 class LearnerRank:
     """One process with one `LearnerEngine`. Each method is called on all ranks together."""
 
@@ -59,15 +58,18 @@ class LearnerRank:
         self._config = config
         self._model_path = model_path
 
+    @ray.method
     def process_log(self) -> ProcessLog:
         return own_log()
 
+    @ray.method
     def endpoint(self) -> tuple[str, int]:
         """Returns this node's address and a port that is probably free."""
         with socket.socket() as probe:
             probe.bind(("", 0))
             return ray.util.get_node_ip_address(), probe.getsockname()[1]
 
+    @ray.method
     def join(self, rank: int, endpoint: tuple[str, int], resume: str | None) -> None:
         # DeepSpeed chooses its accelerator at import time, and the driver must not import it.
         from orchestra_ray.weights.tensors import check_folder
@@ -81,6 +83,7 @@ class LearnerRank:
         if resume is not None:
             self._engine.load_optimizer(Path(resume) / OPTIMIZER)
 
+    @ray.method
     def train(self, steps: list[RankStep]) -> dict[str, float]:
         from orchestra_ray.workers.learner.batch import Minibatch, Sample
 
@@ -100,7 +103,8 @@ class LearnerRank:
         ]
         return self._engine.train_step(minibatches)
 
-    def publish(self, version: int, registry: ActorHandle) -> dict[str, float]:
+    @ray.method
+    def publish(self, version: int, registry: ActorProxy[WeightRegistry]) -> dict[str, float]:
         """Publishes the weights: all ranks gather them, rank 0 publishes."""
         started_s = perf_counter()
         tensors = self._engine.state_dict()
@@ -113,15 +117,24 @@ class LearnerRank:
         )
         return {"bytes": float(manifest.total_bytes), "put_s": perf_counter() - started_s}
 
+    @ray.method
     def save(self, path: str) -> None:
         self._engine.save_hf(Path(path) / POLICY, self._model_path)
         self._engine.save_optimizer(Path(path) / OPTIMIZER)
 
 
+RemoteLearnerRank = ray.remote(LearnerRank)
+
+
 class LearnerGroup:
     """All ranks as one object. Created by `start`; stopped after a `LearnerFailed`."""
 
-    def __init__(self, config: Config, ranks: Sequence[ActorHandle], registry: ActorHandle):
+    def __init__(
+        self,
+        config: Config,
+        ranks: Sequence[ActorProxy[LearnerRank]],
+        registry: ActorProxy[WeightRegistry],
+    ):
         self._config = config
         self.ranks = ranks
         self._registry = registry
@@ -132,7 +145,7 @@ class LearnerGroup:
         cls,
         config: Config,
         model_path: str | Path,
-        registry: ActorHandle,
+        registry: ActorProxy[WeightRegistry],
         placement: Sequence[PlacementGroupSchedulingStrategy] | None = None,
         resume: str | Path | None = None,
     ) -> "LearnerGroup":
@@ -189,7 +202,7 @@ class LearnerGroup:
 
     async def stop(self) -> None:
         for actor in self.ranks:
-            ray.kill(actor)
+            ray.kill(cast(ActorHandle, actor))
 
     async def _results(self, what: str, refs: Sequence[ObjectRef], deadline_s: float) -> list[Any]:
         """Returns one result per rank, in order; stops the group if one is missing."""
@@ -233,7 +246,7 @@ class LearnerGroup:
 
 def _start_rank(
     config: Config, model_path: str, strategy: PlacementGroupSchedulingStrategy | str
-) -> ActorHandle:
+) -> ActorProxy[LearnerRank]:
     learner = config.learner
     environment = {
         "OMP_NUM_THREADS": str(max(1, int(learner.cpus_per_rank))),
@@ -245,7 +258,7 @@ def _start_rank(
         "scheduling_strategy": strategy,
         "runtime_env": {"env_vars": environment},
     }
-    return cast(ActorHandle, LearnerRank.options(**options).remote(config, model_path))
+    return RemoteLearnerRank.options(**options).remote(config, model_path)
 
 
 def _errors(calls: Sequence[asyncio.Future[Any]]) -> dict[int, BaseException]:

@@ -6,9 +6,9 @@ scored is returned as a `GroupScore` with a failure, never raised as an exceptio
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import ray
+from ray.actor import ActorProxy
 
 from orchestra_ray.core.bugs import bug
 from orchestra_ray.core.faults import Failure, FailureKind
@@ -16,7 +16,7 @@ from orchestra_ray.core.memory import peak_mib
 from orchestra_ray.core.process_log import ProcessLog, own_log
 from orchestra_ray.core.records import GroupScore, GroupSpec, Trajectory
 from orchestra_ray.data.tasks.private import is_private
-from orchestra_ray.spend.actor import SpendActorClient
+from orchestra_ray.spend.actor import SpendActor, SpendActorClient
 from orchestra_ray.tracking.redact import Redactor, protect_logs
 from orchestra_ray.workers.reward.judges.registry import (
     GraderInputs,
@@ -28,15 +28,17 @@ from orchestra_ray.workers.reward.score import score_group
 from orchestra_ray.workers.reward.settings import RewardSettings
 
 
-@ray.remote(max_restarts=-1)  # its only state, the verdicts, is also in the run's folder
 class RewardScorer:
-    def __init__(self, inputs: GraderInputs | None = None, spend: Any = None):
+    def __init__(
+        self, inputs: GraderInputs | None = None, spend: ActorProxy[SpendActor] | None = None
+    ):
         """Without `spend`, the spend actor, there is no LLM judge."""
         protect_logs(Redactor.of())
         inputs = inputs or GraderInputs()
         self._spend = None if spend is None else SpendActorClient(spend, inputs.count_calls)
         self._graders = GraderRegistry(inputs, self._spend)
 
+    @ray.method
     async def score(
         self, settings: RewardSettings, group: GroupSpec, *trajectories_G: Trajectory
     ) -> GroupScore:
@@ -54,11 +56,13 @@ class RewardScorer:
             failure = bug(kind, "RewardScorer", error, private, what)
             return GroupScore(group.group_id, (), False, failure)
 
+    @ray.method
     async def grade(self, group: GroupSpec, trajectory: Trajectory) -> Verdict | Failure:
         """Returns the verdict on one episode's answer."""
         verdicts = await self._graders.verdicts(group, [trajectory])
         return verdicts if isinstance(verdicts, Failure) else verdicts[0]
 
+    @ray.method
     async def drain(self) -> int:
         """Waits until all costs of judges are recorded; returns the number of lost entries."""
         return 0 if self._spend is None else await self._spend.drain()
@@ -67,5 +71,11 @@ class RewardScorer:
     async def process_log(self) -> ProcessLog:
         return own_log()
 
+    @ray.method
     async def peak_mib(self) -> Mapping[str, float]:
         return {"scorer": peak_mib()}
+
+
+RemoteRewardScorer = ray.remote(max_restarts=-1)(
+    RewardScorer
+)  # its only state, the verdicts, is also in the run's folder

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import psutil
 import ray
+from ray.actor import ActorClass, ActorProxy
 
 from orchestra_ray.config import Config
 from orchestra_ray.config.model_folder import model_folder
@@ -22,6 +23,7 @@ from orchestra_ray.core.memory import peak_mib
 from orchestra_ray.core.process_log import ProcessLog, own_log
 from orchestra_ray.core.records import EpisodeSummary, GroupSpec, Trajectory
 from orchestra_ray.data.catalogue import Catalogue
+from orchestra_ray.spend.actor import SpendActor
 from orchestra_ray.tracking.redact import Redactor, protect_logs
 from orchestra_ray.workers.rollout.chat import Chat
 from orchestra_ray.workers.rollout.context import context_of
@@ -30,7 +32,7 @@ from orchestra_ray.workers.rollout.engine import Engine, EngineFailed
 from orchestra_ray.workers.rollout.episode import EpisodeContext, run_episode
 from orchestra_ray.workers.rollout.parsing import PARSERS
 from orchestra_ray.workers.rollout.policies import Completion, Policy, PolicyInput, Router, routers
-from orchestra_ray.workers.tools.actor import ToolPool
+from orchestra_ray.workers.tools.actor import ToolExecutor, ToolPool
 from orchestra_ray.workers.tools.runtime.health import PoolState
 
 EPISODE_SLOTS = 10_000
@@ -59,7 +61,6 @@ class ModelPolicy:
 GROUPS = {"control": 8, "episodes": EPISODE_SLOTS}
 
 
-@ray.remote(concurrency_groups=GROUPS)  # pyright: ignore[reportCallIssue]  # not in Ray's types
 class RolloutWorker:
     """Await `start` first; then `run_group` and `update_weights` may be called at any time."""
 
@@ -68,8 +69,8 @@ class RolloutWorker:
         config: Config,
         model_path: str,
         catalogue: Catalogue,
-        executors: Sequence[Any],
-        spend: Any,
+        executors: Sequence[ActorProxy[ToolExecutor]],
+        spend: ActorProxy[SpendActor],
         index: int,
         serves: bool = True,
     ):
@@ -169,3 +170,9 @@ class RolloutWorker:
 
     async def _on_engine_loop(self, work: Coroutine[Any, Any, T]) -> T:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+
+# Ray's types do not know `concurrency_groups`.
+RemoteRolloutWorker: ActorClass[RolloutWorker] = ray.remote(  # pyright: ignore[reportCallIssue]
+    concurrency_groups=GROUPS
+)(RolloutWorker)

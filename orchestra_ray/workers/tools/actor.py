@@ -18,9 +18,11 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TypeVar
 
 import ray
+from ray import ObjectRef
+from ray.actor import ActorProxy
 from ray.exceptions import RayActorError, RayError
 
 from orchestra_ray.config.schema import CassetteConfig
@@ -33,7 +35,7 @@ from orchestra_ray.core.serialization import pack_items, unpack
 from orchestra_ray.data.catalogue import Catalogue
 from orchestra_ray.data.tasks.private import is_private
 from orchestra_ray.spend.accounts import call_of
-from orchestra_ray.spend.actor import SPEND_DEADLINE_S, SpendActorClient, actor_id
+from orchestra_ray.spend.actor import SPEND_DEADLINE_S, SpendActor, SpendActorClient, actor_id
 from orchestra_ray.tracking.redact import protect_logs
 from orchestra_ray.workers.tools.registry import make_tools
 from orchestra_ray.workers.tools.replay.cassette import CassetteError, open_cassette
@@ -45,6 +47,7 @@ from orchestra_ray.workers.tools.runtime.liveness import answer, hangs
 from orchestra_ray.workers.tools.runtime.mailbox import Mailbox
 
 Ended = tuple[str, ToolResult | Failure]
+T = TypeVar("T")
 OnDeath = Callable[[Failure], object]
 
 REVIVAL_S = 600.0  # for the restart of an executor, with its tools
@@ -54,14 +57,13 @@ POLL_MARGIN_S = 60.0  # beyond `POLL_S`, after which an executor counts as silen
 _log = logging.getLogger(__name__)
 
 
-@ray.remote(max_restarts=-1)
 class ToolExecutor:
     """One process of the pool. Without a quota no tool that has limits runs."""
 
     def __init__(
         self,
         catalogue: Catalogue,
-        spend: Any,
+        spend: ActorProxy[SpendActor],
         quota: Quota | None,
         count_calls: bool = False,
         cassette: CassetteConfig | None = None,
@@ -76,6 +78,7 @@ class ToolExecutor:
         self._mailboxes: defaultdict[str, Mailbox[Ended]] = defaultdict(Mailbox)
         self._running: set[asyncio.Task[None]] = set()
 
+    @ray.method
     async def exchange(self, client: str, requests: bytes) -> bytes:
         """Takes packed calls; returns the incarnation, packed with the results of ended calls."""
         received_s = time.monotonic()
@@ -88,6 +91,7 @@ class ToolExecutor:
             task.add_done_callback(self._running.discard)
         return _pack_results(await mailbox.take(POLL_S), self._incarnation)
 
+    @ray.method
     async def answers(self) -> None:
         """Returns at once, unless the event loop is blocked, and with it every call."""
 
@@ -167,6 +171,9 @@ class ToolExecutor:
         mailbox.put((call_of(request), result))
 
 
+RemoteToolExecutor = ray.remote(max_restarts=-1)(ToolExecutor)
+
+
 def _pack_results(ended: list[Ended], incarnation: str) -> bytes:
     """Packs the results; one that cannot be packed becomes a failure."""
     packed, bad = pack_items(ended, incarnation)
@@ -188,9 +195,9 @@ class ActorExecutorClient:
 
     def __init__(
         self,
-        actor: Any,
+        actor: ActorProxy[ToolExecutor],
         client: str,
-        spend: Any,
+        spend: ActorProxy[SpendActor],
         report: OnDeath | None = None,
         where: str = "tool executor",
     ):
@@ -245,14 +252,20 @@ class ActorExecutorClient:
             _log.warning("executor %s is silent: %s", actor_id(self._actor), type(error).__name__)
 
 
-def _future(reference: Any) -> asyncio.Future[Any]:
+def _future(reference: "ObjectRef[T]") -> asyncio.Future[T]:
     return asyncio.wrap_future(reference.future())
 
 
 class ToolPool:
     """The pool of a rollout worker, with a client of the spend actor for the policy's own cost."""
 
-    def __init__(self, executors: Sequence[Any], spend: Any, catalogue: Catalogue, client: str):
+    def __init__(
+        self,
+        executors: Sequence[ActorProxy[ToolExecutor]],
+        spend: ActorProxy[SpendActor],
+        catalogue: Catalogue,
+        client: str,
+    ):
         self._spend, self._client, self._spend_actor = SpendActorClient(spend), client, spend
         self._made = 0
         clients = {actor_id(actor): self._client_of(actor) for actor in executors}
@@ -268,15 +281,15 @@ class ToolPool:
         """Waits until all entries are settled; returns how many could not be."""
         return await self._spend.drain()
 
-    def add_executor(self, executor: Any) -> None:
+    def add_executor(self, executor: ActorProxy[ToolExecutor]) -> None:
         """Adds an executor that has its quota, see `redistribute`."""
         self._pool.add(actor_id(executor), self._client_of(executor))
 
-    async def drain_executor(self, executor: Any, deadline_s: float) -> int:
+    async def drain_executor(self, executor: ActorProxy[ToolExecutor], deadline_s: float) -> int:
         """Drains an executor, see `Pool.drain`; afterwards its owner may kill it."""
         return await self._pool.drain(actor_id(executor), deadline_s)
 
-    def _client_of(self, executor: Any) -> ActorExecutorClient:
+    def _client_of(self, executor: ActorProxy[ToolExecutor]) -> ActorExecutorClient:
         where, self._made = f"tool executor {self._made}", self._made + 1
         return ActorExecutorClient(
             executor, self._client, self._spend_actor, self._spend.report, where
@@ -293,7 +306,7 @@ class ToolPool:
         return PoolState(self.queues(), self.health())
 
 
-async def redistribute(executors: Sequence[Any], deadline_s: float) -> None:
+async def redistribute(executors: Sequence[ActorProxy[ToolExecutor]], deadline_s: float) -> None:
     """Divides the limits of the pool among the executors, in the order of its clients.
 
     A new executor is the last, is made without a quota, and gets one when the others have reduced

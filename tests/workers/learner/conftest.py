@@ -12,7 +12,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from orchestra_ray.core.records import Trajectory, Turn
 from orchestra_ray.core.states import Stop
-from orchestra_ray.weights.actor import WeightRegistry
+from orchestra_ray.weights.actor import RemoteWeightRegistry
 
 from ...hub_folders import as_hubs_ship
 from .training import LENGTHS
@@ -85,4 +85,4 @@ def trajectories(make_trajectory: Callable[[int, int], Trajectory]) -> list[Traj
 
 @pytest.fixture(scope="module")
 def registry(ray_cluster: str) -> ActorHandle:
-    return cast(ActorHandle, WeightRegistry.options(num_cpus=0).remote())
+    return cast(ActorHandle, RemoteWeightRegistry.options(num_cpus=0).remote())

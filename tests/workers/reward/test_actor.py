@@ -26,9 +26,9 @@ from orchestra_ray.core.records import (
 )
 from orchestra_ray.core.states import Stop
 from orchestra_ray.data.catalogue import Catalogue, Entry, Kind, Limits
-from orchestra_ray.spend.actor import SpendActor
+from orchestra_ray.spend.actor import RemoteSpendActor
 from orchestra_ray.spend.budget import SpendLimits
-from orchestra_ray.workers.reward.actor import RewardScorer
+from orchestra_ray.workers.reward.actor import RemoteRewardScorer
 from orchestra_ray.workers.reward.judges.registry import GraderInputs
 from orchestra_ray.workers.reward.settings import RewardSettings
 
@@ -98,8 +98,8 @@ def test_groups_are_judged_side_by_side_and_what_it_costs_is_recorded(
     judging = GraderInputs(
         JudgeConfig("grader"), Catalogue({"grader": entry}, ""), deadline_s=100.0
     )
-    spend = SpendActor.options(num_cpus=0).remote("run", str(tmp_path), SpendLimits())
-    scorer = RewardScorer.options(num_cpus=0.1).remote(judging, spend)
+    spend = RemoteSpendActor.options(num_cpus=0).remote("run", str(tmp_path), SpendLimits())
+    scorer = RemoteRewardScorer.options(num_cpus=0.1).remote(judging, spend)
     asked = [group(f"g{n}", "paper", "yes" if n % 2 else "no", "42") for n in range(GATHER)]
 
     async def score_all() -> Any:
@@ -120,7 +120,7 @@ def test_groups_are_judged_side_by_side_and_what_it_costs_is_recorded(
 
 
 def test_plain_judges_need_nothing_and_failures_are_values(ray_cluster: str) -> None:
-    scorer = RewardScorer.options(num_cpus=0.1).remote()
+    scorer = RemoteRewardScorer.options(num_cpus=0.1).remote()
     (right, refs), (none, no_refs) = group("a", "number", "$42", "41"), group("b", "paper", "x")
     score, failed = ray.get(
         [scorer.score.remote(PAPER, right, *refs), scorer.score.remote(PAPER, none, *no_refs)],
@@ -135,7 +135,7 @@ def test_plain_judges_need_nothing_and_failures_are_values(ray_cluster: str) -> 
 
 
 def test_answers_that_cannot_be_scored_are_counted_in_the_score(ray_cluster: str) -> None:
-    scorer = RewardScorer.options(num_cpus=0.1).remote()
+    scorer = RemoteRewardScorer.options(num_cpus=0.1).remote()
     spec, _ = group("d", "exact")
     payload = {"question": "?", "answer": "2 × 3", "metadata": {}}
     spec = replace(spec, task=Task("f/0", "prime_factorization", "?", payload))
@@ -148,7 +148,7 @@ def test_answers_that_cannot_be_scored_are_counted_in_the_score(ray_cluster: str
 
 def test_expressions_are_compared_in_an_actor(ray_cluster: str) -> None:
     pytest.importorskip("math_verify")
-    scorer = RewardScorer.options(num_cpus=0.1).remote()
+    scorer = RemoteRewardScorer.options(num_cpus=0.1).remote()
     spec, refs = group("c", "math", "$\\frac{84}{2}$", "43", "9^{9^{9^9}}")
     score = ray.get(scorer.score.remote(PAPER, spec, *refs), timeout=240)
     assert [episode.correct for episode in score.episodes] == [True, False, False]

@@ -25,12 +25,12 @@ from orchestra_ray.core.records import (
 )
 from orchestra_ray.data.catalogue import Catalogue, Choice, Entry, Kind
 from orchestra_ray.data.tasks.sampler import GroupSampler
-from orchestra_ray.spend.actor import SpendActor, SpendActorClient
+from orchestra_ray.spend.actor import RemoteSpendActor, SpendActorClient
 from orchestra_ray.spend.budget import SpendLimits, most_cost_nanousd
 from orchestra_ray.spend.ledger import FOLDER, read
 from orchestra_ray.workers.tools.actor import (
     ActorExecutorClient,
-    ToolExecutor,
+    RemoteToolExecutor,
     ToolPool,
     redistribute,
 )
@@ -51,12 +51,12 @@ def requests(sampler: GroupSampler, count: int, prefix: str = "c") -> list[ToolR
 
 @pytest.fixture
 def spend(ray_cluster: str, tmp_path: Path) -> Any:
-    return SpendActor.options(num_cpus=0).remote("run", str(tmp_path), SpendLimits())
+    return RemoteSpendActor.options(num_cpus=0).remote("run", str(tmp_path), SpendLimits())
 
 
 def executors_of(catalogue: Catalogue, spend: Any, count: int) -> list[Any]:
     made = [
-        ToolExecutor.options(num_cpus=0.1).remote(catalogue, spend, (i, count))
+        RemoteToolExecutor.options(num_cpus=0.1).remote(catalogue, spend, (i, count))
         for i in range(count)
     ]
     ray.get([executor.peak_mib.remote() for executor in made])
@@ -148,7 +148,7 @@ def test_pool_wide_concurrency_holds_while_executors_come_and_go(
         cast(Any, BACKENDS)[Kind.MODEL]["null"] = null
 
     def made(quota: Any) -> Any:
-        executor = ToolExecutor.options(num_cpus=0).remote(catalogue, spend, quota)
+        executor = RemoteToolExecutor.options(num_cpus=0).remote(catalogue, spend, quota)
         ray.get(executor.__ray_call__.remote(register))
         return executor
 
@@ -260,7 +260,7 @@ def test_a_restarted_executor_keeps_the_quota_that_it_was_given_last(
         name: replace(entry, limits=replace(entry.limits, concurrency=1))
         for name, entry in catalogue.entries.items()
     }
-    executor = ToolExecutor.options(num_cpus=0).remote(
+    executor = RemoteToolExecutor.options(num_cpus=0).remote(
         replace(catalogue, entries=limited), spend, None
     )
 
@@ -426,7 +426,7 @@ def test_the_runs_limit_holds_to_the_nano_dollar_while_executors_are_killed(
     most = most_cost_nanousd(catalogue.entries[calls[0].option.identity], calls[0].option.prices)
     limit = 12 * most  # far less than all of them can cost
     limits = SpendLimits(run_nanousd=limit)
-    spend = SpendActor.options(num_cpus=0).remote("run", str(tmp_path), limits)
+    spend = RemoteSpendActor.options(num_cpus=0).remote("run", str(tmp_path), limits)
     executors = executors_of(catalogue, spend, 2)
 
     async def main() -> list[ToolResult | Failure]:
@@ -486,7 +486,7 @@ def test_calls_and_results_that_cannot_be_sent_fail_alone_and_at_once(
         kind = Backend(lambda entry: NoSettings(), lambda entry, settings, context: Replying())
         BACKENDS[Kind.TOOL]["null"] = kind  # type: ignore[index]
 
-    executor: Any = ToolExecutor.options(num_cpus=0.1).remote(catalogue, spend, (0, 1))
+    executor: Any = RemoteToolExecutor.options(num_cpus=0.1).remote(catalogue, spend, (0, 1))
     ray.get(executor.__ray_call__.remote(register))
     deep: Any = []
     for _ in range(3000):

@@ -13,9 +13,9 @@ from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.money import Prices
 from orchestra_ray.core.records import ToolRequest, ToolResult
 from orchestra_ray.data.catalogue import Catalogue, Entry, Kind, Limits
-from orchestra_ray.spend.actor import SpendActor
+from orchestra_ray.spend.actor import RemoteSpendActor
 from orchestra_ray.spend.budget import SpendLimits, most_cost_nanousd
-from orchestra_ray.workers.tools.actor import ToolExecutor, ToolPool
+from orchestra_ray.workers.tools.actor import RemoteToolExecutor, ToolPool
 from orchestra_ray.workers.tools.runtime.executor import Load
 
 JSON = {"Content-Type": "application/json"}
@@ -90,9 +90,9 @@ class World:
 
 def world_of(entries: Mapping[str, Entry], tape: CassetteConfig | None = None) -> Iterator[World]:
     catalogue = Catalogue(entries, "prices")
-    spend: Any = SpendActor.options(num_cpus=0).remote("run", None, SpendLimits())
+    spend: Any = RemoteSpendActor.options(num_cpus=0).remote("run", None, SpendLimits())
     executors: list[Any] = [
-        ToolExecutor.options(num_cpus=0.1).remote(catalogue, spend, (i, 2), False, tape)
+        RemoteToolExecutor.options(num_cpus=0.1).remote(catalogue, spend, (i, 2), False, tape)
         for i in range(2)
     ]
     ray.get([executor.ready.remote() for executor in executors])

@@ -28,7 +28,7 @@ async def answer(asked: asyncio.Future[T], deadline_s: float) -> T:
         asked.cancel()
 
 
-async def hangs(ask: Callable[[], asyncio.Future[object]]) -> bool:
+async def hangs(ask: Callable[[], asyncio.Future[None]]) -> bool:
     """Returns whether all probes are left unanswered. An error is an answer, and is raised."""
     for _ in range(PROBES):
         try:

@@ -18,9 +18,9 @@ from orchestra_ray.core.faults import Failure, FailureKind, FaultKind
 from orchestra_ray.core.money import Prices
 from orchestra_ray.core.records import ToolRequest, ToolResult
 from orchestra_ray.data.catalogue import Catalogue, Entry, Kind, Limits
-from orchestra_ray.spend.actor import SpendActor
+from orchestra_ray.spend.actor import RemoteSpendActor
 from orchestra_ray.spend.budget import SpendLimits
-from orchestra_ray.workers.tools.actor import ToolExecutor, ToolPool
+from orchestra_ray.workers.tools.actor import RemoteToolExecutor, ToolPool
 from orchestra_ray.workers.tools.base import Reply
 from orchestra_ray.workers.tools.replay.cassette import Cassette
 from orchestra_ray.workers.tools.replay.store import Recorded
@@ -76,10 +76,12 @@ def play(
     def play(
         catalogue: Catalogue, mode: CassetteMode
     ) -> tuple[list[ToolResult | Failure], dict[str, float]]:
-        spend: Any = SpendActor.options(num_cpus=0).remote("run", None, SpendLimits())
+        spend: Any = RemoteSpendActor.options(num_cpus=0).remote("run", None, SpendLimits())
         cassette = CassetteConfig(mode, str(tmp_path / "tape"))
         executors: list[Any] = [
-            ToolExecutor.options(num_cpus=0.1).remote(catalogue, spend, (i, 2), False, cassette)
+            RemoteToolExecutor.options(num_cpus=0.1).remote(
+                catalogue, spend, (i, 2), False, cassette
+            )
             for i in range(2)
         ]
         ray.get([executor.ready.remote() for executor in executors])  # deadlines are of calls alone
@@ -170,7 +172,7 @@ def test_a_replay_of_nothing_is_told_when_the_executor_starts(
     ray_cluster: str, tmp_path: Path
 ) -> None:
     cassette = CassetteConfig(CassetteMode.REPLAY, str(tmp_path / "tape"))
-    executor: Any = ToolExecutor.options(num_cpus=0.1).remote(
+    executor: Any = RemoteToolExecutor.options(num_cpus=0.1).remote(
         Catalogue({}, "p"), None, (0, 1), False, cassette
     )
     with pytest.raises(ConfigError, match="no such file; record it first"):
