@@ -31,7 +31,7 @@ check: install ## lint, check the formatting, check the types
 bench: install ## time the phases of a step beside plain vLLM
 	$(BIN)/python benchmarks/step.py $(ARGS)
 
-bench-tools: install ## time a tool call beside plain Ray, threads and HTTP; sandbox, search, books
+bench-tools: install ## time a tool call beside plain Ray, threads and HTTP; sandbox, search, spend
 	$(BIN)/python benchmarks/tools.py $(ARGS)
 
 bench-peers: install ## compare loss and advantages with TRL's and verl's, in an environment beside

@@ -195,10 +195,10 @@ def calls(executors: int, seconds: float, in_flight: Sequence[int]) -> Rows:
             for name, call, tool in peers:
                 result = runner.run(load(call, to_send[tool], number, seconds))
                 yield name, f"{number:,}", *result.cells
-        unposted = runner.run(pool.drain())
+        unsettled = runner.run(pool.drain())
         closed: Any = ray.get(spend_actor.close_step.remote(1), timeout=CALL_S)
-        if unposted or closed.failures or closed.totals["ledger/misposted"]:
-            raise RuntimeError(f"the spend accounts are wrong: {unposted} unposted, {closed}")
+        if unsettled or closed.failures or closed.totals["ledger/inconsistent"]:
+            raise RuntimeError(f"the spend accounts are wrong: {unsettled} unsettled, {closed}")
 
 
 def main() -> None:

@@ -226,7 +226,7 @@ def test_a_run_without_an_engine_ends_at_once_and_says_why(
     events = [json.loads(line) for line in (run.parent / "dead/events.jsonl").open()]
     kinds = [event["kind"] for event in events]
     assert kinds.count("worker lost") == 1 and kinds[-1] == "stopped"
-    accounting = events[kinds.index("books")]
+    accounting = events[kinds.index("accounting")]
     assert accounting["accounting/in_flight"] == 0
     lost = events[kinds.index("worker lost")]
     assert Path(lost["log"]).is_file() and lost["log"] in last_line
@@ -263,5 +263,5 @@ def test_sigterm_ends_a_run_in_order_and_leaves_its_name_free(run: Path, cache: 
     assert not (run.parent / "ended").exists()
     left = run.parent / "ended.failed-1"
     kinds = [json.loads(line)["kind"] for line in (left / "events.jsonl").open()]
-    assert kinds[-1] == "stopped" and "books" in kinds
+    assert kinds[-1] == "stopped" and "accounting" in kinds
     assert (left / "inputs" / "simulated.yaml").is_file()

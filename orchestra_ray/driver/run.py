@@ -221,7 +221,7 @@ class _Run:
             return evaluator.comparison()
         finally:
             log.close()
-            self._tracker.event("books", **self._accounting.metrics())
+            self._tracker.event("accounting", **self._accounting.metrics())
             report(self._tracker.event, await worker_group.stop())
             kill(registry.actor)
 

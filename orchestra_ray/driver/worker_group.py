@@ -63,7 +63,7 @@ class WorkerGroup:
         env = {"env_vars": {"OMP_NUM_THREADS": "1"}}
         self._config, self.on_event = config, on_event
         self.logs = ActorLogs(has_private_tasks(config.tasks))
-        self._unposted = 0
+        self._unsettled = 0
         self._lost: Failure | None = None  # of the worker that was lost last
         tools, rollout = config.tools, config.rollout
         limits, cassette = limits_of(config.spend), cassette_of(config)
@@ -243,17 +243,19 @@ class WorkerGroup:
         has ended, except those of processes that died or did not answer; the latter are failures,
         and their calls are entered later.
         """
-        (unposted, failures), waiting = await asyncio.gather(
+        (unsettled, failures), waiting = await asyncio.gather(
             self._drain(deadline_s), self._pool_metrics()
         )
         asked = self.spend.close_step.remote(step)
         closed = await within(deadline_s, SPEND, asked, self.logs)
         failures = (*map(self.logs.redacted, dict.fromkeys(closed.failures)), *failures)
-        if unposted > self._unposted:
-            message = f"{unposted - self._unposted} ended calls could not be entered in the ledger"
+        if unsettled > self._unsettled:
+            message = (
+                f"{unsettled - self._unsettled} ended calls could not be entered in the ledger"
+            )
             failures += (Failure(FailureKind.INFRASTRUCTURE, SPEND, message),)
-            self._unposted = unposted
-        totals = {**closed.totals, **waiting, "ledger/unposted": float(unposted)}
+            self._unsettled = unsettled
+        totals = {**closed.totals, **waiting, "ledger/unsettled": float(unsettled)}
         return StepTotals(totals, failures)
 
     async def stop(self) -> Sequence[Failure]:
@@ -283,7 +285,7 @@ class WorkerGroup:
         draining = [
             within(deadline_s, "its settlements", actor.drain.remote()) for actor in actors.values()
         ]
-        unposted, failures = 0, []
+        unsettled, failures = 0, []
         for where, drained in zip(
             actors, await asyncio.gather(*draining, return_exceptions=True), strict=True
         ):
@@ -293,8 +295,8 @@ class WorkerGroup:
             elif isinstance(drained, BaseException):
                 raise drained
             else:
-                unposted += drained
-        return unposted, failures
+                unsettled += drained
+        return unsettled, failures
 
     async def _pool_metrics(self) -> Mapping[str, float]:
         """Returns the metrics of the pools of all workers that answer."""

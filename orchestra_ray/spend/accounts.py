@@ -43,7 +43,7 @@ def call_of(request: ToolRequest) -> str:
 class SpendAccounts:
     budget: SpendBudget
     ledger: Ledger
-    misposted: int = 0  # settlements that were inconsistent or raised
+    inconsistent: int = 0  # settlements that were inconsistent or raised
     _ended: dict[str, int] = field(default_factory=dict)  # call -> step
     _failures: list[Failure] = field(default_factory=list)
 
@@ -57,7 +57,7 @@ class SpendAccounts:
             try:
                 self._settle(one)
             except Exception as error:  # a bug: the others of its batch are entered
-                self.misposted += 1
+                self.inconsistent += 1
                 what = getattr(one, "call", type(one).__name__)
                 message = f"{what}: {type(error).__name__}: {error}"
                 self._failures.append(Failure(FailureKind.TOOL, WHERE, message))
@@ -72,7 +72,7 @@ class SpendAccounts:
         failures, self._failures = self._failures, []
         totals = {
             **self.ledger.metrics(),
-            "ledger/misposted": float(self.misposted),
+            "ledger/inconsistent": float(self.inconsistent),
             RUN_REFUSED: float(self.budget.run_refused),
         }
         return StepTotals(totals, tuple(failures))
@@ -106,7 +106,7 @@ class SpendAccounts:
         held = self.budget.held_of(settlement.call)
         wrong = _wrong(settlement, held)
         if wrong is not None:
-            self.misposted += 1
+            self.inconsistent += 1
             self._failures.append(Failure(FailureKind.TOOL, WHERE, f"{settlement.call}: {wrong}"))
             charges = {key: reservation.most_nanousd for key, reservation in held.items()}
             entry = replace(entry, charged_nanousd=sum(charges.values()))

@@ -82,7 +82,7 @@ class SpendActor:
 
     @ray.method
     def peak_mib(self) -> Mapping[str, float]:
-        return {"books": peak_mib()}
+        return {"spend": peak_mib()}
 
 
 RemoteSpendActor = ray.remote(SpendActor)

@@ -1,6 +1,6 @@
 """Clients of the spend accounts, and a client that batches by iterations of the event loop.
 
-Every reservation gets an answer, and every settlement is delivered or counted in `unposted`,
+Every reservation gets an answer, and every settlement is delivered or counted in `unsettled`,
 whatever the transport does. An item that cannot be packed fails alone: its reservation is refused
 or its settlement counted, and the rest of its batch is sent.
 
@@ -64,12 +64,12 @@ class SpendClient(BudgetClient, Protocol):
 
 
 class BatchedSpendClient:
-    """`unposted` counts the items that were not delivered after all tries."""
+    """`unsettled` counts the items that were not delivered after all tries."""
 
     def __init__(self, transport: SpendTransport, count_calls: bool, deadline_s: float, tries: int):
         self._transport, self._deadline_s, self._tries = transport, deadline_s, tries
         self.count_calls = count_calls
-        self.unposted = 0
+        self.unsettled = 0
         self._asked: list[tuple[Reservation, asyncio.Future[str | None]]] = []
         self._ended: list[Settlement | Lost | Failure] = []
         self._entered = asyncio.Event()  # set when `_ended` is delivered or given up
@@ -95,11 +95,11 @@ class BatchedSpendClient:
         self._enter(failure)
 
     async def drain(self) -> int:
-        """Waits until everything entered so far is delivered or given up; returns `unposted`."""
+        """Waits until everything entered so far is delivered or given up; returns `unsettled`."""
         self._send_settlements()
         if self._tasks:
             await asyncio.wait(self._tasks)  # each ends within a deadline
-        return self.unposted
+        return self.unsettled
 
     def _enter(self, ended: Settlement | Lost | Failure) -> asyncio.Event:
         if not self._ended:
@@ -121,15 +121,15 @@ class BatchedSpendClient:
         self, ended: Sequence[Settlement | Lost | Failure], entered: asyncio.Event
     ) -> None:
         held = asyncio.get_running_loop().call_later(HELD_S, entered.set)
-        unposted = len(ended)
+        unsettled = len(ended)
         try:
             packed, bad = pack_items(ended)
             for why in bad.values():
                 _log.warning("a settlement cannot be sent: %s", why)
             if len(bad) == len(ended) or await self._send_packed(packed):
-                unposted = len(bad)
+                unsettled = len(bad)
         finally:
-            self.unposted += unposted
+            self.unsettled += unsettled
             held.cancel()
             entered.set()
 

@@ -322,7 +322,7 @@ def test_sums_are_conserved_from_call_to_run_and_never_pass_a_limit(
     total = sum(row["charged_nanousd"] for row in rows)
     assert accounts.budget.committed_nanousd == total
     assert sum(t.charged_nanousd for t in accounts.ledger.by_identity.values()) == total
-    assert accounts.misposted == 0
+    assert accounts.inconsistent == 0
 
     for call, entry in history.results.items():
         assert entry.charged_nanousd == provider.billed[call]
@@ -385,7 +385,7 @@ def test_a_posting_that_cannot_be_right_is_entered_at_the_most_and_told(
         == 7
     )
     closed = accounts.close_step(1)
-    assert closed.totals["ledger/misposted"] == 1
+    assert closed.totals["ledger/inconsistent"] == 1
     (failure,) = closed.failures
     assert failure.message.startswith("c#0: ")
     assert accounts.close_step(2).failures == ()

@@ -2,9 +2,9 @@
 
 A rollout worker has a `Pool` over `ActorExecutorClient`s. A dead executor is restarted by Ray; its
 calls are reissued, under new keys. Executors reserve and settle in batches; a settlement is sent
-until the spend actor has it, or is counted in `unposted`. A result is returned after that, so every
-result that a caller has is settled, even if its executor dies. The exception is a slow spend actor:
-the result is then returned with its settlement under way, and if the executor dies before it
+until the spend actor has it, or is counted in `unsettled`. A result is returned after that, so
+every result that a caller has is settled, even if its executor dies. The exception is a slow spend
+actor: the result is then returned with its settlement under way, and if the executor dies before it
 arrives, the call counts as lost. An item that cannot be serialized fails alone, and the rest of its
 batch continues, see `core.serialization`.
 

@@ -109,11 +109,11 @@ def test_groups_are_judged_side_by_side_and_what_it_costs_is_recorded(
             )
             return scores, await scorer.drain.remote(), await spend.close_step.remote(1)
 
-    scores, unposted, closed = asyncio.run(score_all())
+    scores, unsettled, closed = asyncio.run(score_all())
     assert all(score.failure is None for score in scores)
     correct = [[episode.correct for episode in score.episodes] for score in scores]
     assert correct == [[n % 2 == 1, True] for n in range(GATHER)]
-    assert unposted == 0 and not closed.failures
+    assert unsettled == 0 and not closed.failures
     assert closed.totals["ledger/charged_usd/judge"] == GATHER * 1e-6
     for actor in (scorer, spend):
         ray.kill(actor)

@@ -104,7 +104,7 @@ def test_an_executor_that_dies_is_replaced_and_loses_no_call(
     assert len(results) == 40 and all(result.error is None for result in results)
     assert ray.get([executor.drain.remote() for executor in executors]) == [0, 0]
     totals = ray.get(spend.close_step.remote(1)).totals
-    assert totals["ledger/misposted"] == 0
+    assert totals["ledger/inconsistent"] == 0
     # A reissued call has a separate entry for its loss: at 0 if its executor had reserved nothing,
     # else at the maximum.
     lost = totals.get("ledger/fault/lost", 0)
@@ -220,7 +220,7 @@ def test_a_result_whose_settlement_died_with_its_executor_was_never_returned(
 
     assert ray.get(spend.__ray_call__.remote(held)) == 0
     totals = ray.get(spend.close_step.remote(1)).totals
-    assert totals["ledger/fault/lost"] == 10 and totals["ledger/misposted"] == 0
+    assert totals["ledger/fault/lost"] == 10 and totals["ledger/inconsistent"] == 0
     rows = read(tmp_path / FOLDER).to_pylist()
     charged = {row["call"]: row["charged_nanousd"] for row in rows if row["error"] is None}
     assert charged == {r.entry.call_id: r.entry.charged_nanousd for r in results}
@@ -447,7 +447,7 @@ def test_the_runs_limit_holds_to_the_nano_dollar_while_executors_are_killed(
     committed = ray.get(
         spend.__ray_call__.remote(lambda self: self._accounts.budget.committed_nanousd)
     )
-    assert ray.get(spend.close_step.remote(1)).totals["ledger/misposted"] == 0
+    assert ray.get(spend.close_step.remote(1)).totals["ledger/inconsistent"] == 0
     rows = read(tmp_path / FOLDER).to_pylist()
     charged = sum(row["charged_nanousd"] for row in rows)
     assert 0 < charged == committed <= limit
@@ -502,9 +502,9 @@ def test_calls_and_results_that_cannot_be_sent_fail_alone_and_at_once(
         async with asyncio.timeout(catalogue.entries["tool"].limits.deadline_s / 2):
             return await asyncio.gather(*calls), await pool.drain()
 
-    results, unposted = asyncio.run(main())
+    results, unsettled = asyncio.run(main())
     texts = [r.text if isinstance(r, ToolResult) else r.message for r in results]
-    assert texts[0] == texts[3] == "a reply" and unposted == 0
+    assert texts[0] == texts[3] == "a reply" and unsettled == 0
     assert "the call cannot be sent" in texts[1] and "the result cannot be sent" in texts[2]
     assert ray.get(executor.drain.remote()) == 0
     totals = ray.get(spend.close_step.remote(1)).totals

@@ -84,7 +84,7 @@ class World:
         committed, charged, held = ray.get(self.spend.__ray_call__.remote(figures))
         assert (committed, held) == (charged, 0)
         closed = ray.get(self.spend.close_step.remote(0))
-        assert closed.totals["ledger/misposted"] == 0
+        assert closed.totals["ledger/inconsistent"] == 0
         return dict(closed.totals)
 
 

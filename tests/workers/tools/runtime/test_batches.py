@@ -306,7 +306,7 @@ def test_a_settlement_that_breaks_the_accounts_is_reported_and_the_others_are_en
     closed = accounts.close_step(1)
     assert closed.totals["ledger/calls"] >= 2
     messages = [failure.message for failure in closed.failures]
-    assert closed.totals["ledger/misposted"] == 2 and "why" in messages and len(messages) == 3
+    assert closed.totals["ledger/inconsistent"] == 2 and "why" in messages and len(messages) == 3
     assert any(message.startswith("b: ") for message in messages)
 
 
