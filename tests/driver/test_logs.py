@@ -1,13 +1,13 @@
 """Errors of an actor that are bugs, and the fields of a log in events."""
 
 import asyncio
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from ray.exceptions import ActorDiedError, GetTimeoutError, ObjectLostError, RayTaskError
 
 from orchestra_ray.core.faults import Failure, FailureKind
-from orchestra_ray.core.process_log import LogTail, own_log
+from orchestra_ray.core.process_log import LogTail, ProcessLog, own_log
 from orchestra_ray.driver.logs import ActorLogs, failure_fields, is_permanent
 
 
@@ -41,19 +41,14 @@ def test_a_bug_in_an_actors_code_is_permanent_and_nothing_else(
     assert is_permanent(error) is permanent
 
 
-class Writes:
-    """An actor that reports the paths of its log."""
-
-    class process_log:  # noqa: N801
-        @staticmethod
-        async def remote() -> Any:
-            return own_log()
+async def answered() -> ProcessLog:
+    return own_log()
 
 
 def test_the_log_of_the_part_that_died_comes_before_the_actors_own() -> None:
     for private, lines in ((False, ["ValueError: head"]), (True, None)):
         logs = ActorLogs(private)
-        asyncio.run(logs.ask("worker", Writes()))
+        asyncio.run(logs.ask("worker", answered()))
         dead = raised(PartFailed("the engine is gone"))
         fields = failure_fields(logs.failure(FailureKind.ENGINE, "worker", "gone", dead))
         assert fields["log"] == "/engine.out" and fields.get("last_lines") == lines
