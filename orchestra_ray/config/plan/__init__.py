@@ -1,0 +1,1 @@
+"""The resources of a run, computed from its configuration: bundles, memory, volumes."""
