@@ -27,10 +27,10 @@ from orchestra_ray.config.enums import Aggregation, ContextPolicy, Surrogate
 from orchestra_ray.config.start_checks import check_run_folder
 from orchestra_ray.core.errors import ConfigError
 from orchestra_ray.core.records import Trajectory
-from orchestra_ray.driver.calls import RunFailed
+from orchestra_ray.driver.actor_calls import RunFailed
 from orchestra_ray.driver.filters import ScoredGroup
+from orchestra_ray.driver.ray_session import ray_session
 from orchestra_ray.driver.run import RunInputs, evaluate, load_inputs, policy_folder
-from orchestra_ray.driver.session import ray_session
 from orchestra_ray.driver.worker_group import WorkerGroup
 from orchestra_ray.weights.actor import RegistryHandle, publish, start_registry
 from orchestra_ray.workers.learner.checkpoint import copy_tokenizer

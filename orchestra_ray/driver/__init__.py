@@ -1,1 +1,4 @@
-"""The driver: the training loop and its state machines. Holds episode summaries and references."""
+"""The driver: the training loop and its state machines.
+
+It holds episode summaries and references to trajectories, never a trajectory.
+"""

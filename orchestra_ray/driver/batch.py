@@ -1,7 +1,7 @@
 """Turns the trainable episodes of a step into the training sequences for the learner.
 
-Whitening over the batch, if the advantage estimator has it, is done here: only the driver sees the
-whole batch, and it sees advantages, not tokens.
+Whitening over the batch, if the advantage estimator uses it, is done here: only the driver sees the
+whole batch. It handles advantages and references to tokens, never the tokens.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,8 +1,9 @@
-"""When to dispatch the next group, and to which worker. A pure state machine on counts.
+"""Decides when to dispatch the next group, and to which worker: a state machine over counters.
 
 At most (1 + max_staleness) batches of groups are dispatched and not yet consumed by a step. With
 max_staleness 0, training is synchronous: one batch, generated entirely by the weights that it
-trains. A group that is overtaken can still be older; the filters drop it as stale.
+trains. A slow group that later ones overtake can still exceed that age; the filters drop it as
+stale.
 """
 
 from collections.abc import Sequence

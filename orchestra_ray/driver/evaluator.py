@@ -1,8 +1,8 @@
 """Evaluates policies on the held-out tasks: the same tasks, toolset samples and seeds for all.
 
-Every policy runs one episode per task; episodes in the log are not repeated. A task that failed for
-any policy, or could not be graded, counts for none. A failure on a private task is reported by its
-kind alone, since its message may quote the task.
+Every policy runs one episode per task; episodes in the log of an interrupted evaluation are not
+repeated. A task that failed for any policy, or could not be graded, is left out for all. A failure
+on a private task is reported by its kind only, since its message may quote the task.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ from orchestra_ray.core.states import Ended
 from orchestra_ray.data.catalogue import Catalogue
 from orchestra_ray.data.tasks.private import redact_private
 from orchestra_ray.data.tasks.sampler import GroupSampler
-from orchestra_ray.driver.accounting import Accounting
-from orchestra_ray.driver.calls import RunFailed
+from orchestra_ray.driver.actor_calls import RunFailed
+from orchestra_ray.driver.episode_accounting import Accounting
 from orchestra_ray.driver.idle import Reasons
 from orchestra_ray.driver.logs import failure_fields
 from orchestra_ray.driver.worker_group import WorkerGroup

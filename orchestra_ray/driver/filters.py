@@ -2,7 +2,7 @@
 
 The three filters of the paper (section 4.4): homogeneous groups, episodes without an answer, and
 episodes without a well-formed turn; optionally, episodes that a token limit truncated. Dropped
-episodes still count in the mean of their group.
+episodes still count in the mean reward of their group, from which advantages are computed.
 """
 
 from collections.abc import Mapping

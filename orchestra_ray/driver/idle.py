@@ -1,8 +1,8 @@
-"""Decides whether steps that train nothing end the run, and explains why in one line. Pure.
+"""Decides whether steps that train nothing end the run, and explains why in one line.
 
 A step is idle if it trained no episode, or its gradient was zero. A run ends after `limit` idle
 steps in a row, and at once after a step in which every episode failed for the same permanent
-reason. Failures on private tasks are redacted (`tasks/private.py`).
+reason. Failures on private tasks are redacted (`data/tasks/private.py`).
 """
 
 import re

@@ -1,8 +1,8 @@
-"""The logs of a run's actors, so that a failure includes the last lines of the process.
+"""The logs of a run's actors, so that a failure can quote the last lines of its process's log.
 
-Each actor reports the paths of its log after its start; the log is read once the actor has failed.
-In a run on private tasks, only the path and the class of the last error are kept, since lines may
-quote tasks.
+Each actor reports the paths of its log when it has started; the log is read once the actor has
+failed. In a run on private tasks, only the path and the class of the last error are kept, since
+lines may quote tasks.
 """
 
 import asyncio

@@ -1,8 +1,9 @@
 """The training loop, for synchronous and asynchronous training.
 
-Each group is an asyncio task that ends with a scored group; the loop waits for these, never for a
-timer. A step takes the next `groups_per_step` scored groups, trains those that pass the filters,
-publishes the weights, and dispatches new groups. Owned by one event loop.
+Each group is awaited in an `asyncio.Task`, which ends with the scored group; the loop waits for
+these, never for a timer. A step takes the next `groups_per_step` scored groups, trains on those
+that pass the filters, publishes the weights, and dispatches new groups. All state is used from one
+event loop.
 """
 
 import asyncio
@@ -19,10 +20,10 @@ from orchestra_ray.core.records import GroupSpec
 from orchestra_ray.core.states import Ended
 from orchestra_ray.data.tasks.private import redact_private
 from orchestra_ray.data.tasks.sampler import GroupSampler
-from orchestra_ray.driver.accounting import Accounting
+from orchestra_ray.driver.actor_calls import RunFailed
 from orchestra_ray.driver.batch import dropped_sequences, training_sequences
-from orchestra_ray.driver.calls import RunFailed
 from orchestra_ray.driver.dispatcher import Dispatcher
+from orchestra_ray.driver.episode_accounting import Accounting
 from orchestra_ray.driver.filters import FilteredGroup, ScoredGroup, TrainableEpisode, filter_group
 from orchestra_ray.driver.idle import IdleSteps
 from orchestra_ray.driver.logs import failure_fields

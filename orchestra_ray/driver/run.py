@@ -1,4 +1,4 @@
-"""A complete run: policy, cluster, actors, training, comparison and files.
+"""Carries out a run: prepares the policy and the cluster, starts actors, trains, compares, reports.
 
 `train` evaluates the policy on the held-out tasks before and after training, and the baselines;
 `evaluate` only evaluates. Both write `runs/<name>/` and leave nothing on the cluster.
@@ -23,20 +23,20 @@ from orchestra_ray.data.catalogue import Catalogue, read_catalogue
 from orchestra_ray.data.preferences.load import load_heldout_preferences, load_preferences
 from orchestra_ray.data.tasks.sampler import GroupSampler
 from orchestra_ray.data.tasks.source import Source, sources
-from orchestra_ray.driver.accounting import Accounting
-from orchestra_ray.driver.calls import RunFailed, kill
+from orchestra_ray.driver.actor_calls import RunFailed, kill
+from orchestra_ray.driver.episode_accounting import Accounting
 from orchestra_ray.driver.evaluator import Comparison, Evaluator
 from orchestra_ray.driver.logs import log_fields
 from orchestra_ray.driver.loop import Metrics, TrainingLoop, budget_is_spent, report
-from orchestra_ray.driver.results import (
+from orchestra_ray.driver.ray_session import Session, ray_session
+from orchestra_ray.driver.run_folder import copy_inputs, releasing_unused_name
+from orchestra_ray.driver.run_results import (
     kind_of_experts,
     show_table,
     show_trained,
     summary_json,
     write_results,
 )
-from orchestra_ray.driver.run_folder import copy_inputs, releasing_unused_name
-from orchestra_ray.driver.session import Session, ray_session
 from orchestra_ray.driver.worker_group import WorkerGroup
 from orchestra_ray.evaluation.baselines import budgets
 from orchestra_ray.evaluation.episode_log import FILE, EpisodeLog

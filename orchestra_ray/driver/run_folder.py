@@ -1,7 +1,7 @@
-"""A run's folder apart from the tracker's files: copies of the inputs, and the name.
+"""The files of a run's folder that the tracker does not write: copies of the inputs; and its name.
 
 The catalogue, price sheets, the released interface and preferences may change after a run, so they
-are copied. A run that ended before its first step has no figures, and its name becomes free again.
+are copied. A run that ended before its first step has no metrics, so its name can be used again.
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Rates of generation over the time in which anything is generated, however batches overlap.
 
-The time that a step waits for groups is no measure: if generation runs ahead, they are ready.
+The time for which a step waits does not measure it: if generation runs ahead, groups are ready.
 """
 
 import time

@@ -1,9 +1,9 @@
 """The actors of a run as the driver sees them: started once, each call under a deadline.
 
-The only code of the driver that holds Ray handles of workers and scorer. Errors are returned as
-values (`Failure`), so that the loop can report them. A rollout worker that fails is dropped, with
-an event; `workers` holds the others. Tool executors and the scorer keep no state, and Ray restarts
-them.
+The only code of the driver that holds the Ray handles of workers and scorer. Errors are returned as
+values (`Failure`), so that the loop can report them. A rollout worker that fails is removed, and an
+event recorded; `workers` holds the others. Tool executors and the scorer keep no state, and Ray
+restarts them.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from orchestra_ray.core.memory import peak_mib
 from orchestra_ray.core.records import EpisodeSummary, GroupScore, GroupSpec
 from orchestra_ray.data.catalogue import Catalogue
 from orchestra_ray.data.tasks.private import redact_private
-from orchestra_ray.driver.calls import Handle, RunFailed, kill, one_line, within
+from orchestra_ray.driver.actor_calls import Handle, RunFailed, kill, one_line, within
 from orchestra_ray.driver.filters import Rollout, ScoredGroup
 from orchestra_ray.driver.logs import ActorLogs, failure_fields
 from orchestra_ray.spend.accounts import StepTotals

@@ -1,13 +1,14 @@
-"""The spend accounts of a run: its budget and its ledger, kept consistent. Pure state.
+"""The spend accounts of a run: its budget and its ledger, kept consistent.
 
-An attempt is reserved before it is made. Its call is entered once, which settles all its attempts.
-Invariant, at every moment and through every crash: the settled money of the budget equals the sum
-of the ledger's entries.
+The maximum cost of an attempt is reserved before the attempt is made. When a call ends, it is
+entered in the ledger once, which settles all its attempts. Invariant, at every moment and through
+every crash: the settled money of the budget equals the sum of the ledger's entries.
 
-- An entered call has ended. Entering it again changes nothing, so a settlement may be sent twice; a
-  late reservation is refused; a reservation that its call does not settle is released at no cost.
+- Entering a call again changes nothing, so a settlement may be sent twice. Reservations of an
+  entered call are refused. Its reservations that the settlement does not name are released.
 - A call whose executor died is entered as lost, at its maximum cost.
-- An inconsistent settlement is entered at the maximum cost, and reported at the close of the step.
+- A settlement that does not match its reservations is entered at their maximum cost, and reported
+  at the end of the step.
 - A settlement that raises is counted and reported; the rest of its batch is entered.
 """
 

@@ -2,7 +2,7 @@
 
 One process holds the accounts, so every limit holds exactly for all processes together. The actor
 also keeps what must outlive a tool executor: its quota of the rate limits, and its incarnation, so
-that an executor that hangs is killed once.
+that a hanging executor is killed only once.
 """
 
 import gc

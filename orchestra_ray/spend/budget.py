@@ -1,12 +1,12 @@
 """The spend budget: money and calls are reserved before an attempt and settled after its call.
 
 Invariants, for each call, episode, step and the whole run, in any order of events: settled +
-reserved never exceeds a limit, to the nano-dollar; a reservation that is never settled (its process
-died) remains, at its maximum cost; a key is granted once and settled once. A call comprises all its
-attempts: retries, hedges, and those of its reissues on other executors. Evaluation has no step, so
-that the limit of a step is not shared by the evaluations of all policies.
+reserved never exceeds a limit, to the nano-dollar; a reservation that is never settled (because its
+process died) remains, at its maximum cost; a reservation key is granted once and settled once. A
+call comprises all its attempts: retries, hedges, and those of its reissues on other executors.
+Evaluation belongs to no step: else the evaluations of all policies would share the limit of one.
 
-Pure state; the actor that owns it serialises access.
+Not thread-safe; the actor that owns it serialises access.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
-"""Clients of the spend accounts, and a client that batches by iterations of the event loop.
+"""Clients of the spend accounts; one sends the items of an event-loop iteration as one batch.
 
-Every reservation gets an answer, and every settlement is delivered or counted in `unsettled`,
-whatever the transport does. An item that cannot be packed fails alone: its reservation is refused
-or its settlement counted, and the rest of its batch is sent.
+Every reservation gets an answer, and every settlement is delivered or counted in `unsettled`, even
+if the transport fails. An item that cannot be serialized does not affect the others: its
+reservation is refused or its settlement counted, and the rest of its batch is sent.
 
 Independent of Ray: a `SpendTransport` carries the bytes. All state belongs to one event loop.
 """

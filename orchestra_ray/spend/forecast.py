@@ -4,10 +4,10 @@ Four cases, over the toolset samples that the run will use:
 - low: an episode makes one call, of the usual length;
 - expected: it makes `calls` calls, of the usual length;
 - high: it makes a call in every turn, and each call reaches its limits;
-- worst: as high, and every call is the most expensive that the budget grants.
+- worst: like high, and every call is the most expensive that the budget permits.
 In the first three, all items of a toolset sample are called equally often. No case exceeds a limit
-of the budget: the calls of all models are scaled down alike. The policy's own tokens are priced as
-well; the budget does not bound them.
+of the budget: if one would, the calls of all models are reduced by the same factor. The policy's
+own tokens are priced as well; the budget does not bound them.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""The current incarnation of each executor, so that each is ended at most once.
+"""The current incarnation of each executor, so that each is killed at most once.
 
 An incarnation is one process of an executor; Ray starts the next one. Every client that sees an
-executor hang names the incarnation that last answered it, so late reports never end a new process.
+executor hang names the incarnation that last answered it, so late reports never kill a new process.
 """
 
 _ENDED = ""  # stands for an ended incarnation until the next one begins

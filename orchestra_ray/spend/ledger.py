@@ -1,8 +1,9 @@
-"""The ledger: one entry per call, in Parquet files of the run's folder, and their sums.
+"""The ledger: one entry per call, in Parquet files of the run's folder, and the sums over them.
 
 Money is summed as integers, so call, turn, episode, step and run agree to the nano-dollar in any
-order. Files are written atomically; a resumed run adds files. Entries that a full disk refuses wait
-for the next flush. An entry that cannot be a row is left out and reported, alone.
+order. Files are written atomically; a resumed run adds files. Entries that cannot be written, for a
+full disk say, are kept for the next flush. An entry that cannot be converted to a row is skipped
+and reported; the others are written.
 """
 
 import os

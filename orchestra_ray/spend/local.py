@@ -1,4 +1,4 @@
-"""Spend accounts in this process, for calls outside a run; entries can be read back."""
+"""Spend accounts in the calling process, without an actor, for calls outside a run."""
 
 from collections.abc import Sequence
 

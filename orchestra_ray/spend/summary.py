@@ -1,7 +1,7 @@
 """The spend summary: sums over a ledger by model, tool, step, episode or error.
 
-Every grouping has the same total, to the nano-dollar, since integers stay integers. Pure functions
-of the ledger's table.
+Every grouping has the same total, to the nano-dollar, since sums are computed in integers. Pure
+functions of the ledger's table.
 """
 
 from collections.abc import Iterable, Sequence

@@ -15,8 +15,8 @@ from orchestra_ray.core.states import Stop
 from orchestra_ray.data.catalogue import Catalogue
 from orchestra_ray.data.tasks.private import PRIVATE
 from orchestra_ray.data.tasks.sampler import GroupSampler
-from orchestra_ray.driver.accounting import Accounting
-from orchestra_ray.driver.calls import RunFailed
+from orchestra_ray.driver.actor_calls import RunFailed
+from orchestra_ray.driver.episode_accounting import Accounting
 from orchestra_ray.driver.evaluator import Evaluator
 from orchestra_ray.driver.filters import Rollout
 from orchestra_ray.driver.worker_group import WorkerGroup

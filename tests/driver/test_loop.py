@@ -14,8 +14,8 @@ from orchestra_ray.core.records import EpisodeScore, EpisodeSummary, GroupScore,
 from orchestra_ray.core.states import Ended, Stop
 from orchestra_ray.data.tasks.private import PRIVATE
 from orchestra_ray.data.tasks.sampler import GroupSampler
-from orchestra_ray.driver.accounting import Accounting, AccountingError
-from orchestra_ray.driver.calls import RunFailed
+from orchestra_ray.driver.actor_calls import RunFailed
+from orchestra_ray.driver.episode_accounting import Accounting, AccountingError
 from orchestra_ray.driver.filters import Rollout, ScoredGroup
 from orchestra_ray.driver.loop import Metrics, TrainingLoop
 from orchestra_ray.driver.worker_group import WorkerGroup

@@ -25,7 +25,7 @@ from orchestra_ray.core.records import GroupSpec, Trajectory
 from orchestra_ray.data.catalogue import Catalogue
 from orchestra_ray.data.tasks.private import PRIVATE
 from orchestra_ray.data.tasks.sampler import GroupSampler
-from orchestra_ray.driver.calls import RunFailed
+from orchestra_ray.driver.actor_calls import RunFailed
 from orchestra_ray.driver.worker_group import WorkerGroup
 from orchestra_ray.weights.actor import RegistryHandle, publish, start_registry
 

@@ -1,9 +1,9 @@
-"""The learner's ranks as Ray actors, and the driver's handle on them.
+"""The learner's ranks as Ray actors, and the driver's handle to them.
 
-Invariants: the driver sends references, lengths and advantages, never a payload; every await has a
-deadline; the first failure of a rank, or an exceeded deadline, stops all ranks and is raised as one
-`LearnerFailed`. Ranks run in lockstep, so a group with a failed rank cannot continue: start another
-one from the last checkpoint.
+Invariants: the driver sends references, lengths and advantages, never trajectories; every await has
+a deadline; the first failure of a rank, or an exceeded deadline, stops all ranks and is raised as
+one `LearnerFailed`. Ranks run in lockstep, so a group with a failed rank cannot continue: start a
+new one from the last checkpoint.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """The reward scorer: one CPU actor that reads trajectories from the object store and scores them.
 
-Groups are scored concurrently: while one waits for a grader, others proceed. A group that cannot be
+Groups are scored concurrently: while one waits for a judge, others proceed. A group that cannot be
 scored is returned as a `GroupScore` with a failure, never raised as an exception.
 """
 

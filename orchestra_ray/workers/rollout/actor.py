@@ -1,9 +1,9 @@
 """The rollout worker: a Ray async actor that runs groups of episodes on a vLLM engine.
 
 Results are streamed to the driver as object references: the driver reads the episode summaries and
-never a trajectory. Control calls have their own concurrency group, so episodes in flight cannot
-delay a weight update. Ray gives each concurrency group its own event loop; the engine belongs to
-the loop of the episodes, and control calls are forwarded to that loop.
+never a trajectory. Control calls (weight updates, logs, shutdown) have their own concurrency group,
+so episodes in flight cannot delay a weight update. Ray gives each concurrency group its own event
+loop; the engine belongs to the loop of the episodes, and control calls are forwarded to that loop.
 """
 
 import asyncio

@@ -1,15 +1,16 @@
 """Tool executors as Ray actors, and the pool through which a rollout worker calls them.
 
 A rollout worker has a `Pool` over `ActorExecutorClient`s. A dead executor is restarted by Ray; its
-calls are reissued, under new keys. Executors reserve and settle in batches; a settlement is sent
-until the spend actor has it, or is counted in `unsettled`. A result is returned after that, so
-every result that a caller has is settled, even if its executor dies. The exception is a slow spend
-actor: the result is then returned with its settlement under way, and if the executor dies before it
-arrives, the call counts as lost. An item that cannot be serialized fails alone, and the rest of its
-batch continues, see `core.serialization`.
+calls are sent again to another one, with new reservation keys. Executors reserve and settle in
+batches; a settlement is resent until the spend actor confirms it, or is counted in `unsettled`.
 
-An executor that hangs without dying is killed, see `liveness`; the spend actor ensures that this
-happens once per incarnation.
+A result is returned after its settlement is confirmed, so a dying executor loses none that a caller
+has. If the spend actor is slow, the result is returned first; if the executor then dies before the
+settlement arrives, the call is entered as lost, at its maximum cost. An item that cannot be
+serialized does not affect the rest of its batch, see `core.serialization`.
+
+An executor that hangs without dying is killed, see `runtime.liveness`; the spend actor ensures that
+this happens once per incarnation.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The Ray cluster of a run: an existing one that is joined, or a local one for this run alone."""
+"""The Ray cluster of a run: an existing one, or a local one that is started for this run."""
 
 import logging
 import os

@@ -1,6 +1,6 @@
-"""Calls of actors by the driver: each under a deadline, its errors as one line.
+"""How the driver calls actors: each call has a deadline, and an error is reported in one line.
 
-The driver needs a handle's exact type only where it calls a method: `Handle` is any actor of a run.
+`Handle` is the type of any actor's handle, for code that calls what all actors have.
 """
 
 import asyncio

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra_ray.core.states import Ended
-from orchestra_ray.driver.accounting import Accounting, AccountingError
+from orchestra_ray.driver.episode_accounting import Accounting, AccountingError
 
 
 @given(st.lists(st.sampled_from(list(Ended)), max_size=40), st.integers(0, 20))

@@ -1,7 +1,7 @@
-"""The accounting identity: each dispatched episode ends exactly once, in one named state.
+"""Counts episodes, not money: each dispatched episode ends exactly once, in one terminal state.
 
-dispatched = ended + in flight, at all times. A violation is a bug in the driver, so it raises and
-ends the run.
+dispatched = ended + in flight, at all times. A violation is a bug in the driver: it raises an
+exception, which ends the run.
 """
 
 from collections import Counter

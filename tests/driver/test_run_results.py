@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestra_ray.driver.results import reproduce_command
+from orchestra_ray.driver.run_results import reproduce_command
 
 
 @pytest.mark.parametrize(
