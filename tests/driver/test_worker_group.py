@@ -91,7 +91,7 @@ def test_step_totals_name_the_state_of_the_pool_and_processes_that_did_not_drain
     hung = worker_group.executors[0].__ray_call__.remote(hang)
     (failure,) = started.run(worker_group.close_step(0, deadline_s=1.0)).failures
     assert (failure.kind, failure.where) == (FailureKind.INFRASTRUCTURE, "tool executor 0")
-    assert failure.message == "its postings: no answer within 1 s"
+    assert failure.message == "its settlements: no answer within 1 s"
     release.touch()
     ray.get(hung)
     assert started.run(worker_group.close_step(0)).failures == ()

@@ -67,6 +67,7 @@ def test_a_file_is_read_into_entries(write) -> None:
         ("output_tokens: 10\n", "output_tokens: -1\n", "m: output_tokens is -1"),
         ("parser: boxed", "parser: boxes", "m: parser is 'boxes'; it should be 'text', 'last_line"),
         ("max_output_tokens", "max_output_toks", "limits.max_output_toks: no such key; did you me"),
+        ("backend: python", "executor: python", "run: executor: no such key; write backend"),
         ("context_tokens: 1000", "context_tokens: 0", "m: limits.context_tokens is 0; it must be"),
         ("context_tokens: 1000", "retries: -1", "m: limits.retries is -1; it cannot be negative"),
         ("context_tokens: 1000", "hedge_after_s: 1", "m: a hedge would be billed twice"),
