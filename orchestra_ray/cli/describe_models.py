@@ -31,7 +31,7 @@ CANNOT_WRITE = "simulated"  # backend of experts that only answer tasks
 
 @dataclass(frozen=True, slots=True)
 class DescribeRequest:
-    """The models to describe, the model that writes, the number of tasks, the path of the copy."""
+    """The models to describe, the model that writes, the tasks for each, and the new catalogue."""
 
     models: Sequence[str]
     by: str

@@ -196,9 +196,9 @@ class WorkerGroup:
         return ScoredGroup(spec, worker, tuple(rollouts), failed, score, score_s)
 
     async def update_weights(self, version: int) -> Mapping[str, float]:
-        """Has every worker load the version, or drops it; returns the seconds of the slowest.
+        """Has every worker load the version; returns the seconds of the slowest.
 
-        A worker that kept old weights would produce stale episodes only.
+        A worker that fails to is removed: with old weights it would only produce stale episodes.
         """
         deadline_s = self._config.weights.deadline_s
         asked = list(self.workers)

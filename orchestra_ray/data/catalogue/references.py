@@ -67,9 +67,10 @@ def check_form(form: type[Validator], schema: Any) -> None:
 
 @cache
 def specification_of(form: type[Validator]) -> Specification[Any]:
-    """Returns the specification that locates the subschemas of a schema of this dialect.
+    """Returns how to find the subschemas of a JSON schema, for the dialect that `form` validates.
 
-    The library's own misses schemas in `extends`, `disallow`, `type` and `dependencies`.
+    The `referencing` library's own specification misses schemas in `extends`, `disallow`, `type`
+    and `dependencies`.
     """
     known = dialects.specification_with(id_of(form.META_SCHEMA))
 

@@ -39,7 +39,10 @@ def _setting(setting: Setting, named: bool) -> str:
 
 
 def in_one_order(calls: Mapping[str, Mapping[str, float]], own: str) -> list[str]:
-    """Returns every identity, ordered by the calls of `own`, then by those of all policies."""
+    """Returns the names of all tools and models, the most called first.
+
+    They are ordered by the calls of the policy `own`, then by those of all policies.
+    """
 
     def rank(identity: str) -> tuple[float, float, str]:
         by_all = sum(of_policy.get(identity, 0.0) for of_policy in calls.values())

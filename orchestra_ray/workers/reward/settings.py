@@ -11,7 +11,10 @@ from orchestra_ray.workers.reward.combinations import COMBINATIONS
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Weights of the columns, in the combination's unit. `tools`: by the keys of preferences."""
+    """Weights of the reward's features: outcome, dollars, seconds and calls of each tool.
+
+    `tools` has the keys of a preference's `tools`.
+    """
 
     outcome: float = 1.0
     usd: float = 0.0

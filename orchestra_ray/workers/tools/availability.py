@@ -27,7 +27,10 @@ def unavailable_entries(catalogue: Catalogue) -> Mapping[str, str]:
 
 
 def with_recipes(catalogue: Catalogue, reasons: Mapping[str, str]) -> Mapping[str, str]:
-    """Returns `reasons`, with the recipes whose tool or whose every model is among them."""
+    """Returns why entries are unavailable, by name: `reasons`, and those of recipes.
+
+    A recipe is unavailable if the tool that it runs is, or all of its models are.
+    """
     why = dict(reasons)
     for name, entry in catalogue.tools.items():
         needed = [entry.runs] if entry.runs is not None else []

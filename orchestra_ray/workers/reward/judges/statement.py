@@ -59,7 +59,10 @@ class Place(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """`after`: the rest of the answer after the sentence of the statement."""
+    """A part of an answer that states a result, such as a box or "the answer is ...".
+
+    `after`: the rest of the answer, after the statement's sentence.
+    """
 
     place: Place
     text: str

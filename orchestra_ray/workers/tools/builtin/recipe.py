@@ -34,7 +34,10 @@ _TASKS: Mapping[Parser, str] = {
 
 @dataclass(frozen=True, slots=True)
 class RecipeSettings:
-    """task: the instruction to the model; None: the default of the recipe's parser."""
+    """task: the instruction to the model that performs the recipe.
+
+    None: the default for what the model is to write (a program, a query, an answer).
+    """
 
     task: str | None = None
 

@@ -99,7 +99,7 @@ class Service:
         self.set_quota(quota)
 
     def set_quota(self, quota: Quota | None) -> None:
-        """Sets the part of the limits; with None, a tool with limits is not called."""
+        """Sets this executor's quota of the limits; with None, a limited tool is not called."""
         most, per_s = self.entry.limits.concurrency, self.entry.limits.calls_per_s
         if quota is None:
             self.limiter.limit(None if most is None and per_s is None else 0, None)
