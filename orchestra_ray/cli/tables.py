@@ -33,7 +33,7 @@ def show(table: Table) -> None:
 
 
 def exact_usd(amounts_nanousd: Sequence[int]) -> list[str]:
-    """Returns exact dollars, all with the same number of decimals, at least two."""
+    """Returns the amounts as text in exact dollars, all with as many decimals, at least two."""
     texts = [f"{abs(amount):010d}" for amount in amounts_nanousd]
     decimals = max([2, *(len(text[-9:].rstrip("0")) for text in texts)])
     return [

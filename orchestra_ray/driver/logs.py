@@ -78,7 +78,7 @@ def is_permanent(error: BaseException | None) -> bool:
 
 
 def log_fields(log: LogTail | None) -> Mapping[str, Any]:
-    """Returns the fields of an event: the path of the log, its last lines and its last error."""
+    """Returns a log's fields of an event: its path, its last lines and its last error."""
     if log is None:
         return {}
     found = {"log": log.path, "last_lines": list(log.lines), "reason": log.reason}

@@ -43,7 +43,7 @@ class SandboxLimits:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """The parts that all runs with the same limits share."""
+    """The parts of a sandbox that all programs with the same limits share."""
 
     limits: SandboxLimits
     root: Path

@@ -88,7 +88,7 @@ class Tracker:
         return self._write(self._events, stamp | self.redactor.clean(fields))
 
     def summary(self, values: Mapping[str, Any]) -> Failure | None:
-        """Writes `summary.json` and W&B's summary."""
+        """Writes the final values, redacted, to `summary.json` and W&B. Returns a failed write."""
         clean = self.redactor.clean(values)
         self._wandb.summary(clean)
         failure = write_text(self.run_dir / "summary.json", json.dumps(clean, indent=2) + "\n")

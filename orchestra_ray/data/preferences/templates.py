@@ -41,7 +41,10 @@ Bank = Mapping[tuple[Aspect, Strength, Register], Sequence[Template]]
 
 
 def phrasings(intents: Intents, bank: Bank) -> Iterator[Phrasing]:
-    """Yields every phrasing of the intents with the templates of a bank."""
+    """Yields every instruction that the templates of a bank give for the intents.
+
+    These are all registers, orders of the intents, and templates of each.
+    """
     for register in Register:
         for order in permutations(intents):
             sentences = [bank[intent.aspect, intent.strength, register] for intent in order]

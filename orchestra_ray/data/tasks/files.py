@@ -130,7 +130,10 @@ def _read(config: TasksConfig, path: str, key: str) -> _File:
 
 
 def _judge(config: TasksConfig, problem: Problem) -> str:
-    """Returns the row's judge, else the configuration's, else the format's."""
+    """Returns the grader's name: the row's, else the configuration's, else the default.
+
+    The default is `choice` for a row with choices, else that of the format.
+    """
     by_format = "choice" if problem.choices else FORMATS[config.source].judge
     return problem.judge or config.judge or by_format
 

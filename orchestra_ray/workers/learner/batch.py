@@ -41,10 +41,10 @@ _NOTHING = Trajectory(
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One trajectory and the advantage of its response tokens: one for all, or one per turn.
+    """One training sequence, with its advantage: one for all response tokens, or one per turn.
 
-    episode_tokens: response tokens of the episode over all its samples; None if this is the only
-    one.
+    episode_tokens: response tokens of all training sequences of its episode; None if this is the
+    only one.
     """
 
     trajectory: Trajectory
