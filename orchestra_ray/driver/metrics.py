@@ -130,8 +130,8 @@ def _adherence(groups: Sequence[ScoredGroup]) -> Mapping[str, float]:
     """
     shares = []
     for group in groups:
-        intent = group.spec.preference
-        most = intent.cost + intent.latency + sum(intent.tools.values())
+        preference = group.spec.preference
+        most = preference.cost + preference.latency + sum(preference.tools.values())
         for score in group.score.episodes if most and group.score.keep else ():
             if score.correct:
                 wanted = (score.parts.get(name, 0.0) for name in ("cost", "latency", "tools"))

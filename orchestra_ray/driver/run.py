@@ -107,8 +107,8 @@ def load_inputs(config: Config) -> RunInputs:
     preferences = load_preferences(config.catalogue)
     heldout = load_heldout_preferences(config.catalogue, config.evaluation.preferences)
 
-    def sampler(source: Source, intents: Sequence[Preference], seed: int) -> GroupSampler:
-        return GroupSampler(source, catalogue, config.catalogue, intents, seed)
+    def sampler(source: Source, preferences: Sequence[Preference], seed: int) -> GroupSampler:
+        return GroupSampler(source, catalogue, config.catalogue, preferences, seed)
 
     train, held_out = sources(config.tasks)
     return RunInputs(

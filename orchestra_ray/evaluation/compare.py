@@ -48,11 +48,11 @@ def compare(
     summaries = {name: summarise(found, bootstrap, seed) for name, found in outcomes.items()}
     if start is None:
         return summaries
-    intents = {number: group.preference for number, group in groups.items()}
+    preferences = {number: group.preference for number, group in groups.items()}
     scored = {}
     for name, one in summaries.items():
-        score = _preference_score(by_policy[name], by_policy[start], intents)
-        task_ids = [by_policy[name][number].task_id for number in intents]
+        score = _preference_score(by_policy[name], by_policy[start], preferences)
+        task_ids = [by_policy[name][number].task_id for number in preferences]
         interval = mean_interval(task_ids, score.scores_N.tolist(), bootstrap, seed)
         scored[name] = replace(one, preference_score=score.mean, preference_score_ci95=interval)
     return scored
@@ -98,16 +98,16 @@ def _outcome(one: EvalEpisode, reward: float) -> EpisodeOutcome:
 
 
 def _preference_score(
-    own: Episodes, start: Episodes, intents: Mapping[int, Preference]
+    own: Episodes, start: Episodes, preferences: Mapping[int, Preference]
 ) -> PreferenceScore:
     """Returns Eq. 5 and 6 for each task."""
-    names = sorted({name for intent in intents.values() for name in intent.tools})
+    names = sorted({name for preference in preferences.values() for name in preference.tools})
 
     def rows(episodes: Episodes) -> np.ndarray:
-        return np.array([_features(names, episodes[number]) for number in intents])
+        return np.array([_features(names, episodes[number]) for number in preferences])
 
-    weights = np.array([weight_row(names, intent) for intent in intents.values()])
-    correct = np.array([own[number].correct for number in intents])
+    weights = np.array([weight_row(names, preference) for preference in preferences.values()])
+    correct = np.array([own[number].correct for number in preferences])
     return preference_score(rows(own), rows(start), weights, correct)
 
 

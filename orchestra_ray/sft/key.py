@@ -15,12 +15,10 @@ from typing import Any
 
 from orchestra_ray.config.schema import Config
 from orchestra_ray.core.records import Preference
-from orchestra_ray.data.catalogue import Catalogue, Entry, signatures
-from orchestra_ray.data.catalogue import toolset as toolset
-from orchestra_ray.workers.rollout import chat, parsing
-from orchestra_ray.workers.rollout import context as contexts
+from orchestra_ray.data.catalogue import Catalogue, Entry, signatures, toolset
+from orchestra_ray.workers.rollout import chat, context, parsing
 
-_MODULES = (signatures, toolset, chat, contexts, parsing)
+_MODULES = (signatures, toolset, chat, context, parsing)
 _OF_CALLS = ("limits", "version", "skill", "output_tokens", "isolation", "parser", "settings")
 _OF_TOOLSETS = ("models_min", "models_max", "aliases", "price_factors", "latency_factors", "submit")
 _OF_CONTEXTS = ("context", "rebuild_system", "rebuild_instruction", "max_observation_tokens")

@@ -32,8 +32,8 @@ def test_the_reward_is_eq_2_over_the_policies(group: GroupSpec) -> None:
 
 def test_calls_of_a_preferred_model_and_of_a_family_count(group: GroupSpec) -> None:
     for key in ("model:b", "family:b"):
-        intent = Preference("p", "", 0.0, 0.0, 0.0, {key: 1.0})
-        found = rewards(replace(group, preference=intent), cheap=CHEAP, dear=DEAR)
+        preference = Preference("p", "", 0.0, 0.0, 0.0, {key: 1.0})
+        found = rewards(replace(group, preference=preference), cheap=CHEAP, dear=DEAR)
         assert found == pytest.approx({"cheap": 0.0, "dear": 1.0})
 
 

@@ -63,8 +63,8 @@ def test_rows_come_from_the_calls_and_the_preference() -> None:
     names = ["search", "nova"]
     features = feature_row(names, {"nova": 2}, True, nanousd("0.03"), 12.5)
     np.testing.assert_allclose(features, [0, 2, 1, 3, 12.5])
-    intent = Preference("a", "b", 0.6, 0.3, 0.0, {"search": 1.0, "absent": 1.0})
-    np.testing.assert_allclose(weight_row(names, intent), [1.0, 0.0, 0.6, 0.3, 0.0])
+    preference = Preference("a", "b", 0.6, 0.3, 0.0, {"search": 1.0, "absent": 1.0})
+    np.testing.assert_allclose(weight_row(names, preference), [1.0, 0.0, 0.6, 0.3, 0.0])
 
 
 AMOUNT = st.floats(0, 1e4, width=32)

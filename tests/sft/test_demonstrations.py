@@ -62,9 +62,9 @@ def test_the_thought_says_again_what_the_prompt_says(
         for entry in listed.removeprefix("good at ").split("; "):
             assert entry == strong_models(entry.partition(":")[0], described)
         assert named == "named " + strong_models(topics[group.task.family], described)
-        intent = group.preference.instruction.rstrip(".")
-        assert choice.startswith(f"{intent} ")
-        role, _, alias = choice.removeprefix(f"{intent} ").partition(": ")
+        instruction = group.preference.instruction.rstrip(".")
+        assert choice.startswith(f"{instruction} ")
+        role, _, alias = choice.removeprefix(f"{instruction} ").partition(": ")
         if role not in ("tool", "other"):
             assert role.removeprefix("named ") in described[alias]
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from orchestra_ray.config.schema import CatalogueConfig
-from orchestra_ray.core import policy_names as baselines
 from orchestra_ray.core.errors import ConfigError
+from orchestra_ray.core.policy_names import MODEL
 from orchestra_ray.core.records import EpisodeSpec, GroupSpec, Preference
 from orchestra_ray.core.seeds import derive_seed
 from orchestra_ray.data.catalogue import Catalogue, sample_toolset
@@ -47,7 +47,7 @@ class GroupSampler:
         self,
         n: int,
         episodes: int,
-        policy: str = baselines.MODEL,
+        policy: str = MODEL,
         prefix: str = "train",
         greedy: bool = False,
         step: int = 0,

@@ -17,9 +17,9 @@ from ray.actor import ActorClass, ActorProxy
 
 from orchestra_ray.config import Config
 from orchestra_ray.config.model_folder import model_folder
-from orchestra_ray.core import policy_names as baselines
 from orchestra_ray.core.faults import Failure
 from orchestra_ray.core.memory import peak_mib
+from orchestra_ray.core.policy_names import MODEL
 from orchestra_ray.core.process_log import ProcessLog, own_log
 from orchestra_ray.core.records import EpisodeSummary, GroupSpec, Trajectory
 from orchestra_ray.data.catalogue import Catalogue
@@ -96,7 +96,7 @@ class RolloutWorker:
             engine_s = time.monotonic() - started_s
             await engine.warm_up()
             await engine.init_transfer(gcs_address, namespace, registry)
-            policies[baselines.MODEL] = ModelPolicy(engine, config, chat.stop_ids)
+            policies[MODEL] = ModelPolicy(engine, config, chat.stop_ids)
             self._engine = engine
         submit = config.catalogue.submit
         context = context_of(chat, config.rollout, submit)

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from orchestra_ray.config.schema import ModelConfig, RolloutConfig
-from orchestra_ray.core import policy_names as baselines
 from orchestra_ray.core.bugs import bug
 from orchestra_ray.core.faults import Failure, FailureKind, Fault, FaultKind
 from orchestra_ray.core.money import Prices, Usage, nanousd
+from orchestra_ray.core.policy_names import MODEL
 from orchestra_ray.core.records import (
     OK,
     Caller,
@@ -151,7 +151,7 @@ class _Episode:
 
     def _record(self, completion: Completion, parsed: ParsedTurn) -> None:
         start = len(self.tokens)
-        if self.group.policy == baselines.MODEL:
+        if self.group.policy == MODEL:
             self._enter(self._own_entry(start - self.starts[-1], len(completion.token_ids)))
         elif completion.entry is not None:
             self.ledger.append(replace(completion.entry, identity=POLICY, kind=POLICY))

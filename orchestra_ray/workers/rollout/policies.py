@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from orchestra_ray.core import policy_names as baselines
 from orchestra_ray.core.faults import Failure
+from orchestra_ray.core.policy_names import EXPERT
 from orchestra_ray.core.records import (
     Caller,
     GroupSpec,
@@ -136,16 +136,18 @@ def routers(catalogue: Catalogue) -> Mapping[str, Chooser]:
 
         The reward is Eq. 2 over a group in which every available model was called once.
         """
-        costs, intent = [cost(option) for option in options], group.preference
+        costs, preference = [cost(option) for option in options], group.preference
         seconds = [option.latency_s for option in options]
 
         def value(option: ToolOption) -> float:
             thrift, speed = _saved(cost(option), costs), _saved(option.latency_s, seconds)
             name, skill = option.identity, models[option.identity].skill_at(group.task.family)
             liked = sum(
-                weight for key, weight in intent.tools.items() if is_counted(key, name, name)
+                weight for key, weight in preference.tools.items() if is_counted(key, name, name)
             )
-            return skill * (intent.outcome + intent.cost * thrift + intent.latency * speed + liked)
+            return skill * (
+                preference.outcome + preference.cost * thrift + preference.latency * speed + liked
+            )
 
         return max(options, key=value)
 
@@ -153,7 +155,7 @@ def routers(catalogue: Catalogue) -> Mapping[str, Chooser]:
         return lambda group, options, seed: next(o for o in options if o.identity == name)
 
     return {
-        **{baselines.EXPERT + name: only(name) for name in catalogue.models},
+        **{EXPERT + name: only(name) for name in catalogue.models},
         "random": choose_random,
         "cheapest": lambda group, options, seed: min(options, key=cost),
         "strongest": lambda group, options, seed: max(options, key=mean_skill),

@@ -47,8 +47,8 @@ def test_another_user_has_the_same_tasks_toolsets_and_seeds(
     quickstart: "Config", catalogue: "Catalogue", sampler: GroupSampler
 ) -> None:
     source = TaskSource.train(quickstart.tasks)
-    intent = Preference("one", "Ask the cheapest.", 0.0, 1.0, 0.0)
-    alone = GroupSampler(source, catalogue, quickstart.catalogue, [intent], seed=1)
+    preference = Preference("one", "Ask the cheapest.", 0.0, 1.0, 0.0)
+    alone = GroupSampler(source, catalogue, quickstart.catalogue, [preference], seed=1)
     for n in range(20):
         one, other = alone.group(n, 1), sampler.group(n, 1)
-        assert one == replace(other, preference=intent)
+        assert one == replace(other, preference=preference)

@@ -9,7 +9,7 @@ from orchestra_ray.data.tasks.sampler import GroupSampler
 from orchestra_ray.workers.reward.objectives import group_rewards
 from orchestra_ray.workers.rollout.policies import expected_cost_nanousd, routers
 
-WISHES = [
+PREFERENCES = [
     Preference("frugal", "", 0.5, 1.0, 0.0),
     Preference("quick", "", 0.1, 0.0, 1.0),
     Preference("both", "", 0.2, 0.5, 0.5),
@@ -20,7 +20,11 @@ WISHES = [
 
 
 def expected_rewards(
-    catalogue: Catalogue, group: GroupSpec, models: list[ToolOption], intent: Preference, liked: str
+    catalogue: Catalogue,
+    group: GroupSpec,
+    models: list[ToolOption],
+    preference: Preference,
+    liked: str,
 ) -> np.ndarray:
     """Skill times Eq. 2 of a group in which each of the models was asked once and was right."""
     rows = [
@@ -32,28 +36,30 @@ def expected_rewards(
         ]
         for one in models
     ]
-    weights = np.array([1.0 if liked else 0.0, intent.outcome, intent.cost, intent.latency])
+    weights = np.array(
+        [1.0 if liked else 0.0, preference.outcome, preference.cost, preference.latency]
+    )
     minimise = np.array([False, False, True, True])
     right = np.ones(len(models), dtype=bool)
     features = np.array(rows)
     # Beside a wrong episode, Eq. 1 gives a right one the whole weight of the outcome.
-    rewards = group_rewards(features, weights, right, minimise, "paper") + intent.outcome
+    rewards = group_rewards(features, weights, right, minimise, "paper") + preference.outcome
     skills = [catalogue.models[one.identity].skill_at(group.task.family) for one in models]
     return np.array(skills) * rewards
 
 
-@pytest.mark.parametrize("intent", WISHES, ids=lambda intent: intent.name)
+@pytest.mark.parametrize("preference", PREFERENCES, ids=lambda preference: preference.name)
 def test_the_oracle_takes_the_best_expected_reward_of_the_paper(
-    intent: Preference, catalogue: Catalogue, sampler: GroupSampler
+    preference: Preference, catalogue: Catalogue, sampler: GroupSampler
 ) -> None:
     choose = routers(catalogue)["oracle"]
-    liked = {"orbit": "orbit", "family": "pebble"}.get(intent.name, "")
+    liked = {"orbit": "orbit", "family": "pebble"}.get(preference.name, "")
     chosen = set()
     for n in range(40):
         group = sampler.group(n, 1)
         models = [option for option in group.toolset.options if option.kind == "model"]
-        wanted = GroupSpec(group.group_id, 0, group.task, group.toolset, intent, ())
-        values = expected_rewards(catalogue, group, models, intent, liked)
+        wanted = GroupSpec(group.group_id, 0, group.task, group.toolset, preference, ())
+        values = expected_rewards(catalogue, group, models, preference, liked)
         one = choose(wanted, models, 0)
         assert values[models.index(one)] == pytest.approx(values.max())
         chosen.add(one.identity)

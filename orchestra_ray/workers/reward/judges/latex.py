@@ -40,7 +40,6 @@ _CONSTANT = re.compile(r"\\(?:math(?:rm|bf|it)|boldsymbol)\s*\{\s*([a-zA-Z])\s*\
 _NUMERAL = re.compile(
     r"\\(?:math(?:rm|bf|it)|boldsymbol|text(?:bf|it|rm)?|mbox)\s*\{\s*(-?\d[\d.,]*)\s*\}"
 )
-_JOINS = {"or", "and", ",or", ",and", ",", "and/or"}
 _UNIT_WORDS = UNITS.keys() | {
     *("square", "cubic", "sq", "cu", "units", "unit", "per", "percent", "square units", "mph"),
     *("kmh", "km/h", "m/s", "people", "ways", "minutes", "points", "integers", "times", "edges"),

@@ -81,7 +81,7 @@ class EndpointModel:
         self._redactor = Redactor.of(os.environ, known=[key])
         self._endpoints = [_Endpoint(_client(settings, url, key)) for url in settings.base_urls]
         self._warned = False
-        self._incarnation = secrets.token_hex(16)  # in the keys, since call ids repeat across runs
+        self._instance = secrets.token_hex(16)  # in the keys, since call ids repeat across runs
 
     async def call(self, request: ToolRequest) -> Reply:
         now = time.monotonic()
@@ -148,7 +148,7 @@ class EndpointModel:
 
     def _options(self, request: ToolRequest, sent: str) -> RequestOptions:
         """Returns the idempotency key; the text is in it, as a recipe may ask twice in one call."""
-        key = f"{self._incarnation}/{request.call_id}/{sent}".encode(errors="replace")
+        key = f"{self._instance}/{request.call_id}/{sent}".encode(errors="replace")
         return {"headers": {KEY_HEADER: hashlib.sha256(key).hexdigest()}}
 
     def _warn_about_usage(self, answer: Answer) -> None:
